@@ -1,0 +1,25 @@
+"""Loss-level-set teleportation in torch: move the weights, keep the loss, raise the gradient.
+
+`Teleporter` works inside any training loop and needs torch alone. Method: arXiv 2502.11362.
+"""
+
+from teleport_engine.report import LayerReport, Outcome, Seconds, StepTrace, TeleportReport
+from teleport_engine.schedule import Schedule
+from teleport_engine.step_rule import FixedStep, GrowthStep, Line, StepRule
+from teleport_engine.subspace import Subspace
+from teleport_engine.teleporter import Teleporter
+
+__all__ = [
+    "FixedStep",
+    "GrowthStep",
+    "LayerReport",
+    "Line",
+    "Outcome",
+    "Schedule",
+    "Seconds",
+    "StepRule",
+    "StepTrace",
+    "Subspace",
+    "TeleportReport",
+    "Teleporter",
+]

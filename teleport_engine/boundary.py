@@ -1,0 +1,137 @@
+"""What users hand in, checked and normalised once."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from teleport_engine.types import Inputs
+
+__all__ = ["checked_data", "checked_inputs", "checked_limit", "checked_model", "num_samples"]
+
+
+def checked_limit(name: str, value: float | None) -> float | None:
+    """A limit that may be absent.
+
+    Args:
+        name: of the option.
+        value: what was given.
+
+    Returns:
+        The value.
+
+    Raises:
+        ValueError: if it is given but not above zero.
+    """
+    if value is not None and not (value > 0.0 and not math.isnan(value)):
+        raise ValueError(f"{name} must be > 0 or None, got {value}")
+    return value
+
+
+def checked_model(model: nn.Module) -> torch.device:
+    """The one device of a model.
+
+    Args:
+        model: any module.
+
+    Returns:
+        Where its parameters are; the CPU for a model without any.
+
+    Raises:
+        ValueError: if a parameter is in a precision too low to teleport in, or they lie on several devices.
+    """
+    device: torch.device | None = None
+    for name, parameter in model.named_parameters():
+        if parameter.dtype not in (torch.float32, torch.float64) and parameter.requires_grad:
+            raise ValueError(
+                f"trainable weights must be float32 or float64 to teleport (a move must cancel to rounding), "
+                f"got {str(parameter.dtype).removeprefix('torch.')} in {name!r}"
+            )
+        if device is None:
+            device = parameter.device
+        elif parameter.device != device:
+            raise ValueError(
+                f"all parameters must be on one device, got {name!r} on {parameter.device} and others on {device}"
+            )
+    return device or torch.device("cpu")
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _tensors(part)
+    elif isinstance(value, (tuple, list)):
+        for part in value:
+            yield from _tensors(part)
+
+
+def _detached(value: Any) -> Any:
+    """Free of the caller's graph, and of inference mode, whose tensors no backward may save."""
+    if isinstance(value, Tensor):
+        return value.clone() if value.is_inference() else value.detach()
+    if isinstance(value, Mapping):
+        return {key: _detached(part) for key, part in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(_detached(part) for part in value)
+    return value
+
+
+def checked_data(name: str, value: Any, device: torch.device) -> Any:
+    """Inputs or targets, detached.
+
+    Args:
+        name: of the argument.
+        value: a tensor or a structure of tensors; anything else passes as it is.
+        device: where the model is.
+
+    Returns:
+        The same structure, free of autograd.
+
+    Raises:
+        ValueError: if a tensor is empty or on another device.
+    """
+    for tensor in _tensors(value):
+        if tensor.device != device:
+            raise ValueError(f"{name} must be on the device of the model, {device}, got {tensor.device}")
+        if tensor.numel() == 0:
+            raise ValueError(f"{name} must not be an empty batch, got shape {tuple(tensor.shape)}")
+    return _detached(value)
+
+
+def checked_inputs(name: str, value: Any, device: torch.device) -> Inputs:
+    """Inputs of the model, detached.
+
+    Args:
+        name: of the argument.
+        value: a tensor, or a tuple or dict of what the model takes.
+        device: where the model is.
+
+    Returns:
+        The same, free of autograd.
+
+    Raises:
+        ValueError: if it is none of these, or a tensor in it is empty or on another device.
+    """
+    if not isinstance(value, (Tensor, tuple, Mapping)):
+        raise ValueError(
+            f"{name} must be a tensor, a tuple or a dict of what the model takes, got {type(value).__name__}"
+        )
+    found: Inputs = checked_data(name, value, device)
+    return found
+
+
+def num_samples(inputs: Inputs) -> int:
+    """Samples of a batch: the length of its first tensor.
+
+    Args:
+        inputs: of the model.
+
+    Returns:
+        The length; 1 where no tensor says it.
+    """
+    first = next(_tensors(inputs), None)
+    return 1 if first is None or first.ndim == 0 else first.shape[0]

@@ -1,0 +1,139 @@
+"""Running a user's model without leaving a trace in it.
+
+Every forward of a teleport goes through here: buffers are handed out as copies (BatchNorm in train mode would
+move its running statistics), the random state is put back, and a forward that draws random numbers is refused.
+Not one module, hook, mode or `requires_grad` is touched.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from teleport_engine.types import Inputs
+
+__all__ = ["Forward", "RandomState", "untouched"]
+
+_Slot = tuple[dict[str, Tensor | None], str, Tensor]
+
+
+@final
+class Forward:
+    """The forward of a model, with its buffers copied and its parameters replaced on demand.
+
+    Args:
+        model: any module; its structure is read once, here.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._parameter_slots: list[_Slot] = []
+        self._buffer_slots: list[_Slot] = []
+        for module in model.modules():
+            # Typed as holding Parameters; torch's own functional_call puts plain tensors there too.
+            _collect(module._parameters, self._parameter_slots)  # type: ignore[arg-type]
+            _collect(module._buffers, self._buffer_slots)
+
+    def __call__(self, inputs: Inputs, replace: Mapping[int, Tensor] | None = None) -> Any:
+        """Runs the model once.
+
+        Args:
+            inputs: what the model takes.
+            replace: `id(parameter)` to the tensor to run with in its place.
+
+        Returns:
+            The model's outputs.
+        """
+        slots = self._buffer_slots
+        swap: dict[int, Tensor] = {id(buffer): buffer for _, _, buffer in slots}
+        if swap:
+            with torch.no_grad():
+                swap = {key: buffer.clone() for key, buffer in swap.items()}
+        if replace is not None:
+            slots = slots + self._parameter_slots
+            swap.update(replace)
+        try:
+            for owner, name, tensor in slots:
+                owner[name] = swap.get(id(tensor), tensor)
+            return _call(self._model, inputs)
+        finally:
+            for owner, name, tensor in slots:
+                owner[name] = tensor
+
+
+def _collect(owner: dict[str, Tensor | None], slots: list[_Slot]) -> None:
+    for name, tensor in owner.items():
+        if tensor is not None:
+            slots.append((owner, name, tensor))
+
+
+def _call(model: nn.Module, inputs: Inputs) -> Any:
+    if isinstance(inputs, Tensor):
+        return model(inputs)
+    return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
+
+
+@final
+class RandomState:
+    """The state of torch's random generators that a forward on one device can draw from.
+
+    Args:
+        device: where the model lives.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._states = self._read()
+
+    def _read(self) -> list[Tensor]:
+        states = [torch.get_rng_state()]
+        if self._device.type == "cuda":
+            states.append(torch.cuda.get_rng_state(self._device))
+        return states
+
+    def refuse_if_moved(self) -> None:
+        """Refuses a forward that drew random numbers: its loss has no level set.
+
+        Raises:
+            ValueError: if a generator has moved since this object was made.
+        """
+        if not all(map(torch.equal, self._states, self._read())):
+            raise ValueError(
+                "the forward must not be random, but it drew random numbers (dropout or stochastic depth is "
+                "active): put those modules in eval mode for the teleport, e.g. model.eval()"
+            )
+
+    def restore(self) -> None:
+        """Puts the generators back."""
+        torch.set_rng_state(self._states[0])
+        if self._device.type == "cuda":
+            torch.cuda.set_rng_state(self._states[1], self._device)
+
+
+@contextmanager
+def untouched(device: torch.device) -> Iterator[RandomState]:
+    """Global state for the length of a teleport: gradients on, autocast and fused attention off, all put back.
+
+    Args:
+        device: where the model lives.
+
+    Yields:
+        The random state at the start, restored at the end.
+    """
+    random_state = RandomState(device)
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.autocast(device.type, enabled=False),
+            # Flash and memory-efficient attention have neither a double backward nor a forward mode.
+            torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
+        ):
+            yield random_state
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+        random_state.restore()

@@ -1,0 +1,83 @@
+"""Weights on a line: from where they are, along a direction, and back."""
+
+import math
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+
+from teleport_engine.objective import Evaluation
+from teleport_engine.route import Route
+
+__all__ = ["WeightLine"]
+
+
+@final
+class WeightLine:
+    """The objective along one direction; moves the weights to where it is asked (`step_rule.Line`).
+
+    Args:
+        route: evaluates it.
+        start: the evaluation at the present weights.
+        moving: weights and their directions.
+        slope: `2 sum ||D||^2`.
+        hint: how far off the slope's prediction was one step before.
+        is_last: no direction will be asked for where this step lands.
+    """
+
+    def __init__(
+        self,
+        route: Route,
+        start: Evaluation,
+        moving: Sequence[tuple[Tensor, Tensor]],
+        slope: float,
+        hint: float,
+        is_last: bool,
+    ) -> None:
+        self._route = route
+        self._weights = [weight for weight, _ in moving]
+        self._directions = [part for _, part in moving]
+        self._base = [weight.detach().clone() for weight in self._weights]
+        self._eta = 0.0
+        self._here = start
+        self._is_last = is_last
+        self.value = start.square_norm
+        self.slope = slope
+        self.hint = hint
+
+    def at(self, eta: float) -> float:
+        """Evaluates `||g||^2` at a length.
+
+        Args:
+            eta: along the direction.
+
+        Returns:
+            The value, `inf` where it is not finite.
+        """
+        here = self.land(eta)
+        return here.square_norm if here.is_finite else math.inf
+
+    def land(self, eta: float) -> Evaluation:
+        """Moves the weights to a length and leaves them there.
+
+        Args:
+            eta: along the direction.
+
+        Returns:
+            The evaluation there; not made again where the weights already are.
+        """
+        if eta != self._eta:
+            self.undo()
+            with torch.no_grad():
+                torch._foreach_add_(self._weights, self._directions, alpha=eta)
+            self._eta = eta
+            self._here = self._route.evaluate(is_last=self._is_last)
+        return self._here
+
+    def undo(self) -> None:
+        """Bit for bit back to the start of the line."""
+        if self._eta != 0.0:
+            with torch.no_grad():
+                torch._foreach_copy_(self._weights, self._base)
+            self._eta = 0.0

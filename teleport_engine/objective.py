@@ -1,0 +1,181 @@
+"""The teleport objective: the primary loss of one batch, its gradient, and half the gradient's squared norm.
+
+Source: arXiv 2502.11362. The norm is over all trainable parameters, those that never move included.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from teleport_engine.forward import Forward
+from teleport_engine.layer_inputs import Use, Watch
+from teleport_engine.types import Inputs, LossFn
+
+__all__ = ["Evaluation", "Problem", "Record", "square_norm"]
+
+_FORWARD, _BACKWARD = 1.0 / 3.0, 2.0 / 3.0
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Record:
+    """A forward with its graph.
+
+    Args:
+        loss: primary loss, with its graph.
+        uses: per watched weight, what it multiplied.
+        num_other_uses: per watched weight, its appearances elsewhere; zeros without a census.
+    """
+
+    loss: Tensor
+    uses: Sequence[Sequence[Use]]
+    num_other_uses: Sequence[int]
+
+    def only(self, indices: Sequence[int]) -> "Record":
+        """The same forward, for some of the watched weights.
+
+        Args:
+            indices: which.
+
+        Returns:
+            A record that shares the graph.
+        """
+        uses = [self.uses[index] for index in indices]
+        return Record(self.loss, uses, [self.num_other_uses[index] for index in indices])
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Loss and gradient at the present weights.
+
+    Args:
+        loss: primary loss.
+        square_norm: `||g||^2` over all trainable parameters.
+        grads: `g`, in the order of the trainable parameters; None where the loss does not depend on one.
+        uses: per live layer, its uses.
+        deltas: per live layer and use, `dL/dZ [..., d_out]`; empty where the route does not need it.
+    """
+
+    loss: float
+    square_norm: float
+    grads: Sequence[Tensor | None]
+    uses: Sequence[Sequence[Use]]
+    deltas: Sequence[Sequence[Tensor | None]]
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether both numbers are."""
+        return math.isfinite(self.loss) and math.isfinite(self.square_norm)
+
+    @property
+    def grad_norm(self) -> float:
+        """`||g||`."""
+        return math.sqrt(self.square_norm) if self.square_norm >= 0.0 else math.nan
+
+
+@final
+class Problem:
+    """The primary loss of one batch as a function of the trainable parameters.
+
+    Args:
+        forward: the model.
+        loss_fn: the loss.
+        inputs: of the objective batch.
+        targets: of the objective batch.
+        parameters: all trainable parameters.
+
+    Attributes:
+        num_gradient_evaluations: cost so far, in gradients.
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        loss_fn: LossFn,
+        inputs: Inputs,
+        targets: Any,
+        parameters: Sequence[nn.Parameter],
+    ) -> None:
+        self.forward = forward
+        self.loss_fn = loss_fn
+        self.inputs = inputs
+        self.targets = targets
+        self.parameters = parameters
+        self.num_gradient_evaluations = 0.0
+
+    def record(self, weights: Sequence[Tensor], *, is_census: bool = False) -> Record:
+        """Runs forward and loss, watching some weights.
+
+        Args:
+            weights: what to watch.
+            is_census: count also their other appearances, in the loss function too.
+
+        Returns:
+            The loss, with its graph, and the uses.
+
+        Raises:
+            ValueError: if the loss is no scalar.
+        """
+        watch = Watch(weights, is_census=is_census)
+        if not weights:
+            loss = self.loss_fn(self.forward(self.inputs), self.targets)
+        elif is_census:
+            with watch:
+                loss = self.loss_fn(self.forward(self.inputs), self.targets)
+        else:
+            with watch:
+                outputs = self.forward(self.inputs)
+            loss = self.loss_fn(outputs, self.targets)
+        if not isinstance(loss, Tensor) or loss.ndim != 0:
+            got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise ValueError(f"loss_fn must return a scalar tensor (no dimensions), got {got}")
+        self.num_gradient_evaluations += _FORWARD
+        return Record(loss, watch.uses, watch.num_other_uses)
+
+    def differentiate(self, record: Record, *, with_deltas: bool = False, with_graph: bool = False) -> Evaluation:
+        """Takes the gradient of a recorded forward.
+
+        Args:
+            record: the forward.
+            with_deltas: also at the output of each recorded use.
+            with_graph: keep the graph of the gradient, for a second backward.
+
+        Returns:
+            Loss and gradient; zero where the loss depends on no trainable parameter.
+        """
+        uses = record.uses
+        edges = [use.edge for of_layer in uses for use in of_layer if use.edge is not None] if with_deltas else []
+        loss = record.loss
+        found: Sequence[Tensor | None] = [None] * (len(self.parameters) + len(edges))
+        if loss.requires_grad:
+            wanted: list[Any] = [*self.parameters, *edges]
+            found = torch.autograd.grad(loss, wanted, allow_unused=True, create_graph=with_graph)
+        self.num_gradient_evaluations += _BACKWARD
+        grads = found[: len(self.parameters)]
+        rest = iter(found[len(self.parameters) :])
+        deltas = [
+            [next(rest) if use.edge is not None else None for use in of_layer] if with_deltas else []
+            for of_layer in uses
+        ]
+        return Evaluation(float(loss.detach()), square_norm(grads), grads, uses, deltas)
+
+
+def square_norm(tensors: Sequence[Tensor | None]) -> float:
+    """Sum of the squares of all entries, added up in float64 from the norms per tensor.
+
+    Args:
+        tensors: any shapes; None counts as zero.
+
+    Returns:
+        The sum, not finite where an entry is not.
+    """
+    present = [tensor.detach() for tensor in tensors if tensor is not None]
+    if not present:
+        return 0.0
+    norms: list[float] = torch.stack(torch._foreach_norm(present)).tolist()
+    return sum(norm * norm for norm in norms)

@@ -1,0 +1,163 @@
+"""How far to move along a direction."""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, final
+
+__all__ = ["FixedStep", "GrowthStep", "Line", "StepRule"]
+
+
+class Line(Protocol):
+    """The squared gradient norm along the direction: `F(eta) = ||g(W + eta D)||^2`."""
+
+    @property
+    def value(self) -> float:
+        """`F(0)`."""
+        ...
+
+    @property
+    def slope(self) -> float:
+        """`F'(0) = 2 sum_l ||D_l||^2`, as `D` is the projected gradient of `F / 2`."""
+        ...
+
+    @property
+    def hint(self) -> float:
+        """Length of the step before over what its slope alone had predicted; 1 at the first step."""
+        ...
+
+    def at(self, eta: float) -> float:
+        """`F(eta)`, at the cost of one gradient evaluation; the last point asked for is remembered.
+
+        Args:
+            eta: step length along `D`.
+
+        Returns:
+            The value; `inf` where the loss or a gradient is not finite.
+        """
+        ...
+
+
+class StepRule(Protocol):
+    """Chooses the length of a teleport step. Anything with this method may be given as `step=`."""
+
+    def length(self, line: Line) -> float | None:
+        """Chooses a length.
+
+        Args:
+            line: the objective along the direction; its slope is positive.
+
+        Returns:
+            `eta > 0`, or None where the rule cannot be met on this line: then nothing moves.
+        """
+        ...
+
+
+@final
+@dataclass(frozen=True)
+class FixedStep:
+    """`W <- W + eta D`: the paper's step (arXiv 2502.11362: 0.2 for MLPs, 0.003 for CNNs and transformers).
+
+    Args:
+        eta: the teleport learning rate.
+
+    Raises:
+        ValueError: if `eta` is not a finite number above zero.
+    """
+
+    eta: float
+
+    def __post_init__(self) -> None:
+        """Checks the length.
+
+        Raises:
+            ValueError: if `eta` is not a finite number above zero.
+        """
+        if not (math.isfinite(self.eta) and self.eta > 0.0):
+            raise ValueError(f"FixedStep: eta must be finite and > 0, got {self.eta}")
+
+    def length(self, line: Line) -> float:
+        """Gives `eta`, whatever the line.
+
+        Args:
+            line: not looked at.
+
+        Returns:
+            `eta`.
+        """
+        return self.eta
+
+
+@final
+@dataclass(frozen=True)
+class GrowthStep:
+    """The length at which `||g||^2` has grown by the factor `rho`: free of the scale of the model.
+
+    For one layer at `tau = 1`, `F(eta) = F(0) + F'(0) eta + b eta^2` with `b >= 0`; one evaluation gives `b` and
+    the quadratic is solved. For all layers at once it is the start of a bracketing search on the true `F`, until
+    the growth is within 5 % of the one asked for: `|F - rho F(0)| <= 0.05 (rho - 1) F(0)`. The search starts at
+    the length that the slope alone predicts, corrected by how far off that was one step before: steps of one
+    batch are much alike, and most then need one evaluation.
+
+    Args:
+        rho: growth factor per teleport step.
+        max_evaluations: gradient evaluations after which the search gives up.
+
+    Raises:
+        ValueError: if `rho` is not finite and > 1, or `max_evaluations` < 1.
+    """
+
+    rho: float
+    max_evaluations: int = 40
+
+    def __post_init__(self) -> None:
+        """Checks the numbers.
+
+        Raises:
+            ValueError: if one is out of range.
+        """
+        if not (math.isfinite(self.rho) and self.rho > 1.0):
+            raise ValueError(f"GrowthStep: rho must be finite and > 1, got {self.rho}")
+        if self.max_evaluations < 1:
+            raise ValueError(f"GrowthStep: max_evaluations must be >= 1, got {self.max_evaluations}")
+
+    def length(self, line: Line) -> float | None:
+        """Searches the line for the growth asked for.
+
+        Args:
+            line: the objective along the direction.
+
+        Returns:
+            A length within 5 % of the growth, or None where `max_evaluations` did not find one.
+        """
+        rise = (self.rho - 1.0) * line.value
+        low, high = 0.0, math.inf
+        eta = line.hint * rise / line.slope
+        for _ in range(self.max_evaluations):
+            if not (math.isfinite(eta) and eta > 0.0):
+                return None
+            got = line.at(eta) - line.value
+            if abs(got - rise) <= 0.05 * rise:
+                return eta
+            if got < rise:
+                low = eta
+            else:
+                high = eta
+            eta = _next(eta, got, rise, line.slope, low, high)
+        return None
+
+
+def _next(eta: float, got: float, rise: float, slope: float, low: float, high: float) -> float:
+    """The root of the quadratic through the last point, kept well inside the bracket."""
+    guess = math.nan
+    if math.isfinite(got):
+        curvature = (got - slope * eta) / (eta * eta)
+        discriminant = slope * slope + 4.0 * curvature * rise
+        if discriminant >= 0.0:
+            guess = 2.0 * rise / (slope + math.sqrt(discriminant))
+    if math.isinf(high):
+        return min(max(guess, 1.2 * low), 10.0 * low) if math.isfinite(guess) else 4.0 * low
+    margin = 0.02 * (high - low)
+    if math.isfinite(guess) and low + margin <= guess <= high - margin:
+        return guess
+    # After a non-finite point the bracket may span many decades: shrink fast first.
+    return low + (0.5 if math.isfinite(got) else 0.1) * (high - low)

@@ -1,0 +1,191 @@
+"""The input subspace of a layer: what its weight multiplies, and how much of it must be kept.
+
+A move `D` of a weight leaves the layer's outputs alone exactly when `X D^T = 0`. So the basis of the row space
+of `X` is all that a teleport needs to know about a layer. Source: arXiv 2502.11362, with the core gradient
+space of gradient projection memory (arXiv 2103.09762); the rank rule and its thresholds are this project's.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+__all__ = ["GRAM_EPSILON", "Subspace", "tail_rank"]
+
+GRAM_EPSILON = 1e-13
+"""Relative energy below which a Gram matrix in float64, or an input in float32, cannot be told from rounding."""
+
+_ORTHONORMAL = 1e-13
+
+
+def tail_rank(energies: Tensor, tau: float, epsilon: float = GRAM_EPSILON) -> int:
+    """The fewest leading directions that hold a share `tau` of the energy.
+
+    `k = #{i : sum_{j >= i} lambda_j > max(1 - tau, epsilon) * sum lambda}`, with the sums taken from the small
+    end. Summed from the large end and compared with 1.0, rounding would decide the rank.
+
+    Args:
+        energies: squared singular values `[m]` in float64, largest first; rounding below zero counts as zero.
+        tau: share of the energy to hold, in (0, 1].
+        epsilon: relative energy that counts as zero.
+
+    Returns:
+        The rank, from 0 (no energy at all) to `m`.
+
+    Examples:
+        >>> tail_rank(torch.tensor([9.0, 0.9, 0.1], dtype=torch.float64), tau=0.99)
+        2
+        >>> tail_rank(torch.tensor([4.0, 1.0, 1e-20], dtype=torch.float64), tau=1.0)
+        2
+    """
+    if energies.numel() == 0:
+        return 0
+    tails = energies.clamp_min(0.0).flip(0).cumsum(0)
+    return int((tails > max(1.0 - tau, epsilon) * tails[-1]).sum())
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Subspace:
+    """An orthonormal basis of the leading inputs of one layer.
+
+    Args:
+        basis: `B [d, k]`, orthonormal columns, float64; leading directions first where `tau < 1`.
+        energies: squared singular values `[min(d, N)]` of the inputs, largest first, float64.
+        tau: the share of energy asked for.
+        complement: `[d, d - k]`, an orthonormal basis of the null space where the factorisation gave it for
+            nothing and it is the smaller of the two; else None.
+    """
+
+    basis: Tensor
+    energies: Tensor
+    tau: float
+    complement: Tensor | None = None
+
+    @classmethod
+    def from_rows(cls, rows: Tensor, tau: float) -> "Subspace":
+        """The subspace of inputs given as rows.
+
+        The rank is read from the Gram matrix of the smaller side, in float64. The basis comes from the cheapest
+        factorisation that is accurate here: none where the inputs fill the space, a QR where all rows are
+        independent, the eigenvectors of the Gram matrix otherwise; at `tau = 1` these must pass the certificate
+        `||P R|| / ||R|| <= 1e-10` (5e-7 for float32 inputs), or else a QR and the SVD of its triangle take over,
+        which see directions down to the rounding of float64.
+
+        Args:
+            rows: inputs `X [N, d]`, float32 or float64, any device.
+            tau: share of the energy to hold, in (0, 1].
+
+        Returns:
+            The subspace, on the device of `rows`.
+
+        Raises:
+            ValueError: if `tau` is outside (0, 1], `rows` is not `[N, d]`, or a value is not finite.
+
+        Examples:
+            >>> subspace = Subspace.from_rows(torch.eye(4)[:2], tau=1.0)
+            >>> subspace.rank, subspace.null_dim
+            (2, 2)
+        """
+        if not 0.0 < tau <= 1.0:
+            raise ValueError(f"tau must lie in (0, 1], got {tau}")
+        if rows.ndim != 2:
+            raise ValueError(f"rows must be a matrix [N, d], got shape {tuple(rows.shape)}")
+        epsilon = GRAM_EPSILON
+        if rows.dtype == torch.float64:
+            epsilon = (max(rows.shape) * torch.finfo(torch.float64).eps) ** 2
+        rows = rows.detach().to(torch.float64)
+        count, dim = rows.shape
+        gram = rows.T @ rows if count >= dim else rows @ rows.T
+        # A sum of squares: one value that is not finite shows here, and eigh would raise on it.
+        total = float(gram.diagonal().sum())
+        if not math.isfinite(total):
+            raise ValueError("rows must be finite (and their squares too), got nan or inf")
+        if total == 0.0:
+            return cls(rows.new_zeros(dim, 0), rows.new_zeros(min(dim, count)), tau)
+        if tau < 1.0:
+            return cls._from_gram(rows, gram, tau)
+        energies = torch.linalg.eigvalsh(gram).flip(0).clamp_min(0.0)
+        rank = tail_rank(energies, tau)
+        if rank == dim:
+            return cls(torch.eye(dim, dtype=rows.dtype, device=rows.device), energies, tau)
+        if rank == count:
+            return cls(torch.linalg.qr(rows.T).Q, energies, tau)
+        if count >= dim:
+            found = cls._from_gram(rows, gram, tau)
+            if found.leak(rows) <= max(1e-10, 1.6 * math.sqrt(epsilon)):
+                return found
+        return cls._from_triangle(rows, tau, epsilon)
+
+    @classmethod
+    def _from_gram(cls, rows: Tensor, gram: Tensor, tau: float) -> "Subspace":
+        """From the eigenvectors of the Gram matrix of the smaller side."""
+        rising, vectors = torch.linalg.eigh(gram)
+        energies = rising.flip(0).clamp_min(0.0)
+        rank = tail_rank(energies, tau)
+        count, dim = rows.shape
+        split = gram.shape[0] - rank
+        if count >= dim:  # all of them are there, so the complement costs nothing
+            complement = vectors[:, :split].contiguous() if 2 * rank > dim else None
+            return cls(vectors[:, split:].flip(1).contiguous(), energies, tau, complement)
+        basis = rows.T @ (vectors[:, split:].flip(1) / energies[:rank].sqrt())
+        gap = basis.T @ basis
+        gap.diagonal().sub_(1.0)
+        # X^T V / sigma is orthonormal up to rounding times the condition of the Gram matrix.
+        return cls(basis if float(gap.abs().max()) <= _ORTHONORMAL else torch.linalg.qr(basis).Q, energies, tau)
+
+    @classmethod
+    def _from_triangle(cls, rows: Tensor, tau: float, epsilon: float) -> "Subspace":
+        """By QR of the thin side and the SVD of the small triangle: dearer, accurate at any condition."""
+        count, dim = rows.shape
+        if count >= dim:
+            triangle = torch.linalg.qr(rows, mode="r").R
+            _, sigma, right_t = torch.linalg.svd(triangle, full_matrices=False)
+            rank = tail_rank(sigma.square(), tau, epsilon)
+            return cls(right_t[:rank].T.contiguous(), sigma.square(), tau)
+        frame, triangle = torch.linalg.qr(rows.T)
+        left, sigma, _ = torch.linalg.svd(triangle, full_matrices=False)
+        rank = tail_rank(sigma.square(), tau, epsilon)
+        return cls(frame @ left[:, :rank], sigma.square(), tau)
+
+    @property
+    def dim(self) -> int:
+        """`d`, the number of inputs of the layer."""
+        return self.basis.shape[0]
+
+    @property
+    def rank(self) -> int:
+        """`k`, the number of directions that a move must leave alone."""
+        return self.basis.shape[1]
+
+    @property
+    def null_dim(self) -> int:
+        """`d - k`, the number of directions in which the weight may move."""
+        return self.dim - self.rank
+
+    def leak(self, rows: Tensor) -> float:
+        """The share of some inputs that lies outside the subspace: `||P X|| / ||X||` (Frobenius).
+
+        Args:
+            rows: inputs `X [N, d]`.
+
+        Returns:
+            A number in [0, 1]; 0 where the inputs are all zero.
+        """
+        rows = rows.detach().to(torch.float64)
+        total = float(torch.linalg.vector_norm(rows))
+        if total == 0.0:
+            return 0.0
+        outside = rows - (rows @ self.basis) @ self.basis.T
+        return float(torch.linalg.vector_norm(outside)) / total
+
+    def energy_curve(self) -> Tensor:
+        """Share of the energy held by the first 1, 2, ... directions (figure 6a of arXiv 2502.11362).
+
+        Returns:
+            `[min(d, N)]` in float64, non-decreasing, ending at 1 (zeros where there is no energy).
+        """
+        total = self.energies.sum()
+        return self.energies.cumsum(0) / total if float(total) > 0.0 else torch.zeros_like(self.energies)

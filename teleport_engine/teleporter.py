@@ -1,0 +1,206 @@
+"""The one loop: capture, subspace, direction, projection, step, guard, report.
+
+Source of the method: arXiv 2502.11362 (teleportation along the loss level set by projection on the null space of
+each layer's inputs). What this project adds to it, and why each part is as it is: docs/method.md.
+"""
+
+from typing import Any, Literal, final
+
+import torch
+from torch import nn
+
+from teleport_engine.boundary import checked_data, checked_inputs, checked_limit, checked_model
+from teleport_engine.climb import Climb, Limits, Probe, project
+from teleport_engine.forward import Forward, untouched
+from teleport_engine.objective import Problem
+from teleport_engine.report import Seconds, TeleportReport
+from teleport_engine.route import DoubleBackwardRoute, Route, TangentRoute
+from teleport_engine.schedule import Schedule
+from teleport_engine.step_rule import FixedStep, StepRule
+from teleport_engine.survey import Survey, survey
+from teleport_engine.types import Inputs, LossFn, Params
+
+__all__ = ["Teleporter"]
+
+_PAPER_STEP = FixedStep(0.2)
+
+
+@final
+class Teleporter:
+    """Moves a model's weights along the level set of its loss to where the gradient is larger.
+
+    Args:
+        model: any module; its linear maps move, everything else stays and is named in the report.
+        loss_fn: `loss_fn(outputs, targets)` gives a tensor without dimensions.
+        tau: share of each layer's input energy that a move must not touch, in (0, 1]. 1 is exact on the batch.
+        step: how far to move; see `teleport_engine.step_rule`.
+        num_steps: teleport steps per batch.
+        schedule: when `step()` teleports.
+        grad_norm_cap: a step that would take the gradient norm above this is undone.
+        max_loss_drift: a step that would change the loss on the batch by more than this is undone.
+        max_probe_drift: the same on the probe batch, which is then evaluated at each step.
+        route: "auto", "jvp" (only at `tau = 1`), or "double_backward": how the direction is taken.
+
+    Raises:
+        ValueError: if an option is out of its range.
+
+    Examples:
+        >>> _ = torch.manual_seed(0)
+        >>> model = nn.Sequential(nn.Linear(4, 32), nn.Tanh(), nn.Linear(32, 3))
+        >>> teleporter = Teleporter(model, nn.functional.cross_entropy, step=FixedStep(0.1), num_steps=2)
+        >>> report = teleporter.teleport(torch.randn(8, 4), torch.arange(8) % 3)
+        >>> report.outcome, report.grad_norm_after > report.grad_norm_before, abs(report.loss_drift) < 1e-5
+        (<Outcome.MOVED: 'moved'>, True, True)
+        >>> [(layer.name, layer.null_dim, layer.reason) for layer in report.layers]
+        [('0', None, 'input is fixed'), ('2', 24, '')]
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: LossFn,
+        *,
+        tau: float = 1.0,
+        step: StepRule = _PAPER_STEP,
+        num_steps: int = 8,
+        schedule: Schedule | None = None,
+        grad_norm_cap: float | None = None,
+        max_loss_drift: float | None = None,
+        max_probe_drift: float | None = None,
+        route: Literal["auto", "jvp", "double_backward"] = "auto",
+    ) -> None:
+        if not 0.0 < tau <= 1.0:
+            raise ValueError(f"tau must lie in (0, 1], got {tau}")
+        if not isinstance(num_steps, int) or isinstance(num_steps, bool) or num_steps < 1:
+            raise ValueError(f"num_steps must be a whole number >= 1, got {num_steps!r}")
+        if route not in ("auto", "jvp", "double_backward"):
+            raise ValueError(f"route must be 'auto', 'jvp' or 'double_backward', got {route!r}")
+        if route == "jvp" and tau < 1.0:
+            raise ValueError(f"route 'jvp' needs tau = 1 (below it the other term of Hg stays), got tau {tau}")
+        self._model = model
+        self._loss_fn = loss_fn
+        self._tau = float(tau)
+        self._step_rule = step
+        self._num_steps = num_steps
+        self._schedule = schedule
+        self._limits = Limits(
+            checked_limit("grad_norm_cap", grad_norm_cap),
+            checked_limit("max_loss_drift", max_loss_drift),
+            checked_limit("max_probe_drift", max_probe_drift),
+        )
+        self._route = route
+
+    def step(
+        self,
+        step_index: int,
+        inputs: Inputs,
+        targets: Any,
+        *,
+        subspace: Inputs | None = None,
+        probe: tuple[Inputs, Any] | None = None,
+    ) -> TeleportReport | None:
+        """Teleports where the schedule says so.
+
+        Args:
+            step_index: index of the optimizer step about to be taken, from 0.
+            inputs: as in `teleport`.
+            targets: as in `teleport`.
+            subspace: as in `teleport`.
+            probe: as in `teleport`.
+
+        Returns:
+            The report, or None where no teleport is due.
+
+        Raises:
+            ValueError: if there is no schedule; as in `teleport`.
+        """
+        if self._schedule is None:
+            raise ValueError("Teleporter.step needs a schedule: give Teleporter(schedule=Schedule(...)), got None")
+        if not self._schedule.is_due(step_index):
+            return None
+        return self.teleport(inputs, targets, subspace=subspace, probe=probe)
+
+    def direction(self, inputs: Inputs, targets: Any, *, subspace: Inputs | None = None) -> Params:
+        """The projected ascent direction of `1/2 ||grad||^2` at the present weights. Nothing moves.
+
+        Args:
+            inputs: objective batch: a tensor, or a tuple or dict of what the model takes.
+            targets: what `loss_fn` compares with.
+            subspace: inputs to take the basis from instead of the batch's.
+
+        Returns:
+            Parameter name to `(Hg)_l P_l [d_out, d_in]`; what cannot move is absent. Empty where a value is not
+            finite.
+
+        Raises:
+            ValueError: if the input is wrong: see `teleport`.
+        """
+        device = checked_model(self._model)
+        with untouched(device) as random_state:
+            problem, sample = self._problem(inputs, targets, subspace, device)
+            view = survey(self._model, problem, self._tau, sample, random_state, Seconds())
+            if not view.live:
+                return {}
+            route = self._route_for(view, problem)
+            directions, _ = project(view, route.ascent(route.finish(view.record)))
+            named = zip(view.live, directions, strict=True)
+            return {layer.parameter_name: part for layer, part in named if part is not None}
+
+    def teleport(
+        self,
+        inputs: Inputs,
+        targets: Any,
+        *,
+        subspace: Inputs | None = None,
+        probe: tuple[Inputs, Any] | None = None,
+    ) -> TeleportReport:
+        """Moves the weights `num_steps` times uphill in the gradient norm, the loss on the batch staying.
+
+        Gradients, optimizer state, buffers, modes, hooks, `requires_grad` and random state are as before. If
+        anything raises on the way, so are the weights.
+
+        Args:
+            inputs: objective batch: a tensor, or a tuple or dict of what the model takes.
+            targets: what `loss_fn` compares with.
+            subspace: inputs to take the basis from instead of the batch's; then the loss on the batch may drift.
+            probe: inputs and targets on which drift is watched: data outside the batch.
+
+        Returns:
+            What was done. Numerical trouble is an outcome in it, never an exception.
+
+        Raises:
+            ValueError: if a batch is empty or on another device than the model, the loss is no scalar, the
+                forward is random (active dropout), a trainable weight is in low precision, or the route asked
+                for is not valid here.
+        """
+        device = checked_model(self._model)
+        if probe is None and self._limits.probe_drift is not None:
+            raise ValueError("max_probe_drift needs teleport(..., probe=(inputs, targets)), got probe None")
+        with untouched(device) as random_state:
+            problem, sample = self._problem(inputs, targets, subspace, device)
+            watched = Probe(problem, probe, device)
+            seconds = Seconds()
+            view = survey(self._model, problem, self._tau, sample, random_state, seconds)
+            climb = Climb(view, problem, seconds, self._limits, watched)
+            climb.run(self._route_for(view, problem), self._step_rule, self._num_steps)
+            return climb.report()
+
+    def _problem(
+        self, inputs: Inputs, targets: Any, subspace: Inputs | None, device: torch.device
+    ) -> tuple[Problem, Inputs | None]:
+        """The batch and the subspace sample, checked; the batch itself as its sample is no sample."""
+        sample = None
+        if subspace is not None and subspace is not inputs:
+            sample = checked_inputs("subspace", subspace, device)
+        parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
+        batch = checked_inputs("inputs", inputs, device)
+        wanted = checked_data("targets", targets, device)
+        return Problem(Forward(self._model), self._loss_fn, batch, wanted, parameters), sample
+
+    def _route_for(self, view: Survey, problem: Problem) -> Route:
+        """The cheapest valid route, or the one asked for."""
+        if self._route == "jvp" and view.live and not view.is_exact:
+            raise ValueError("route 'jvp' needs the objective batch inside the subspace sample, but it is not")
+        if view.is_exact and self._route != "double_backward":
+            return TangentRoute(problem, view.live)
+        return DoubleBackwardRoute(problem, view.live)

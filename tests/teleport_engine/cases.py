@@ -1,0 +1,132 @@
+"""Models that hold each shape of a linear map, small enough to look at."""
+
+import copy
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from teleport_engine import TeleportReport
+from tests.teleport_engine.dense import Loss
+
+
+class Case(NamedTuple):
+    model: nn.Module
+    loss_fn: Loss
+    inputs: Any
+    targets: Any
+    can_move: frozenset[str]
+
+
+def mlp(*widths: int, activation: Callable[[], nn.Module] = nn.ReLU) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for d_in, d_out in itertools.pairwise(widths):
+        layers += [nn.Linear(d_in, d_out), activation()]
+    return nn.Sequential(*layers[:-1])
+
+
+class Tokens(nn.Module):
+    """One block of attention made of Linear layers, with LayerNorm, residuals and a head on the mean token."""
+
+    def __init__(self, d: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(6, d)
+        self.norm = nn.LayerNorm(d)
+        self.qkv = nn.Linear(d, 3 * d)
+        self.out = nn.Linear(d, d)
+        self.head = nn.Linear(d, 4)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embed(tokens)
+        q, k, v = self.qkv(self.norm(x)).chunk(3, dim=-1)
+        x = x + self.out(nn.functional.scaled_dot_product_attention(q, k, v))
+        logits: Tensor = self.head(x.mean(dim=1))
+        return logits
+
+
+class Repeated(nn.Module):
+    """One Linear called three times, and its weight tied to another module's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(5, 48)
+        self.again = nn.Linear(48, 48)
+        self.twin = nn.Linear(48, 48)
+        self.twin.weight = self.again.weight
+        self.head = nn.Linear(48, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.first(x))
+        for _ in range(3):
+            x = x + 0.5 * torch.tanh(self.again(x))
+        logits: Tensor = self.head(torch.tanh(self.twin(x)))
+        return logits
+
+
+def _classes(n: int) -> Tensor:
+    return torch.arange(n) % 4
+
+
+def _relu() -> Case:
+    return Case(mlp(6, 32, 32, 4), nn.functional.cross_entropy, torch.randn(8, 6), _classes(8), frozenset("24"))
+
+
+def _inplace_relu() -> Case:
+    model = mlp(6, 32, 32, 4, activation=lambda: nn.ReLU(inplace=True))
+    return Case(model, nn.functional.cross_entropy, torch.randn(8, 6), _classes(8), frozenset("24"))
+
+
+def _tanh() -> Case:
+    model = mlp(6, 32, 32, 4, activation=nn.Tanh)
+    return Case(model, nn.functional.mse_loss, torch.randn(8, 6), torch.randn(8, 4), frozenset("24"))
+
+
+def _batch_norm() -> Case:
+    model = nn.Sequential(
+        nn.Linear(6, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 32), nn.BatchNorm1d(32), nn.Linear(32, 4)
+    )
+    return Case(model, nn.functional.cross_entropy, torch.randn(8, 6), _classes(8), frozenset("35"))
+
+
+def _tokens() -> Case:
+    moving = frozenset({"qkv", "out", "head"})
+    return Case(Tokens(32), nn.functional.cross_entropy, torch.randn(4, 5, 6), _classes(4), moving)
+
+
+def _repeated() -> Case:
+    moving = frozenset({"again", "head"})
+    return Case(Repeated(), nn.functional.cross_entropy, torch.randn(6, 5), _classes(6), moving)
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    "relu": _relu,
+    "inplace_relu": _inplace_relu,
+    "tanh": _tanh,
+    "batch_norm_in_train_mode": _batch_norm,
+    "attention_and_layer_norm": _tokens,
+    "called_several_times_and_tied": _repeated,
+}
+
+
+def make(name: str, dtype: torch.dtype = torch.float64) -> Case:
+    """The case with its own seed, in the given precision."""
+    torch.manual_seed(sorted(CASES).index(name))
+    case = CASES[name]()
+
+    def cast(value: Tensor) -> Tensor:
+        return value.to(dtype) if value.is_floating_point() else value
+
+    return case._replace(model=case.model.to(dtype), inputs=cast(case.inputs), targets=cast(case.targets))
+
+
+def outputs_of(model: nn.Module, inputs: Any) -> Tensor:
+    """In the model's own mode, its buffers left alone."""
+    with torch.no_grad():
+        outputs: Tensor = copy.deepcopy(model)(inputs)
+    return outputs
+
+
+def moved_names(report: TeleportReport) -> frozenset[str]:
+    return frozenset(layer.name for layer in report.layers if layer.moved)

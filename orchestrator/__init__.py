@@ -1,0 +1,1 @@
+"""The orchestrator: sweep specs in, trials over Ray, verdicts out."""

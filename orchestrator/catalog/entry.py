@@ -1,0 +1,65 @@
+"""What an entry of the catalogue is: options a spec may write, and where the builder lives."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+
+class Options(BaseModel):
+    """Settings as a spec writes them: frozen, nothing unknown, nothing coerced, nothing infinite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class NamedOptions(Options):
+    """Options that a spec picks by ``name``; each subclass narrows ``name`` to its own literal."""
+
+    name: str
+
+
+@final
+@dataclass(frozen=True)
+class Entry:
+    """One thing a spec may name.
+
+    Args:
+        options: the torch-free settings; its ``name`` is the entry's name.
+        builder: ``"module:attribute"`` of what makes it, imported only when a trial is about to run.
+    """
+
+    options: type[NamedOptions]
+    builder: str
+
+    def load(self) -> Callable[..., Any]:
+        """Import the builder.
+
+        Returns:
+            The callable named by ``builder``.
+        """
+        module, _, attribute = self.builder.partition(":")
+        loaded: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+        return loaded
+
+
+@final
+class OneOf:
+    """Pydantic annotation: options of one family, told apart by their ``name``.
+
+    Args:
+        kind: what a member is called in messages, for example ``"model"``.
+        family: NAME -> entry.
+    """
+
+    def __init__(self, kind: str, family: Mapping[str, Entry]) -> None:
+        self.kind = kind
+        self.family = family
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        choices = {name: handler.generate_schema(entry.options) for name, entry in self.family.items()}
+        return core_schema.tagged_union_schema(choices, discriminator="name")

@@ -1,0 +1,71 @@
+"""The command line: parse, call one function, print, exit code.
+
+Only typer is imported here; each command imports what it needs when it runs, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+import typer
+
+from orchestrator.cli import look, run
+from orchestrator.errors import Interrupted, UserError
+
+app = typer.Typer(
+    name="teleport",
+    help="Does loss-level-set teleportation pay? Run sweeps that answer it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+run.register(app)
+look.register(app)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program and leave with its exit code.
+
+    Args:
+        arguments: instead of the process's own.
+    """
+    sys.exit(exit_code(sys.argv[1:] if arguments is None else list(arguments)))
+
+
+def exit_code(arguments: Sequence[str]) -> int:
+    """Run the program.
+
+    Args:
+        arguments: after the program's name.
+
+    Returns:
+        0 done; 1 the sweep ended with failures; 2 the input is wrong; 130 interrupted.
+    """
+    try:
+        code = app(args=list(arguments), prog_name="teleport", standalone_mode=False)
+        return int(code or 0)
+    except UserError as error:
+        return _complain(map(str, error.faults), error.exit_code)
+    except Interrupted as error:
+        return _complain([str(error)], error.exit_code)
+    except typer.TyperException as error:
+        code = _complain([str(error)], UserError.exit_code)
+        print("`teleport COMMAND --help` shows what is valid", file=sys.stderr)
+        return code
+    except (KeyboardInterrupt, typer.Abort):
+        return _complain(["interrupted"], Interrupted.exit_code)
+    except BrokenPipeError:
+        # The reader went away (`teleport list | head`): nobody is left to tell.
+        sys.stderr.close()
+        return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _complain([f"{where}{error.strerror or error}"], UserError.exit_code)
+
+
+def _complain(lines: Iterable[str], code: int) -> int:
+    for line in lines:
+        print(f"error: {line}", file=sys.stderr)
+    return code

@@ -1,0 +1,235 @@
+"""The commands that look at what is stored: status, list, report, export, ui, doctor, data, track."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.options import (
+    DEFAULT_HOME,
+    AsJson,
+    DataRoot,
+    Home,
+    SweepName,
+    TrackingUri,
+    make_tracker,
+    store_of,
+)
+
+data_app = typer.Typer(
+    help="Data sets: where each was found, and how to get it.", no_args_is_help=True, rich_markup_mode=None
+)
+track_app = typer.Typer(help="The MLflow store.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands to the program."""
+    for command in (status, report, export, ui, doctor):
+        app.command()(command)
+    app.command("list")(list_)
+    data_app.command("list")(data_list)
+    data_app.command("fetch")(data_fetch)
+    track_app.command("sync")(track_sync)
+    app.add_typer(data_app, name="data")
+    app.add_typer(track_app, name="track")
+
+
+@track_app.callback()
+def _track() -> None:
+    """Keep ``track`` a group while it has one command."""
+
+
+def status(name: SweepName, home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Say where a sweep stands, also while it runs.
+
+    Example: teleport status quickstart
+    """
+    from orchestrator.cli.show import print_standing
+    from orchestrator.paths import find_sweep
+    from orchestrator.sweep import standing
+
+    found = standing(find_sweep(home, name))
+    if as_json:
+        print(json.dumps(asdict(found), indent=1))
+    else:
+        print_standing(found)
+
+
+def list_(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """List the sweeps of this home.
+
+    Example: teleport list
+    """
+    from orchestrator.cli.show import draw
+    from orchestrator.paths import SweepPaths, sweep_names
+    from orchestrator.sweep import standing
+
+    found = [standing(SweepPaths(home, name)) for name in sweep_names(home)]
+    if as_json:
+        print(json.dumps([asdict(each) for each in found], indent=1))
+    elif not found:
+        print(f"no sweep in {home}; start one: teleport run sweeps/quickstart.yaml", file=sys.stderr)
+    else:
+        draw(
+            ("sweep", "state", "trials", "failed"),
+            (
+                (s.name, s.state, f"{s.progress.num_done}/{s.progress.num_planned}", str(s.progress.num_failed))
+                for s in found
+            ),
+            right=frozenset({2, 3}),
+        )
+
+
+def report(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Sweeps of this home.")],
+    home: Home = DEFAULT_HOME,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to; without it the sweep's own report/.")
+    ] = None,
+    formats: Annotated[str, typer.Option("--format", metavar="html,md,json")] = "html,md,json",
+) -> None:
+    """Write the best-config report from what is stored, offline; prints the verdicts.
+
+    Example: teleport report quickstart --out /tmp/report
+    """
+    from orchestrator.cli.show import print_verdicts
+    from orchestrator.errors import UserError, nearest
+    from orchestrator.lints import lints
+    from orchestrator.paths import find_sweep
+    from orchestrator.report import RENDERERS, write_report
+    from orchestrator.sweep import read_record
+
+    wanted = [word.strip() for word in formats.split(",")]
+    unknown = [
+        f"--format: {word!r} is not known; {nearest(word, RENDERERS)}" for word in wanted if word not in RENDERERS
+    ]
+    if unknown:
+        raise UserError(*unknown)
+    found = [find_sweep(home, name) for name in names]
+    for paths in found:
+        directory = paths.report if out is None else out if len(found) == 1 else out / paths.name
+        record = read_record(paths)
+        written = write_report(record, paths, lints(record), directory=directory, formats=wanted)
+        print_verdicts(written)
+        for word in wanted:
+            print(f"{directory / f'report.{word}'}")
+
+
+def export(
+    name: SweepName,
+    home: Home = DEFAULT_HOME,
+    workload: Annotated[str | None, typer.Option(metavar="W", help="Without it the only one.")] = None,
+    arm: Annotated[str | None, typer.Option(metavar="A", help="Without it the best by confirm.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Without it stdout.")] = None,
+) -> None:
+    """Write the best configuration as a spec that `teleport run` accepts.
+
+    Example: teleport export quickstart --arm teleport --out best.yaml
+    """
+    from orchestrator.errors import UserError, nearest
+    from orchestrator.paths import atomic_write, find_sweep
+    from orchestrator.report import best_spec
+    from orchestrator.sweep import read_record
+
+    record = read_record(find_sweep(home, name))
+    labels = list(record.spec.workloads)
+    if workload is None and len(labels) > 1:
+        raise UserError(f"--workload: the sweep has several, say which; {nearest('', labels)}")
+    if workload is not None and workload not in labels:
+        raise UserError(f"--workload: {workload!r} is not in the sweep; {nearest(workload, labels)}")
+    if arm is not None and arm not in record.spec.arms:
+        raise UserError(f"--arm: {arm!r} is not in the sweep; {nearest(arm, record.spec.arms)}")
+    text = best_spec(record, workload or labels[0], arm)
+    if out is None:
+        print(text, end="")
+    else:
+        atomic_write(out, text)
+        print(out)
+
+
+def ui(
+    home: Home = DEFAULT_HOME,
+    tracking_uri: TrackingUri = None,
+    host: Annotated[str, typer.Option(metavar="HOST", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65535)] = 5000,
+) -> int:
+    """Open the MLflow UI on this home's store.
+
+    Example: teleport ui --port 5001
+    """
+    from orchestrator.track.ui import serve
+
+    return serve(tracking_uri or store_of(home), host=host, port=port)
+
+
+def doctor(
+    home: Home = DEFAULT_HOME,
+    data_root: DataRoot = None,
+    address: Annotated[str | None, typer.Option(metavar="ADDR")] = None,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> int:
+    """Check versions, devices, Ray, MLflow, Optuna and data on this machine.
+
+    Example: teleport doctor
+    """
+    from orchestrator.cli.run import use_data_root
+    from orchestrator.cli.show import draw
+    from orchestrator.doctor import examine
+
+    use_data_root(data_root)
+    findings = examine(home, address, tracking_uri or store_of(home))
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=1))
+    else:
+        draw(("", "what", "found"), ((f.mark, f.what, f.detail) for f in findings))
+    return int(any(not finding.is_well and finding.is_needed for finding in findings))
+
+
+def data_list(data_root: DataRoot = None, as_json: AsJson = False) -> None:
+    """List the data sets and where each was found.
+
+    Example: teleport data list
+    """
+    from orchestrator.catalog import DATASETS
+    from orchestrator.cli.run import use_data_root
+    from orchestrator.cli.show import draw
+    from orchestrator.workloads.data.locate import locate
+
+    use_data_root(data_root)
+    found = {name: locate(name, None) for name in DATASETS}
+    if as_json:
+        print(json.dumps({name: asdict(each) for name, each in found.items()}, indent=1, default=str))
+    else:
+        draw(("data set", "found"), ((name, str(each)) for name, each in found.items()))
+
+
+def data_fetch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A data set (see `teleport data list`).")],
+    data_root: DataRoot = None,
+) -> None:
+    """Get a data set onto this machine and read it once.
+
+    Example: teleport data fetch fashion_mnist --data-root data
+    """
+    from orchestrator.workloads.data.fetch import fetch
+
+    print(fetch(name, None if data_root is None else str(data_root.absolute())))
+
+
+def track_sync(name: SweepName, home: Home = DEFAULT_HOME, tracking_uri: TrackingUri = None) -> int:
+    """Send to MLflow what it has not got yet.
+
+    Example: teleport track sync quickstart
+    """
+    from orchestrator.paths import find_sweep
+    from orchestrator.sweep import sync
+
+    num_left = sync(find_sweep(home, name), make_tracker(home, tracking_uri))
+    print("MLflow has every run" if not num_left else f"MLflow still lacks {num_left} runs")
+    return int(num_left > 0)

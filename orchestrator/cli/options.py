@@ -1,0 +1,55 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from orchestrator.track import Tracker
+
+SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="The sweep's YAML file.")]
+SweepName = Annotated[str, typer.Argument(metavar="NAME", help="A sweep of this home (see `teleport list`).")]
+Home = Annotated[Path, typer.Option(envvar="TELEPORT_HOME", metavar="DIR", help="Directory that holds the sweeps.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change the spec; a dotted key, a YAML value. Repeatable."),
+]
+DataRoot = Annotated[
+    Path | None, typer.Option(envvar="TELEPORT_DATA", metavar="DIR", help="Where data sets are looked for first.")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(metavar="ADDR", help="A running Ray cluster: auto, HOST:PORT or ray://HOST:PORT."),
+]
+LauncherName = Annotated[str, typer.Option("--launcher", metavar="ray|inline", help="Where trials run.")]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(envvar="MLFLOW_TRACKING_URI", metavar="URI", help="MLflow store; without it HOME/mlflow.db (SQLite)."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON for a machine to read.")]
+
+DEFAULT_HOME = Path("runs")
+
+
+def store_of(home: Path) -> str:
+    """Name the MLflow store of a home: a SQLite file in it."""
+    return f"sqlite:///{home.absolute() / 'mlflow.db'}"
+
+
+def make_tracker(home: Path, tracking_uri: str | None) -> Tracker:
+    """Make the tracker of a home.
+
+    Args:
+        home: where sweeps are stored.
+        tracking_uri: of an MLflow store; None: the home's own.
+
+    Returns:
+        The tracker; artifacts of a database that is no file lie in the home.
+    """
+    from orchestrator.track import MlflowTracker
+
+    uri = tracking_uri or store_of(home)
+    return MlflowTracker(uri, artifact_root=None if uri.startswith("sqlite:") else home.absolute() / "mlartifacts")

@@ -1,0 +1,228 @@
+"""The commands that plan and run: plan, run, resume, train."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.options import (
+    DEFAULT_HOME,
+    Address,
+    AsJson,
+    DataRoot,
+    Home,
+    LauncherName,
+    Overrides,
+    SpecFile,
+    SweepName,
+    TrackingUri,
+    make_tracker,
+)
+
+if TYPE_CHECKING:
+    from orchestrator.paths import SweepPaths
+    from orchestrator.progress import Progress
+    from orchestrator.spec import SweepSpec
+    from orchestrator.sweep import Outcome
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands to the program."""
+    for command in (plan, run, resume, train):
+        app.command()(command)
+
+
+def plan(
+    spec: SpecFile,
+    set_: Overrides = None,
+    home: Home = DEFAULT_HOME,
+    data_root: DataRoot = None,
+    pilot: Annotated[bool, typer.Option("--pilot", help="Time an epoch of each study to estimate seconds.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a sweep will do and cost, and what it can show; start nothing.
+
+    Example: teleport plan sweeps/quickstart.yaml
+    """
+    from orchestrator.cli.show import print_plan
+    from orchestrator.paths import SweepPaths, sweep_names
+    from orchestrator.plan import make_plan, measured_pace, pilot_pace
+    from orchestrator.spec import load_spec
+
+    use_data_root(data_root)
+    loaded = load_spec(spec, set_ or ())
+    if pilot:
+        planned = make_plan(loaded, pilot_pace)
+    else:
+        earlier = [
+            trial for name in sweep_names(home) for trial in SweepPaths(home, name).read_trials(with_history=False)
+        ]
+        planned = make_plan(loaded, measured_pace(earlier))
+    if as_json:
+        print(json.dumps(planned.to_json(), indent=1))
+    else:
+        print_plan(planned)
+
+
+def run(
+    spec: SpecFile,
+    set_: Overrides = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Of the sweep, instead of the spec's.")] = None,
+    home: Home = DEFAULT_HOME,
+    data_root: DataRoot = None,
+    address: Address = None,
+    launcher: LauncherName = "ray",
+    tracking_uri: TrackingUri = None,
+) -> int:
+    """Run a sweep: search, confirm, report. Safe to run again: finished trials are never repeated.
+
+    Example: teleport run sweeps/quickstart.yaml --set search.trials=8
+    """
+    from orchestrator.paths import SweepPaths
+    from orchestrator.spec import load_spec
+
+    use_data_root(data_root)
+    loaded = load_spec(spec, set_ or (), name=name)
+    paths = SweepPaths(home, loaded.name)
+    return _execute(loaded, paths, address=address, launcher=launcher, tracking_uri=tracking_uri)
+
+
+def resume(
+    name: SweepName,
+    home: Home = DEFAULT_HOME,
+    data_root: DataRoot = None,
+    address: Address = None,
+    launcher: LauncherName = "ray",
+    tracking_uri: TrackingUri = None,
+) -> int:
+    """Go on with a sweep after an interruption or a crash.
+
+    Example: teleport resume quickstart
+    """
+    from orchestrator.paths import find_sweep
+    from orchestrator.spec import load_spec
+
+    use_data_root(data_root)
+    paths = find_sweep(home, name)
+    return _execute(load_spec(paths.spec), paths, address=address, launcher=launcher, tracking_uri=tracking_uri)
+
+
+def train(
+    spec: SpecFile,
+    set_: Overrides = None,
+    home: Home = DEFAULT_HOME,
+    data_root: DataRoot = None,
+    workload: Annotated[str | None, typer.Option(metavar="LABEL", help="Of the spec; without it the first.")] = None,
+    arm: Annotated[str | None, typer.Option(metavar="LABEL", help="Of the spec; without it the last.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Without it the first search seed.")] = None,
+) -> int:
+    """Train one configuration here, without a search, and print its curves.
+
+    Distributions must be fixed with --set.
+
+    Example: teleport train sweeps/quickstart.yaml --arm baseline --set workloads.mlp_digits.optimizer.lr=0.1
+    """
+    from orchestrator.cli.show import print_training
+    from orchestrator.spec import load_spec
+    from orchestrator.train import single_config, train_one
+
+    use_data_root(data_root)
+    loaded = load_spec(spec, set_ or ())
+    config = single_config(loaded, workload, arm, seed)
+    return print_training(config, lambda show: train_one(config, home, f"{loaded.name}.train", show))
+
+
+def _execute(
+    spec: SweepSpec, paths: SweepPaths, *, address: str | None, launcher: str, tracking_uri: str | None
+) -> int:
+    from orchestrator.cli.display import watch
+    from orchestrator.errors import Interrupted, UserError, nearest
+    from orchestrator.launch import LAUNCHERS
+    from orchestrator.sweep import run as run_sweep
+    from orchestrator.track.text import redact
+
+    if launcher not in LAUNCHERS:
+        raise UserError(f"--launcher: {launcher!r} is not known; {nearest(launcher, LAUNCHERS)}")
+    if address is not None and launcher != "ray":
+        raise UserError(f"--address: only the ray launcher runs on a cluster, --launcher is {launcher}")
+    shares = [spec.resources.share("search"), spec.resources.share("confirm")]
+    asked = threading.Event()
+
+    def interrupt(number: int, frame: object) -> None:
+        """Slurm and Kubernetes ask with SIGTERM what a person asks with Ctrl-C."""
+        asked.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGINT, interrupt)
+    tracker = make_tracker(paths.home, tracking_uri)
+    try:
+        with watch() as show:
+
+            def observe(progress: Progress) -> None:
+                # Raised inside a callback of a library's own, the interrupt may have been printed and forgotten.
+                if asked.is_set():
+                    raise KeyboardInterrupt
+                show(progress)
+
+            outcome = run_sweep(
+                spec,
+                paths,
+                LAUNCHERS[launcher](address, shares),
+                tracker,
+                command=redact(shlex.join(["teleport", *sys.argv[1:]])),
+                observe=observe,
+            )
+    except (Interrupted, OSError) as stopped:
+        # A full disk or a lost mount stops a sweep as a person does: what is on file stays, and it can go on.
+        if paths.exists():
+            what = "interrupted" if isinstance(stopped, Interrupted) else f"stopped ({stopped})"
+            options = _options(paths, address=address, launcher=launcher, tracking_uri=tracking_uri)
+            print(f"{what}; go on with: teleport resume {spec.name}{options}", file=sys.stderr)
+        raise
+    return _conclude(outcome)
+
+
+def _conclude(outcome: Outcome) -> int:
+    from orchestrator.cli.show import print_verdicts
+
+    print_verdicts(outcome.report)
+    for failure in outcome.failures:
+        print(f"failed: {failure}; see {outcome.paths.log}", file=sys.stderr)
+    if outcome.num_untracked:
+        print(
+            f"MLflow has not got {outcome.num_untracked} runs; `teleport track sync {outcome.paths.name}` sends them",
+            file=sys.stderr,
+        )
+    print(f"report: {outcome.paths.report / 'report.html'}")
+    return 1 if outcome.failures else 0
+
+
+def _options(paths: SweepPaths, *, address: str | None, launcher: str, tracking_uri: str | None) -> str:
+    """Write the options that differ from their defaults; terminals are logged, so credentials stay out."""
+    from orchestrator.track.text import redact
+
+    given = []
+    if paths.home != Path(os.path.abspath(DEFAULT_HOME)) and "TELEPORT_HOME" not in os.environ:
+        given += ["--home", str(paths.home)]
+    if address is not None:
+        given += ["--address", address]
+    if launcher != "ray":
+        given += ["--launcher", launcher]
+    if tracking_uri is not None and "MLFLOW_TRACKING_URI" not in os.environ:
+        given += ["--tracking-uri", tracking_uri]
+    return redact("".join(f" {shlex.quote(word)}" for word in given))
+
+
+def use_data_root(root: Path | None) -> None:
+    """Hand the data root on to the workers, which inherit the environment."""
+    if root is not None:
+        os.environ["TELEPORT_DATA"] = str(root.absolute())

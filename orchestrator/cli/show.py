@@ -1,0 +1,154 @@
+"""Results on stdout: tables that fit the terminal's width."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.cli.display import duration
+from orchestrator.cli.display import table as progress_table
+
+if TYPE_CHECKING:
+    from orchestrator.plan import Plan
+    from orchestrator.report import Report
+    from orchestrator.results import HistoryRow, TrialConfig, TrialResult
+    from orchestrator.sweep import Standing
+    from orchestrator.train import Show
+
+Row = Sequence[str]
+
+
+def draw(header: Row, rows: Iterable[Row], *, right: frozenset[int] = frozenset()) -> None:
+    """Print a table; where nobody watches it is as wide as it needs to be.
+
+    Args:
+        header: names of the columns.
+        rows: cells; printed as they are, markup included.
+        right: columns that are aligned to the right.
+    """
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for index, name in enumerate(header):
+        drawn.add_column(name, justify="right" if index in right else "left", overflow="fold", no_wrap=index == 0)
+    rows = list(rows)
+    for row in rows:
+        drawn.add_row(*(Text(cell) for cell in row))
+    if Console(width=10_000).measure(drawn).minimum <= console.width:
+        console.print(drawn)
+        return
+    # Columns this narrow would break words: one block a row instead.
+    width = max(map(len, header))
+    for row in rows:
+        for name, cell in zip(header, row, strict=True):
+            console.print(Text(f"{name:<{width}}  {cell}"))
+        console.print()
+
+
+def print_plan(plan: Plan) -> None:
+    """Print what a sweep will do.
+
+    Args:
+        plan: of the sweep.
+    """
+    print(f"{plan.name}: {plan.description}" if plan.description else plan.name)
+    print()
+    draw(
+        ("workload", "arm", "search", "confirm", "steps a seed", "time", "searched"),
+        (
+            (
+                study.workload,
+                study.arm,
+                str(study.num_search),
+                str(study.num_confirm),
+                f"{study.steps_per_seed:,}",
+                "?" if study.seconds is None else duration(study.seconds / plan.num_concurrent),
+                ", ".join(study.parameters) or "-",
+            )
+            for study in plan.studies
+        ),
+        right=frozenset({2, 3, 4, 5}),
+    )
+    print()
+    print(f"{plan.num_trials} trials, {plan.num_steps:,} optimizer steps at most, {plan.num_concurrent} at once here")
+    if plan.seconds is None:
+        print("time: unknown, nothing like it has run in this home; --pilot times an epoch of each study")
+    else:
+        print(f"time: about {duration(plan.seconds)} on this machine")
+    for sentence in plan.power:
+        print(f"power: {sentence}")
+    for sentence in plan.lints:
+        print(f"lint: {sentence}")
+    for sentence in plan.warnings:
+        print(f"warning: {sentence}", file=sys.stderr)
+
+
+def print_verdicts(report: Report) -> None:
+    """Print the verdict table and what the report objects to.
+
+    Args:
+        report: of a sweep.
+    """
+    from orchestrator.report import verdict_rows
+
+    header, rows = verdict_rows(report)
+    draw(header, rows)
+    for lint in report.lints:
+        print(f"lint: {lint}")
+
+
+def print_standing(standing: Standing) -> None:
+    """Print where a sweep stands.
+
+    Args:
+        standing: of the sweep.
+    """
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    print(f"{standing.name}: {standing.state}")
+    console.print(progress_table(standing.progress, console.width))
+
+
+def print_training(config: TrialConfig, run: Callable[[Show], tuple[TrialResult, Path]]) -> int:
+    """Print curves while a configuration trains, and how it ended.
+
+    Args:
+        config: what is trained.
+        run: trains it, handing rows to what it is given.
+
+    Returns:
+        The exit code: 1 where the trial failed.
+    """
+    from orchestrator.results import TrialState
+
+    print(f"{config.study}, seed {config.seeds[0]}")
+    heads = ("step", "epoch", "seconds", "train loss", "val. loss", "val. acc.", "moves")
+    widths = (8, 7, 9, 11, 11, 9, 6)
+    print(" ".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True)))
+
+    def show(rows: Sequence[HistoryRow]) -> None:
+        for row in rows:
+            metrics = row.metrics
+            print(
+                f"{row.step:>8} {row.epoch:>7.2f} {row.seconds:>9.3f} {metrics['train_loss']:>11.5f} "
+                f"{metrics['validation_loss']:>11.5f} {metrics['validation_accuracy']:>9.4f} {row.num_teleports:>6}",
+                flush=True,
+            )
+
+    result, directory = run(show)
+    if result.state is TrialState.FAIL:
+        assert result.failure is not None
+        print(f"failed: {result.failure.kind}: {result.failure.message}", file=sys.stderr)
+        if result.failure.traceback:
+            print(result.failure.traceback, file=sys.stderr)
+    for seed in result.seeds:
+        hit = f"reached at step {seed.steps_to_target}" if seed.steps_to_target is not None else "not reached"
+        print(
+            f"target {hit}; {seed.seconds:.2f} s on the optimizer clock, {seed.teleport_seconds:.2f} s of it teleports"
+        )
+    print(f"files: {directory}")
+    return int(result.state is TrialState.FAIL)

@@ -1,0 +1,110 @@
+"""What this machine has: each part is tried, not only looked up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from orchestrator.catalog import DATASETS
+from orchestrator.provenance import versions
+
+
+@final
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was tried.
+
+    Args:
+        what: its name.
+        is_well: whether it works.
+        detail: what was found, or what went wrong.
+        is_needed: whether sweeps cannot run without it.
+    """
+
+    what: str
+    is_well: bool
+    detail: str
+    is_needed: bool = True
+
+    @property
+    def mark(self) -> str:
+        """A word for the table."""
+        return "ok" if self.is_well else "MISSING" if self.is_needed else "-"
+
+
+def examine(home: Path, address: str | None, tracking_uri: str) -> list[Finding]:
+    """Try everything that a sweep needs.
+
+    Args:
+        home: where sweeps are stored.
+        address: of a Ray cluster; None starts a private one for the trial.
+        tracking_uri: of the MLflow store.
+
+    Returns:
+        A finding for each part; nothing raises.
+    """
+    found = [Finding(package, version != "not installed", version) for package, version in versions().items()]
+    found.append(_try("home", lambda: _home(home)))
+    found.append(_try("devices", _devices))
+    found.append(_try("optuna study", _optuna))
+    found.append(_try("ray cluster", lambda: _ray(address)))
+    found.append(_try("mlflow store", lambda: _mlflow(tracking_uri)))
+    found += _data()
+    return found
+
+
+def _try(what: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, True, check())
+    except Exception as error:  # noqa: BLE001 - whatever a part throws is what is to be shown
+        message = str(error).strip().splitlines()
+        return Finding(what, False, f"{type(error).__name__}: {message[0] if message else ''}")
+
+
+def _home(home: Path) -> str:
+    existing = next(path for path in (home.absolute(), *home.absolute().parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        raise PermissionError(f"{existing} is not writable")
+    free = os.statvfs(existing)
+    return f"{home.absolute()} ({free.f_bavail * free.f_frsize / 1e9:.0f} GB free)"
+
+
+def _devices() -> str:
+    import torch
+
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return f"{os.cpu_count()} CPU cores; {', '.join(gpus) or 'no GPU'}"
+
+
+def _optuna() -> str:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study()
+    trial = study.ask()
+    study.tell(trial, trial.suggest_float("x", 0.0, 1.0))
+    return "asks and tells"
+
+
+def _ray(address: str | None) -> str:
+    from orchestrator.launch.ray import cluster_resources
+
+    resources = cluster_resources(address)
+    return f"{address or 'private'}: {resources.get('CPU', 0):g} CPU, {resources.get('GPU', 0):g} GPU"
+
+
+def _mlflow(tracking_uri: str) -> str:
+    from orchestrator.track import reach
+
+    return reach(tracking_uri)
+
+
+def _data() -> Iterator[Finding]:
+    from orchestrator.workloads.data.locate import locate
+
+    for name in DATASETS:
+        place = locate(name, None)
+        yield Finding(f"data {name}", place.is_found, str(place), is_needed=False)

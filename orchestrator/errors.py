@@ -1,0 +1,111 @@
+"""The error tree: what went wrong, where, and what to do about it.
+
+A user's mistake is a :class:`UserError`: it carries every fault that was found, each with its place, and the
+command line prints it without a traceback and exits with 2. A trial's crash is not an error here at all: it is
+a FAIL in that trial's result.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+
+@final
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with what the user gave.
+
+    Args:
+        place: where it is, for example ``sweeps/quick.yaml:12: arms.teleport.teleport.tau``; may be empty.
+        message: the rule, the value that breaks it, and the nearest valid value where there is one.
+    """
+
+    place: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}" if self.place else self.message
+
+
+class TeleportError(Exception):
+    """Root of every error this package raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UserError(TeleportError):
+    """The user's input is wrong: all faults at once.
+
+    Args:
+        faults: what is wrong; a bare string stands for one fault without a place.
+    """
+
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self, *faults: Fault | str) -> None:
+        self.faults: tuple[Fault, ...] = tuple(f if isinstance(f, Fault) else Fault("", f) for f in faults)
+        super().__init__("\n".join(map(str, self.faults)))
+
+
+@final
+class SpecError(UserError):
+    """A sweep spec that cannot be run as it is written."""
+
+
+@final
+class SweepConflict(UserError):
+    """The name is taken by a sweep with another spec."""
+
+
+@final
+class SweepLocked(UserError):
+    """Another process drives this sweep."""
+
+
+@final
+class SweepNotFound(UserError):
+    """No sweep of that name in this home."""
+
+
+@final
+class DataNotFound(UserError):
+    """A data set is in none of the places where it was looked for."""
+
+
+@final
+class DataCorrupt(UserError):
+    """A data file is there, but is not what its name says."""
+
+
+@final
+class Infeasible(UserError):
+    """The cluster can never place what the spec asks for."""
+
+
+@final
+class Interrupted(TeleportError):
+    """The user, or the machine's scheduler, asked the sweep to stop; its state is kept."""
+
+    exit_code: ClassVar[int] = 130
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """Say which known name the user may have meant.
+
+    Args:
+        name: what the user wrote.
+        known: the valid names.
+
+    Returns:
+        A clause such as ``did you mean 'tau'? (known: schedule, step, tau)``.
+
+    >>> nearest("tua", ["tau", "step"])
+    "did you mean 'tau'? (known: step, tau)"
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    listing = f"known: {', '.join(names)}" if names else "none is known"
+    return f"did you mean {close[0]!r}? ({listing})" if close else f"({listing})"

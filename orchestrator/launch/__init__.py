@@ -1,0 +1,17 @@
+"""Where trials run: NAME -> launcher, all behind one seam."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from orchestrator.launch.base import Launcher, TrialSource
+from orchestrator.launch.inline import InlineLauncher
+from orchestrator.launch.ray import RayLauncher
+from orchestrator.spec import Share
+
+LAUNCHERS: dict[str, Callable[[str | None, Sequence[Share]], Launcher]] = {
+    "ray": RayLauncher,
+    "inline": lambda address, shares: InlineLauncher(),
+}
+
+__all__ = ["LAUNCHERS", "InlineLauncher", "Launcher", "RayLauncher", "TrialSource"]

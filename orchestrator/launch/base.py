@@ -1,0 +1,60 @@
+"""The seam between what is to run and where it runs.
+
+A :class:`TrialSource` knows what comes next and what became of it; a :class:`Launcher` knows how to run it.
+Neither knows the other's insides, so a launcher is some sixty lines, and every launcher runs the same suite.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from orchestrator.results import HistoryRow, TrialConfig, TrialResult
+
+
+class TrialSource(ABC):
+    """Hands out trials and takes in what they say; called from one thread only."""
+
+    @abstractmethod
+    def propose(self) -> TrialConfig | None:
+        """Hand out the next trial.
+
+        Returns:
+            A trial to run at once; None where there is none now. While nothing runs and the source is not
+            exhausted there always is one.
+        """
+
+    @property
+    @abstractmethod
+    def is_exhausted(self) -> bool:
+        """Whether no trial will ever come again, whatever becomes of those that run."""
+
+    @abstractmethod
+    def on_started(self, config: TrialConfig) -> None:
+        """Take note that a trial runs."""
+
+    @abstractmethod
+    def on_history(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> None:
+        """Take in new rows of a running trial's curves, in order."""
+
+    @abstractmethod
+    def on_ended(self, config: TrialConfig, result: TrialResult) -> None:
+        """Take in how a trial ended; called once for every trial that was started."""
+
+
+class Launcher(ABC):
+    """Runs what a source hands out until it is exhausted."""
+
+    @abstractmethod
+    def launch(self, source: TrialSource) -> None:
+        """Run every trial of a source.
+
+        A trial that crashes, or whose worker dies, ends as FAIL and the others go on.
+
+        Args:
+            source: of the trials.
+
+        Raises:
+            KeyboardInterrupt: the user asked to stop; what ran is stopped, and its workers are gone.
+            Infeasible: no machine of this launcher can ever hold what a trial asks for.
+        """

@@ -1,0 +1,32 @@
+"""Trials in this process, one after the other: no cluster, the same results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+from orchestrator.launch.base import Launcher, TrialSource
+from orchestrator.results import HistoryRow
+
+
+@final
+class InlineLauncher(Launcher):
+    """Runs one trial at a time where it is called."""
+
+    def launch(self, source: TrialSource) -> None:
+        """Run every trial of a source; see :meth:`Launcher.launch`.
+
+        Args:
+            source: of the trials.
+        """
+        from orchestrator.trial import run_trial
+
+        while not source.is_exhausted:
+            config = source.propose()
+            assert config is not None, "nothing runs and the source is not exhausted, so it has a trial"
+
+            def report(rows: Sequence[HistoryRow], config=config) -> None:  # type: ignore[no-untyped-def]
+                source.on_history(config, rows)
+
+            source.on_started(config)
+            source.on_ended(config, run_trial(config, report))

@@ -1,0 +1,155 @@
+"""A source's trials as one Tune experiment. Imports Ray, so it is itself imported late."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any, final
+
+from ray import tune
+from ray.tune.search import Searcher
+
+from orchestrator.launch.base import TrialSource
+from orchestrator.launch.ray import request
+from orchestrator.results import HistoryRow, TrialConfig, TrialResult
+
+
+def fit(source: TrialSource, scratch: str, capacity: int) -> None:
+    """Run every trial of a source on the cluster that this process is connected to.
+
+    Args:
+        source: of the trials.
+        scratch: directory for what Tune insists on writing.
+        capacity: how many trials the cluster holds at once.
+    """
+    # By default Tune asks a searcher for one trial at a time and starts its workers one after the other.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(capacity)
+    running = Running(source)
+    tuner = tune.Tuner(
+        tune.with_resources(run_in_worker, placement),
+        tune_config=tune.TuneConfig(
+            search_alg=SourceSearcher(running, capacity),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=str,
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
+        ),
+        run_config=tune.RunConfig(storage_path=scratch, name="tune", verbose=0, callbacks=[SourceCallback(running)]),
+    )
+    tuner.fit()
+
+
+def run_in_worker(config: dict[str, Any]) -> None:
+    """Run one trial inside a Tune worker and report it through Tune.
+
+    Args:
+        config: ``{"trial": the trial's configuration as JSON}``.
+    """
+    from orchestrator.trial import run_trial
+
+    def report(rows: Sequence[HistoryRow]) -> None:
+        tune.report({"rows": [row.model_dump_json() for row in rows]})
+
+    result = run_trial(TrialConfig.model_validate_json(config["trial"]), report)
+    tune.report({"rows": [], "result": result.model_dump_json()})
+
+
+def placement(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    """Ask for what a trial's own configuration says, which differs between search and confirm."""
+    return tune.PlacementGroupFactory([request(TrialConfig.model_validate_json(config["trial"]).share)])
+
+
+@final
+class Running:
+    """The trials that Tune has in hand, by Tune's own ids.
+
+    Tune pickles whatever it might restore from. Nothing is ever restored from Tune, so this pickles to nothing,
+    and the source, with its files, threads and sockets, stays in the driver.
+
+    Args:
+        source: of the trials.
+    """
+
+    def __init__(self, source: TrialSource) -> None:
+        self.source = source
+        self.trials: dict[str, tuple[TrialConfig, float]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def lose(self, tune_id: str, message: str) -> None:
+        """Tell the source that a trial ended without a result, unless it had already given one."""
+        if tune_id in self.trials:
+            config, started_at = self.trials.pop(tune_id)
+            self.source.on_ended(config, TrialResult.lost(config.trial_id, message, started_at, time.time()))
+
+
+@final
+class SourceSearcher(Searcher):  # type: ignore[misc]
+    """Lets Tune ask the source for trials.
+
+    Args:
+        running: where to note them.
+        capacity: how many trials the cluster holds at once.
+    """
+
+    def __init__(self, running: Running, capacity: int) -> None:
+        super().__init__()
+        self._running = running
+        self._capacity = capacity
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Hand Tune the next trial; see Tune's own ``Searcher.suggest``."""
+        source = self._running.source
+        if source.is_exhausted:
+            return str(Searcher.FINISHED)
+        # One trial beyond those that run keeps Tune's workers busy; more would be proposed unlearned.
+        config = source.propose() if len(self._running.trials) <= self._capacity else None
+        if config is None:
+            return None
+        self._running.trials[trial_id] = (config, time.time())
+        return {"trial": config.model_dump_json()}
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        """Do nothing: :class:`SourceCallback` says it."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Save nothing: the sweep's files are the truth."""
+
+
+@final
+class SourceCallback(tune.Callback):  # type: ignore[misc]
+    """Tells the source what becomes of its trials.
+
+    Args:
+        running: where they are noted.
+    """
+
+    def __init__(self, running: Running) -> None:
+        self._running = running
+
+    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Take the time and tell the source."""
+        config, _ = self._running.trials[trial.trial_id]
+        self._running.trials[trial.trial_id] = (config, time.time())
+        self._running.source.on_started(config)
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
+        """Pass rows on, and the result when it is there."""
+        config, _ = self._running.trials[trial.trial_id]
+        rows = [HistoryRow.model_validate_json(row) for row in result.get("rows", ())]
+        if rows:
+            self._running.source.on_history(config, rows)
+        if "result" in result:
+            del self._running.trials[trial.trial_id]
+            self._running.source.on_ended(config, TrialResult.model_validate_json(result["result"]))
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Tell the source that the worker died."""
+        lines = str(trial.get_error() or "").strip().splitlines()
+        self._running.lose(trial.trial_id, f"the worker died: {lines[-1]}" if lines else "the worker died")
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Tell the source of a worker that ended without a word."""
+        self._running.lose(trial.trial_id, "the worker ended without a result")

@@ -1,0 +1,137 @@
+"""What a careful reader would object to: warnings about a spec before it runs, and about a search after it.
+
+Each is one sentence that names the study, the value and what to do. None stops a sweep.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from orchestrator.ids import Json
+from orchestrator.results import SweepRecord, Trial, TrialState
+from orchestrator.spec import BASELINE, Range, SweepSpec
+
+BOUND_SHARE = 0.02
+TPE_STARTUP_TRIALS = 10
+
+
+def spec_lints(spec: SweepSpec) -> list[str]:
+    """List what can be objected to before anything runs.
+
+    Args:
+        spec: of the sweep.
+
+    Returns:
+        A sentence each.
+    """
+    return list(_spec_lints(spec))
+
+
+def lints(record: SweepRecord) -> list[str]:
+    """List what can be objected to once the search has run.
+
+    Args:
+        record: the sweep with its results.
+
+    Returns:
+        A sentence each, those of the spec first.
+    """
+    found = spec_lints(record.spec)
+    for workload, arm in record.spec.studies:
+        trials = [
+            trial
+            for trial in record.trials
+            if trial.config.study == f"{workload}/{arm}" and trial.config.phase == "search" and trial.result
+        ]
+        found += _study_lints(record.spec, workload, arm, trials)
+    found += _device_lints(record)
+    return found
+
+
+def _spec_lints(spec: SweepSpec) -> Iterator[str]:
+    for label, template in spec.workloads.items():
+        if not any(name.startswith("optimizer.") for name in (d.name for d in template.distributions())):
+            yield (
+                f"{label}: no optimizer setting is searched, so no arm is tuned and the comparison holds for these "
+                "settings alone"
+            )
+    if len(spec.arms) == 1:
+        yield f"only the {BASELINE} arm is there: nothing is compared"
+    sampler, trials = spec.search.sampler, spec.search.trials
+    if sampler == "tpe" and trials <= TPE_STARTUP_TRIALS:
+        yield f"search.trials is {trials}: tpe proposes its first {TPE_STARTUP_TRIALS} at random"
+    for label, template in spec.workloads.items():
+        target = _value_at(template.raw, "target", "metric")
+        if target is not None and spec.search.objective.metric not in (
+            target,
+            "steps_to_target",
+            "seconds_to_target",
+        ):
+            yield f"{label}: the search improves {spec.search.objective.metric}, the target is on {target}"
+
+
+def _study_lints(spec: SweepSpec, workload: str, arm: str, trials: list[Trial]) -> Iterator[str]:
+    complete = [trial for trial in trials if trial.result and trial.result.state is TrialState.COMPLETE]
+    if trials and len(complete) < len(trials) / 2:
+        yield f"{workload}/{arm}: only {len(complete)} of {len(trials)} search trials are feasible; narrow the space"
+    if not complete:
+        return
+    sign = 1 if spec.search.objective.mode == "min" else -1
+    best = min(complete, key=lambda trial: sign * _value(trial))
+    for template in (spec.workloads[workload], spec.arms[arm]):
+        for distribution in template.distributions():
+            if isinstance(distribution, Range) and distribution.name in best.config.values:
+                bound = _bound_hit(distribution, best.config.values[distribution.name])
+                if bound is not None:
+                    yield (
+                        f"{workload}/{arm}: the best {distribution.name} is at its bound {bound:g}; widen the range "
+                        f"[{distribution.low:g}, {distribution.high:g}]"
+                    )
+    number = best.config.number or 0
+    if len(trials) >= 8 and number >= 0.75 * max(trial.config.number or 0 for trial in trials):
+        yield f"{workload}/{arm}: the best trial is #{number} of {len(trials)}: the search may still be improving"
+    hits = [trial for trial in complete if _all_hit(trial)]
+    if not hits:
+        yield f"{workload}/{arm}: no configuration reached the target on every seed; the target may be out of reach"
+
+
+def _device_lints(record: SweepRecord) -> Iterator[str]:
+    asked = [trial for trial in record.trials if trial.config.share.gpu > 0 and trial.result and trial.result.machine]
+    on_cpu = [
+        trial for trial in asked if trial.result and trial.result.machine and trial.result.machine.device == "cpu"
+    ]
+    if on_cpu:
+        yield f"{len(on_cpu)} trials asked for a GPU and ran on the CPU: their seconds compare with no GPU run"
+
+
+def _value(trial: Trial) -> float:
+    assert trial.result is not None
+    assert trial.result.value is not None
+    return trial.result.value
+
+
+def _all_hit(trial: Trial) -> bool:
+    return trial.result is not None and all(seed.steps_to_target is not None for seed in trial.result.seeds)
+
+
+def _bound_hit(distribution: Range, value: Json) -> float | None:
+    """Tell at which bound a value lies, within 2 % of the range; whole numbers must be at it."""
+    assert isinstance(value, int | float)
+    if distribution.low == distribution.high:
+        return None
+    scale = math.log if distribution.is_log else float
+    low, high, at = scale(distribution.low), scale(distribution.high), scale(value)
+    slack = 0.0 if distribution.is_integer else BOUND_SHARE * (high - low)
+    if at <= low + slack:
+        return distribution.low
+    if at >= high - slack:
+        return distribution.high
+    return None
+
+
+def _value_at(raw: Any, *keys: str) -> Any:
+    for key in keys:
+        raw = raw.get(key) if isinstance(raw, dict) else None
+    return raw

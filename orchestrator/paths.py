@@ -1,0 +1,157 @@
+"""Where everything of a sweep lies: every file named once, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import final
+
+from orchestrator.errors import SweepNotFound, nearest
+from orchestrator.results import HistoryRow, Provenance, Trial, TrialConfig, TrialResult
+
+
+def atomic_write(path: Path, content: str | bytes) -> None:
+    """Replace a file in one step: a reader, or a crash, sees the old content or the new, never a part.
+
+    Args:
+        path: the file; its directory is made where it is missing.
+        content: text is written as UTF-8.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    # Not tempfile's: its files are for their owner alone, and a report is for colleagues.
+    part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        with open(part, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+@final
+class SweepPaths:
+    """The files of one sweep, ``HOME/NAME/``.
+
+    Args:
+        home: directory that holds the sweeps; made absolute, since Ray wants no relative one.
+        name: the sweep's name, already checked to be a plain file name.
+    """
+
+    def __init__(self, home: Path, name: str) -> None:
+        self.home = Path(os.path.abspath(home))
+        self.name = name
+        self.root = self.home / name
+        self.spec = self.root / "spec.yaml"
+        self.journal = self.root / "study.journal"
+        self.provenance = self.root / "provenance.json"
+        self.lock = self.root / "lock"
+        self.log = self.root / "log.txt"
+        self.trials = self.root / "trials"
+        self.report = self.root / "report"
+        self.best = self.root / "best"
+        self.outcome = self.root / "outcome.json"
+
+    def config(self, trial_id: str) -> Path:
+        """Name the file of a trial's configuration."""
+        return self.trials / trial_id / "config.json"
+
+    def history(self, trial_id: str) -> Path:
+        """Name the file of a trial's curves."""
+        return self.trials / trial_id / "history.jsonl"
+
+    def result(self, trial_id: str) -> Path:
+        """Name the file of how a trial ended."""
+        return self.trials / trial_id / "result.json"
+
+    def best_config(self, workload: str, arm: str) -> Path:
+        """Name the file of an arm's best configuration: a spec that runs."""
+        return self.best / f"{workload}.{arm}.yaml"
+
+    def exists(self) -> bool:
+        """Tell whether a sweep of this name was begun here."""
+        return self.spec.is_file()
+
+    def write_config(self, config: TrialConfig) -> None:
+        """Store what is about to run."""
+        atomic_write(self.config(config.trial_id), config.model_dump_json(indent=1))
+
+    def append_history(self, trial_id: str, rows: Iterable[HistoryRow]) -> None:
+        """Add rows to a trial's curves."""
+        text = "".join(f"{row.model_dump_json()}\n" for row in rows)
+        with open(self.history(trial_id), "a", encoding="utf-8") as file:
+            file.write(text)
+
+    def start_history(self, trial_id: str) -> None:
+        """Begin a trial's curves afresh: what an attempt that was cut off left is dropped."""
+        atomic_write(self.history(trial_id), "")
+
+    def write_result(self, result: TrialResult) -> None:
+        """Store how a trial ended: from here on it counts as finished and never runs again."""
+        atomic_write(self.result(result.trial_id), result.model_dump_json(indent=1))
+
+    def read_trial(self, trial_id: str, *, with_history: bool = True) -> Trial:
+        """Read one trial.
+
+        Args:
+            trial_id: whose directory.
+            with_history: whether to read the curves too.
+
+        Returns:
+            The trial; a last line that a crash cut short is left out of its history.
+        """
+        config = TrialConfig.model_validate_json(self.config(trial_id).read_text(encoding="utf-8"))
+        result_path = self.result(trial_id)
+        result = (
+            TrialResult.model_validate_json(result_path.read_text(encoding="utf-8")) if result_path.is_file() else None
+        )
+        history = tuple(self._read_history(trial_id)) if with_history else ()
+        return Trial(config=config, result=result, history=history)
+
+    def read_trials(self, *, with_history: bool = True) -> list[Trial]:
+        """Read every trial that was begun, in the order of their ids."""
+        if not self.trials.is_dir():
+            return []
+        ids = sorted(path.parent.name for path in self.trials.glob("*/config.json"))
+        return [self.read_trial(trial_id, with_history=with_history) for trial_id in ids]
+
+    def read_provenance(self) -> Provenance:
+        """Read where the sweep comes from."""
+        return Provenance.model_validate_json(self.provenance.read_text(encoding="utf-8"))
+
+    def _read_history(self, trial_id: str) -> Iterator[HistoryRow]:
+        path = self.history(trial_id)
+        if not path.is_file():
+            return
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+            if line.endswith("\n"):
+                yield HistoryRow.model_validate_json(line)
+
+
+def sweep_names(home: Path) -> list[str]:
+    """List the sweeps of a home by name."""
+    return sorted(path.parent.name for path in home.glob("*/spec.yaml")) if home.is_dir() else []
+
+
+def find_sweep(home: Path, name: str) -> SweepPaths:
+    """Find a sweep that was begun.
+
+    Args:
+        home: directory that holds the sweeps.
+        name: the sweep's name.
+
+    Returns:
+        Its files.
+
+    Raises:
+        SweepNotFound: there is none of that name; the message has the nearest one.
+    """
+    known = sweep_names(home)
+    if name not in known:
+        raise SweepNotFound(f"no sweep {name!r} in {home}; {nearest(name, known)}")
+    return SweepPaths(home, name)

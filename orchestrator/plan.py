@@ -1,0 +1,254 @@
+"""The dry run: what a spec will do, what it will cost, what it can show; nothing is started."""
+
+from __future__ import annotations
+
+import glob
+import os
+import statistics as stdlib_statistics
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, final
+
+from orchestrator.errors import UserError
+from orchestrator.ids import Json, canonical_json
+from orchestrator.lints import spec_lints
+from orchestrator.progress import num_planned
+from orchestrator.results import Trial, TrialConfig, TrialState
+from orchestrator.spec import Arm, Phase, SweepSpec, Workload
+from orchestrator.statistics import ALPHA, seeds_needed, smallest_p
+from orchestrator.workloads.budget import Budget
+from orchestrator.workloads.data.locate import locate
+
+SecondsPerStep = Callable[[Workload, Arm], float | None]
+
+
+@final
+@dataclass(frozen=True)
+class StudyPlan:
+    """What one study will do.
+
+    Args:
+        workload: label.
+        arm: label.
+        parameters: names of what is searched.
+        num_search: search trials.
+        num_confirm: confirm trials.
+        steps_per_seed: optimizer steps of one seed, at most.
+        num_steps: optimizer steps of the whole study, at most.
+        seconds: on one worker; None where the pace is not known.
+    """
+
+    workload: str
+    arm: str
+    parameters: tuple[str, ...]
+    num_search: int
+    num_confirm: int
+    steps_per_seed: int
+    num_steps: int
+    seconds: float | None
+
+
+@final
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep will do.
+
+    Args:
+        name: of the sweep.
+        description: its question.
+        studies: workload by workload.
+        num_concurrent: trials at once on this machine.
+        seconds: wall-clock estimate on this machine; None where the pace is not known.
+        power: what the confirm seeds can show, a sentence each.
+        warnings: what this machine lacks.
+        lints: what can be objected to.
+    """
+
+    name: str
+    description: str
+    studies: tuple[StudyPlan, ...]
+    num_concurrent: int
+    seconds: float | None
+    power: tuple[str, ...]
+    warnings: tuple[str, ...]
+    lints: tuple[str, ...]
+
+    @property
+    def num_trials(self) -> int:
+        """Trials in all."""
+        return sum(study.num_search + study.num_confirm for study in self.studies)
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps in all, at most."""
+        return sum(study.num_steps for study in self.studies)
+
+    def to_json(self) -> dict[str, Any]:
+        """Write the plan as plain data."""
+        return {**asdict(self), "num_trials": self.num_trials, "num_steps": self.num_steps}
+
+
+def make_plan(spec: SweepSpec, seconds_per_step: SecondsPerStep = lambda workload, arm: None) -> Plan:
+    """Work out what a sweep will do.
+
+    Args:
+        spec: of the sweep.
+        seconds_per_step: how long an optimizer step takes, teleports included; None where it is not known.
+
+    Returns:
+        The plan.
+    """
+    studies = tuple(_study(spec, workload, arm, seconds_per_step) for workload, arm in spec.studies)
+    num_concurrent = _num_concurrent(spec)
+    known = [study.seconds for study in studies if study.seconds is not None]
+    seconds = sum(known) / max(num_concurrent, 1) if len(known) == len(studies) else None
+    return Plan(
+        name=spec.name,
+        description=spec.description,
+        studies=studies,
+        num_concurrent=num_concurrent,
+        seconds=seconds,
+        power=tuple(power(len(spec.workloads), len(spec.confirm_seeds))),
+        warnings=tuple(_warnings(spec)),
+        lints=tuple(spec_lints(spec)),
+    )
+
+
+def power(num_workloads: int, num_seeds: int) -> list[str]:
+    """Say what the confirm seeds can show.
+
+    The smallest p of an exact two-sided sign-flip test over n pairs is 2^(1-n); Holm multiplies it by the number
+    of primary comparisons. The smallest effect is the normal approximation for 80 % power at 5 %, in standard
+    deviations of the paired differences: (1.960 + 0.842) / sqrt(n).
+
+    Args:
+        num_workloads: primary comparisons, one per workload.
+        num_seeds: pairs.
+
+    Returns:
+        A sentence each.
+    """
+    smallest = min(1.0, smallest_p(num_seeds) * num_workloads)
+    needed = seeds_needed(num_workloads, ALPHA)
+    if smallest > ALPHA:
+        return [
+            f"not enough seeds: {num_seeds} pairs cannot go below p = {smallest:.3g} with {num_workloads} workload(s); "
+            f"confirm.seeds must be at least {needed}"
+        ]
+    normal = stdlib_statistics.NormalDist()
+    effect = (normal.inv_cdf(1 - ALPHA / 2) + normal.inv_cdf(0.8)) / num_seeds**0.5
+    return [
+        f"{num_seeds} seeds can reach p = {smallest:.3g} with {num_workloads} workload(s) (at least {needed} needed)",
+        f"an effect of about {effect:.2f} standard deviations of the paired difference is seen in 4 of 5 sweeps",
+    ]
+
+
+def measured_pace(trials: Iterable[Trial]) -> SecondsPerStep:
+    """Look up the pace of earlier trials with the same model, data and kind of arm.
+
+    Args:
+        trials: of earlier sweeps on this machine.
+
+    Returns:
+        The median seconds per optimizer step, evaluation included; None for what never ran.
+    """
+    paces: dict[tuple[str, str], list[float]] = {}
+    for trial in trials:
+        result = trial.result
+        if result is not None and result.state is TrialState.COMPLETE:
+            steps = sum(seed.num_steps for seed in result.seeds)
+            key = _pace_key(trial.config.training, trial.config.method)
+            paces.setdefault(key, []).append((result.ended_at - result.started_at) / max(steps, 1))
+
+    def look_up(workload: Workload, arm: Arm) -> float | None:
+        found = paces.get(_pace_key(workload, arm))
+        return stdlib_statistics.median(found) if found else None
+
+    return look_up
+
+
+def pilot_pace(workload: Workload, arm: Arm) -> float:
+    """Time one epoch of a configuration here and now; imports torch.
+
+    Args:
+        workload: what is trained.
+        arm: how.
+
+    Returns:
+        Seconds per optimizer step over a full run: teleports stop after their epochs, so their time is spread.
+
+    Raises:
+        UserError: the configuration does not run.
+    """
+    from orchestrator.trial import run_trial
+
+    short = Workload.model_validate({**workload.model_dump(exclude_unset=True), "epochs": 1})
+    config = TrialConfig(workload="pilot", arm="pilot", phase="search", seeds=(0,), training=short, method=arm)
+    run_trial(config, lambda rows: None)
+    result = run_trial(config, lambda rows: None)
+    if result.state is not TrialState.COMPLETE:
+        assert result.failure is not None
+        raise UserError(f"the pilot failed: {result.failure.message}")
+    seed = result.seeds[0]
+    teleport_epochs = min(arm.teleport.schedule.epochs, workload.epochs) if arm.teleport else 0
+    wall = result.ended_at - result.started_at
+    total = (wall - seed.teleport_seconds) * workload.epochs + seed.teleport_seconds * teleport_epochs
+    return total / (seed.num_steps * workload.epochs)
+
+
+def _pace_key(workload: Workload, arm: Arm) -> tuple[str, str]:
+    plain: Json = workload.model_dump(mode="json", include={"model", "data"})
+    return canonical_json(plain), arm.kind
+
+
+def _study(spec: SweepSpec, workload: str, arm: str, seconds_per_step: SecondsPerStep) -> StudyPlan:
+    templates = spec.workloads[workload], spec.arms[arm]
+    corners = [Workload.model_validate(templates[0].concretise(corner)) for corner in templates[0].corners()]
+    largest = max(corners, key=_num_steps)
+    method = Arm.model_validate(templates[1].concretise(templates[1].corners()[0]))
+    num_search = num_planned(spec, workload, arm, "search")
+    num_confirm = num_planned(spec, workload, arm, "confirm")
+    num_steps = _num_steps(largest) * (num_search * len(spec.search.seeds) + num_confirm)
+    pace = seconds_per_step(largest, method)
+    return StudyPlan(
+        workload=workload,
+        arm=arm,
+        parameters=tuple(d.name for template in templates for d in template.distributions()),
+        num_search=num_search,
+        num_confirm=num_confirm,
+        steps_per_seed=_num_steps(largest),
+        num_steps=num_steps,
+        seconds=None if pace is None else pace * num_steps,
+    )
+
+
+def _num_steps(workload: Workload) -> int:
+    return Budget.of(workload, workload.data.train_size).num_steps
+
+
+def num_gpus() -> int:
+    """Count this machine's NVIDIA GPUs without importing torch."""
+    return len(glob.glob("/proc/driver/nvidia/gpus/*"))
+
+
+def _num_concurrent(spec: SweepSpec) -> int:
+    share = spec.resources.share("search")
+    fits = int((os.cpu_count() or 1) / share.cpu)
+    if share.gpu and num_gpus():
+        fits = min(fits, int(num_gpus() / share.gpu))
+    return max(1, min(fits, spec.search.max_concurrent or fits))
+
+
+def _warnings(spec: SweepSpec) -> Iterable[str]:
+    phases: tuple[Phase, ...] = ("search", "confirm")
+    for phase in phases:
+        share = spec.resources.share(phase)
+        if share.gpu > num_gpus():
+            yield f"{phase} asks for {share.gpu:g} GPU a trial; this machine has {num_gpus()}"
+        if share.cpu > (os.cpu_count() or 1):
+            yield f"{phase} asks for {share.cpu:g} CPU a trial; this machine has {os.cpu_count()}"
+    for label, template in spec.workloads.items():
+        data = Workload.model_validate(template.concretise(template.corners()[0])).data
+        found = locate(data.name, data.root)
+        if not found.is_found:
+            yield f"{label}: data set {data.name} is not here: {found.reason}"

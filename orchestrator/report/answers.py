@@ -1,0 +1,107 @@
+"""The answer in one sentence per workload: what the primary verdicts say, and no more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from orchestrator.report.comparisons import PRIMARY_KIND
+from orchestrator.report.schema import Answer, Comparison, Effect, Interval, Study, Verdict
+from orchestrator.report.wording import change, p_value, percent, smallest
+from orchestrator.report.wording import interval as interval_text
+from orchestrator.spec import Target
+
+METRIC_WORDS = {
+    "train_loss": "training loss",
+    "validation_loss": "validation loss",
+    "validation_accuracy": "validation accuracy",
+}
+
+
+def answers_of(
+    studies: Sequence[Study], comparisons: Sequence[Comparison], targets: dict[str, Target]
+) -> tuple[Answer, ...]:
+    """Put each workload's primary verdicts into words.
+
+    Args:
+        studies: of the sweep.
+        comparisons: of the sweep.
+        targets: of the workloads.
+
+    Returns:
+        One answer per workload.
+    """
+    found = []
+    for workload, target in targets.items():
+        primary = [c for c in comparisons if c.workload == workload and c.is_primary]
+        if primary:
+            sentence = " ".join(_sentence(c, target) + _on_the_clock(c, comparisons) for c in primary)
+        elif any(study.kind != "baseline" for study in studies):
+            sentence = f"No arm of kind {PRIMARY_KIND} is in this sweep: what it compares is exploratory."
+        else:
+            sentence = "Only the baseline is in this sweep: nothing is compared."
+        found.append(Answer(workload=workload, sentence=sentence))
+    return tuple(found)
+
+
+def _sentence(comparison: Comparison, target: Target) -> str:
+    arm = comparison.arm
+    if comparison.verdict is Verdict.REFUSED:
+        return f"{arm} is not compared with the baseline: {comparison.reason}."
+    if comparison.verdict is Verdict.PENDING or comparison.effect is None or comparison.interval is None:
+        return f"{arm}: no verdict yet, {comparison.reason}."
+    effect, interval = comparison.effect, comparison.interval
+    aim = f"{METRIC_WORDS[target.metric]} of {target.value:g}"
+    seeds = f"{comparison.num_pairs} paired seeds"
+    if comparison.verdict is Verdict.NOT_ENOUGH_SEEDS:
+        return f"Not enough seeds to say whether {arm} reaches a {aim} in fewer steps: {comparison.reason}."
+    found = f"95 % interval {interval_text(comparison)}, p = {p_value(comparison.p_adjusted)}".replace("= <", "<")
+    if comparison.verdict is Verdict.NO_DIFFERENCE:
+        return (
+            f"No detectable difference between {arm} and the baseline in steps to a {aim} over {seeds} ({found}); "
+            f"{_sight(effect, comparison)}."
+        )
+    word = "fewer" if comparison.verdict is Verdict.FASTER else "more"
+    return (
+        f"{arm} is {comparison.verdict} in steps: it takes {_amount(effect, interval, word)} to a {aim} than the "
+        f"baseline ({found}, {seeds}{_misses(comparison)})."
+    )
+
+
+def _on_the_clock(comparison: Comparison, comparisons: Sequence[Comparison]) -> str:
+    """What fewer steps come to in seconds: whoever asks whether it pays must read both."""
+    if comparison.verdict not in {Verdict.FASTER, Verdict.SLOWER, Verdict.NO_DIFFERENCE}:
+        return ""
+    for other in comparisons:
+        is_seconds = other.metric == "seconds_to_target" and other.arm == comparison.arm
+        if is_seconds and other.workload == comparison.workload and other.effect is not None:
+            return f" Seconds on the optimizer clock: {change(other.effect)} {interval_text(other)} (exploratory)."
+    return ""
+
+
+def _amount(effect: Effect, interval: Interval, word: str) -> str:
+    """How many fewer or more; where misses prevail the estimate is infinite and the interval's near end speaks."""
+    if word == "fewer":
+        if effect.estimate > 0.0:
+            return f"{percent(1.0 - effect.estimate)} fewer steps"
+        return f"at least {percent(1.0 - interval.high)} fewer steps"
+    if math.isinf(effect.estimate):
+        return f"at least {percent(interval.low - 1.0)} more steps"
+    return f"{percent(effect.estimate - 1.0)} more steps"
+
+
+def _sight(effect: Effect, comparison: Comparison) -> str:
+    seen = smallest(effect)
+    if not seen:
+        return "with these misses no effect, however large, would have been seen" + _misses(comparison)
+    return f"these seeds would have shown a difference of {seen} in 4 of 5 such sweeps" + _misses(comparison)
+
+
+def _misses(comparison: Comparison) -> str:
+    if not comparison.num_baseline_misses and not comparison.num_arm_misses:
+        return ""
+    total = comparison.num_pairs
+    return (
+        f"; target missed on {comparison.num_baseline_misses} of {total} seeds by the baseline and on "
+        f"{comparison.num_arm_misses} by {comparison.arm}"
+    )

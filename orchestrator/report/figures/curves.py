@@ -1,0 +1,146 @@
+"""Curves of the confirm runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from orchestrator.report.figures.frame import Figure, Trace, layout_of
+from orchestrator.report.palette import MUTED, band_colour
+from orchestrator.report.schema import Study
+from orchestrator.spec import HIGHER_IS_BETTER
+
+AXES: dict[str, str] = {"step": "optimizer steps", "seconds": "seconds (optimizer clock)"}
+METRIC_TITLES = {
+    "train_loss": "training loss",
+    "validation_loss": "validation loss",
+    "validation_accuracy": "validation accuracy",
+}
+
+
+def curve_figure(
+    studies: Sequence[Study],
+    colours: dict[str, str],
+    metric: str,
+    axis: Literal["step", "seconds"],
+    target: float | None,
+) -> Figure:
+    """Draw the confirm runs' curves: raw seeds thin, their median thick, their quartiles as a band.
+
+    Args:
+        studies: of one workload.
+        colours: by arm.
+        metric: of the curves.
+        axis: what they are drawn against.
+        target: a dashed line; None: none.
+
+    Returns:
+        The figure.
+    """
+    data: list[Trace] = []
+    for study in studies:
+        data += _seed_lines(study, colours[study.arm], metric, axis)
+    for study in studies:
+        data += _band(study, colours[study.arm], metric, axis)
+    ends = [
+        x for study in studies for curve in study.curves for x in (getattr(curve, axis)[0], getattr(curve, axis)[-1])
+    ]
+    title = METRIC_TITLES[metric]
+    is_log = metric not in HIGHER_IS_BETTER
+    layout = layout_of(AXES[axis], f"{title} ({'log scale' if is_log else 'share'})")
+    layout["xaxis"] |= {"rangemode": "tozero"}
+    if is_log:
+        layout["yaxis"] |= {"type": "log", "tickformat": "~g", "dtick": _log_ticks(data)}
+    if target is not None and ends and (target > 0.0 or not is_log):
+        data.append(_target_line(min(ends), max(ends), target))
+        layout["annotations"] = [_target_label(target, is_log)]
+    return Figure(
+        key=f"{studies[0].workload}-{metric}-{axis}",
+        workload=studies[0].workload,
+        title=f"{title} against {AXES[axis]}".capitalize(),
+        caption="Thin: each confirm seed. Thick: their median, with the quartiles as a band.",
+        data=data,
+        layout=layout,
+    )
+
+
+def _seed_lines(study: Study, colour: str, metric: str, axis: str) -> list[Trace]:
+    return [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": list(getattr(curve, axis)),
+            "y": list(curve.metrics[metric]),
+            "line": {"color": colour, "width": 1},
+            "opacity": 0.35,
+            "name": study.arm,
+            "legendgroup": study.arm,
+            "showlegend": False,
+            "hovertemplate": f"{study.arm}, seed {curve.seed}"
+            + ", diverged" * curve.is_diverged
+            + "<br>%{x:.4g}: %{y:.4g}<extra></extra>",
+        }
+        for curve in study.curves
+        if metric in curve.metrics
+    ]
+
+
+def _band(study: Study, colour: str, metric: str, axis: str) -> list[Trace]:
+    band = next((b for b in study.bands if (b.metric, b.axis) == (metric, axis)), None)
+    if band is None:
+        return []
+    known = [
+        (x, low, high) for x, low, high in zip(band.x, band.low, band.high, strict=True) if None not in (low, high)
+    ]
+    edge = {"type": "scatter", "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+    shared = {"legendgroup": study.arm, "name": study.arm}
+    xs = [x for x, _, _ in known]
+    return [
+        edge | shared | {"x": xs, "y": [low for _, low, _ in known]},
+        edge
+        | shared
+        | {"x": xs, "y": [high for *_, high in known], "fill": "tonexty", "fillcolor": band_colour(colour)},
+        shared
+        | {
+            "type": "scatter",
+            "mode": "lines",
+            "x": list(band.x),
+            "y": list(band.median),
+            "line": {"color": colour, "width": 3},
+            "hovertemplate": f"{study.arm}, median<br>%{{x:.4g}}: %{{y:.4g}}<extra></extra>",
+        },
+    ]
+
+
+def _log_ticks(data: Sequence[Trace]) -> int | str:
+    """Label 1, 2 and 5 of each decade, or each decade alone where there are many."""
+    values = [y for trace in data for y in trace["y"] if y is not None and y > 0.0]
+    return 1 if values and max(values) / min(values) > 1_000.0 else "D2"
+
+
+def _target_line(left: float, right: float, target: float) -> Trace:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": [left, right],
+        "y": [target, target],
+        "line": {"color": MUTED[0], "width": 1.5, "dash": "dash"},
+        "hoverinfo": "skip",
+        "showlegend": False,
+        "name": "target",
+    }
+
+
+def _target_label(target: float, is_log: bool) -> dict[str, Any]:
+    """Plotly wants an annotation's place on a logarithmic axis as its logarithm."""
+    return {
+        "text": f"target {target:g}",
+        "xref": "paper",
+        "x": 1.0,
+        "xanchor": "right",
+        "y": math.log10(target) if is_log else target,
+        "yanchor": "bottom",
+        "showarrow": False,
+        "font": {"color": MUTED[0], "size": 12},
+    }

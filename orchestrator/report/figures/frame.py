@@ -1,0 +1,68 @@
+"""What every figure shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+from orchestrator.report.palette import GRID, INK, MUTED
+
+Trace = dict[str, Any]
+TIME_METRICS = {
+    "steps_to_target": ("steps", "optimizer steps to target"),
+    "seconds_to_target": ("seconds", "seconds to target (optimizer clock)"),
+    "gradient_evaluations_to_target": ("gradients", "gradient evaluations to target"),
+}
+
+
+@final
+@dataclass(frozen=True)
+class Figure:
+    """One figure.
+
+    Args:
+        key: unique within the report.
+        workload: label.
+        title: what it shows.
+        caption: how to read it.
+        data: Plotly traces.
+        layout: Plotly layout.
+        height: pixels.
+    """
+
+    key: str
+    workload: str
+    title: str
+    caption: str
+    data: list[Trace]
+    layout: dict[str, Any]
+    height: int = 320
+
+    def to_plotly(self) -> dict[str, Any]:
+        """Write the figure as Plotly reads it: ``plotly.graph_objects.Figure(**…)`` accepts it."""
+        return {"data": self.data, "layout": self.layout}
+
+
+def layout_of(x_title: str, y_title: str) -> dict[str, Any]:
+    """Lay out a figure; colours are those of a light ground.
+
+    Args:
+        x_title: with the unit.
+        y_title: with the unit; may be empty.
+
+    Returns:
+        A Plotly layout.
+    """
+    axis = {"gridcolor": GRID[0], "linecolor": MUTED[0], "zeroline": False, "ticks": "outside", "tickcolor": GRID[0]}
+    title = {"font": {"size": 13, "color": MUTED[0]}, "standoff": 8}
+    return {
+        "font": {"color": INK[0], "size": 13, "family": "system-ui, -apple-system, 'Segoe UI', sans-serif"},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "margin": {"l": 64, "r": 14, "t": 8, "b": 52},
+        "hovermode": "closest",
+        "dragmode": False,
+        "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
+        "xaxis": axis | {"title": {"text": x_title} | title, "automargin": True},
+        "yaxis": axis | {"title": {"text": y_title} | title, "automargin": True},
+    }

@@ -1,0 +1,1 @@
+"""The page's template, style and script, as files of the package."""

@@ -1,0 +1,58 @@
+"""Colours: one per arm, the same in every figure and table, for light and for dark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# (light, dark): equal hues, each legible on its own ground (contrast at least 4.5). The baseline is the neutral one.
+_BASELINE = ("#5a6472", "#a3adba")
+_ARMS = (
+    ("#1d5fd0", "#74abff"),
+    ("#b4530f", "#f29b5f"),
+    ("#1d7f54", "#5fcc9c"),
+    ("#7a45b8", "#bb97f5"),
+    ("#b02a6f", "#f287bb"),
+    ("#0f7686", "#5cc6d8"),
+    ("#806a00", "#d9bd4a"),
+)
+INK = ("#1b1f24", "#e7eaee")
+MUTED = ("#667080", "#98a2b0")
+GRID = ("#e4e7eb", "#2b313a")
+PAPER = ("#ffffff", "#15181d")
+BAND_OPACITY = 0.16
+
+
+def arm_colours(arms: Sequence[str]) -> dict[str, str]:
+    """Give each arm its colour on a light ground.
+
+    Args:
+        arms: labels, the baseline first.
+
+    Returns:
+        Label -> ``#rrggbb``; beyond seven arms the colours repeat.
+    """
+    others = {arm: _ARMS[index % len(_ARMS)][0] for index, arm in enumerate(arms[1:])}
+    return dict.fromkeys(arms[:1], _BASELINE[0]) | others
+
+
+def band_colour(colour: str) -> str:
+    """Make a colour transparent.
+
+    Args:
+        colour: ``#rrggbb``.
+
+    Returns:
+        ``rgba(...)``.
+    """
+    red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{BAND_OPACITY})"
+
+
+def dark_of() -> dict[str, str]:
+    """List what each light colour is on a dark ground: a figure is put into the dark by replacing strings.
+
+    Returns:
+        Light -> dark, transparent variants included.
+    """
+    arms = dict([_BASELINE, *_ARMS])
+    return arms | {band_colour(a): band_colour(b) for a, b in arms.items()} | dict([INK, MUTED, GRID, PAPER])

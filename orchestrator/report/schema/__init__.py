@@ -1,0 +1,149 @@
+"""The report as data: the documented schema of ``report.json``, and the whole of what the pages show.
+
+JSON has no infinity: an infinite number (a miss, an open interval) is written as the string ``"Infinity"`` or
+``"-Infinity"`` and read back as a number.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from orchestrator.ids import Json
+from orchestrator.report.schema.comparison import Comparison, Effect, Interval, SeedPair, Verdict
+from orchestrator.report.schema.part import Part
+from orchestrator.report.schema.study import Band, Candidate, ConfirmSeed, Price, SearchTrial, SeedCurve, Study
+from orchestrator.results import Machine, Provenance
+from orchestrator.spec import Objective, Phase, Target
+
+__all__ = [
+    "Answer",
+    "Band",
+    "Candidate",
+    "Comparison",
+    "ConfirmSeed",
+    "Effect",
+    "Failure",
+    "Interval",
+    "Part",
+    "Price",
+    "Report",
+    "SearchTrial",
+    "SeedCurve",
+    "SeedPair",
+    "Standing",
+    "Study",
+    "Sweep",
+    "Verdict",
+]
+
+
+class Standing(StrEnum):
+    """How far the sweep is."""
+
+    SEARCH = "search is running"
+    NOT_CONFIRMED = "confirm has not run yet"
+    CONFIRM = "confirm is running"
+    FINISHED = "finished"
+
+
+class Sweep(Part):
+    """What was asked.
+
+    Args:
+        name: of the sweep.
+        description: its question, as the user wrote it.
+        standing: how far it is.
+        objective: what the search improved.
+        search_seeds: seeds of every search trial.
+        confirm_seeds: fresh seeds, one per confirm trial; arms are paired by them.
+        targets: what each workload must reach, by label.
+        spec: the spec as plain data.
+    """
+
+    name: str
+    description: str
+    standing: Standing
+    objective: Objective
+    search_seeds: tuple[int, ...]
+    confirm_seeds: tuple[int, ...]
+    targets: dict[str, Target]
+    spec: dict[str, Json]
+
+
+class Answer(Part):
+    """What the sweep says about one workload.
+
+    Args:
+        workload: label.
+        sentence: the primary verdicts in words.
+    """
+
+    workload: str
+    sentence: str
+
+
+class Failure(Part):
+    """A trial that is FAIL.
+
+    Args:
+        trial_id: whose.
+        workload: label.
+        arm: label.
+        phase: search or confirm.
+        number: in its study; None in confirm.
+        seeds: of the trial.
+        kind: diverged, crashed or lost.
+        message: one line.
+        traceback: of a crash.
+    """
+
+    trial_id: str
+    workload: str
+    arm: str
+    phase: Phase
+    number: int | None
+    seeds: tuple[int, ...]
+    kind: str
+    message: str
+    traceback: str
+
+
+class Report(Part):
+    """A sweep's report: ``report.json``.
+
+    Args:
+        version: of this schema; a reader of another version must not guess.
+        sweep: what was asked.
+        provenance: where it comes from.
+        machines: every kind of machine that trials ran on.
+        answers: one sentence per workload.
+        studies: workload by workload, the baseline first.
+        comparisons: primary ones first within a workload.
+        failures: every trial that is FAIL.
+        lints: what a careful reader would object to.
+    """
+
+    version: Literal[1] = 1
+    sweep: Sweep
+    provenance: Provenance
+    machines: tuple[Machine, ...]
+    answers: tuple[Answer, ...]
+    studies: tuple[Study, ...]
+    comparisons: tuple[Comparison, ...]
+    failures: tuple[Failure, ...]
+    lints: tuple[str, ...]
+
+    def study(self, workload: str, arm: str) -> Study:
+        """Look up a study."""
+        return next(study for study in self.studies if (study.workload, study.arm) == (workload, arm))
+
+    @property
+    def workloads(self) -> tuple[str, ...]:
+        """The labels of the workloads, in order."""
+        return tuple(dict.fromkeys(study.workload for study in self.studies))
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The labels of the arms, the baseline first."""
+        return tuple(dict.fromkeys(study.arm for study in self.studies))

@@ -1,0 +1,198 @@
+"""What one study found: its search, its confirm runs, its curves, its price."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from orchestrator.ids import Json
+from orchestrator.report.schema.part import Part
+from orchestrator.results import LayerSummary
+
+
+class SearchTrial(Part):
+    """One trial of the search.
+
+    Args:
+        trial_id: whose.
+        number: in its study.
+        state: COMPLETE, PRUNED, FAIL, or RUNNING where it has not ended.
+        value: the objective; None unless COMPLETE.
+        steps_to_target: median over its seeds, ``inf`` for a miss; None unless COMPLETE.
+        seconds: on the optimizer clock, all seeds together.
+        values: what each distribution became.
+    """
+
+    trial_id: str
+    number: int | None
+    state: Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
+    value: float | None
+    steps_to_target: float | None
+    seconds: float
+    values: dict[str, Json]
+
+
+class ConfirmSeed(Part):
+    """One seed of the confirm phase.
+
+    Args:
+        trial_id: whose.
+        seed: which.
+        outcome: ``reached`` or ``missed`` the target, ``diverged`` (counts as a miss), ``crashed`` or ``lost`` (a
+            missing pair), ``running``.
+        budget_steps: where a miss is censored; None where nothing ran.
+        steps_to_target: None: not reached.
+        seconds_to_target: on the optimizer clock.
+        gradient_evaluations_to_target: a double backward as what it costs.
+        seconds: of the whole run.
+        teleport_seconds: the teleports' part of them.
+        gradient_evaluations: of the whole run.
+        metrics: the last row's.
+    """
+
+    trial_id: str
+    seed: int
+    outcome: Literal["reached", "missed", "diverged", "crashed", "lost", "running"]
+    budget_steps: int | None = None
+    steps_to_target: int | None = None
+    seconds_to_target: float | None = None
+    gradient_evaluations_to_target: float | None = None
+    seconds: float | None = None
+    teleport_seconds: float | None = None
+    gradient_evaluations: float | None = None
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether it says something about its target: a miss and a divergence do, a crash does not."""
+        return self.outcome in {"reached", "missed", "diverged"}
+
+
+class Candidate(Part):
+    """A configuration that the search sent to confirm.
+
+    Args:
+        trial_id: of the search trial.
+        number: of the search trial in its study.
+        rank: 1 is the best by search; it alone is compared, so that confirm chooses nothing.
+        value: the objective in search.
+        values: what each distribution became.
+        yaml: the configuration as a spec that runs.
+        median_steps_to_target: over its confirm runs that gave an answer, ``inf`` as soon as half of them miss;
+            None before.
+        median_seconds_to_target: likewise.
+        confirm: its confirm runs, in the order of the sweep's seeds.
+    """
+
+    trial_id: str
+    number: int | None
+    rank: int
+    value: float
+    values: dict[str, Json]
+    yaml: str
+    median_steps_to_target: float | None
+    median_seconds_to_target: float | None
+    confirm: tuple[ConfirmSeed, ...]
+
+
+class Price(Part):
+    """What the treatment cost and did, over the confirm seeds of an arm.
+
+    Args:
+        seconds: median optimizer-clock seconds of a run.
+        teleport_seconds: median of the teleports' part.
+        teleport_share: teleports' part of all seconds, of all runs together.
+        gradient_evaluations: median of a run.
+        num_teleports: tried in all runs.
+        outcomes: how many ended how.
+        gain: geometric mean of ‖g‖² after over before a teleport; None: none moved.
+        max_loss_drift: largest absolute change of the loss on a teleport batch; None: none moved.
+        layers: means over the runs.
+    """
+
+    seconds: float
+    teleport_seconds: float
+    teleport_share: float
+    gradient_evaluations: float
+    num_teleports: int = 0
+    outcomes: dict[str, int] = Field(default_factory=dict)
+    gain: float | None = None
+    max_loss_drift: float | None = None
+    layers: tuple[LayerSummary, ...] = ()
+
+
+class SeedCurve(Part):
+    """One confirm run's curves, thinned; all lists are as long as ``step``.
+
+    Args:
+        seed: which.
+        is_diverged: whether the loss was no longer finite after the last point.
+        step: optimizer steps.
+        seconds: on the optimizer clock.
+        metrics: by name; None where a row lacks it.
+    """
+
+    seed: int
+    is_diverged: bool
+    step: tuple[int, ...]
+    seconds: tuple[float, ...]
+    metrics: dict[str, tuple[float | None, ...]]
+
+
+class Band(Part):
+    """Median and quartiles over the seeds, along one axis.
+
+    Args:
+        metric: of the curves.
+        axis: ``step`` or ``seconds``.
+        x: positions.
+        median: None where it is infinite: half the runs diverged before.
+        low: lower quartile.
+        high: upper quartile.
+    """
+
+    metric: str
+    axis: Literal["step", "seconds"]
+    x: tuple[float, ...]
+    median: tuple[float | None, ...]
+    low: tuple[float | None, ...]
+    high: tuple[float | None, ...]
+
+
+class Study(Part):
+    """One workload under one arm.
+
+    Args:
+        workload: label.
+        arm: label.
+        kind: of the arm.
+        num_trials: search trials that ended.
+        num_planned: search trials in all.
+        num_complete: of those that ended, COMPLETE.
+        num_pruned: PRUNED.
+        num_diverged: FAIL because the loss was not finite: an answer, and counted in the budget.
+        num_crashed: FAIL for another reason: no answer.
+        best: the candidate that is compared; None while the search has none.
+        candidates: all that were sent to confirm, best by search first.
+        search: every search trial in the order of its number.
+        price: over the best's confirm runs; None before.
+        curves: of the best's confirm runs.
+        bands: over these curves.
+    """
+
+    workload: str
+    arm: str
+    kind: str
+    num_trials: int
+    num_planned: int
+    num_complete: int
+    num_pruned: int
+    num_diverged: int
+    num_crashed: int
+    best: Candidate | None
+    candidates: tuple[Candidate, ...]
+    search: tuple[SearchTrial, ...]
+    price: Price | None = None
+    curves: tuple[SeedCurve, ...] = ()
+    bands: tuple[Band, ...] = ()

@@ -1,0 +1,144 @@
+"""One study of a sweep, from its trials."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from orchestrator.progress import num_planned
+from orchestrator.report.best import spec_of
+from orchestrator.report.champions import steps_to_target, stored_id
+from orchestrator.report.curves import bands_of, curve_of
+from orchestrator.report.price import price_of
+from orchestrator.report.schema import Candidate, ConfirmSeed, SearchTrial, Study
+from orchestrator.results import SweepRecord, Trial, TrialResult, TrialState
+from orchestrator.spec import BASELINE
+from orchestrator.statistics import censored_median
+
+
+def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]) -> Study:
+    """Gather what a study found.
+
+    Args:
+        record: the sweep.
+        workload: label.
+        arm: label.
+        best: its top k of the search, best first.
+
+    Returns:
+        The study.
+    """
+    trials = [trial for trial in record.trials if (trial.config.workload, trial.config.arm) == (workload, arm)]
+    search = sorted(
+        (trial for trial in trials if trial.config.phase == "search"), key=lambda trial: trial.config.number or 0
+    )
+    ended = [trial.result for trial in search if trial.result is not None]
+    kinds = [result.failure.kind for result in ended if result.failure is not None]
+    candidates = tuple(
+        _candidate(record, champion, rank, _confirm_trials(record, champion))
+        for rank, champion in enumerate(best, start=1)
+    )
+    confirm = _confirm_trials(record, best[0]) if best else []
+    curves = tuple(curve for trial in confirm if (curve := curve_of(trial)) is not None)
+    return Study(
+        workload=workload,
+        arm=arm,
+        kind=_kind(record, arm),
+        num_trials=len(ended),
+        num_planned=num_planned(record.spec, workload, arm, "search"),
+        num_complete=sum(result.state is TrialState.COMPLETE for result in ended),
+        num_pruned=sum(result.state is TrialState.PRUNED for result in ended),
+        num_diverged=kinds.count("diverged"),
+        num_crashed=len(kinds) - kinds.count("diverged"),
+        best=candidates[0] if candidates else None,
+        candidates=candidates,
+        search=tuple(map(_search_trial, search)),
+        price=price_of([trial.result for trial in confirm if trial.result is not None]),
+        curves=curves,
+        bands=bands_of(curves),
+    )
+
+
+def _kind(record: SweepRecord, arm: str) -> str:
+    """The arm's kind: the one key under its label, whatever its settings turn out to be."""
+    raw = record.spec.arms[arm].raw
+    return next(iter(raw), BASELINE) if isinstance(raw, dict) else BASELINE
+
+
+def _confirm_trials(record: SweepRecord, champion: Trial) -> list[Trial]:
+    """A champion's confirm trials in the order of the sweep's seeds."""
+    order = {seed: place for place, seed in enumerate(record.spec.confirm_seeds)}
+    found = [
+        trial
+        for trial in record.trials
+        if trial.config.phase == "confirm" and trial.config.origin == stored_id(champion)
+    ]
+    return sorted(found, key=lambda trial: order.get(trial.config.seeds[0], len(order)))
+
+
+def _candidate(record: SweepRecord, champion: Trial, rank: int, confirm: Sequence[Trial]) -> Candidate:
+    assert champion.result is not None
+    assert champion.result.value is not None
+    runs = tuple(map(_confirm_seed, confirm))
+    return Candidate(
+        trial_id=stored_id(champion),
+        number=champion.config.number,
+        rank=rank,
+        value=champion.result.value,
+        values=champion.config.values,
+        yaml=spec_of(record, champion),
+        median_steps_to_target=_median(run.steps_to_target for run in runs if run.is_answer),
+        median_seconds_to_target=_median(run.seconds_to_target for run in runs if run.is_answer),
+        confirm=runs,
+    )
+
+
+def _median(times: Iterable[float | None]) -> float | None:
+    known = [math.inf if time is None else float(time) for time in times]
+    return censored_median(known) if known else None
+
+
+def _search_trial(trial: Trial) -> SearchTrial:
+    result = trial.result
+    is_complete = result is not None and result.state is TrialState.COMPLETE
+    return SearchTrial(
+        trial_id=stored_id(trial),
+        number=trial.config.number,
+        state="RUNNING" if result is None else result.state.value,
+        value=None if result is None else result.value,
+        steps_to_target=steps_to_target(trial) if is_complete else None,
+        seconds=0.0 if result is None else sum(seed.seconds for seed in result.seeds),
+        values=trial.config.values,
+    )
+
+
+def _confirm_seed(trial: Trial) -> ConfirmSeed:
+    seed, result = trial.config.seeds[0], trial.result
+    if result is None:
+        return ConfirmSeed(trial_id=stored_id(trial), seed=seed, outcome="running")
+    if not result.seeds:
+        return ConfirmSeed(trial_id=stored_id(trial), seed=seed, outcome=_outcome(result))
+    found = result.seeds[0]
+    outcome = _outcome(result)
+    # A run that diverges after it reached its target did not arrive: what it reached did not last.
+    arrived = outcome == "reached"
+    return ConfirmSeed(
+        trial_id=stored_id(trial),
+        seed=seed,
+        outcome=outcome,
+        budget_steps=found.budget_steps,
+        steps_to_target=found.steps_to_target if arrived else None,
+        seconds_to_target=found.seconds_to_target if arrived else None,
+        gradient_evaluations_to_target=found.gradient_evaluations_to_target if arrived else None,
+        seconds=found.seconds,
+        teleport_seconds=found.teleport_seconds,
+        gradient_evaluations=found.gradient_evaluations,
+        metrics=found.metrics,
+    )
+
+
+def _outcome(result: TrialResult) -> Literal["reached", "missed", "diverged", "crashed", "lost"]:
+    if result.failure is not None:
+        return result.failure.kind
+    return "missed" if result.seeds[0].steps_to_target is None else "reached"

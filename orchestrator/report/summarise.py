@@ -1,0 +1,112 @@
+"""From a sweep's record to its report: everything the pages say is worked out here, once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+
+from orchestrator.report.answers import answers_of
+from orchestrator.report.champions import champions, stored_id
+from orchestrator.report.comparisons import comparisons_of
+from orchestrator.report.schema import Failure, Report, Standing, Study, Sweep
+from orchestrator.report.studies import study_of
+from orchestrator.results import Machine, SweepRecord
+from orchestrator.spec import SweepSpec, Target
+
+
+def summarise(record: SweepRecord, lints: Iterable[str] = ()) -> Report:
+    """Work out a sweep's report, whatever state the sweep is in.
+
+    Args:
+        record: the sweep; without histories the report has no curves.
+        lints: what others object to, a sentence each; the report adds its own.
+
+    Returns:
+        The report.
+    """
+    spec = record.spec
+    best = champions(record)
+    studies = tuple(study_of(record, workload, arm, best[workload, arm]) for workload, arm in spec.studies)
+    comparisons = comparisons_of(studies, spec.confirm_seeds, spec.search.trials)
+    targets = {label: _target(spec, label) for label in spec.workloads}
+    return Report(
+        sweep=Sweep(
+            name=spec.name,
+            description=spec.description,
+            standing=_standing(spec, studies),
+            objective=spec.search.objective,
+            search_seeds=spec.search.seeds,
+            confirm_seeds=spec.confirm_seeds,
+            targets=targets,
+            spec=json.loads(spec.model_dump_json()),
+        ),
+        provenance=record.provenance,
+        machines=_machines(record),
+        answers=answers_of(studies, comparisons, targets),
+        studies=studies,
+        comparisons=comparisons,
+        failures=tuple(_failures(record)),
+        lints=tuple(dict.fromkeys([*lints, *_lints(record, studies)])),
+    )
+
+
+def _target(spec: SweepSpec, workload: str) -> Target:
+    """A workload's target; where the spec searches over it, there is none but that of a corner."""
+    template = spec.workloads[workload]
+    return Target.model_validate(template.concretise(template.corners()[0])["target"])
+
+
+def _standing(spec: SweepSpec, studies: Sequence[Study]) -> Standing:
+    runs = [run for study in studies for candidate in study.candidates for run in candidate.confirm]
+    planned = sum(len(study.candidates) for study in studies) * len(spec.confirm_seeds)
+    if runs:
+        ended = sum(run.outcome != "running" for run in runs)
+        return Standing.FINISHED if ended >= planned else Standing.CONFIRM
+    if any(study.num_trials < study.num_planned for study in studies):
+        return Standing.SEARCH
+    return Standing.NOT_CONFIRMED if planned else Standing.FINISHED
+
+
+def _machines(record: SweepRecord) -> tuple[Machine, ...]:
+    found: dict[str, Machine] = {}
+    for trial in record.trials:
+        if trial.result is not None and trial.result.machine is not None:
+            found.setdefault(trial.result.machine.model_dump_json(), trial.result.machine)
+    return tuple(found.values())
+
+
+def _failures(record: SweepRecord) -> Iterator[Failure]:
+    for trial in record.trials:
+        if trial.result is not None and trial.result.failure is not None:
+            config, failure = trial.config, trial.result.failure
+            yield Failure(
+                trial_id=stored_id(trial),
+                workload=config.workload,
+                arm=config.arm,
+                phase=config.phase,
+                number=config.number,
+                seeds=config.seeds,
+                kind=failure.kind,
+                message=failure.message,
+                traceback=failure.traceback,
+            )
+
+
+def _lints(record: SweepRecord, studies: Sequence[Study]) -> Iterator[str]:
+    """What only the results show."""
+    for study in studies:
+        name = f"{study.workload}/{study.arm}"
+        if study.num_diverged:
+            yield f"{name}: {study.num_diverged} of {study.num_trials} search trials diverged; they count in the budget"
+        if study.num_crashed:
+            yield f"{name}: {study.num_crashed} of {study.num_trials} search trials crashed or were lost"
+        outcomes = [run.outcome for run in study.best.confirm] if study.best is not None else []
+        if "diverged" in outcomes:
+            yield f"{name}: {outcomes.count('diverged')} confirm runs diverged; each counts as a miss"
+        gone = outcomes.count("crashed") + outcomes.count("lost")
+        if gone:
+            yield f"{name}: {gone} confirm runs crashed or were lost; their seeds are left out of the comparison"
+    if record.provenance.git_dirty:
+        yield "the code had uncommitted changes when the sweep began: its commit alone does not say what ran"
+    if len({machine.device for machine in _machines(record)}) > 1:
+        yield "trials ran on different devices: their seconds do not compare"

@@ -1,0 +1,149 @@
+"""Numbers as people read them: the same words in the page, the Markdown and the terminal."""
+
+from __future__ import annotations
+
+import math
+
+from orchestrator.report.schema import Comparison, Effect
+
+UNITS = {
+    "steps_to_target": "steps to target",
+    "seconds_to_target": "seconds to target",
+    "gradient_evaluations_to_target": "gradient evaluations to target",
+    "train_loss": "final training loss",
+    "validation_loss": "final validation loss",
+    "validation_accuracy": "final validation accuracy",
+    "test_accuracy": "test accuracy",
+}
+MISSING = "–"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Write a number with a few significant digits.
+
+    Returns:
+        The text.
+
+    >>> number(1234567.0), number(0.04567), number(12.0), number(float("inf")), number(None)
+    ('1,234,567', '0.0457', '12', '∞', '–')
+    """
+    if value is None or math.isnan(value):
+        return MISSING
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if value == 0:
+        return "0"
+    if abs(value) >= 10 ** (digits - 1) or value == int(value):
+        text = f"{value:,.0f}" if abs(value) < 1e9 else f"{value:.{digits}g}"
+    elif abs(value) < 1e-4:
+        text = f"{value:.{digits - 1}e}"
+    else:
+        text = f"{value:.{digits - 1 - math.floor(math.log10(abs(value)))}f}"
+    return text.replace("-", "−", 1) if text.startswith("-") else text
+
+
+def p_value(p: float | None) -> str:
+    """Write a p-value.
+
+    Returns:
+        The text.
+
+    >>> p_value(0.0078125), p_value(1.0), p_value(0.00002), p_value(None)
+    ('0.008', '1', '< 0.001', '–')
+    """
+    if p is None:
+        return MISSING
+    if p >= 0.9995:
+        return "1"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.0995 else f"{p:.2f}"
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """Write a share in percent.
+
+    Returns:
+        The text.
+
+    >>> percent(0.123), percent(0.0004, 1), percent(float("inf"))
+    ('12 %', '< 0.1 %', '∞ %')
+    """
+    if math.isinf(share):
+        return "∞ %"
+    least = 10.0**-digits
+    if 0.0 < share * 100 < least / 2:
+        return f"< {least:.{digits}f} %"
+    return f"{share * 100:.{digits}f} %"
+
+
+def change(effect: Effect) -> str:
+    """Write an effect as a change from the baseline: ``−12 %``, or ``+0.4 points``.
+
+    Args:
+        effect: of a comparison.
+
+    Returns:
+        The text; where misses on one side prevail there is no number, and the text says whose they are.
+    """
+    if effect.scale == "difference":
+        return _points(effect.estimate)
+    if effect.estimate == 0.0:
+        return "baseline misses"
+    return "arm misses" if math.isinf(effect.estimate) else ratio_change(effect.estimate)
+
+
+def interval(comparison: Comparison) -> str:
+    """Write a comparison's interval as changes from the baseline.
+
+    Args:
+        comparison: with or without an interval.
+
+    Returns:
+        ``[−18 %, −5 %]``; a dash where there is none.
+    """
+    if comparison.interval is None or comparison.effect is None:
+        return MISSING
+    write = ratio_change if comparison.effect.scale == "ratio" else _points
+    return f"[{write(comparison.interval.low)}, {write(comparison.interval.high)}]"
+
+
+def smallest(effect: Effect) -> str:
+    """Write the smallest effect that these seeds would have shown.
+
+    Args:
+        effect: of a comparison.
+
+    Returns:
+        A text such as ``14 %`` or ``0.5 points``; empty where no effect would have been seen.
+    """
+    if math.isinf(effect.smallest):
+        return ""
+    if effect.scale == "ratio":
+        return percent(effect.smallest - 1.0) if effect.smallest > 1.005 else "1 %"
+    return f"{number(effect.smallest * 100, 2)} points"
+
+
+def ratio_change(ratio: float) -> str:
+    """Write a ratio to the baseline as a change.
+
+    Returns:
+        The text.
+
+    >>> ratio_change(0.88), ratio_change(1.034), ratio_change(5.0), ratio_change(1.0), ratio_change(float("inf"))
+    ('−12 %', '+3.4 %', '×5', '0 %', '+∞')
+    """
+    if math.isinf(ratio):
+        return "+∞"
+    share = ratio - 1.0
+    if ratio >= 3.0:
+        return f"×{number(ratio)}"
+    digits = 0 if abs(share) >= 0.0995 or share == 0.0 else 1
+    text = f"{abs(share) * 100:.{digits}f}"
+    sign = "" if float(text) == 0.0 else "−" if share < 0.0 else "+"
+    return f"{sign}{text if float(text) else 0} %"
+
+
+def _points(difference: float) -> str:
+    if math.isinf(difference):
+        return "+∞" if difference > 0 else "−∞"
+    sign = "+" if difference > 0 else "−" if difference < 0 else ""
+    return f"{sign}{number(abs(difference) * 100, 2)} points"

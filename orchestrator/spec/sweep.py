@@ -1,0 +1,361 @@
+"""The sweep spec: from YAML to a frozen object, or to every fault at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from orchestrator.catalog import SAMPLERS, Options
+from orchestrator.errors import Fault, SpecError, nearest
+from orchestrator.ids import Json, digest
+from orchestrator.spec.faults import faults_of
+from orchestrator.spec.parse import Parsed, fixed, parse
+from orchestrator.spec.training import Arm, Objective, Phase, Share, Workload
+from orchestrator.spec.tree import Template, path_of
+from orchestrator.spec.yaml_text import Document, KeyPath, dotted, read_file, read_text, read_value, shorten
+
+BASELINE = "baseline"
+FIRST_CONFIRM_SEED = 1_000
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
+
+
+def check_name(name: str) -> str:
+    """Check that a name can be a file's and a label in every table.
+
+    Args:
+        name: of a sweep, workload or arm.
+
+    Returns:
+        The name.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not _NAME.match(name) or ".." in name:
+        raise ValueError(
+            f"{shorten(name)} is no valid name: letters, digits, '_', '-' and '.', at most 64, beginning with a "
+            "letter or digit, without '/' or '..'"
+        )
+    return name
+
+
+def _check_sampler(name: str) -> str:
+    if name not in SAMPLERS:
+        raise ValueError(f"{shorten(name)} is not registered; {nearest(name, SAMPLERS)}")
+    return name
+
+
+def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds must differ from each other, are {list(seeds)}")
+    return seeds
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Seeds = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1), AfterValidator(_distinct)]
+
+
+class Search(Options):
+    """The first phase: find each arm's best configuration.
+
+    Args:
+        sampler: who proposes.
+        seed: of the sampler.
+        trials: per workload and arm.
+        seeds: each trial trains all of them.
+        objective: what is improved, over the mean of the seeds.
+        max_concurrent: trials at once, in confirm too; None: as many as the resources hold.
+    """
+
+    sampler: Annotated[str, AfterValidator(_check_sampler)] = "tpe"
+    seed: Seed = 0
+    trials: PositiveInt = 16
+    seeds: Seeds = (0,)
+    objective: Objective = Objective()
+    max_concurrent: PositiveInt | None = None
+
+
+class Confirm(Options):
+    """The second phase: take the best of each arm to fresh seeds, in full.
+
+    Args:
+        top_k: configurations per arm.
+        seeds: how many, or which; never a seed of the search.
+    """
+
+    top_k: PositiveInt = 1
+    seeds: Annotated[int, Field(ge=1, le=1_000)] | Seeds = 8
+
+
+class Resources(Options):
+    """What one trial is given, for both phases or for each.
+
+    Args:
+        cpu: cores, for both phases.
+        gpu: GPUs, for both phases; may be a fraction.
+        search: instead, for the search alone.
+        confirm: instead, for confirm alone.
+    """
+
+    cpu: Annotated[float, Field(gt=0)] | None = None
+    gpu: Annotated[float, Field(ge=0)] | None = None
+    search: Share | None = None
+    confirm: Share | None = None
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if (self.search or self.confirm) and (self.cpu is not None or self.gpu is not None):
+            raise ValueError("give cpu and gpu for both phases, or search and confirm, not both forms")
+        return self
+
+    def share(self, phase: Phase) -> Share:
+        """Tell what a trial of ``phase`` is given."""
+        own = self.search if phase == "search" else self.confirm
+        both = Share(cpu=1.0 if self.cpu is None else self.cpu, gpu=self.gpu or 0.0)
+        return own or both
+
+
+class SweepSpec(Options):
+    """A whole sweep.
+
+    Args:
+        version: of the spec's format.
+        name: of the sweep; its directory and its MLflow run are called so.
+        description: the question it asks, in a sentence.
+        workloads: what is trained, by label.
+        arms: how it is trained, by label; ``baseline`` comes first and is there even when not written.
+        search: the first phase.
+        confirm: the second phase.
+        resources: what a trial is given.
+    """
+
+    version: Literal[1]
+    name: Name
+    description: str = ""
+    workloads: Annotated[dict[Name, Template], Field(min_length=1)]
+    arms: dict[Name, Template]
+    search: Search = Search()
+    confirm: Confirm = Confirm()
+    resources: Resources = Resources()
+
+    @model_validator(mode="after")
+    def _confirm_seeds_are_fresh(self) -> Self:
+        seen = sorted(set(self.confirm_seeds) & set(self.search.seeds))
+        if seen:
+            raise ValueError(f"confirm.seeds: must be seeds that the search never saw, but {seen} are in search.seeds")
+        return self
+
+    @cached_property
+    def confirm_seeds(self) -> tuple[int, ...]:
+        """The seeds of the confirm phase, none of them a search seed."""
+        if isinstance(self.confirm.seeds, tuple):
+            return self.confirm.seeds
+        taken = set(self.search.seeds)
+        fresh = (seed for seed in range(FIRST_CONFIRM_SEED, 2**31) if seed not in taken)
+        return tuple(next(fresh) for _ in range(self.confirm.seeds))
+
+    @property
+    def studies(self) -> list[tuple[str, str]]:
+        """Every (workload, arm), workload by workload."""
+        return [(workload, arm) for workload in self.workloads for arm in self.arms]
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of all that shapes the results: not the description, nor where data lies, nor the resources."""
+        plain = self.model_dump(mode="json", exclude={"description", "resources"}, exclude_defaults=True)
+        for workload in plain["workloads"].values():
+            workload["data"].pop("root", None)
+        return digest(plain)
+
+    def to_yaml(self) -> str:
+        """Write the spec as YAML that reads back to an equal spec."""
+        return dump_yaml(self.model_dump(mode="json", exclude_unset=True))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes short lists of plain values on one line, and floats so that YAML 1.1 and 1.2 agree on them."""
+
+
+def _list(dumper: yaml.SafeDumper, items: Sequence[Any]) -> yaml.Node:
+    plain = not any(isinstance(item, dict | list | tuple) for item in items)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=plain)
+
+
+def _float(dumper: yaml.SafeDumper, value: float) -> yaml.Node:
+    text = repr(value)
+    if "e" in text and "." not in text:
+        text = text.replace("e", ".0e")
+    return dumper.represent_scalar("tag:yaml.org,2002:float", text)
+
+
+_Dumper.add_representer(list, _list)
+_Dumper.add_representer(tuple, _list)
+_Dumper.add_representer(float, _float)
+
+
+def dump_yaml(data: object) -> str:
+    """Write plain data as YAML that people can read and edit.
+
+    Args:
+        data: dicts, lists and scalars.
+
+    Returns:
+        The text; keys keep their order.
+    """
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+def load_spec(path: Path, overrides: Sequence[str] = (), *, name: str | None = None) -> SweepSpec:
+    """Read a spec from a file.
+
+    Args:
+        path: of the YAML file.
+        overrides: ``KEY=VALUE`` with a dotted key and a YAML value, as ``--set`` gives them.
+        name: of the sweep instead of the one in the file.
+
+    Returns:
+        The spec.
+
+    Raises:
+        SpecError: every fault that was found, each with file, line and key path.
+    """
+    return parse_spec(read_file(path), overrides, name=name)
+
+
+def spec_from_text(text: str, source: str = "<text>", overrides: Sequence[str] = ()) -> SweepSpec:
+    """Read a spec from YAML text; like :func:`load_spec`."""
+    return parse_spec(read_text(text, source), overrides)
+
+
+def parse_spec(document: Document, overrides: Sequence[str] = (), *, name: str | None = None) -> SweepSpec:
+    """Check a document and make the spec of it.
+
+    Args:
+        document: the YAML as plain data.
+        overrides: ``KEY=VALUE`` settings.
+        name: of the sweep instead of the one in the document.
+
+    Returns:
+        The spec.
+
+    Raises:
+        SpecError: every fault that was found, each with its place.
+    """
+    faults = _override(document.data, overrides)
+    if name is not None:
+        document.data["name"] = name
+    data = dict(document.data)
+    for family, model in (("workloads", Workload), ("arms", Arm)):
+        if family == "arms":
+            data[family] = _with_baseline(data.get(family))
+            document.data[family] = data[family]
+        found = data.get(family)
+        if isinstance(found, dict):
+            data[family], more = _templates(document, family, model)
+            faults += more
+    spec: SweepSpec | None = _validated(SweepSpec, data, document.place, faults)
+    if faults or spec is None:
+        raise SpecError(*_unique(faults))
+    return spec
+
+
+def _with_baseline(arms: object) -> object:
+    """Put the empty arm first; it is there even when not written."""
+    if arms is None:
+        return {BASELINE: {}}
+    if not isinstance(arms, dict):
+        return arms
+    return {BASELINE: arms.get(BASELINE) or {}, **{k: v for k, v in arms.items() if k != BASELINE}}
+
+
+def _templates(document: Document, family: str, model: type[BaseModel]) -> tuple[dict[str, Template], list[Fault]]:
+    templates: dict[str, Template] = {}
+    faults: list[Fault] = []
+    empty = fixed({})
+    for label, raw in document.data[family].items():
+        path: KeyPath = (family, label)
+        templates[label] = empty
+        if not isinstance(raw, dict):
+            faults.append(Fault(document.place(path), f"must be a mapping of settings, is {shorten(raw)}"))
+            continue
+        if family == "arms":
+            faults += _kind_faults(document, label, raw)
+        parsed = parse(document, path)
+        templates[label] = parsed.template
+        faults += parsed.faults + _corner_faults(document, parsed, model)
+    return templates, faults
+
+
+def _kind_faults(document: Document, label: str, raw: Mapping[str, Any]) -> list[Fault]:
+    """An arm is one kind of treatment; only the baseline is none."""
+    place = document.place(("arms", label))
+    if label == BASELINE and raw:
+        return [Fault(place, "the baseline arm is the plain optimizer and takes no settings")]
+    if label != BASELINE and len(raw) != 1:
+        known = ", ".join(sorted(Arm.model_fields))
+        return [Fault(place, f"must hold exactly one kind of arm (known: {known}), holds {len(raw)}")]
+    return []
+
+
+def _corner_faults(document: Document, parsed: Parsed, model: type[BaseModel]) -> list[Fault]:
+    faults: list[Fault] = []
+    told = tuple(document.place(path) for path in parsed.broken)
+    for corner in parsed.template.corners():
+        data, origins = parsed.template.trace(corner)
+
+        def place(path: KeyPath, origins: dict[KeyPath, KeyPath] = origins) -> str:
+            return document.place(path_of(origins, path))
+
+        _validated(model, data, place, faults)
+    return [fault for fault in faults if not fault.place.startswith(told)]
+
+
+def _validated(model: type[Any], data: object, place: Any, faults: list[Fault]) -> Any:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        faults += faults_of(error, model, place)
+        return None
+
+
+def _override(data: dict[str, Any], overrides: Sequence[str]) -> list[Fault]:
+    faults: list[Fault] = []
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            faults.append(Fault("--set", f"must be KEY=VALUE, is {shorten(override)}"))
+            continue
+        *parents, last = key.split(".")
+        node: Any = data
+        for depth, part in enumerate(parents):
+            if isinstance(node, dict):
+                node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                where = dotted(tuple(parents[: depth + 1]))
+                faults.append(Fault(f"--set {shorten(override)}", f"{where} is no mapping and holds no keys"))
+                break
+        else:
+            node[last] = read_value(text)
+    return faults
+
+
+def _unique(faults: list[Fault]) -> list[Fault]:
+    """Corners repeat each other's faults: keep the first of each, in order."""
+    return list(dict.fromkeys(faults))
+
+
+__all__ = ["BASELINE", "Json", "SweepSpec", "dump_yaml", "load_spec", "parse_spec", "spec_from_text"]

@@ -1,0 +1,124 @@
+"""One configuration, every value fixed: what is trained and how. A spec's workloads and arms become these."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from orchestrator.catalog import (
+    DATASETS,
+    MODELS,
+    OPTIMIZERS,
+    DataOptions,
+    NamedOptions,
+    OneOf,
+    Options,
+    TeleportOptions,
+)
+
+CurveMetric = Literal["train_loss", "validation_loss", "validation_accuracy"]
+ObjectiveMetric = Literal[
+    "train_loss", "validation_loss", "validation_accuracy", "steps_to_target", "seconds_to_target"
+]
+Mode = Literal["min", "max"]
+Phase = Literal["search", "confirm"]
+
+HIGHER_IS_BETTER = frozenset({"validation_accuracy"})
+
+EVALUATIONS_PER_RUN = 50
+
+
+class Evaluate(Options):
+    """When the curves are measured; evaluation is off the optimizer clock.
+
+    Args:
+        every: optimizer steps between evaluations; None: 2 % of the run, so that steps to target are told to
+            within 2 %.
+    """
+
+    every: PositiveInt | None = None
+
+
+class Target(Options):
+    """The quality to reach; set by the workload, never by the contestant.
+
+    Args:
+        metric: a curve of the history.
+        value: reached when the metric is at or beyond it.
+    """
+
+    metric: CurveMetric
+    value: float
+
+    def is_reached(self, value: float) -> bool:
+        """Tell whether ``value`` is at least as good as the target."""
+        return value >= self.value if self.metric in HIGHER_IS_BETTER else value <= self.value
+
+
+class Workload(Options):
+    """What is trained.
+
+    Args:
+        model: a model of the catalogue.
+        data: a data set of the catalogue, with the batch size.
+        optimizer: an optimizer of the catalogue.
+        epochs: passes over the training split.
+        evaluate: when the curves are measured.
+        target: the quality whose reaching is timed.
+    """
+
+    model: Annotated[NamedOptions, OneOf("model", MODELS)]
+    data: Annotated[DataOptions, OneOf("data set", DATASETS)]
+    optimizer: Annotated[NamedOptions, OneOf("optimizer", OPTIMIZERS)]
+    epochs: PositiveInt
+    evaluate: Evaluate = Evaluate()
+    target: Target
+
+
+class Arm(Options):
+    """How it is trained: at most one kind of treatment; none is the plain optimizer, the baseline.
+
+    Args:
+        teleport: teleport by null-space projection.
+    """
+
+    teleport: TeleportOptions | None = None
+
+    @property
+    def kind(self) -> str:
+        """The name of the treatment, ``baseline`` where there is none."""
+        return next((name for name in type(self).model_fields if getattr(self, name) is not None), "baseline")
+
+
+class Objective(Options):
+    """What the search improves, over the mean of a trial's seeds.
+
+    Args:
+        metric: a final metric of the history, or the time to the workload's target.
+        mode: ``min`` or ``max``.
+    """
+
+    metric: ObjectiveMetric = "train_loss"
+    mode: Mode = "min"
+
+    @model_validator(mode="after")
+    def _mode_suits_metric(self) -> Self:
+        best = "max" if self.metric in HIGHER_IS_BETTER else "min"
+        if self.mode != best:
+            raise ValueError(
+                f"{self.metric} is better when {'higher' if best == 'max' else 'lower'}: mode must be {best}"
+            )
+        return self
+
+
+class Share(Options):
+    """What one trial is given.
+
+    Args:
+        cpu: CPU cores; torch uses as many threads (at least one).
+        gpu: GPUs, may be a fraction.
+    """
+
+    cpu: Annotated[float, Field(gt=0)] = 1.0
+    gpu: Annotated[float, Field(ge=0)] = 0.0

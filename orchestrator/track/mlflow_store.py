@@ -1,0 +1,231 @@
+"""MLflow as a store of runs: by its client alone, never by its global state, and imported when it is opened."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, final
+
+from orchestrator.track.address import Address
+from orchestrator.track.points import Point
+from orchestrator.track.projection import COMPLETE, SWEEP_ID, TRIAL_ID, Facts
+from orchestrator.track.store import Refused, RunStore, StoredRun, Unreachable
+from orchestrator.track.text import redact
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EXPERIMENT = "teleport"
+PARENT = "mlflow.parentRunId"
+MAX_METRICS = 1_000
+MAX_PARAMS = 100
+PAGE = 1_000
+
+# One try, soon given up: the writer has its own patience, and must notice when it is asked to close.
+QUIET = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+_TRY_LATER = frozenset({401, 403, 408, 429})
+
+
+def open_client(address: Address) -> MlflowClient:
+    """Import MLflow and open a client; the first one on a new database makes its tables.
+
+    Args:
+        address: of the store.
+
+    Returns:
+        The client.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if address.file is not None:
+        address.file.parent.mkdir(parents=True, exist_ok=True)
+    # The making of the tables tells of every step.
+    for name in ("mlflow.store.db.utils", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    return MlflowClient(address.uri)
+
+
+def reach(tracking_uri: str) -> str:
+    """Try a store.
+
+    Args:
+        tracking_uri: of the store.
+
+    Returns:
+        What was found, in a line.
+
+    """
+    address = Address.parse(tracking_uri)
+    num_runs = MlflowStore(address).num_runs()
+    return f"{address.shown}: {num_runs}{'+' if num_runs == PAGE else ''} runs in experiment {EXPERIMENT!r}"
+
+
+@final
+class MlflowStore(RunStore):
+    """Runs in one experiment for all sweeps of a store, so that they compare in one table; tags tell them apart.
+
+    Args:
+        address: of the store.
+        artifact_root: where a database without a server keeps artifacts; None: beside a SQLite file.
+    """
+
+    def __init__(self, address: Address, artifact_root: Path | None = None) -> None:
+        self._address = address
+        self._artifact_root = address.artifact_root if artifact_root is None else artifact_root
+        self._opened: MlflowClient | None = None
+        self._experiment_id = ""
+
+    def num_runs(self) -> int:
+        """Count the runs, up to one page of them; creates nothing but a database's tables."""
+        with _translated():
+            client = self._opened or open_client(self._address)
+            experiment = client.get_experiment_by_name(EXPERIMENT)
+            if experiment is None:
+                return 0
+            return len(client.search_runs([experiment.experiment_id], max_results=PAGE))
+
+    def find(self, sweep_id: str) -> list[StoredRun]:
+        """Find every run of a sweep; see :meth:`RunStore.find`."""
+        found: list[StoredRun] = []
+        token = None
+        with _translated():
+            client = self._client()
+            while True:
+                page = client.search_runs(
+                    [self._experiment_id],
+                    f"tags.`{SWEEP_ID}` = '{sweep_id}'",
+                    max_results=PAGE,
+                    page_token=token,
+                )
+                for run in page:
+                    tags = run.data.tags
+                    found.append(
+                        StoredRun(
+                            run.info.run_id,
+                            tags.get(TRIAL_ID),
+                            tags.get(PARENT),
+                            run.info.status,
+                            tags.get(COMPLETE, ""),
+                            run.info.start_time or 0,
+                        )
+                    )
+                token = page.token
+                if not token:
+                    return found
+
+    def create(self, facts: Facts, *, parent: str | None, started_at: int) -> str:
+        """Create a run; see :meth:`RunStore.create`."""
+        tags = dict(facts.tags)
+        if parent is not None:
+            tags[PARENT] = parent
+        with _translated():
+            client = self._client()
+            from mlflow.entities import Param
+
+            params = [Param(key, value) for key, value in facts.params.items()]
+            run = client.create_run(self._experiment_id, start_time=started_at, tags=tags, run_name=facts.name)
+            run_id: str = run.info.run_id
+            for start in range(0, len(params), MAX_PARAMS):
+                client.log_batch(run_id, params=params[start : start + MAX_PARAMS])
+        return run_id
+
+    def log(self, run_id: str, points: Sequence[Point], tags: Mapping[str, str] | None = None) -> None:
+        """Add points, then tags; see :meth:`RunStore.log`."""
+        with _translated():
+            client = self._client()
+            from mlflow.entities import Metric, RunTag
+
+            metrics = [Metric(point.key, point.value, point.timestamp, point.step) for point in points]
+            # The tags go with the last points and not before: one of them says that the run is whole.
+            while len(metrics) > MAX_METRICS:
+                client.log_batch(run_id, metrics=metrics[:MAX_METRICS])
+                del metrics[:MAX_METRICS]
+            marks = [RunTag(key, value) for key, value in (tags or {}).items()]
+            if metrics or marks:
+                client.log_batch(run_id, metrics=metrics, tags=marks)
+
+    def set_status(self, run_id: str, status: str, ended_at: int | None) -> None:
+        """Set a run's status; see :meth:`RunStore.set_status`."""
+        with _translated():
+            if ended_at is None:
+                self._client().update_run(run_id, status=status)
+            else:
+                self._client().set_terminated(run_id, status, ended_at)
+
+    def delete(self, run_id: str) -> None:
+        """Take a run out of sight; see :meth:`RunStore.delete`."""
+        with _translated():
+            self._client().delete_run(run_id)
+
+    def attach(self, run_id: str, path: Path) -> None:
+        """Store a file or a directory; see :meth:`RunStore.attach`."""
+        with _translated():
+            if self._address.is_database and self._artifact_root is None:
+                return
+            if path.is_dir():
+                self._client().log_artifacts(run_id, str(path), artifact_path=path.name)
+            else:
+                self._client().log_artifact(run_id, str(path))
+
+    def _client(self) -> MlflowClient:
+        if self._opened is None:
+            client = open_client(self._address)
+            self._experiment_id = self._experiment(client)
+            self._opened = client
+        return self._opened
+
+    def _experiment(self, client: MlflowClient) -> str:
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            root = self._artifact_root if self._address.is_database else None
+            location = None if root is None else root.absolute().as_uri()
+            return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+        if experiment.lifecycle_stage == "deleted":
+            client.restore_experiment(experiment.experiment_id)
+        return str(experiment.experiment_id)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Sort what MLflow raises into what may pass and what will not, without the credentials it quotes.
+
+    Raises:
+        Unreachable: the store does not answer, or not now.
+        Refused: the store will not take this.
+    """
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - a database driver, a disk or a broken proxy raises what it likes
+        kind = Refused if _is_final(error) else Unreachable
+        raise kind(_line(error)) from None
+
+
+def _is_final(error: Exception) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    if not isinstance(error, MlflowException):
+        return False
+    status: int = error.get_http_status_code()  # type: ignore[no-untyped-call]
+    return 400 <= status < 500 and status not in _TRY_LATER
+
+
+def _line(error: BaseException) -> str:
+    """Say in a line what went wrong: in the system's own words where it is the network or the disk."""
+    root = error
+    while root.__cause__ or root.__context__:
+        root = root.__cause__ or root.__context__ or root
+    if isinstance(root, OSError):
+        return root.strerror or str(root) or type(root).__name__
+    lines = redact(str(error)).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"

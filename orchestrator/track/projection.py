@@ -1,0 +1,221 @@
+"""What a sweep looks like in a tracking store: names, parameters, tags, endings. Pure: records in, facts out."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import final
+
+from orchestrator.ids import Json, digest
+from orchestrator.results import (
+    SweepRecord,
+    Trial,
+    TrialConfig,
+    TrialResult,
+    TrialState,
+)
+from orchestrator.track.points import Point, summary_points
+from orchestrator.track.text import MAX_PARAM, clean
+
+# Bookkeeping, apart from the plain tags that people filter by.
+SWEEP_ID = "teleport.sweep_id"
+TRIAL_ID = "teleport.trial_id"
+COMPLETE = "teleport.complete"
+
+NOTE = "mlflow.note.content"
+
+STATUS_OF = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "FINISHED", TrialState.FAIL: "FAILED"}
+
+
+@final
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a run when it begins.
+
+    Args:
+        name: for people.
+        params: what it was asked to do.
+        tags: what to find it by.
+    """
+
+    name: str
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+
+
+@final
+@dataclass(frozen=True)
+class Ending:
+    """What is known of a run when it has ended.
+
+    Args:
+        status: FINISHED, FAILED or KILLED.
+        ended_at: Unix time in milliseconds; None: now.
+        points: the summary over its seeds.
+        tags: to add; the one that says it is whole is among them.
+    """
+
+    status: str
+    ended_at: int | None
+    points: Sequence[Point] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def sweep_id(record: SweepRecord) -> str:
+    """Tell a sweep from every other, also from one of the same name and spec in another home."""
+    return digest([record.spec.name, record.spec.identity, record.provenance.started_at])
+
+
+def fingerprint(result: TrialResult | None, num_rows: int = 0) -> str:
+    """Tell one ending of a trial from another, so that a run which is whole is known to be this one.
+
+    Args:
+        result: how it ended; None: it was cut off.
+        num_rows: of the curves of one that was cut off.
+
+    Returns:
+        A short hash.
+    """
+    return digest(["cut off", num_rows] if result is None else result.model_dump(mode="json"))
+
+
+def sweep_facts(record: SweepRecord) -> Facts:
+    """Describe the sweep's own run."""
+    spec, provenance = record.spec, record.provenance
+    plain = spec.model_dump(mode="json", exclude_unset=True, exclude={"version", "name", "description"})
+    tags = {
+        **_sweep_tags(record),
+        **{f"version.{name}": version for name, version in provenance.versions.items()},
+        "phase": "sweep",
+        "command": provenance.command,
+        "host": provenance.host,
+        "num_workloads": str(len(spec.workloads)),
+        "num_arms": str(len(spec.arms)),
+        "mlflow.source.name": provenance.command,
+        NOTE: spec.description,
+    }
+    return Facts(spec.name, _params(plain), _cleaned(tags))
+
+
+def trial_facts(record: SweepRecord, config: TrialConfig) -> Facts:
+    """Describe a trial's run; what the sweep is stands on it too, since stores search runs one by one."""
+    plain = {
+        **config.training.model_dump(mode="json", exclude_none=True),
+        **config.method.model_dump(mode="json", exclude_none=True),
+    }
+    tags = {
+        **_sweep_tags(record),
+        **{f"version.{name}": version for name, version in record.provenance.versions.items()},
+        TRIAL_ID: config.trial_id,
+        "trial_id": config.trial_id,
+        "configuration_id": config.configuration_id,
+        "workload": config.workload,
+        "arm": config.arm,
+        "arm_kind": config.method.kind,
+        "study": config.study,
+        "phase": config.phase,
+        "seeds": ",".join(map(str, config.seeds)),
+        "objective": f"{config.objective.mode} {config.objective.metric}",
+        "mlflow.source.name": record.provenance.command,
+    }
+    if len(config.seeds) == 1:
+        tags["seed"] = str(config.seeds[0])
+    if config.number is not None:
+        tags["number"] = str(config.number)
+    if config.origin is not None:
+        tags["origin"] = config.origin
+    return Facts(_trial_name(record, config), _params(plain), _cleaned(tags))
+
+
+def trial_ending(record: SweepRecord, config: TrialConfig, result: TrialResult) -> Ending:
+    """Turn how a trial ended into the end of its run."""
+    tags = {"state": result.state.value, COMPLETE: fingerprint(result)}
+    num_diverged = sum(seed.outcome == "diverged" for seed in result.seeds)
+    if result.failure is not None:
+        tags |= {"failure": result.failure.kind, "failure_message": result.failure.message}
+        tags[NOTE] = _failure_note(result)
+        num_diverged = max(num_diverged, int(result.failure.kind == "diverged"))
+    if result.seeds:
+        num_reached = sum(seed.steps_to_target is not None for seed in result.seeds)
+        tags["target"] = f"reached by {num_reached} of {len(result.seeds)} seeds"
+    if num_diverged:
+        tags["diverged"] = "true"
+    if result.machine is not None:
+        machine = result.machine
+        tags |= {"device": machine.device, "host": machine.host, "num_threads": str(machine.num_threads)}
+        tags |= {f"version.{name}": version for name, version in machine.versions.items()}
+    points = list(summary_points(record, config, result, num_diverged))
+    return Ending(STATUS_OF[result.state], round(result.ended_at * 1000), points, _cleaned(tags))
+
+
+def cut_off(trial: Trial) -> Ending:
+    """Describe the end of a trial that has none: its driver stopped while it ran."""
+    tags = {"state": "cut off", COMPLETE: fingerprint(None, len(trial.history))}
+    return Ending("KILLED", None, (), tags)
+
+
+def ending_of(record: SweepRecord, trial: Trial) -> Ending:
+    """Describe the end of a trial that no longer runs."""
+    return cut_off(trial) if trial.result is None else trial_ending(record, trial.config, trial.result)
+
+
+def _sweep_tags(record: SweepRecord) -> dict[str, str]:
+    provenance = record.provenance
+    tags = {
+        SWEEP_ID: sweep_id(record),
+        "sweep": record.spec.name,
+        "spec": record.spec.identity,
+        "mlflow.user": _user(),
+        "mlflow.source.type": "LOCAL",
+    }
+    if provenance.git_commit is not None:
+        tags |= {"git_commit": provenance.git_commit, "mlflow.source.git.commit": provenance.git_commit}
+    if provenance.git_dirty is not None:
+        tags["git_dirty"] = str(provenance.git_dirty).lower()
+    return tags
+
+
+def _trial_name(record: SweepRecord, config: TrialConfig) -> str:
+    if config.phase == "search":
+        return f"{config.study} #{config.number}"
+    # The best k of an arm share their seeds, so their names need the configuration too.
+    which = f" of {config.configuration_id[:6]}" if record.spec.confirm.top_k > 1 else ""
+    return f"{config.study} {config.phase} seed {','.join(map(str, config.seeds))}{which}"
+
+
+def _failure_note(result: TrialResult) -> str:
+    assert result.failure is not None
+    # Indented text is code in Markdown whatever it holds; a fence could be closed from inside.
+    lines = f"{result.failure.message}\n{result.failure.traceback}".splitlines()
+    return f"The trial failed: {result.failure.kind}\n\n" + "\n".join(f"    {line}" for line in lines)
+
+
+def _params(plain: Mapping[str, Json]) -> dict[str, str]:
+    return {key[:250]: clean(text, MAX_PARAM) for key, text in _leaves(plain, "")}
+
+
+def _leaves(plain: Mapping[str, Json], prefix: str) -> Iterator[tuple[str, str]]:
+    """Walk to the leaves, by dotted path; a list is a leaf, as it is in the YAML."""
+    for name, value in plain.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{path}.")
+        else:
+            yield path, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _cleaned(tags: Mapping[str, str]) -> dict[str, str]:
+    return {_TAG_KEY.sub("_", key)[:250]: clean(value) for key, value in tags.items()}
+
+
+_TAG_KEY = re.compile(r"[^\w.\-/ ]", re.ASCII)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"  # containers run users whom no passwd file knows

@@ -1,0 +1,82 @@
+"""One configuration in this process, without a search: for looking closely."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from orchestrator.errors import Fault, UserError, nearest
+from orchestrator.paths import SweepPaths
+from orchestrator.results import HistoryRow, TrialConfig, TrialResult
+from orchestrator.spec import Arm, SweepSpec, Workload
+
+Show = Callable[[Sequence[HistoryRow]], None]
+
+
+def single_config(spec: SweepSpec, workload: str | None, arm: str | None, seed: int | None) -> TrialConfig:
+    """Pick the one configuration that a spec without open distributions holds.
+
+    Args:
+        spec: of a sweep.
+        workload: label; None: the first.
+        arm: label; None: the last, which is the first treatment where there is one.
+        seed: None: the first search seed.
+
+    Returns:
+        The configuration, as a search trial of one seed.
+
+    Raises:
+        UserError: an unknown label, or distributions that ``--set`` has to fix; all of them.
+    """
+    workload = workload if workload is not None else next(iter(spec.workloads))
+    arm = arm if arm is not None else list(spec.arms)[-1]
+    if workload not in spec.workloads:
+        raise UserError(f"--workload: {workload!r} is not in the spec; {nearest(workload, spec.workloads)}")
+    if arm not in spec.arms:
+        raise UserError(f"--arm: {arm!r} is not in the spec; {nearest(arm, spec.arms)}")
+    prefixes = {f"workloads.{workload}": spec.workloads[workload], f"arms.{arm}": spec.arms[arm]}
+    open_leaves = [
+        Fault(f"{prefix}.{distribution.name.partition('[')[0]}", "is a distribution; fix it with --set KEY=VALUE")
+        for prefix, template in prefixes.items()
+        for distribution in template.distributions()
+        if "[" not in distribution.name
+    ]
+    if open_leaves:
+        raise UserError(*open_leaves)
+    return TrialConfig(
+        workload=workload,
+        arm=arm,
+        phase="search",
+        seeds=(spec.search.seeds[0] if seed is None else seed,),
+        training=Workload.model_validate(spec.workloads[workload].concretise({})),
+        method=Arm.model_validate(spec.arms[arm].concretise({})),
+        objective=spec.search.objective,
+        share=spec.resources.share("search"),
+    )
+
+
+def train_one(config: TrialConfig, home: Path, name: str, show: Show) -> tuple[TrialResult, Path]:
+    """Train a configuration and put it on file.
+
+    Args:
+        config: what to train.
+        home: directory of the sweeps.
+        name: directory in it, apart from any sweep's.
+        show: is handed new rows of the curves.
+
+    Returns:
+        How it ended, and the directory with its files.
+    """
+    from orchestrator.trial import run_trial
+
+    paths = SweepPaths(home, name)
+    paths.write_config(config)
+    paths.start_history(config.trial_id)
+
+    def report(rows: Sequence[HistoryRow]) -> None:
+        paths.append_history(config.trial_id, rows)
+        show(rows)
+
+    result = run_trial(config, report)
+    paths.write_result(result)
+    return result, paths.result(config.trial_id).parent

@@ -1,0 +1,77 @@
+"""What the curves show: losses on fixed samples, in evaluation mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from orchestrator.workloads.data.dataset import DataSet, Split
+
+# Enough that one more sample hardly moves the loss, few enough that 50 evaluations a run cost little.
+NUM_TRAIN_SUBSET = 1024
+CHUNK = 2048
+
+LossFn = Callable[[Tensor, Tensor], Tensor]
+
+
+@final
+class Evaluator:
+    """Measures a model; leaves it in training mode and touches no random state.
+
+    The training subset is the first ``min(n, 1024)`` samples of one permutation of the training split, the same
+    for every seed and arm (numpy's frozen ``RandomState(0)``).
+
+    Args:
+        model: whose outputs are class scores ``[n, num_classes]``.
+        data_set: on the model's device.
+    """
+
+    def __init__(self, model: nn.Module, data_set: DataSet) -> None:
+        self._model = model
+        order = np.random.RandomState(0).permutation(len(data_set.train))[:NUM_TRAIN_SUBSET]
+        self._train = data_set.train.select(torch.from_numpy(order).to(data_set.train.targets.device))
+        self._validation = data_set.validation
+        self._test = data_set.test
+
+    def curves(self) -> dict[str, float]:
+        """Measure what tuning may see.
+
+        Returns:
+            ``train_loss`` (on the fixed subset), ``validation_loss``, ``validation_accuracy``, and
+            ``grad_norm`` of the gradients at hand (absent before the first step).
+        """
+        train_loss, _ = self._measure(self._train)
+        loss, accuracy = self._measure(self._validation)
+        metrics = {"train_loss": train_loss, "validation_loss": loss, "validation_accuracy": accuracy}
+        gradients = [p.grad.detach() for p in self._model.parameters() if p.grad is not None]
+        if gradients:
+            metrics["grad_norm"] = nn.utils.get_total_norm([g.double() for g in gradients]).item()
+        return metrics
+
+    def test(self) -> dict[str, float]:
+        """Measure the test split: for the end of a confirm trial.
+
+        Returns:
+            ``test_loss`` and ``test_accuracy``.
+        """
+        loss, accuracy = self._measure(self._test)
+        return {"test_loss": loss, "test_accuracy": accuracy}
+
+    def _measure(self, split: Split) -> tuple[float, float]:
+        self._model.eval()
+        totals = torch.zeros(2, dtype=torch.float64, device=split.targets.device)
+        with torch.no_grad():
+            for inputs, targets in zip(
+                torch.split(split.inputs, CHUNK), torch.split(split.targets, CHUNK), strict=True
+            ):
+                outputs = self._model(inputs)
+                totals[0] += F.cross_entropy(outputs, targets, reduction="sum").double()
+                totals[1] += (outputs.argmax(dim=1) == targets).sum()
+        self._model.train()
+        loss, correct = totals.tolist()
+        return loss / len(split), correct / len(split)

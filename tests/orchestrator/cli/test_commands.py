@@ -1,0 +1,286 @@
+"""The program as a user types it: results on stdout, faults on stderr, exit codes as promised."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cli import exit_code
+from orchestrator.cli.show import draw
+from orchestrator.paths import SweepPaths
+from orchestrator.results import TrialResult
+from orchestrator.spec import load_spec
+from tests.orchestrator.specs import TINY
+
+COMMANDS = ("plan", "run", "resume", "train", "status", "list", "report", "export", "ui", "doctor")
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with one finished sweep, run by the program itself."""
+    home = tmp_path_factory.mktemp("home")
+    path = home / "tiny.yaml"
+    path.write_text(TINY)
+    assert exit_code(["run", str(path), "--home", str(home / "runs"), "--launcher", "inline"]) == 0
+    return home / "runs"
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert exit_code(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code([command, "--help"]) == 0
+    assert f"Example: teleport {command}" in re.sub(r"\s+", " ", capsys.readouterr().out)
+
+
+def test_plan_says_what_will_happen_and_starts_nothing(
+    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "runs"
+    assert exit_code(["plan", str(spec), "--home", str(home)]) == 0
+    out = capsys.readouterr().out
+    assert "10 trials" in out
+    assert "power: not enough seeds: 2 pairs cannot go below p = 0.5" in out
+    assert not home.exists()
+
+
+def test_plan_warns_of_what_this_machine_lacks(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["plan", str(spec), "--set", "resources={cpu: 1000, gpu: 64}"]) == 0
+    err = capsys.readouterr().err
+    assert "warning: search asks for 64 GPU a trial" in err
+    assert "warning: confirm asks for 1000 CPU a trial" in err
+
+
+def test_plan_as_json(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["plan", str(spec), "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["num_trials"], plan["num_steps"]) == (10, 90)
+    assert [study["arm"] for study in plan["studies"]] == ["baseline", "teleport"]
+
+
+def test_plan_knows_the_pace_of_earlier_trials(spec: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["plan", str(spec), "--home", str(home), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["seconds"] > 0
+
+
+def test_plan_pilot_times_an_epoch(spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["plan", str(spec), "--home", str(tmp_path / "none"), "--pilot", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["seconds"] > 0
+
+
+def test_run_prints_the_verdict_and_the_report(spec: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["run", str(spec), "--home", str(home), "--launcher", "inline"]) == 0
+    out = capsys.readouterr().out
+    assert "not enough seeds" in out
+    assert f"report: {home / 'tiny' / 'report' / 'report.html'}" in out
+
+
+def test_status_and_list(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["status", "tiny", "--home", str(home)]) == 0
+    assert capsys.readouterr().out.startswith("tiny: finished")
+    assert exit_code(["status", "tiny", "--home", str(home), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["state"] == "finished"
+    assert exit_code(["list", "--home", str(home), "--json"]) == 0
+    assert [sweep["name"] for sweep in json.loads(capsys.readouterr().out)] == ["tiny"]
+
+
+def test_an_empty_home_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["list", "--home", str(tmp_path / "none")]) == 0
+    assert "start one: teleport run" in capsys.readouterr().err
+
+
+def test_report_writes_elsewhere_and_leaves_the_sweep_alone(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (home / "tiny" / "report" / "report.json").stat().st_mtime_ns
+    assert exit_code(["report", "tiny", "--home", str(home), "--out", str(tmp_path / "r"), "--format", "md,json"]) == 0
+    assert sorted(path.name for path in (tmp_path / "r").iterdir()) == ["report.json", "report.md"]
+    assert (home / "tiny" / "report" / "report.json").stat().st_mtime_ns == before
+    assert str(tmp_path / "r" / "report.md") in capsys.readouterr().out
+
+
+def test_the_exported_configuration_runs(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "best.yaml"
+    assert exit_code(["export", "tiny", "--home", str(home), "--arm", "teleport", "--out", str(out)]) == 0
+    capsys.readouterr()
+    exported = load_spec(out)
+    assert not any(template.distributions() for template in [*exported.workloads.values(), *exported.arms.values()])
+    assert exit_code(["run", str(out), "--home", str(tmp_path / "runs"), "--launcher", "inline"]) == 0
+    assert "report:" in capsys.readouterr().out
+
+
+def test_export_prints_a_spec(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["export", "tiny", "--home", str(home)]) == 0
+    assert "version: 1" in capsys.readouterr().out
+
+
+def test_train_prints_curves(spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fixed = [
+        "workloads.digits.optimizer.lr=0.2",
+        "arms.teleport.teleport.tau=1.0",
+        "arms.teleport.teleport.step={rule: growth, factor: 1.2}",
+    ]
+    settings = [word for setting in fixed for word in ("--set", setting)]
+    assert exit_code(["train", str(spec), "--home", str(tmp_path), *settings]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("digits/teleport, seed 0\n")
+    assert "target " in out
+    assert list((tmp_path / "tiny.train" / "trials").glob("*/result.json"))
+
+
+def test_train_says_what_is_still_open(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    err = refused(capsys, "train", str(spec), "--arm", "baseline")
+    assert "workloads.digits.optimizer.lr: is a distribution; fix it with --set KEY=VALUE" in err
+    assert "did you mean 'baseline'?" in refused(capsys, "train", str(spec), "--arm", "baselin")
+
+
+def test_data_list_names_every_data_set(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["data", "list"]) == 0
+    out = capsys.readouterr().out
+    assert "digits" in out
+    assert "fashion_mnist" in out
+
+
+def test_credentials_stay_out_of_what_is_kept(spec: Path, tmp_path: Path) -> None:
+    home = tmp_path / "runs"
+    uri = "http://me:hunter2@127.0.0.1:9"
+    arguments = ["run", str(spec), "--home", str(home), "--launcher", "inline", "--tracking-uri", uri]
+    # The command is read from the process's own arguments.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["teleport", *arguments])
+        assert exit_code(arguments) == 0
+    kept = [path for path in home.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
+    assert kept == []
+    assert "http://***@127.0.0.1:9" in (home / "tiny" / "provenance.json").read_text()
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"- 1\n", "must be a YAML mapping"),
+        (b"\x00\xff\xfe", "is not UTF-8"),
+        (b"a: !!python/object/apply:os.system ['true']\n", "tag"),
+        (b"version: 1\nversion: 1\n", "duplicate key"),
+        (b"version: 1\nname: a/b\n", "is no valid name"),
+        (TINY.replace("tau:", "tua:").encode(), "did you mean 'tau'?"),
+        (TINY.replace("name: mlp", "name: mpl").encode(), "did you mean 'mlp'?"),
+        (TINY.replace("[0.01, 0.5]", "[0.5, 0.01]").encode(), "low must not be above high"),
+    ],
+)
+def test_bad_specs_exit_2_and_nothing_is_started_or_written(
+    command: str, content: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(content)
+    err = refused(capsys, command, str(path), "--home", str(tmp_path / "runs"))
+    assert message in err
+    assert str(path) in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_another_spec_under_the_same_name_is_refused(
+    spec: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    err = refused(capsys, "run", str(spec), "--home", str(home), "--launcher", "inline", "--set", "search.trials=4")
+    assert "-  trials: 3" in err
+    assert "+  trials: 4" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "SPEC", "--launcher", "rya"], "did you mean 'ray'?"),
+        (["run", "SPEC", "--launcher", "inline", "--address", "auto"], "only the ray launcher runs on a cluster"),
+        (["run", "SPEC", "--name", "../x"], "is no valid name"),
+        (["run", "missing.yaml"], "missing.yaml: cannot be read: No such file"),
+        (["run"], "Missing parameter: spec"),
+        (["run", "SPEC", "--frobnicate"], "No such option"),
+        (["frobnicate"], "No such command"),
+        (["status", "nothing"], "no sweep 'nothing'"),
+        (["resume", "nothing"], "no sweep 'nothing'"),
+        (["export", "nothing"], "no sweep 'nothing'"),
+        (["report", "nothing"], "no sweep 'nothing'"),
+    ],
+)
+def test_mistyped_commands_exit_2(
+    arguments: list[str], message: str, spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(spec) if word == "SPEC" else word for word in arguments]
+    home = ["--home", str(tmp_path / "runs")] if arguments[0] != "frobnicate" and len(arguments) > 1 else []
+    assert message in refused(capsys, *given, *home)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_unknown_formats_arms_and_workloads_are_told(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "did you mean 'html'?" in refused(capsys, "report", "tiny", "--home", str(home), "--format", "htm")
+    assert "did you mean 'teleport'?" in refused(capsys, "export", "tiny", "--home", str(home), "--arm", "teleprt")
+    assert "is not in the sweep" in refused(capsys, "export", "tiny", "--home", str(home), "--workload", "x")
+
+
+def test_an_unwritable_home_is_told(spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    err = refused(capsys, "run", str(spec), "--home", str(blocked), "--launcher", "inline")
+    assert "Not a directory" in err
+
+
+def test_failed_trials_beyond_tolerance_exit_1(spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ["--set", "workloads.digits.data={name: fashion_mnist, batch_size: 8, root: /nowhere}"]
+    assert exit_code(["run", str(spec), "--home", str(tmp_path), "--launcher", "inline", *settings]) == 1
+    err = capsys.readouterr().err
+    assert "failed: 6 of 6 search trials crashed" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("width", [30, 78, 200])
+def test_tables_break_no_word_however_narrow_the_terminal(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    header = ("workload", "arm", "verdict", "95 % interval")
+    draw(header, [("mlp_digits", "teleport", "no detectable difference", "[−4.9 %, +3.1 %]")])
+    out = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    for word in ("mlp_digits", "teleport", "detectable", "difference"):
+        assert word in out
+    assert all(len(line) <= width for line in out.splitlines())
+
+
+def test_a_full_disk_stops_the_sweep_and_says_how_to_go_on(
+    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "runs"
+    write_result = SweepPaths.write_result
+    left = iter([True, True, False])
+
+    def until_full(paths: SweepPaths, result: TrialResult) -> None:
+        if not next(left):
+            raise OSError(28, "No space left on device")
+        write_result(paths, result)
+
+    arguments = ["run", str(spec), "--home", str(home), "--launcher", "inline"]
+    with monkeypatch.context() as patch:
+        patch.setattr(SweepPaths, "write_result", until_full)
+        assert exit_code(arguments) == 2
+    err = capsys.readouterr().err
+    assert f"No space left on device); go on with: teleport resume tiny --home {home} --launcher inline" in err
+    assert "Traceback" not in err
+    assert exit_code(["resume", "tiny", "--home", str(home), "--launcher", "inline"]) == 0

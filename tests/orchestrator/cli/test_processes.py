@@ -1,0 +1,136 @@
+"""The program as a process: interrupted, killed, and run twice; real Ray, real MLflow on SQLite."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+
+from orchestrator.paths import SweepPaths
+from orchestrator.results import TrialState
+from orchestrator.studies import open_journal
+from orchestrator.sweep import read_record
+from tests.orchestrator.specs import TINY
+
+pytestmark = pytest.mark.slow
+
+# Long enough to be hit in the middle, short enough for a test.
+SPEC = TINY.replace("epochs: 1\n", "epochs: 40\n").replace("every: 2}", "every: 9}")
+
+
+def teleport(*arguments: str) -> subprocess.Popen[str]:
+    program = str(Path(sys.executable).parent / "teleport")
+    return subprocess.Popen(
+        [program, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONWARNINGS": ""},
+    )
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.05)
+
+
+def num_results(paths: SweepPaths) -> int:
+    return len(list(paths.trials.glob("*/result.json")))
+
+
+def check_whole(paths: SweepPaths) -> None:
+    """Every planned trial ended, once on file, once in Optuna, once in MLflow, and none is left RUNNING."""
+    record = read_record(paths)
+    assert len(record.trials) == 10
+    assert all(trial.result is not None and trial.result.state is TrialState.COMPLETE for trial in record.trials)
+    for arm in ("baseline", "teleport"):
+        study = optuna.load_study(study_name=f"digits/{arm}", storage=open_journal(paths.journal))
+        assert Counter(trial.state.name for trial in study.get_trials()) == {"COMPLETE": 3}
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{paths.home / 'mlflow.db'}")
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(ids)
+    assert Counter(run.info.status for run in runs) == {"FINISHED": 11}
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert len(parents) == 1
+    tracked = Counter(run.data.tags["teleport.trial_id"] for run in runs if run not in parents)
+    assert tracked == {trial.trial_id: 1 for trial in record.trials}
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> tuple[Path, SweepPaths]:
+    spec = tmp_path / "tiny.yaml"
+    spec.write_text(SPEC)
+    return spec, SweepPaths(tmp_path / "runs", "tiny")
+
+
+def test_an_interrupt_keeps_the_state_and_prints_the_line_that_resumes(sweep: tuple[Path, SweepPaths]) -> None:
+    spec, paths = sweep
+    process = teleport("run", str(spec), "--home", str(paths.home), "--launcher", "inline")
+    wait_until(lambda: num_results(paths) >= 2, process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert f"go on with: teleport resume tiny --home {paths.home} --launcher inline" in err
+    assert "Traceback" not in err
+    again = teleport("resume", "tiny", "--home", str(paths.home), "--launcher", "inline")
+    _, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    check_whole(paths)
+
+
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_under_ray_leaves_no_run_behind(sweep: tuple[Path, SweepPaths], asked: signal.Signals) -> None:
+    spec, paths = sweep
+    process = teleport("run", str(spec), "--home", str(paths.home))
+    wait_until(lambda: num_results(paths) >= 1, process)
+    process.send_signal(asked)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "go on with: teleport resume tiny" in err
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{paths.home / 'mlflow.db'}")
+    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    assert {run.info.status for run in runs} <= {"KILLED", "FINISHED"}
+
+
+def test_a_driver_killed_outright_is_resumed_to_exactly_the_planned_trials(sweep: tuple[Path, SweepPaths]) -> None:
+    spec, paths = sweep
+    process = teleport("run", str(spec), "--home", str(paths.home))
+    wait_until(lambda: num_results(paths) >= 2, process)
+    process.kill()
+    process.communicate(timeout=60)
+    before = {path: path.stat().st_mtime_ns for path in paths.trials.glob("*/result.json")}
+    again = teleport("resume", "tiny", "--home", str(paths.home))
+    _, err = again.communicate(timeout=240)
+    assert again.returncode == 0, err
+    assert {path: path.stat().st_mtime_ns for path in before} == before, "a finished trial was run again"
+    check_whole(paths)
+
+
+def test_a_second_instance_is_refused_while_the_first_runs(sweep: tuple[Path, SweepPaths]) -> None:
+    spec, paths = sweep
+    process = teleport("run", str(spec), "--home", str(paths.home), "--launcher", "inline")
+    wait_until(lambda: num_results(paths) >= 1, process)
+    second = teleport("run", str(spec), "--home", str(paths.home), "--launcher", "inline")
+    out, err = second.communicate(timeout=60)
+    assert (second.returncode, out) == (2, "")
+    assert f"is being run by process {process.pid}" in err
+    standing = teleport("status", "tiny", "--home", str(paths.home))
+    out, _ = standing.communicate(timeout=60)
+    assert out.startswith("tiny: running")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err

@@ -1,0 +1,125 @@
+"""One contract for every launcher: each trial started once, ended once, in order, whatever becomes of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+
+import pytest
+
+from orchestrator.errors import Infeasible
+from orchestrator.launch import InlineLauncher, Launcher, RayLauncher, TrialSource
+from orchestrator.results import HistoryRow, TrialConfig, TrialResult, TrialState
+from orchestrator.spec import Share
+from tests.orchestrator.trials import config
+
+# Ray's own code, on this Python: nothing of ours.
+ray_warnings = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+)
+
+
+class ListSource(TrialSource):
+    """Hands out a fixed list and writes down what it hears; the second half waits for the first."""
+
+    def __init__(self, configs: Sequence[TrialConfig]) -> None:
+        middle = (len(configs) + 1) // 2
+        self.waves = deque([deque(configs[:middle]), deque(configs[middle:])])
+        self.running: set[str] = set()
+        self.started: list[str] = []
+        self.rows: dict[str, list[HistoryRow]] = {}
+        self.results: dict[str, TrialResult] = {}
+        self.interrupt_after: int | None = None
+
+    @property
+    def is_exhausted(self) -> bool:
+        return not any(self.waves)
+
+    def propose(self) -> TrialConfig | None:
+        if not self.waves[0] and len(self.waves) > 1 and not self.running:
+            self.waves.popleft()
+        if not self.waves[0]:
+            return None
+        proposed = self.waves[0].popleft()
+        self.running.add(proposed.trial_id)
+        return proposed
+
+    def on_started(self, config: TrialConfig) -> None:
+        assert config.trial_id in self.running
+        self.started.append(config.trial_id)
+
+    def on_history(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> None:
+        assert config.trial_id in self.started
+        assert config.trial_id not in self.results
+        self.rows.setdefault(config.trial_id, []).extend(rows)
+
+    def on_ended(self, config: TrialConfig, result: TrialResult) -> None:
+        assert config.trial_id not in self.results
+        self.running.remove(config.trial_id)
+        self.results[config.trial_id] = result
+        if self.interrupt_after == len(self.results):
+            raise KeyboardInterrupt
+
+
+class LauncherContract(ABC):
+    """What every launcher promises."""
+
+    @abstractmethod
+    def launcher(self) -> Launcher: ...
+
+    def test_every_trial_runs_once_and_its_curves_come_in_order(self) -> None:
+        configs = [config(lr=0.01 * (1 + i)) for i in range(5)]
+        source = ListSource(configs)
+        self.launcher().launch(source)
+        assert sorted(source.started) == sorted(c.trial_id for c in configs)
+        assert source.results.keys() == {c.trial_id for c in configs}
+        assert set(source.started[:3]) == {c.trial_id for c in configs[:3]}, "the second wave waits for the first"
+        for trial_id, result in source.results.items():
+            assert result.state is TrialState.COMPLETE, result
+            steps = [row.step for row in source.rows[trial_id]]
+            assert steps == sorted(steps)
+            assert steps[0] == 0
+
+    def test_a_trial_that_fails_leaves_the_others_alone(self) -> None:
+        crash = config(arm="crash", lr=0.05, training=_crashing())
+        source = ListSource([config(lr=1e8), crash, config(lr=0.1), config(lr=0.2)])
+        self.launcher().launch(source)
+        kinds = {i: r.failure.kind for i, r in source.results.items() if r.failure is not None}
+        assert kinds == {config(lr=1e8).trial_id: "diverged", crash.trial_id: "crashed"}
+        assert len(source.results) == 4
+
+    def test_nothing_to_run_is_nothing_done(self) -> None:
+        source = ListSource([])
+        self.launcher().launch(source)
+        assert not source.started
+
+    def test_an_interrupt_reaches_the_caller(self) -> None:
+        source = ListSource([config(lr=0.01 * (1 + i)) for i in range(4)])
+        source.interrupt_after = 1
+        with pytest.raises(KeyboardInterrupt):
+            self.launcher().launch(source)
+        assert len(source.results) == 1
+
+
+def _crashing() -> dict[str, object]:
+    plain = config(lr=0.05).training.model_dump(mode="json")
+    return {**plain, "data": {"name": "fashion_mnist", "batch_size": 128, "root": "/nowhere"}}
+
+
+class TestInline(LauncherContract):
+    def launcher(self) -> Launcher:
+        return InlineLauncher()
+
+
+@pytest.mark.slow
+@ray_warnings
+class TestRay(LauncherContract):
+    def launcher(self) -> Launcher:
+        return RayLauncher(shares=[Share()])
+
+    def test_what_no_machine_can_hold_is_refused(self) -> None:
+        source = ListSource([config()])
+        with pytest.raises(Infeasible, match=r"a trial asks for 1000 CPU, the cluster has [0-9]+ in all"):
+            RayLauncher(shares=[Share(cpu=1000.0)]).launch(source)
+        assert not source.started

@@ -1,0 +1,252 @@
+"""The page, the Markdown and the files: complete, self-contained, and deaf to what users write."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects
+import pytest
+
+from orchestrator.paths import SweepPaths
+from orchestrator.report import RENDERERS, Report, render_html, render_json, render_markdown, summarise, write_report
+from orchestrator.report.figures import figures
+from orchestrator.report.html import script_json
+from orchestrator.report.palette import arm_colours, dark_of
+from orchestrator.report.wording import number, ratio_change
+from orchestrator.results import SweepRecord, Trial
+from orchestrator.spec import load_spec, spec_from_text
+from tests.orchestrator.report.build import Effects, failing, missing, sweep, sweep_spec
+from tests.orchestrator.report.test_summarise import BASELINE_ONLY, TWO_ARMS, UNFINISHED
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "</script></style></pre></textarea>",
+    "\"double\" 'single' `back`",
+    "line one\nline two\r\nline three",
+    "\u202egnirts \u200f\u200e\u2066x\u2069",
+    "😀 👩‍👩‍👧 ünïcödé",
+    "| a | b | ![x](http://x/y.png) [l](javascript:alert(1)) **b** # h",
+    "&lt;b&gt; &amp; {{ 7 * 7 }} {% raw %} ${x}",
+    "z" * 10_000,
+)
+# The edges where misses and open intervals are drawn are places on the paper, not numbers of the sweep.
+DRAWN_NOT_MEASURED = {"missed", "beyond", "no change", "pairs", "target"}
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: its text, its elements, its addresses."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.texts: list[str] = []
+        self.addresses: list[str] = []
+        self.scripts: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in {"src", "href", "action", "data"}]
+
+    def handle_data(self, data: str) -> None:
+        (self.scripts if self.tags and self.tags[-1] == "script" else self.texts).append(data)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.texts)
+
+
+def hostile(text: str) -> SweepRecord:
+    """A sweep whose every free text is ``text``."""
+
+    def fail(trial: Trial) -> Trial:
+        if trial.config.number != 0:
+            return trial
+        return failing(trial, "crashed", text)
+
+    record = sweep(sweep_spec().model_copy(update={"description": text}), change=fail)
+    return SweepRecord(record.spec, record.provenance.model_copy(update={"command": text, "host": text}), record.trials)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_users_write_is_text_on_the_page(text: str) -> None:
+    report = summarise(hostile(text), [text])
+    html, calm = render_html(report), render_html(summarise(hostile("calm"), ["calm"]))
+    page = Page(html)
+    for line in text.splitlines():
+        assert page.text.count(line.strip()) >= 5, "description, failure, lint, command and host"
+    tags = set(page.tags)
+    assert tags - {"div"} <= set(Page(calm).tags)
+    assert page.tags.count("script") == Page(calm).tags.count("script") == 3
+    assert "{{" not in page.text.replace("{{ 7 * 7 }}", "")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_users_write_is_text_in_the_markdown(text: str) -> None:
+    markdown = render_markdown(summarise(hostile(text), [text]))
+    outside = re.sub(r"^(`{3,})[^\n]*\n.*?^\1$", "", markdown, flags=re.MULTILINE | re.DOTALL)
+    assert "<" not in outside.replace("\\<", "")
+    assert not re.search(r"(?<!\\)!\[|(?<!\\)\]\(", outside)
+    widths = [len(re.findall(r"(?<!\\)\|", line)) for line in outside.splitlines() if line.startswith("| ")]
+    assert set(widths) <= {10, 9, 11}
+    assert "\u202e" not in outside
+
+
+def test_a_script_element_cannot_be_ended_from_within() -> None:
+    text = script_json({"a": "</script><!--", "b": "]]>&"})
+    assert not set(text) & set("<>&")
+    assert json.loads(text) == {"a": "</script><!--", "b": "]]>&"}
+
+
+RECORDS = [
+    sweep(effects=Effects(factor={"teleport": 0.88})),
+    sweep(spec_from_text(TWO_ARMS), Effects(steps=390.0)),
+    sweep(change=lambda t: missing(t) if t.config.arm == "teleport" else t),
+    sweep(spec_from_text(BASELINE_ONLY)),
+    *(record for record, *_ in UNFINISHED),
+]
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_a_page_of_any_sweep_is_whole_and_asks_the_network_for_nothing(record: SweepRecord) -> None:
+    page = Page(render_html(summarise(record)))
+    assert all(address.startswith("#") for address in page.addresses)
+    assert not {"link", "img", "iframe", "object"} & set(page.tags)
+    assert record.spec.description in page.text
+    assert record.provenance.command in page.text
+
+
+def test_a_page_without_figures_carries_no_plotly() -> None:
+    assert len(render_html(summarise(sweep(phases=("search",))))) < 60_000
+
+
+def numbers_of(value: Any) -> set[float]:
+    """Every number in plain data."""
+    if isinstance(value, bool) or value is None:
+        return set()
+    if isinstance(value, int | float):
+        return {float(value)}
+    if isinstance(value, str):
+        return {float(value)} if re.fullmatch(r"-?Infinity", value) else set()
+    return {n for child in (value.values() if isinstance(value, dict) else value) for n in numbers_of(child)}
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_every_number_that_is_drawn_is_in_the_json(record: SweepRecord) -> None:
+    report = summarise(record)
+    known = numbers_of(json.loads(render_json(report)))
+    for workload in report.workloads:
+        for figure in figures(report, workload):
+            for trace in figure.data:
+                if trace["name"] in DRAWN_NOT_MEASURED:
+                    continue
+                drawn = {float(x) for x in trace["x"] if x is not None}
+                if "tickvals" not in figure.layout["yaxis"]:
+                    drawn |= {float(y) for y in trace["y"] if y is not None}
+                if figure.key.endswith("-effects"):
+                    edge = 10 ** (figure.layout["xaxis"]["range"][1] / 1.06)
+                    drawn = {x for x in drawn if 1.0001 / edge < x < edge / 1.0001}
+                assert drawn <= known, (figure.key, trace["name"], sorted(drawn - known)[:3])
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_plotly_accepts_every_figure_and_axes_have_units(record: SweepRecord) -> None:
+    report = summarise(record)
+    for workload in report.workloads:
+        made = figures(report, workload)
+        assert len({figure.key for figure in made}) == len(made)
+        for figure in made:
+            plotly.graph_objects.Figure(**figure.to_plotly())
+            assert figure.layout["xaxis"]["title"]["text"]
+            json.dumps(figure.to_plotly(), allow_nan=False)
+
+
+def test_every_colour_of_a_figure_has_a_twin_in_the_dark() -> None:
+    report = summarise(sweep(spec_from_text(TWO_ARMS)))
+    text = json.dumps([figure.to_plotly() for figure in figures(report, "mlp_digits")])
+    used = set(re.findall(r"#[0-9a-f]{6}|rgba\([^)]*\)", text)) - {"rgba(0,0,0,0)"}
+    assert used
+    assert used <= set(dark_of())
+
+
+def test_arms_keep_their_colour_and_the_baseline_is_neutral() -> None:
+    colours = arm_colours(["baseline", *"abcdefgh"])
+    assert len(set(colours.values())) == 8
+    assert colours["a"] == arm_colours(["baseline", "a"])["a"]
+
+
+def test_a_miss_is_a_cross_at_the_right_edge() -> None:
+    report = summarise(sweep(change=lambda t: missing(t) if t.config.arm == "teleport" else t))
+    figure = next(f for f in figures(report, "mlp_digits") if f.key.endswith("-steps_to_target"))
+    (missed,) = [trace for trace in figure.data if trace["name"] == "missed"]
+    assert len(missed["x"]) == 8
+    assert min(missed["x"]) > max(x for trace in figure.data if trace["name"] == "baseline" for x in trace["x"])
+    assert "A cross at the right edge is a run that missed its target." in figure.caption
+
+
+def test_seeds_with_equal_times_do_not_hide_each_other() -> None:
+    report = summarise(sweep(effects=Effects(noise=0.0, own_noise=0.0)))
+    for figure in figures(report, "mlp_digits")[-3:]:
+        for trace in figure.data:
+            if trace["name"] in {"baseline", "teleport", "seeds"}:
+                assert len(set(zip(trace["x"], trace["y"], strict=True))) == 8
+
+
+def test_the_json_is_strict_and_says_its_version() -> None:
+    report = summarise(sweep(change=missing))
+    plain = json.loads(render_json(report), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert plain["version"] == 1
+    assert {"sweep", "provenance", "studies", "comparisons", "lints"} <= set(plain)
+    assert plain["comparisons"][0]["interval"]["high"] == "Infinity"
+    assert math.isinf(Report.model_validate(plain).comparisons[0].interval.high)  # type: ignore[union-attr]
+
+
+def test_it_writes_every_format_and_the_best_configurations(tmp_path: Path) -> None:
+    paths = SweepPaths(tmp_path, "quickstart")
+    report = write_report(sweep(), paths, ["a lint"])
+    assert sorted(path.name for path in paths.report.iterdir()) == ["report.html", "report.json", "report.md"]
+    assert Report.model_validate_json((paths.report / "report.json").read_text(encoding="utf-8")) == report
+    assert report.lints[0] == "a lint"
+    for arm in ("baseline", "teleport"):
+        assert load_spec(paths.best_config("mlp_digits", arm)).name == f"quickstart-best-mlp_digits-{arm}"
+
+
+def test_elsewhere_it_writes_what_was_asked_for_and_leaves_the_sweep_alone(tmp_path: Path) -> None:
+    paths = SweepPaths(tmp_path / "home", "quickstart")
+    write_report(sweep(), paths, directory=tmp_path / "out", formats=["md"])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.md"]
+    assert not paths.root.exists()
+
+
+def test_the_same_sweep_gives_the_same_bytes() -> None:
+    record = sweep()
+    shuffled = SweepRecord(record.spec, record.provenance, record.trials[::-1])
+    for render in RENDERERS.values():
+        assert render(summarise(record)) == render(summarise(shuffled))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0999, "0.0999"), (999.6, "1,000"), (1e-7, "1.00e-07"), (-0.5, "−0.500"), (1e12, "1e+12"), (float("nan"), "–")],
+)
+def test_numbers_are_short(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(("ratio", "text"), [(0.0, "−100 %"), (0.9999, "0 %"), (0.95, "−5.0 %"), (2.0, "+100 %")])
+def test_ratios_are_changes(ratio: float, text: str) -> None:
+    assert ratio_change(ratio) == text
+
+
+def test_importing_it_imports_nothing_heavy() -> None:
+    heavy = "'torch', 'ray', 'mlflow', 'scipy', 'numpy', 'plotly', 'jinja2', 'matplotlib', 'pandas'"
+    code = f"import sys, orchestrator.report; print({{{heavy}}} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"

@@ -1,0 +1,306 @@
+"""Verdicts on sweeps whose effects are known by construction."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+
+import pytest
+
+from orchestrator.report import Report, Verdict, champions, render_json, summarise, verdict_rows
+from orchestrator.report.schema import Comparison, Standing
+from orchestrator.results import SweepRecord, Trial
+from orchestrator.spec import spec_from_text
+from orchestrator.statistics import smallest_p
+from tests.orchestrator.report.build import EVERY, SPEC, Effects, failing, missing, running, sweep, sweep_spec
+
+FASTER = Effects(factor={"teleport": 0.7})
+SLOWER = Effects(factor={"teleport": 1.4})
+BASELINE_ONLY = SPEC[: SPEC.index("  teleport:\n")] + SPEC[SPEC.index("search:") :]
+TWO_ARMS = SPEC.replace("arms:", "arms:\n  gentle:\n    teleport: {step: {rule: growth, factor: 1.1}}", 1)
+
+
+def primary(report: Report) -> Comparison:
+    (comparison,) = [c for c in report.comparisons if c.is_primary]
+    return comparison
+
+
+def confirm_only(change: Callable[[Trial], Trial | None]) -> Callable[[Trial], Trial | None]:
+    return lambda trial: change(trial) if trial.config.phase == "confirm" else trial
+
+
+def in_arm(arm: str, *seeds: int) -> Callable[[Trial], bool]:
+    return lambda trial: trial.config.arm == arm and (not seeds or trial.config.seeds[0] in seeds)
+
+
+@pytest.mark.parametrize(
+    ("effects", "verdict", "low", "high"),
+    [
+        (FASTER, Verdict.FASTER, 0.6, 0.8),
+        (SLOWER, Verdict.SLOWER, 1.2, 1.6),
+        (Effects(own_noise=0.1), Verdict.NO_DIFFERENCE, 0.85, 1.15),
+    ],
+)
+def test_the_verdict_is_what_is_true(effects: Effects, verdict: Verdict, low: float, high: float) -> None:
+    comparison = primary(summarise(sweep(effects=effects)))
+    assert comparison.verdict is verdict
+    assert comparison.effect is not None
+    assert comparison.interval is not None
+    assert low < comparison.effect.estimate < high
+    assert comparison.interval.low <= comparison.effect.estimate <= comparison.interval.high
+    assert comparison.num_pairs == 8
+
+
+def test_no_difference_says_what_would_have_been_seen() -> None:
+    report = summarise(sweep(effects=Effects(own_noise=0.1)))
+    assert "these seeds would have shown a difference of" in report.answers[0].sentence
+    effect = primary(report).effect
+    assert effect is not None
+    assert 1.0 < effect.smallest < 2.0
+
+
+def test_the_answer_names_steps_and_seconds() -> None:
+    sentence = summarise(sweep(effects=FASTER)).answers[0].sentence
+    assert re.match(
+        r"teleport is faster in steps: it takes (29|30|31) % fewer steps to a training loss of 0.1", sentence
+    )
+    assert "Seconds on the optimizer clock:" in sentence
+
+
+def test_five_seeds_are_not_enough_and_the_verdict_says_so() -> None:
+    comparison = primary(summarise(sweep(sweep_spec("confirm.seeds=5"), FASTER)))
+    assert comparison.verdict is Verdict.NOT_ENOUGH_SEEDS
+    assert comparison.reason == "5 pairs cannot go below p = 0.0625"
+    assert comparison.p == smallest_p(5)
+
+
+def test_the_verdict_follows_holms_p_over_every_primary_comparison_of_the_spec() -> None:
+    report = summarise(sweep(spec_from_text(TWO_ARMS), Effects(factor={"teleport": 0.7, "gentle": 0.7})))
+    found = [c for c in report.comparisons if c.is_primary]
+    assert [(c.p, c.p_adjusted) for c in found] == [(smallest_p(8), 2 * smallest_p(8))] * 2
+    six = summarise(sweep(spec_from_text(TWO_ARMS.replace("seeds: 8", "seeds: 6")), FASTER))
+    assert {c.verdict for c in six.comparisons if c.is_primary} == {Verdict.NOT_ENOUGH_SEEDS}
+
+
+def test_an_arm_that_cannot_be_compared_still_counts_in_the_family() -> None:
+    record = sweep(
+        spec_from_text(TWO_ARMS), FASTER, change=lambda t: failing(t, "crashed") if in_arm("gentle")(t) else t
+    )
+    gentle, teleport = [c for c in summarise(record).comparisons if c.is_primary]
+    assert (gentle.verdict, gentle.p) == (Verdict.REFUSED, None)
+    assert teleport.p_adjusted == 2 * smallest_p(8)
+
+
+def test_a_raw_p_below_and_an_adjusted_one_above_five_percent_is_no_difference() -> None:
+    # The smallest of eight differences points the other way: p = 4/256 = .016, times four primary arms .063.
+    others = "".join(f"\n  g{i}: {{teleport: {{step: {{rule: growth, factor: 1.{i}}}}}}}" for i in (1, 2, 3))
+    spec = spec_from_text(SPEC.replace("arms:", f"arms:{others}", 1))
+    truth = Effects(factor={"teleport": 0.7}, own_noise=0.0)
+
+    def spoil(trial: Trial) -> Trial:
+        if not in_arm("teleport", 1000)(trial):
+            return trial
+        assert trial.result is not None
+        steps = EVERY * math.ceil(Effects(own_noise=0.0).time(trial.config, 1000) / EVERY) + 1
+        seed = trial.result.seeds[0].model_copy(update={"steps_to_target": steps})
+        return trial.model_copy(update={"result": trial.result.model_copy(update={"seeds": (seed,)})})
+
+    report = summarise(sweep(spec, truth, change=confirm_only(spoil)))
+    (comparison,) = [c for c in report.comparisons if c.is_primary and c.arm == "teleport"]
+    assert (comparison.p, comparison.p_adjusted) == (4 / 256, 16 / 256)
+    assert comparison.verdict is Verdict.NO_DIFFERENCE
+
+
+def test_a_divergence_is_a_miss_even_after_the_target_was_reached() -> None:
+    hit = in_arm("teleport", 1001)
+    record = sweep(effects=FASTER, change=confirm_only(lambda t: failing(t, "diverged", after=395) if hit(t) else t))
+    report = summarise(record)
+    comparison = primary(report)
+    assert (comparison.num_pairs, comparison.num_arm_misses, comparison.missing_seeds) == (8, 1, ())
+    assert next(pair.arm for pair in comparison.pairs if pair.seed == 1001) == math.inf
+    best = report.study("mlp_digits", "teleport").best
+    assert best is not None
+    run = next(run for run in best.confirm if run.seed == 1001)
+    assert (run.outcome, run.steps_to_target, run.seconds_to_target) == ("diverged", None, None)
+    worst = {c.metric: next(p.arm for p in c.pairs if p.seed == 1001) for c in report.comparisons}
+    assert (worst["train_loss"], worst["test_accuracy"]) == (math.inf, -math.inf)
+    assert "mlp_digits/teleport: 1 confirm runs diverged; each counts as a miss" in report.lints
+
+
+@pytest.mark.parametrize("kind", ["crashed", "lost"])
+def test_a_crash_is_a_missing_pair_and_is_named(kind: str) -> None:
+    hit = in_arm("baseline", 1002)
+    record = sweep(effects=FASTER, change=confirm_only(lambda t: failing(t, kind) if hit(t) else t))
+    report = summarise(record)
+    comparison = primary(report)
+    assert (comparison.num_pairs, comparison.missing_seeds, comparison.num_baseline_misses) == (7, (1002,), 0)
+    assert comparison.verdict is Verdict.FASTER
+    assert "crashed or lost" in comparison.reason
+    assert [failure.kind for failure in report.failures] == [kind]
+
+
+def test_an_arm_that_always_misses_is_slower_with_an_open_interval() -> None:
+    record = sweep(change=confirm_only(lambda t: missing(t) if in_arm("teleport")(t) else t))
+    comparison = primary(summarise(record))
+    assert comparison.verdict is Verdict.SLOWER
+    assert comparison.interval is not None
+    assert comparison.effect is not None
+    assert (comparison.interval.high, comparison.effect.arm_median) == (math.inf, math.inf)
+    assert comparison.interval.low > 1.0
+
+
+def test_where_both_always_miss_nothing_is_claimed() -> None:
+    comparison = primary(summarise(sweep(change=confirm_only(missing))))
+    assert (comparison.verdict, comparison.num_ties) == (Verdict.NO_DIFFERENCE, 8)
+
+
+def test_unequal_tuning_is_refused() -> None:
+    record = sweep(
+        change=lambda t: failing(t, "lost") if t.config.arm == "teleport" and t.config.number in {0, 1} else t
+    )
+    comparison = primary(summarise(record))
+    assert comparison.verdict is Verdict.REFUSED
+    assert comparison.reason == "unequal tuning budgets: search trials that gave an answer: baseline 6, teleport 4"
+    assert (comparison.p, comparison.effect) == (None, None)
+
+
+def test_a_configuration_that_diverged_was_tuned_all_the_same() -> None:
+    record = sweep(change=lambda t: failing(t, "diverged") if t.config.number == 0 and in_arm("teleport")(t) else t)
+    assert primary(summarise(record)).verdict is not Verdict.REFUSED
+
+
+def test_unequal_training_budgets_are_refused() -> None:
+    def longer(trial: Trial) -> Trial:
+        assert trial.result is not None
+        seeds = tuple(seed.model_copy(update={"budget_steps": 800}) for seed in trial.result.seeds)
+        return trial.model_copy(update={"result": trial.result.model_copy(update={"seeds": seeds})})
+
+    comparison = primary(summarise(sweep(change=confirm_only(lambda t: longer(t) if in_arm("teleport")(t) else t))))
+    assert comparison.verdict is Verdict.REFUSED
+    assert comparison.reason == "unequal training budgets: steps of a confirm run: baseline 400, teleport 800"
+
+
+def test_among_several_candidates_confirm_does_not_choose() -> None:
+    spec = sweep_spec("confirm.top_k=2")
+    first = {trials[0].trial_id for trials in champions(sweep(spec)).values()}
+    record = sweep(spec, FASTER, change=confirm_only(lambda t: missing(t) if t.config.origin in first else t))
+    report = summarise(record)
+    study = report.study("mlp_digits", "teleport")
+    assert [candidate.rank for candidate in study.candidates] == [1, 2]
+    assert study.best == study.candidates[0]
+    assert len(study.candidates[1].confirm) == 8
+    assert primary(report).num_arm_misses == 8
+
+
+def test_while_confirm_runs_there_is_an_effect_but_no_p() -> None:
+    record = sweep(effects=FASTER, change=confirm_only(lambda t: running(t) if t.config.seeds[0] > 1005 else t))
+    report = summarise(record)
+    comparison = primary(report)
+    assert report.sweep.standing is Standing.CONFIRM
+    assert (comparison.verdict, comparison.p) == (Verdict.PENDING, None)
+    assert comparison.reason == "confirm is running: 6 of 8 pairs are there"
+    assert comparison.effect is not None
+
+
+def test_a_sweep_whose_ids_were_made_by_an_older_catalogue_keeps_what_belongs_together() -> None:
+    def older(trial: Trial) -> Trial:
+        assert trial.result is not None
+        origin = trial.config.origin
+        config = trial.config.model_copy(update={"origin": origin and f"old-{origin}"})
+        result = trial.result.model_copy(update={"trial_id": f"old-{trial.result.trial_id}"})
+        return trial.model_copy(update={"config": config, "result": result})
+
+    now = sweep(effects=FASTER)
+    then = SweepRecord(now.spec, now.provenance, tuple(map(older, now.trials)))
+    report = summarise(then)
+    assert primary(report).verdict is Verdict.FASTER
+    best = report.study("mlp_digits", "teleport").best
+    assert best is not None
+    assert best.trial_id.startswith("old-")
+    assert f"search trial {best.trial_id}" in best.yaml
+
+
+UNFINISHED = [
+    (sweep(phases=()), Standing.SEARCH, "no verdict yet, the search of baseline is at 0 of 6 trials"),
+    (sweep(phases=("search",)), Standing.NOT_CONFIRMED, "no verdict yet, confirm has not run yet"),
+    (sweep(change=lambda t: failing(t, "crashed")), Standing.FINISHED, "no search trial of baseline ended well"),
+    (sweep(spec_from_text(BASELINE_ONLY)), Standing.FINISHED, "Only the baseline is in this sweep"),
+]
+
+
+@pytest.mark.parametrize(("record", "standing", "words"), UNFINISHED)
+def test_it_says_what_is_lacking(record: SweepRecord, standing: Standing, words: str) -> None:
+    report = summarise(record)
+    assert report.sweep.standing is standing
+    assert words in report.answers[0].sentence
+    header, rows = verdict_rows(report)
+    assert all(len(row) == len(header) for row in rows)
+
+
+@pytest.mark.parametrize("record", [record for record, *_ in UNFINISHED] + [sweep(change=confirm_only(missing))])
+def test_the_json_reads_back_to_the_same_report(record: SweepRecord) -> None:
+    report = summarise(record, ["a lint"])
+    assert Report.model_validate_json(render_json(report)) == report
+
+
+def test_exploratory_comparisons_are_marked_and_carry_no_adjusted_p() -> None:
+    others = [c for c in summarise(sweep(effects=FASTER)).comparisons if not c.is_primary]
+    assert {c.metric for c in others} == {
+        "seconds_to_target",
+        "gradient_evaluations_to_target",
+        "train_loss",
+        "validation_accuracy",
+        "test_accuracy",
+    }
+    assert all(c.p_adjusted is None and c.p is not None for c in others)
+
+
+def test_losses_are_better_when_lower_and_accuracies_when_higher() -> None:
+    found = {c.metric: c.verdict for c in summarise(sweep(effects=FASTER)).comparisons}
+    assert (found["train_loss"], found["validation_accuracy"]) == (Verdict.BETTER, Verdict.BETTER)
+    found = {c.metric: c.verdict for c in summarise(sweep(effects=SLOWER)).comparisons}
+    assert (found["train_loss"], found["validation_accuracy"]) == (Verdict.WORSE, Verdict.WORSE)
+
+
+def test_a_band_does_not_improve_by_losing_its_worst_runs() -> None:
+    gone = in_arm("teleport", *range(1000, 1005))
+    record = sweep(change=confirm_only(lambda t: failing(t, "diverged", after=100) if gone(t) else t))
+    study = summarise(record).study("mlp_digits", "teleport")
+    band = next(b for b in study.bands if (b.metric, b.axis) == ("train_loss", "step"))
+    after = [median for x, median in zip(band.x, band.median, strict=True) if x > 100]
+    assert after
+    assert set(after) == {None}
+
+
+def test_curves_are_thinned_and_keep_both_ends() -> None:
+    def long(trial: Trial) -> Trial:
+        rows = tuple(trial.history[0].model_copy(update={"step": i, "seconds": float(i)}) for i in range(1_001))
+        return trial.model_copy(update={"history": rows})
+
+    study = summarise(sweep(change=confirm_only(long))).study("mlp_digits", "baseline")
+    assert all(len(curve.step) <= 200 and (curve.step[0], curve.step[-1]) == (0, 1_000) for curve in study.curves)
+
+
+def test_different_devices_and_uncommitted_changes_are_objected_to() -> None:
+    def elsewhere(trial: Trial) -> Trial:
+        assert trial.result is not None
+        assert trial.result.machine is not None
+        machine = trial.result.machine.model_copy(update={"device": "NVIDIA H100"})
+        return trial.model_copy(update={"result": trial.result.model_copy(update={"machine": machine})})
+
+    record = sweep(change=confirm_only(lambda t: elsewhere(t) if in_arm("teleport")(t) else t))
+    dirty = SweepRecord(record.spec, record.provenance.model_copy(update={"git_dirty": True}), record.trials)
+    found = " ".join(summarise(dirty).lints)
+    assert "different devices" in found
+    assert "uncommitted changes" in found
+    assert not summarise(sweep()).lints
+
+
+def test_the_price_sums_up_what_teleports_did() -> None:
+    study = summarise(sweep()).study("mlp_digits", "teleport")
+    assert study.price is not None
+    assert study.price.outcomes == {"moved": 304, "no null space": 16}
+    assert study.price.gain == pytest.approx(1.9)
+    assert 0.0 < study.price.teleport_share < 1.0
+    assert [layer.moved for layer in study.price.layers] == [0, 304, 320]

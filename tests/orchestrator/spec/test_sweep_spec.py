@@ -1,0 +1,210 @@
+"""The spec: YAML to a frozen object, or every fault at once with file, line, key path and nearest name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.catalog import DATASETS, MODELS, OPTIMIZERS, SAMPLERS
+from orchestrator.errors import SpecError
+from orchestrator.spec import Arm, Resources, Share, SweepSpec, Workload, load_spec, spec_from_text
+from tests.orchestrator.specs import TINY, tiny_spec
+
+SWEEPS = sorted((Path(__file__).parents[3] / "sweeps").rglob("*.yaml"))
+
+
+def faults(*overrides: str) -> list[str]:
+    with pytest.raises(SpecError, match=r".+") as caught:
+        tiny_spec(*overrides)
+    return [str(fault) for fault in caught.value.faults]
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.name)
+def test_every_shipped_sweep_loads_and_reads_back_equal(path: Path) -> None:
+    spec = load_spec(path)
+    again = spec_from_text(spec.to_yaml())
+    assert again.to_yaml() == spec.to_yaml()
+    assert again.identity == spec.identity
+
+
+def test_the_baseline_is_there_even_when_not_written() -> None:
+    assert list(tiny_spec().arms) == ["baseline", "teleport"]
+    assert tiny_spec("arms={}").studies == [("digits", "baseline")]
+
+
+def test_the_baseline_comes_first_wherever_it_was_written() -> None:
+    text = TINY.replace("search:", "  baseline: {}\nsearch:")
+    assert list(spec_from_text(text).arms) == ["baseline", "teleport"]
+
+
+def test_confirm_seeds_are_fresh() -> None:
+    spec = tiny_spec("search.seeds=[1000, 1002]", "confirm.seeds=3")
+    assert spec.confirm_seeds == (1001, 1003, 1004)
+    assert tiny_spec("confirm.seeds=[7, 9]").confirm_seeds == (7, 9)
+
+
+def test_a_confirm_seed_of_the_search_is_refused() -> None:
+    assert any("seeds that the search never saw, but [0] are" in f for f in faults("confirm.seeds=[0, 1]"))
+
+
+def test_resources_are_for_both_phases_or_for_each() -> None:
+    assert tiny_spec("resources={cpu: 2}").resources.share("confirm") == Share(cpu=2.0)
+    spec = tiny_spec("resources={search: {cpu: 1, gpu: 0.5}, confirm: {gpu: 1}}")
+    assert spec.resources.share("search") == Share(cpu=1.0, gpu=0.5)
+    assert spec.resources.share("confirm") == Share(cpu=1.0, gpu=1.0)
+    assert Resources().share("search") == Share()
+    assert "not both forms" in faults("resources={cpu: 1, search: {cpu: 2}}")[0]
+
+
+def test_identity_is_what_shapes_the_results() -> None:
+    one = tiny_spec()
+    assert one.identity == tiny_spec("description=else", "resources={cpu: 2}").identity
+    assert one.identity == tiny_spec("workloads.digits.data.root=/elsewhere").identity
+    assert one.identity != tiny_spec("search.seed=1").identity
+    assert one.identity != tiny_spec("workloads.digits.epochs=2").identity
+
+
+def test_a_spec_is_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        tiny_spec().name = "other"  # type: ignore[misc]
+
+
+def test_overrides_take_yaml_and_dotted_keys() -> None:
+    spec = tiny_spec("search.trials=5", "workloads.digits.optimizer.lr=1e-2", "name=other")
+    assert (spec.search.trials, spec.name) == (5, "other")
+    assert not spec.workloads["digits"].distributions()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("novalue", "must be KEY=VALUE, is novalue"),
+        ("=3", "must be KEY=VALUE"),
+        ("name.deeper=3", "name is no mapping and holds no keys"),
+        ("workloads.digits.optimizer.lr.loguniform.low=1", "holds no keys"),
+    ],
+)
+def test_broken_overrides_are_told(override: str, message: str) -> None:
+    assert any(message in fault for fault in faults(override))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("serch={}", "serch: unknown key serch; did you mean 'search'?"),
+        ("search.trails=3", "search.trails: unknown key trails; did you mean 'trials'?"),
+        ("workloads.digits.model.width=[3]", "model.width: unknown key width; did you mean 'widths'?"),
+        ("workloads.digits.evaluate.evry=3", "evaluate.evry: unknown key evry; did you mean 'every'?"),
+        ("workloads.digits.optimizer.momentun=0.9", "did you mean 'momentum'?"),
+        ("arms.teleport.teleport.schedule.epoch=3", "schedule.epoch: unknown key epoch; did you mean 'epochs'?"),
+        ("arms.teleport={telport: {}}", "telport: unknown key telport; did you mean 'teleport'?"),
+        ("workloads.digits.model.name=mpl", "model: mpl is not registered; did you mean 'mlp'?"),
+        ("workloads.digits.data.name=digit", "data: digit is not registered; did you mean 'digits'?"),
+        ("workloads.digits.optimizer.name=sdg", "optimizer: sdg is not registered; did you mean 'sgd'?"),
+        ("search.sampler=tpx", "search.sampler: tpx is not registered; did you mean 'tpe'?"),
+        (
+            "arms.teleport.teleport.step={rule: groth, factor: 2}",
+            "groth is not registered; did you mean 'growth'?",
+        ),
+        ("arms.teleport.teleport.step={lr: 1.0}", "step: missing key 'rule'"),
+        (
+            "arms.teleport.teleport.step.choice=[{rule: growth, factor: 0.5}]",
+            "choice[0].factor: must be greater than 1",
+        ),
+        ("workloads.digits.epochs=two", "workloads.digits.epochs: must be a valid integer, is two"),
+        ("workloads.digits.epochs=0", "epochs: must be greater than 0, is 0"),
+        ("workloads.digits.epochs=true", "epochs: must be a valid integer, is True"),
+        ("workloads.digits.optimizer.lr='0.1'", "optimizer.lr: must be a valid number, is '0.1'"),
+        ("workloads.digits.optimizer.lr=.nan", "optimizer.lr: must be"),
+        ("workloads.digits.optimizer.lr=.inf", "optimizer.lr: must be"),
+        ("workloads.digits.optimizer={name: sgd}", "optimizer.lr: missing: this key is required"),
+        ("workloads.digits.target.metric=test_loss", "target.metric: test_loss is none of the valid values"),
+        ("search.objective.metric=test_accuracy", "objective.metric: test_accuracy is none of the valid values"),
+        ("search.objective.mode=max", "train_loss is better when lower: mode must be min"),
+        ("arms.teleport.teleport.tau=0", "tau: must be greater than 0, is 0"),
+        ("arms.teleport.teleport.tau=1.5", "tau: must be less than or equal to 1, is 1.5"),
+        ("arms.teleport.teleport.tau={uniform: [0.9, 1.1]}", "tau: must be less than or equal to 1, is 1.1"),
+        (
+            "arms.teleport.teleport.tau={choice: [1.0, 2.0]}",
+            "tau.choice[1]: must be less than or equal to 1, is 2.0",
+        ),
+        ("workloads.digits.optimizer.lr={loguniform: [0, 1]}", "low must be above 0 on a logarithmic scale"),
+        ("workloads.digits.optimizer.lr={uniform: [1, 0.5]}", "low must not be above high"),
+        ("workloads.digits.optimizer.lr={choice: []}", "must be a list with at least one value"),
+        ("arms.baseline={teleport: {}}", "arms.baseline: the baseline arm is the plain optimizer"),
+        ("arms.teleport={}", "arms.teleport: must hold exactly one kind of arm (known: teleport), holds 0"),
+        ("arms.teleport=3", "arms.teleport: must be a mapping of settings, is 3"),
+        ("workloads=[]", "workloads: must be a valid dictionary"),
+        ("workloads={}", "workloads: "),
+        ("version=2", "version: 2 is none of the valid values"),
+        ("name=../x", "name: '../x' is no valid name"),
+        ("name=a/b", "is no valid name"),
+        ("name=..", "is no valid name"),
+        ("name=.hidden", "is no valid name"),
+        ("name=''", "is no valid name"),
+        (f"name={'x' * 65}", "is no valid name"),
+        ("name=a..b", "is no valid name"),
+        ("arms.a/b={teleport: {}}", "is no valid name"),
+        ("search.seeds=[]", "search.seeds: must"),
+        ("search.seeds=[1, 1]", "seeds must differ from each other, are [1, 1]"),
+        ("search.trials=0", "search.trials: must be greater than 0"),
+        ("confirm.seeds=0", "confirm.seeds"),
+        ("search.trials={int: [1, 4]}", "search.trials: must be a valid integer"),
+    ],
+)
+def test_every_mistake_is_told_with_its_place(override: str, message: str) -> None:
+    found = faults(override)
+    assert any(message in fault for fault in found), found
+
+
+def test_all_faults_come_at_once_and_in_their_words() -> None:
+    found = faults(
+        "serch={}",
+        "workloads.digits.model.name=mpl",
+        "arms.teleport.teleport.tau=2",
+        "search.trials=none",
+        "name=a/b",
+    )
+    assert len(found) == 5, found
+    assert all(fault.startswith("tiny.yaml:") for fault in found), found
+    assert not any("pydantic" in fault or "Input" in fault for fault in found)
+
+
+def test_a_fault_that_several_corners_share_is_told_once() -> None:
+    found = faults("workloads.digits.optimizer.lr={choice: [0.1, 0.2, 0.3]}", "workloads.digits.epochs=x")
+    assert len(found) == 1, found
+
+
+@pytest.mark.parametrize("missing", ["version", "name", "workloads"])
+def test_a_required_key_that_is_missing_is_told(missing: str) -> None:
+    lines = TINY.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(missing))
+    stop = next(i for i in range(start + 1, len(lines)) if not lines[i].startswith(" "))
+    with pytest.raises(SpecError, match=f"{missing}: missing: this key is required"):
+        spec_from_text("\n".join(lines[:start] + lines[stop:]), "f.yaml")
+
+
+def test_concrete_values_come_out_of_the_templates() -> None:
+    spec = tiny_spec()
+    workload = Workload.model_validate(spec.workloads["digits"].concretise({"optimizer.lr": 0.1}))
+    assert workload.model_dump(mode="json")["optimizer"]["lr"] == 0.1
+    arm = Arm.model_validate(
+        spec.arms["teleport"].concretise(
+            {"teleport.tau": 1.0, "teleport.step": "rule=growth", "teleport.step[rule=growth].factor": 1.5}
+        )
+    )
+    assert arm.kind == "teleport"
+    assert Arm().kind == "baseline"
+
+
+@pytest.mark.parametrize("family", [MODELS, DATASETS, OPTIMIZERS, SAMPLERS])
+def test_every_entry_is_registered_under_its_own_name(family: dict[str, object]) -> None:
+    assert family
+    assert all(name == name.lower() for name in family)
+
+
+def test_yaml_keeps_small_numbers_numbers() -> None:
+    spec = tiny_spec("workloads.digits.optimizer.lr=1e-7")
+    assert "1.0e-07" in spec.to_yaml()
+    assert isinstance(spec_from_text(spec.to_yaml()), SweepSpec)

@@ -1,0 +1,78 @@
+"""What a careful reader would object to, each lint by a sweep that deserves it and one that does not."""
+
+from __future__ import annotations
+
+from orchestrator.lints import lints, spec_lints
+from orchestrator.provenance import collect
+from orchestrator.results import SweepRecord, Trial, TrialConfig
+from tests.orchestrator.specs import tiny_spec
+from tests.orchestrator.trials import complete, config, failed
+
+CLEAN = tiny_spec("search.trials=16", "search.objective.metric=train_loss")
+
+
+def record(*trials: Trial) -> SweepRecord:
+    return SweepRecord(CLEAN, collect("teleport run x.yaml"), trials)
+
+
+def searched(lr: float, value: float, number: int = 0) -> Trial:
+    of = config(lr=lr, number=number)
+    return Trial(config=of, result=complete(of, value))
+
+
+def test_a_sound_spec_has_none() -> None:
+    assert spec_lints(CLEAN) == []
+
+
+def test_a_comparison_without_tuning_is_told() -> None:
+    [found] = spec_lints(tiny_spec("search.trials=16", "workloads.digits.optimizer.lr=0.1"))
+    assert found.startswith("digits: no optimizer setting is searched")
+
+
+def test_a_sweep_that_compares_nothing_is_told() -> None:
+    assert any("only the baseline arm" in lint for lint in spec_lints(tiny_spec("arms={}")))
+
+
+def test_a_search_that_is_all_random_is_told() -> None:
+    assert any("tpe proposes its first 10 at random" in lint for lint in spec_lints(tiny_spec("search.trials=10")))
+
+
+def test_an_objective_beside_the_target_is_told() -> None:
+    spec = tiny_spec("search.trials=16", "search.objective={metric: validation_accuracy, mode: max}")
+    assert spec_lints(spec) == ["digits: the search improves validation_accuracy, the target is on train_loss"]
+    assert spec_lints(tiny_spec("search.trials=16", "search.objective.metric=steps_to_target")) == []
+
+
+def test_a_best_at_its_bound_is_told() -> None:
+    found = lints(record(searched(0.5, 0.1), searched(0.1, 0.2)))
+    assert found == ["digits/baseline: the best optimizer.lr is at its bound 0.5; widen the range [0.01, 0.5]"]
+    assert lints(record(searched(0.5, 0.2), searched(0.1, 0.1))) == []
+
+
+def test_too_few_feasible_trials_are_told() -> None:
+    bad: list[TrialConfig] = [config(lr=0.02 + i / 100, number=i + 1) for i in range(3)]
+    trials = [searched(0.1, 0.1), *(Trial(config=of, result=failed(of)) for of in bad)]
+    assert lints(record(*trials)) == ["digits/baseline: only 1 of 4 search trials are feasible; narrow the space"]
+
+
+def test_a_search_that_still_improves_is_told() -> None:
+    trials = [searched(0.05 + i / 100, 1.0 - i / 10, number=i) for i in range(8)]
+    assert lints(record(*trials)) == ["digits/baseline: the best trial is #7 of 8: the search may still be improving"]
+    trials = [searched(0.05 + i / 100, i / 10, number=i) for i in range(8)]
+    assert lints(record(*trials)) == []
+
+
+def test_a_target_out_of_reach_is_told() -> None:
+    of = config()
+    hit = complete(of)
+    missed = hit.model_copy(update={"seeds": (hit.seeds[0].model_copy(update={"steps_to_target": None}),)})
+    [found] = lints(record(Trial(config=of, result=missed)))
+    assert "no configuration reached the target on every seed" in found
+
+
+def test_a_gpu_trial_that_ran_on_the_cpu_is_told() -> None:
+    of = config(share={"cpu": 1.0, "gpu": 1.0})
+    machine = {"host": "h", "device": "cpu", "num_threads": 1, "versions": {}}
+    result = complete(of).model_validate({**complete(of).model_dump(), "machine": machine})
+    [found] = lints(record(Trial(config=of, result=result)))
+    assert found.startswith("1 trials asked for a GPU and ran on the CPU")

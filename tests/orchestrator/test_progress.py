@@ -1,0 +1,73 @@
+"""Where a sweep stands, counted from its trials, and how that is shown."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from orchestrator.cli.display import Lines, line, table
+from orchestrator.progress import Progress, count, num_planned
+from orchestrator.results import Trial
+from tests.orchestrator.specs import tiny_spec
+from tests.orchestrator.trials import complete, config, failed
+
+
+def progress(seconds: float = 10.0, done_before: int = 0) -> Progress:
+    one, two, three = config(lr=0.1), config(lr=0.2), config(arm="teleport", lr=0.1)
+    trials = [
+        Trial(config=one, result=complete(one, 0.5)),
+        Trial(config=two, result=failed(two)),
+        Trial(config=three),
+    ]
+    return count(tiny_spec(), trials, frozenset({three.trial_id}), seconds, done_before)
+
+
+def test_counts_are_by_study_and_phase() -> None:
+    counted = progress()
+    assert [(s.study, s.phase, s.num_planned, s.num_done, s.num_running, s.num_failed) for s in counted.studies] == [
+        ("digits/baseline", "search", 3, 2, 0, 1),
+        ("digits/teleport", "search", 3, 0, 1, 0),
+        ("digits/baseline", "confirm", 2, 0, 0, 0),
+        ("digits/teleport", "confirm", 2, 0, 0, 0),
+    ]
+    assert (counted.num_planned, counted.num_done, counted.num_running, counted.num_failed) == (10, 2, 1, 1)
+    assert [s.best for s in counted.studies] == [0.5, None, None, None]
+    assert not counted.is_finished
+
+
+def test_time_left_is_the_pace_of_this_run() -> None:
+    assert progress(seconds=10.0).seconds_left == pytest.approx(10.0 / 2 * 8)
+    assert progress(seconds=10.0, done_before=1).seconds_left == pytest.approx(10.0 / 1 * 8)
+    assert progress(seconds=10.0, done_before=2).seconds_left is None
+
+
+def test_a_small_space_plans_fewer_trials() -> None:
+    spec = tiny_spec("search.trials=9", "workloads.digits.optimizer.lr=0.1", "confirm.top_k=4")
+    assert num_planned(spec, "digits", "baseline", "search") == 1
+    assert num_planned(spec, "digits", "baseline", "confirm") == 2
+    assert num_planned(spec, "digits", "teleport", "confirm") == 8
+
+
+def test_plain_lines_say_everything_and_only_news(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines()
+    lines.show(progress())
+    lines.show(progress())
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == (
+        "2/10 trials | 1 running | 1 failed | best train_loss: digits/baseline 0.5 | about 40 s left\n"
+    )
+
+
+def test_time_left_is_not_guessed_before_anything_ended() -> None:
+    assert line(progress(done_before=2)).endswith("time left unknown")
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_the_table_fits_the_terminal(width: int) -> None:
+    file = io.StringIO()
+    Console(file=file, width=width, force_terminal=False).print(table(progress(), width))
+    assert all(len(text) <= width for text in file.getvalue().splitlines())
+    assert "2/10 trials, about 40 s left" in file.getvalue()

@@ -1,0 +1,115 @@
+"""What happens to a sweep, told to a tracker; and what a store then shows."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from orchestrator.results import HistoryRow, Provenance, SweepRecord, Trial, TrialConfig, TrialResult, TrialState
+from orchestrator.spec import SweepSpec
+from orchestrator.track import Tracker
+from orchestrator.track.projection import COMPLETE
+from tests.orchestrator.specs import tiny_spec
+from tests.orchestrator.trials import complete, config, failed, row
+
+_starts = itertools.count(1_700_000_000)
+
+
+def provenance(**changes: object) -> Provenance:
+    """Make the provenance of a sweep that no other test has begun."""
+    plain = {
+        "command": "teleport run tiny.yaml",
+        "git_commit": "0123abcd",
+        "git_dirty": True,
+        "versions": {"torch": "2.14.1"},
+        "host": "here",
+        "started_at": next(_starts) + 0.25,
+        **changes,
+    }
+    return Provenance.model_validate(plain)
+
+
+def new_record(*trials: Trial, spec: SweepSpec | None = None, **changes: object) -> SweepRecord:
+    """Make a sweep that no other test has begun."""
+    return SweepRecord(tiny_spec() if spec is None else spec, provenance(**changes), trials)
+
+
+def search_config(number: int, seeds: tuple[int, ...] = (0,)) -> TrialConfig:
+    """Make the configuration of a search trial."""
+    return config(lr=0.01 * (1 + number), number=number, seeds=seeds)
+
+
+def rows_of(of: TrialConfig, num_steps: int = 4) -> list[HistoryRow]:
+    """Make a trial's curves."""
+    return [row(step, seed) for step in range(num_steps) for seed in of.seeds]
+
+
+def ended(number: int, *, fails: bool = False, seeds: tuple[int, ...] = (0,)) -> Trial:
+    """Make a trial that ended, as it is on file."""
+    of = search_config(number, seeds)
+    result = failed(of) if fails else complete(of, value=0.5 + number)
+    return Trial(config=of, result=result, history=tuple(rows_of(of)))
+
+
+def pruned(of: TrialConfig) -> TrialResult:
+    """Make the result of a trial that was stopped early."""
+    return TrialResult(
+        trial_id=of.trial_id, state=TrialState.PRUNED, value=None, seeds=(), started_at=1.0, ended_at=2.0
+    )
+
+
+def tell(tracker: Tracker, trials: Iterable[Trial]) -> None:
+    """Tell a tracker of trials as a driver does: begun, row by row, ended where they have a result."""
+    for trial in trials:
+        tracker.begin_trial(trial.config)
+        for one in trial.history:
+            tracker.log_history(trial.trial_id, [one])
+        if trial.result is not None:
+            tracker.end_trial(trial.result)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A run as a store shows it.
+
+    Args:
+        name: for people.
+        trial_id: whose; None: the sweep's own.
+        status: the store's word.
+        params: as text.
+        tags: all but the store's own bookkeeping.
+        curves: by metric, its (step, value, milliseconds since the sweep began), in order.
+        artifacts: names of what lies at the top.
+    """
+
+    name: str
+    trial_id: str | None
+    status: str
+    params: dict[str, str]
+    tags: dict[str, str]
+    curves: dict[str, list[tuple[int, float, int]]]
+    artifacts: list[str] = field(default_factory=list)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is marked as holding all of its trial."""
+        return COMPLETE in self.tags
+
+    def last(self, metric: str) -> float:
+        """The last value of a metric."""
+        return self.curves[metric][-1][1]
+
+
+def sweep_run(seen: Sequence[Seen]) -> Seen:
+    """Pick the sweep's own run; there is one."""
+    (run,) = [run for run in seen if run.trial_id is None]
+    return run
+
+
+def trial_runs(seen: Sequence[Seen]) -> dict[str, Seen]:
+    """Pick the trials' runs; each trial has one."""
+    runs = [run for run in seen if run.trial_id is not None]
+    by_id = {str(run.trial_id): run for run in runs}
+    assert len(by_id) == len(runs), "a trial has two runs"
+    return by_id

@@ -1,0 +1,1 @@
+"""What `make bench` runs: ratios against a peer in the same run, written to a table."""

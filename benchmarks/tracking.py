@@ -1,0 +1,225 @@
+"""What one logged metric costs, against Ray's stock MLflowLoggerCallback on the same kind of store.
+
+Both sides write whole trials: begun, their curves, ended; the cost of everything is shared among the metrics.
+Ours is the sweep's calls and the background thread's work until nothing is left to send, so nothing is hidden
+behind the sweep. Imports and tables are made beforehand, for both.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import statistics
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.timing import row
+from orchestrator.results import (
+    HistoryRow,
+    Provenance,
+    SeedResult,
+    SweepRecord,
+    TrialConfig,
+    TrialResult,
+    TrialState,
+)
+from orchestrator.spec import spec_from_text
+from orchestrator.track import MlflowTracker
+from orchestrator.track.address import Address
+from orchestrator.track.mlflow_store import open_client
+from orchestrator.track.ui import make_server
+
+NUM_TRIALS = 8
+NUM_ROWS = 90  # as many evaluations as a trial of sweeps/quickstart.yaml has
+NUM_ROWS_RAY = 10  # its cost is the same for every metric, and it is slow
+REPEATS = 3
+GOAL = 1 / 20
+
+SPEC = """
+version: 1
+name: bench
+workloads:
+  digits:
+    model: {name: mlp, widths: [128, 128]}
+    data: {name: digits, batch_size: 32}
+    optimizer: {name: sgd, lr: 0.1}
+    epochs: 10
+    target: {metric: train_loss, value: 0.1}
+arms: {}
+"""
+
+_starts = itertools.count(1_700_000_000)
+
+
+def rows() -> list[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        # What the sweep waits for on a bare home, and what it does not.
+        fresh = MlflowTracker(f"sqlite:///{home / 'fresh' / 'mlflow.db'}", close_seconds=300)
+        first_call = _seconds(lambda: fresh.begin_sweep(_record()))
+        fresh.end_sweep("FINISHED")
+        first_start = _seconds(fresh.close)
+        empty = home / "empty.db"
+        open_client(Address.parse(f"sqlite:///{empty}"))
+        costs: dict[str, list[tuple[float, float, float]]] = {"SQLite": [], "HTTP": []}
+        shutil.copy(empty, home / "server.db")
+        with _server(home / "server.db") as url:
+            for repeat in range(REPEATS):
+                file = home / f"{repeat}.db"
+                shutil.copy(empty, file)
+                for name, uri in (("SQLite", f"sqlite:///{file}"), ("HTTP", url)):
+                    costs[name].append((*_ours(uri), _ray(uri)))
+    table = []
+    for name, measured in costs.items():
+        enqueue, whole, ray = (statistics.median(each) for each in zip(*measured, strict=True))
+        ratio = statistics.median(ours / theirs for _, ours, theirs in measured)
+        table += [
+            row(f"one logged metric against Ray's MLflowLoggerCallback, {name}", ratio, "ratio", GOAL),
+            row(f"one logged metric, {name}", whole * 1e3, "ms"),
+            row(f"one logged metric by Ray's MLflowLoggerCallback, {name}", ray * 1e3, "ms"),
+            row(f"the sweep's part of one logged metric, {name}", enqueue * 1e6, "µs"),
+        ]
+    table.append(row("what the first trial waits for tracking on a new home", first_call * 1e3, "ms"))
+    table.append(row("importing MLflow and making a new home's tables, behind the sweep", first_start, "s"))
+    return table
+
+
+def _ours(uri: str) -> tuple[float, float]:
+    """Seconds per metric of the sweep's calls, and of all until nothing is left to send."""
+    record, configs = _record(), [_config(number) for number in range(NUM_TRIALS)]
+    curves = [_rows(NUM_ROWS) for _ in configs]
+    num_metrics = NUM_TRIALS * NUM_ROWS * len(_values(curves[0][0]))
+    tracker = MlflowTracker(uri, close_seconds=600)
+    started = time.perf_counter()
+    tracker.begin_sweep(record)
+    for config, curve in zip(configs, curves, strict=True):
+        tracker.begin_trial(config)
+        for one in curve:
+            tracker.log_history(config.trial_id, [one])
+        tracker.end_trial(_result(config))
+    tracker.end_sweep("FINISHED")
+    told = time.perf_counter()
+    num_left = tracker.close()
+    assert num_left == 0, f"{num_left} runs were not sent"
+    return (told - started) / num_metrics, (time.perf_counter() - started) / num_metrics
+
+
+def _ray(uri: str) -> float:
+    """Seconds per metric of Ray's callback."""
+    from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+    callback = MLflowLoggerCallback(uri, experiment_name="ray")
+    callback.setup()
+    trial, curve = _RayTrial(), _rows(NUM_ROWS_RAY)
+    started = time.perf_counter()
+    callback.log_trial_start(trial)
+    num_metrics = 0
+    for iteration, one in enumerate(curve, 1):
+        result = {**_values(one), "training_iteration": iteration}
+        num_metrics += len(result)
+        callback.log_trial_result(iteration, trial, result)
+    callback.log_trial_end(trial)
+    return (time.perf_counter() - started) / num_metrics
+
+
+class _RayTrial:
+    """What the callback looks at of a Ray trial."""
+
+    def __init__(self) -> None:
+        self.config = {"lr": 0.1}
+
+    def __str__(self) -> str:
+        return "trial"
+
+
+def _record() -> SweepRecord:
+    provenance = Provenance(
+        command="bench", git_commit=None, git_dirty=None, versions={}, host="here", started_at=float(next(_starts))
+    )
+    return SweepRecord(spec_from_text(SPEC), provenance, ())
+
+
+def _config(number: int) -> TrialConfig:
+    training = spec_from_text(SPEC).workloads["digits"].concretise({})
+    return TrialConfig.model_validate(
+        {
+            "workload": "digits",
+            "arm": "baseline",
+            "phase": "search",
+            "seeds": (number,),
+            "training": training,
+            "method": {},
+            "number": number,
+        }
+    )
+
+
+def _rows(number: int) -> list[HistoryRow]:
+    return [
+        HistoryRow(
+            seed=0,
+            step=5 * index,
+            epoch=index / 9,
+            seconds=0.01 * index,
+            teleport_seconds=0.0,
+            gradient_evaluations=5.0 * index,
+            num_teleports=0,
+            metrics={
+                "train_loss": 2.3 / (1 + index),
+                "validation_loss": 2.4 / (1 + index),
+                "validation_accuracy": 1 - 0.9 / (1 + index),
+                "grad_norm": 1.0 / (1 + index),
+            },
+        )
+        for index in range(number)
+    ]
+
+
+def _values(one: HistoryRow) -> dict[str, float]:
+    """The metrics of a row, as both sides log them."""
+    clocks = {"epoch": one.epoch, "seconds": one.seconds, "gradient_evaluations": one.gradient_evaluations}
+    return {**one.metrics, **clocks}
+
+
+def _result(config: TrialConfig) -> TrialResult:
+    seed = SeedResult(
+        seed=config.seeds[0],
+        outcome="completed",
+        num_steps=5 * NUM_ROWS,
+        budget_steps=5 * NUM_ROWS,
+        steps_to_target=None,
+        seconds_to_target=None,
+        gradient_evaluations_to_target=None,
+        seconds=1.0,
+        teleport_seconds=0.0,
+        gradient_evaluations=450.0,
+        metrics={"train_loss": 0.1},
+    )
+    return TrialResult(
+        trial_id=config.trial_id, state=TrialState.COMPLETE, value=0.1, seeds=(seed,), started_at=0.0, ended_at=1.0
+    )
+
+
+@contextmanager
+def _server(file: Path) -> Iterator[str]:
+    server = make_server(f"sqlite:///{file}", port=0)
+    with server.running() as process:
+        while True:
+            try:
+                urllib.request.urlopen(f"{server.url}/health", timeout=5).close()
+                break
+            except OSError:
+                assert process.poll() is None, "the server ended"
+                time.sleep(0.2)
+        yield server.url
+
+
+def _seconds(call: Any) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import final
 
+from orchestrator.interrupts import Interrupts
 from orchestrator.launch import TrialSource
 from orchestrator.paths import SweepPaths
 from orchestrator.progress import Progress, count
@@ -72,10 +73,17 @@ class Driver(TrialSource):
         tracker: hears of everything after it is on file.
         observe: is shown where the sweep stands after every change.
         log: the sweep's log.
+        interrupts: whether the user asked to stop.
     """
 
     def __init__(
-        self, record: SweepRecord, paths: SweepPaths, tracker: Tracker, observe: Observe, log: logging.Logger
+        self,
+        record: SweepRecord,
+        paths: SweepPaths,
+        tracker: Tracker,
+        observe: Observe,
+        log: logging.Logger,
+        interrupts: Interrupts,
     ) -> None:
         self._record = record
         self._spec = record.spec
@@ -83,6 +91,7 @@ class Driver(TrialSource):
         self._tracker = tracker
         self._observe = observe
         self._log = log
+        self._interrupts = interrupts
         self._trials = {trial.trial_id: trial for trial in record.trials}
         results = [trial.result for trial in record.trials if trial.result is not None]
         self._studies = {study.name: study for study in plan_studies(self._spec, open_journal(paths.journal), results)}
@@ -119,6 +128,10 @@ class Driver(TrialSource):
         if config is not None:
             self._outstanding.add(config.trial_id)
         return config
+
+    def check(self) -> None:
+        """Stop where the user has asked to; see :meth:`TrialSource.check`."""
+        self._interrupts.check()
 
     def on_started(self, config: TrialConfig) -> None:
         """Put a configuration on file, then say that it runs."""

@@ -13,6 +13,7 @@ from typing import final
 
 from orchestrator.driver import Driver, Observe
 from orchestrator.errors import Interrupted, SweepConflict
+from orchestrator.interrupts import Interrupts
 from orchestrator.launch import Launcher
 from orchestrator.lints import lints
 from orchestrator.lock import is_locked, locked
@@ -46,7 +47,14 @@ class Outcome:
 
 
 def run(
-    spec: SweepSpec, paths: SweepPaths, launcher: Launcher, tracker: Tracker, *, command: str, observe: Observe
+    spec: SweepSpec,
+    paths: SweepPaths,
+    launcher: Launcher,
+    tracker: Tracker,
+    *,
+    command: str,
+    observe: Observe,
+    interrupts: Interrupts | None = None,
 ) -> Outcome:
     """Run a sweep to its report, or go on where an earlier run of it stopped.
 
@@ -57,6 +65,7 @@ def run(
         tracker: hears of them.
         command: what runs the sweep again, for its provenance.
         observe: is shown where the sweep stands after every change.
+        interrupts: installed, where the user may ask to stop.
 
     Returns:
         How it ended.
@@ -66,17 +75,19 @@ def run(
         SweepLocked: another process drives this sweep.
         Interrupted: the user asked to stop; ``resume`` goes on from here.
     """
+    interrupts = interrupts or Interrupts()
     _refuse_other_spec(spec, paths)
     with locked(paths), _logging(paths) as log:
         record = _begin(spec, paths, command)
-        driver = Driver(record, paths, tracker, observe, log)
         tracker.begin_sweep(record, paths.read_trial)
         status: SweepStatus = "FAILED"
         report: Report | None = None
         try:
             paths.outcome.unlink(missing_ok=True)
-            if not driver.is_exhausted:
-                launcher.launch(driver)
+            with interrupts.deferred():
+                driver = Driver(record, paths, tracker, observe, log, interrupts)
+                if not driver.is_exhausted:
+                    launcher.launch(driver)
             record = read_record(paths)
             report = write_report(record, paths, lints(record))
             failures = tuple(_failures(record))
@@ -87,6 +98,10 @@ def run(
             log.warning("interrupted")
             raise Interrupted(f"sweep {paths.name!r} was interrupted") from None
         except Exception:
+            if interrupts.is_asked:  # raised inside a library, which made something else of it
+                status = "KILLED"
+                log.warning("interrupted", exc_info=True)
+                raise Interrupted(f"sweep {paths.name!r} was interrupted") from None
             log.exception("the sweep stopped on an error")
             raise
         finally:

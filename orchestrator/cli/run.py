@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,7 +27,6 @@ from orchestrator.cli.options import (
 
 if TYPE_CHECKING:
     from orchestrator.paths import SweepPaths
-    from orchestrator.progress import Progress
     from orchestrator.spec import SweepSpec
     from orchestrator.sweep import Outcome
 
@@ -145,6 +142,7 @@ def _execute(
 ) -> int:
     from orchestrator.cli.display import watch
     from orchestrator.errors import Interrupted, UserError, nearest
+    from orchestrator.interrupts import Interrupts
     from orchestrator.launch import LAUNCHERS
     from orchestrator.sweep import run as run_sweep
     from orchestrator.track.text import redact
@@ -154,32 +152,19 @@ def _execute(
     if address is not None and launcher != "ray":
         raise UserError(f"--address: only the ray launcher runs on a cluster, --launcher is {launcher}")
     shares = [spec.resources.share("search"), spec.resources.share("confirm")]
-    asked = threading.Event()
-
-    def interrupt(number: int, frame: object) -> None:
-        """Slurm and Kubernetes ask with SIGTERM what a person asks with Ctrl-C."""
-        asked.set()
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGINT, interrupt)
+    interrupts = Interrupts()
+    interrupts.install()
     tracker = make_tracker(paths.home, tracking_uri)
     try:
         with watch() as show:
-
-            def observe(progress: Progress) -> None:
-                # Raised inside a callback of a library's own, the interrupt may have been printed and forgotten.
-                if asked.is_set():
-                    raise KeyboardInterrupt
-                show(progress)
-
             outcome = run_sweep(
                 spec,
                 paths,
                 LAUNCHERS[launcher](address, shares),
                 tracker,
                 command=redact(shlex.join(["teleport", *sys.argv[1:]])),
-                observe=observe,
+                observe=show,
+                interrupts=interrupts,
             )
     except (Interrupted, OSError) as stopped:
         # A full disk or a lost mount stops a sweep as a person does: what is on file stays, and it can go on.

@@ -30,6 +30,16 @@ class TrialSource(ABC):
         """Whether no trial will ever come again, whatever becomes of those that run."""
 
     @abstractmethod
+    def check(self) -> None:
+        """Stop the launch where the user has asked to.
+
+        Launchers call it between events, several times a second where they can: signals wait until then.
+
+        Raises:
+            KeyboardInterrupt: the user asked to stop.
+        """
+
+    @abstractmethod
     def on_started(self, config: TrialConfig) -> None:
         """Take note that a trial runs."""
 

@@ -22,11 +22,13 @@ class InlineLauncher(Launcher):
         from orchestrator.trial import run_trial
 
         while not source.is_exhausted:
+            source.check()
             config = source.propose()
             assert config is not None, "nothing runs and the source is not exhausted, so it has a trial"
 
             def report(rows: Sequence[HistoryRow], config=config) -> None:  # type: ignore[no-untyped-def]
                 source.on_history(config, rows)
+                source.check()
 
             source.on_started(config)
             source.on_ended(config, run_trial(config, report))

@@ -129,6 +129,10 @@ class SourceCallback(tune.Callback):  # type: ignore[misc]
     def __init__(self, running: Running) -> None:
         self._running = running
 
+    def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
+        """Let the user stop the launch: Tune comes by ten times a second."""
+        self._running.source.check()
+
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Take the time and tell the source."""
         config, _ = self._running.trials[trial.trial_id]

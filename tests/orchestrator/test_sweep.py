@@ -45,6 +45,9 @@ class _CutSource(TrialSource):
     def propose(self) -> TrialConfig | None:
         return self.source.propose()
 
+    def check(self) -> None:
+        self.source.check()
+
     def on_started(self, config: TrialConfig) -> None:
         self.source.on_started(config)
 

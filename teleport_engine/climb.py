@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -15,16 +14,11 @@ from teleport_engine.objective import Evaluation, Problem, square_norm
 from teleport_engine.report import Outcome, Seconds, StepTrace, TeleportReport
 from teleport_engine.route import Route
 from teleport_engine.step_rule import StepRule
-from teleport_engine.survey import Survey
-from teleport_engine.types import Inputs, Product
+from teleport_engine.survey import Survey, project
+from teleport_engine.types import Inputs
 
-__all__ = ["Climb", "Limits", "Probe", "project"]
+__all__ = ["Climb", "Limits", "Probe"]
 
-# Below this share of the unprojected direction, what is left is rounding.
-_NEGLIGIBLE = {torch.float64: 1e-12, torch.float32: 1e-6}
-# Below this share a projection is repeated, so that its rounding stays small beside what is left of an exact move;
-# below tau = 1 the inputs that a move may touch are far larger than that.
-_MOSTLY_IN_SPAN = {True: 0.25, False: 1e-3}
 # More drift than this of an exact move, relative to max(1, |loss|), is no rounding: something moves the loss.
 _ROUNDING_DRIFT = {torch.float64: 1e-8, torch.float32: 1e-4}
 
@@ -80,37 +74,6 @@ class Probe:
             return float(problem.loss_fn(problem.forward(inputs), targets))
 
 
-def project(view: Survey, ascents: Sequence[Product]) -> tuple[list[Tensor | None], float]:
-    """Projects the directions on the null spaces of their layers.
-
-    Args:
-        view: the survey, with a projector per live layer.
-        ascents: per live layer, the direction as a product.
-
-    Returns:
-        Per live layer `D [d_out, d_in]`, None where only rounding is left; and `sum ||D||^2`.
-    """
-    short = [ascent.short() for ascent in ascents]
-    rows = [projector.project(ascent.right) for projector, ascent in zip(view.projectors, short, strict=True)]
-    shares = _shares(rows, [ascent.right for ascent in short])
-    directions: list[Tensor | None] = []
-    for projector, ascent, part, share in zip(view.projectors, short, rows, shares, strict=True):
-        if share <= _NEGLIGIBLE[part.dtype]:
-            directions.append(None)
-            continue
-        again = projector.project(part) if share < _MOSTLY_IN_SPAN[view.is_exact] else part
-        directions.append(again if ascent.left is None else ascent.left.T @ again)
-    return directions, square_norm(directions)
-
-
-def _shares(parts: Sequence[Tensor], wholes: Sequence[Tensor]) -> list[float]:
-    """Norm of each part over that of its whole, 0 for nothing of nothing; one synchronisation for all."""
-    norms = torch.stack(torch._foreach_norm([*parts, *wholes])).tolist()
-    return [
-        part / whole if whole else 0.0 for part, whole in zip(norms[: len(parts)], norms[len(parts) :], strict=True)
-    ]
-
-
 def _difference(after: float | None, before: float | None) -> float | None:
     return None if after is None or before is None else after - before
 
@@ -133,7 +96,7 @@ class Climb:
         self._seconds = seconds
         self._limits = limits
         self._probe = probe
-        self._weights: list[Tensor] = [layer.weight for layer in view.live]
+        self._weights: list[Tensor] = [parameter for layer in view.live for parameter in layer.parameters]
         self._origin = [weight.detach().clone() for weight in self._weights]
         self._probe_before = self._probe_after = probe.loss()
         self._trace: list[StepTrace] = []
@@ -181,7 +144,12 @@ class Climb:
             if square == 0.0:
                 return Outcome.NO_ASCENT
             start = time.perf_counter()
-            moving = [(w, part) for w, part in zip(self._weights, directions, strict=True) if part is not None]
+            moving = [
+                pair
+                for layer, part in zip(self._view.live, directions, strict=True)
+                if part is not None
+                for pair in zip(layer.parameters, layer.unpack(part), strict=True)
+            ]
             line = WeightLine(route, self._after, moving, 2.0 * square, self._hint, index == num_steps - 1)
             trouble = self._take(line, rule)
             self._seconds.apply += time.perf_counter() - start
@@ -248,16 +216,15 @@ class Climb:
         Returns:
             The report.
         """
-        lengths = [
-            square_norm([weight.detach() - origin]) for weight, origin in zip(self._weights, self._origin, strict=True)
-        ]
-        names = [layer.parameter_name for layer in self._view.live]
+        moves = iter(weight.detach() - origin for weight, origin in zip(self._weights, self._origin, strict=True))
+        lengths = {
+            layer.parameter_name: math.sqrt(square_norm([next(moves) for _ in layer.parameters]))
+            for layer in self._view.live
+        }
         idle = "rolled back" if not self._trace else "no gradient in its null space"
         if self._outcome is Outcome.NO_ASCENT:
             idle = "no gradient in its null space"
-        layers = self._view.layer_reports(
-            {name: math.sqrt(length) for name, length in zip(names, lengths, strict=True)}, idle
-        )
+        layers = self._view.layer_reports(lengths, idle)
         return TeleportReport(
             outcome=self._outcome,
             loss_before=self._before.loss,

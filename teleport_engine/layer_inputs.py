@@ -1,43 +1,73 @@
-"""What each weight multiplies.
+"""The weights of a model that may turn out to be linear maps, and the modules that cannot."""
 
-Layers are not recognised by their class but watched at work: a `TorchFunctionMode` sees each call of
-`torch.nn.functional.linear` and whose weight it got. So a subclass of `nn.Linear`, a module called several times,
-a weight tied between modules and a functional use are all the same case, and a weight that appears in any other
-call (an embedding, `x @ W`, a penalty in the loss, a detached copy) is known not to be a linear map alone.
-Other maps (convolutions) come in as further entries of `_MAPS`.
-"""
-
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, final
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import final
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
-from torch.overrides import TorchFunctionMode
 
-__all__ = ["FrozenModule", "Use", "Watch", "WeightLayer", "find_layers", "stacked_rows"]
+from teleport_engine.maps import Use
+
+__all__ = ["FrozenModule", "WeightLayer", "find_layers", "settled"]
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class WeightLayer:
-    """A weight that may turn out to be a linear map.
+    """A weight that may turn out to be a linear map: a matrix of equal row blocks `[g, o, d]`.
 
     Args:
         name: of the module that owns it (of the parameter, where the module has more than one candidate).
         parameter_name: as in `model.named_parameters()`.
-        weight: `W [d_out, d_in]`.
+        weight: `[g * o, ...]`, with `d` entries in each row.
+        num_blocks: `g`.
+        bias: `[g * o]`, where it moves along: the matrix is then `[W | b]` and `d` one larger.
     """
 
     name: str
     parameter_name: str
     weight: nn.Parameter
+    num_blocks: int = 1
+    bias: nn.Parameter | None = None
 
     @property
     def d_in(self) -> int:
-        """Columns of the weight."""
-        return self.weight.shape[1]
+        """Inputs of one output unit, the column of the bias not counted."""
+        return self.weight.shape[1:].numel()
+
+    @property
+    def parameters(self) -> tuple[nn.Parameter, ...]:
+        """What moves: the weight, and the bias where it moves along."""
+        return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
+    def matrix(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Tensors of the parameters' shapes as one matrix per block.
+
+        Args:
+            tensors: one for each of `parameters`.
+
+        Returns:
+            `[g, o, d]`.
+        """
+        matrix = tensors[0].reshape(self.num_blocks, -1, self.d_in)
+        if self.bias is None:
+            return matrix
+        return torch.cat([matrix, tensors[1].reshape(self.num_blocks, -1, 1)], 2)
+
+    def unpack(self, matrix: Tensor) -> tuple[Tensor, ...]:
+        """The way back from `matrix`.
+
+        Args:
+            matrix: `[g, o, d]`.
+
+        Returns:
+            A tensor for each of `parameters`, in its shape.
+        """
+        if self.bias is None:
+            return (matrix.reshape(self.weight.shape),)
+        weight, bias = matrix[:, :, :-1], matrix[:, :, -1]
+        return weight.reshape(self.weight.shape), bias.reshape(self.bias.shape)
 
 
 @final
@@ -48,109 +78,6 @@ class FrozenModule:
     name: str
     reason: str
     d_in: int | None = None
-
-
-class Use(NamedTuple):
-    """One product `Z = X W^T`: its input `[..., d_in]`, and the edge of its output in the autograd graph.
-
-    The edge is taken before anyone can change the output in place (`nn.ReLU(inplace=True)`), so the gradient
-    asked for on it is that of the product itself. None where no gradient flows.
-    """
-
-    inputs: Tensor
-    edge: GradientEdge | None
-
-
-def _linear_use(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """Input and weight of a call of `F.linear(input, weight, bias=None)`."""
-    inputs = args[0] if args else kwargs["input"]
-    return inputs, args[1] if len(args) > 1 else kwargs["weight"]
-
-
-_MAPS: dict[Callable[..., Any], Callable[[Sequence[Any], Mapping[str, Any]], tuple[Tensor, Tensor]]] = {
-    nn.functional.linear: _linear_use,
-}
-
-# Questions about a weight that read none of its values.
-_READS: frozenset[Any] = frozenset(
-    getattr(torch.Tensor, name).__get__
-    for name in ("device", "dtype", "is_cuda", "is_leaf", "is_sparse", "layout", "ndim", "requires_grad", "shape")
-) | frozenset(
-    getattr(torch.Tensor, name)
-    for name in ("dim", "is_complex", "is_contiguous", "is_floating_point", "numel", "size", "stride")
-)
-
-
-@final
-class Watch(TorchFunctionMode):
-    """Records the uses of some weights while it is active.
-
-    Args:
-        weights: the tensors to watch; uses are kept in this order.
-        is_census: count also every other appearance of a weight, at some cost for each call.
-
-    Attributes:
-        uses: per weight, its linear uses in the order of the forward.
-        num_other_uses: per weight, its other appearances (0 everywhere without a census).
-    """
-
-    def __init__(self, weights: Iterable[Tensor], *, is_census: bool = False) -> None:
-        super().__init__()
-        self._index = {id(weight): index for index, weight in enumerate(weights)}
-        self._is_census = is_census
-        self.uses: list[list[Use]] = [[] for _ in self._index]
-        self.num_other_uses = [0] * len(self._index)
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Runs the call and notes the watched weights in it.
-
-        Args:
-            func: what was called.
-            types: not looked at.
-            args: its positional arguments.
-            kwargs: its keyword arguments.
-
-        Returns:
-            What the call returns.
-        """
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        reader = _MAPS.get(func)
-        if reader is not None:
-            inputs, weight = reader(args, kwargs)
-            index = self._index.get(id(weight))
-            if index is not None:
-                edge = get_gradient_edge(result) if result.requires_grad else None
-                self.uses[index].append(Use(inputs, edge))
-                if self._is_census:
-                    self.num_other_uses[index] -= 1
-        if self._is_census and func not in _READS:
-            self._count((args, tuple(kwargs.values())))
-        return result
-
-    def _count(self, values: Any) -> None:
-        for value in values:
-            if isinstance(value, Tensor):
-                index = self._index.get(id(value))
-                if index is not None:
-                    self.num_other_uses[index] += 1
-            elif isinstance(value, (tuple, list)):
-                self._count(value)
-
-
-def stacked_rows(uses: Sequence[Use]) -> Tensor:
-    """All inputs that a weight multiplies, as rows.
-
-    Args:
-        uses: its uses, inputs `[..., d_in]`.
-
-    Returns:
-        `X [N, d_in]`, detached, with the leading dimensions of all uses stacked.
-    """
-    rows = [use.inputs.detach().reshape(-1, use.inputs.shape[-1]) for use in uses]
-    return rows[0] if len(rows) == 1 else torch.cat(rows)
 
 
 def find_layers(model: nn.Module) -> list[WeightLayer | FrozenModule]:
@@ -184,3 +111,23 @@ def find_layers(model: nn.Module) -> list[WeightLayer | FrozenModule]:
                 found.append(WeightLayer(label, names[id(weight)], weight))
             owner_of.setdefault(id(weight), label)
     return found
+
+
+def settled(layer: WeightLayer, uses: Sequence[Use], num_other_uses: int) -> tuple[WeightLayer, list[Use]] | str:
+    """What a candidate is, once a forward has been watched.
+
+    Args:
+        layer: the candidate.
+        uses: its linear uses.
+        num_other_uses: how often its weight appeared elsewhere.
+
+    Returns:
+        The layer and its uses, without the bias where that cannot move along; or the reason why it is frozen.
+    """
+    if num_other_uses:
+        return "its weight is used outside its linear map: frozen"
+    if not uses:
+        return "not seen as a linear map in the forward: frozen"
+    if layer.bias is None:
+        return layer, list(uses)
+    return replace(layer, bias=None), [replace(use, is_augmented=False) for use in uses]

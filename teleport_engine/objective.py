@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from teleport_engine.forward import Forward
-from teleport_engine.layer_inputs import Use, Watch
+from teleport_engine.layer_inputs import WeightLayer
+from teleport_engine.maps import Use
 from teleport_engine.types import Inputs, LossFn
+from teleport_engine.watch import Watch
 
 __all__ = ["Evaluation", "Problem", "Record", "square_norm"]
 
@@ -35,17 +37,16 @@ class Record:
     uses: Sequence[Sequence[Use]]
     num_other_uses: Sequence[int]
 
-    def only(self, indices: Sequence[int]) -> "Record":
+    def watching(self, uses: Sequence[Sequence[Use]]) -> "Record":
         """The same forward, for some of the watched weights.
 
         Args:
-            indices: which.
+            uses: of those.
 
         Returns:
             A record that shares the graph.
         """
-        uses = [self.uses[index] for index in indices]
-        return Record(self.loss, uses, [self.num_other_uses[index] for index in indices])
+        return Record(self.loss, uses, [0] * len(uses))
 
 
 @final
@@ -58,7 +59,7 @@ class Evaluation:
         square_norm: `||g||^2` over all trainable parameters.
         grads: `g`, in the order of the trainable parameters; None where the loss does not depend on one.
         uses: per live layer, its uses.
-        deltas: per live layer and use, `dL/dZ [..., d_out]`; empty where the route does not need it.
+        deltas: per live layer and use, `dL/dZ` in the shape of the output; empty where the route does not need it.
     """
 
     loss: float
@@ -108,12 +109,12 @@ class Problem:
         self.parameters = parameters
         self.num_gradient_evaluations = 0.0
 
-    def record(self, weights: Sequence[Tensor], *, is_census: bool = False) -> Record:
+    def record(self, layers: Sequence[WeightLayer], *, is_census: bool = False) -> Record:
         """Runs forward and loss, watching some weights.
 
         Args:
-            weights: what to watch.
-            is_census: count also their other appearances, in the loss function too.
+            layers: whose weights to watch.
+            is_census: count also the other appearances of these, in the loss function too.
 
         Returns:
             The loss, with its graph, and the uses.
@@ -121,8 +122,8 @@ class Problem:
         Raises:
             ValueError: if the loss is no scalar.
         """
-        watch = Watch(weights, is_census=is_census)
-        if not weights:
+        watch = Watch(layers, is_census=is_census)
+        if not layers:
             loss = self.loss_fn(self.forward(self.inputs), self.targets)
         elif is_census:
             with watch:

@@ -1,5 +1,6 @@
 """What is left of a gradient when a move must not touch the layer's inputs."""
 
+from collections.abc import Sequence
 from typing import Protocol, final
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from teleport_engine.subspace import Subspace
 
-__all__ = ["IdentityProjector", "NullSpaceProjector", "Projector"]
+__all__ = ["BlockProjector", "IdentityProjector", "NullSpaceProjector", "Projector"]
 
 
 class Projector(Protocol):
@@ -70,3 +71,26 @@ class IdentityProjector:
             `M [rows, d]`, a new tensor.
         """
         return matrix.clone()
+
+
+@final
+class BlockProjector:
+    """One projection per row block of a weight.
+
+    Args:
+        parts: per block; the same object where blocks share their inputs.
+    """
+
+    def __init__(self, parts: Sequence[Projector]) -> None:
+        self._parts = parts
+
+    def project(self, matrix: Tensor) -> Tensor:
+        """Projects the rows of each block.
+
+        Args:
+            matrix: `M [g, rows, d]`.
+
+        Returns:
+            `[M_b P_b]`, `[g, rows, d]`, a new tensor.
+        """
+        return torch.stack([part.project(block) for part, block in zip(self._parts, matrix, strict=True)])

@@ -43,11 +43,13 @@ class LayerReport:
     Args:
         name: of the module, as in `model.named_modules()`.
         d_in: inputs of its weight; None where it has no weight of a linear map.
-        rank: dimensions of the inputs' subspace; None where nothing was factorised.
-        null_dim: `d_in - rank`; None where nothing was factorised.
+        rank: dimensions of the inputs' subspace, in the row block with the largest null space; None where nothing
+            was factorised.
+        null_dim: `d_in - rank` (one more where the bias moves along); None where nothing was factorised.
         moved: whether its weight is different now.
         reason: why it did not move; empty where it did.
-        step_length: `||W_after - W_before||` (Frobenius).
+        step_length: `||W_after - W_before||` (Frobenius), the bias with it where it moves along.
+        num_blocks: row blocks of the weight that have inputs of their own.
     """
 
     name: str
@@ -57,6 +59,7 @@ class LayerReport:
     moved: bool = False
     reason: str = ""
     step_length: float = 0.0
+    num_blocks: int = 1
 
 
 @final

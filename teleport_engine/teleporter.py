@@ -10,14 +10,15 @@ import torch
 from torch import nn
 
 from teleport_engine.boundary import checked_data, checked_inputs, checked_limit, checked_model
-from teleport_engine.climb import Climb, Limits, Probe, project
+from teleport_engine.climb import Climb, Limits, Probe
 from teleport_engine.forward import Forward, untouched
 from teleport_engine.objective import Problem
 from teleport_engine.report import Seconds, TeleportReport
-from teleport_engine.route import DoubleBackwardRoute, Route, TangentRoute
+from teleport_engine.route import DoubleBackwardRoute, Route
 from teleport_engine.schedule import Schedule
 from teleport_engine.step_rule import FixedStep, StepRule
-from teleport_engine.survey import Survey, survey
+from teleport_engine.survey import Survey, project, survey
+from teleport_engine.tangent import TangentRoute
 from teleport_engine.types import Inputs, LossFn, Params
 
 __all__ = ["Teleporter"]
@@ -129,7 +130,7 @@ class Teleporter:
             subspace: inputs to take the basis from instead of the batch's.
 
         Returns:
-            Parameter name to `(Hg)_l P_l [d_out, d_in]`; what cannot move is absent. Empty where a value is not
+            Parameter name to `(Hg)_l P_l` in the parameter's shape; what cannot move is absent. Empty where a value is not
             finite.
 
         Raises:
@@ -143,8 +144,13 @@ class Teleporter:
                 return {}
             route = self._route_for(view, problem)
             directions, _ = project(view, route.ascent(route.finish(view.record)))
-            named = zip(view.live, directions, strict=True)
-            return {layer.parameter_name: part for layer, part in named if part is not None}
+            names = {id(parameter): name for name, parameter in self._model.named_parameters()}
+            return {
+                names[id(parameter)]: part
+                for layer, matrix in zip(view.live, directions, strict=True)
+                if matrix is not None
+                for parameter, part in zip(layer.parameters, layer.unpack(matrix), strict=True)
+            }
 
     def teleport(
         self,

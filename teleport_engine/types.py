@@ -2,11 +2,14 @@
 
 Shapes, in every docstring of this package:
 
-- `d_in`, `d_out`: columns and rows of a weight `W [d_out, d_in]`; `d` alone means `d_in`;
-- `n`: samples of a batch; `N`: rows that a weight multiplies (samples, or samples x tokens, over all its uses);
+- `g`: row blocks of a weight, each of which multiplies inputs of its own (groups of a convolution; the query, key
+  and value rows of an attention); 1 for a Linear;
+- `o`, `d`: rows and columns of one block, so that a weight is a matrix `[g, o, d]`; where there is one block,
+  `W [d_out, d_in]`;
+- `n`: samples of a batch; `N`: rows that a weight multiplies (samples x tokens or patches, over all its uses);
 - `k`: rank of an input subspace, so that its null space has `d - k` dimensions.
 
-Inputs of a layer are rows: `X [N, d]`, and a linear map is `Z = X W^T + b`, `[N, d_out]`.
+Inputs of a block are rows: `X [N, d]`, and a linear map is `Z = X W^T + b`, `[N, o]`.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,10 +30,10 @@ Params: TypeAlias = dict[str, Tensor]
 
 
 class Product(NamedTuple):
-    """A matrix `M = left^T right [d_out, d_in]`, its factors `[N, d_out]` and `[N, d_in]` not yet multiplied.
+    """Matrices `M_b = left_b^T right_b`, one per row block, the factors not yet multiplied.
 
-    `left` is None where the matrix is `right` itself. A projection of the columns of `M` may be taken of the rows
-    of `right` first, which is cheaper where `N < d_out`.
+    `left` is `[g, N, o]` and `right` `[g, N, d]`; `left` is None where the matrices are `right [g, o, d]` itself. A
+    projection of the columns of `M` may be taken of the rows of `right` first, which is cheaper where `N < o`.
     """
 
     left: Tensor | None
@@ -40,16 +43,16 @@ class Product(NamedTuple):
         """Multiplies the factors.
 
         Returns:
-            `M [d_out, d_in]`.
+            `M [g, o, d]`.
         """
-        return self.right if self.left is None else self.left.T @ self.right
+        return self.right if self.left is None else self.left.mT @ self.right
 
     def short(self) -> "Product":
-        """The same matrix with as few rows to project as can be had.
+        """The same matrices with as few rows to project as can be had.
 
         Returns:
-            Itself where `N < d_out`, else the product taken.
+            Itself where `N < o`, else the product taken.
         """
-        if self.left is None or self.left.shape[0] < self.left.shape[1]:
+        if self.left is None or self.left.shape[1] < self.left.shape[2]:
             return self
         return Product(None, self.matrix())

@@ -152,12 +152,9 @@ def survey(
     if result.is_exact and sample is not None:
         live = _without_fixed(live, result.reasons)
     result.live = [layer for layer, _ in live]
-    result.projectors = [
-        BlockProjector(
-            [NullSpaceProjector(part, layer.weight.dtype) for part in result.subspaces[layer.parameter_name]]
-        )
-        for layer in result.live
-    ]
+    for layer in result.live:
+        parts = result.subspaces[layer.parameter_name]
+        result.projectors.append(BlockProjector([NullSpaceProjector(part, layer.weight.dtype) for part in parts]))
     result.record = record.watching([uses for _, uses in live])
     seconds.subspace += time.perf_counter() - start
     return result
@@ -165,7 +162,7 @@ def survey(
 
 def _settle(candidates: Sequence[WeightLayer], record: Record, reasons: dict[str, str]) -> list[_Seen]:
     """The weights that were seen as linear maps and as nothing else, with their uses."""
-    kept = []
+    kept: list[_Seen] = []
     for layer, uses, num_other_uses in zip(candidates, record.uses, record.num_other_uses, strict=True):
         one = settled(layer, uses, num_other_uses)
         if isinstance(one, str):

@@ -91,7 +91,8 @@ class LinearUse(Use):
         """
         rows = self.inputs.detach().reshape(-1, self.inputs.shape[-1])
         size = max(1, max_elements // max(1, rows.shape[1]))
-        for part in rows.split(size):
+        for start in range(0, rows.shape[0], size):
+            part = rows[start : start + size]
             augmented = torch.cat([part, part.new_ones(part.shape[0], 1)], 1) if self.is_augmented else part
             yield augmented.expand(self.num_blocks, -1, -1)
 

@@ -150,9 +150,8 @@ def _product(layer: WeightLayer, uses: Sequence[Use], deltas: Sequence[Tensor | 
             parts.append((use, use.product(tangent, delta)))
     lefts = [part.left for use, part in parts if part.left is not None and use.num_blocks == layer.num_blocks]
     if parts and len(lefts) == len(parts):
-        return (
-            parts[0][1] if len(parts) == 1 else Product(torch.cat(lefts, 1), torch.cat([p.right for _, p in parts], 1))
-        )
+        rights = [part.right for _, part in parts]
+        return parts[0][1] if len(parts) == 1 else Product(torch.cat(lefts, 1), torch.cat(rights, 1))
     total = layer.matrix([torch.zeros_like(parameter) for parameter in layer.parameters])
     for use, part in parts:
         total[use.blocks] += part.matrix()

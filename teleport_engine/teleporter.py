@@ -20,6 +20,7 @@ from teleport_engine.step_rule import FixedStep, StepRule
 from teleport_engine.survey import Survey, project, survey
 from teleport_engine.tangent import TangentRoute
 from teleport_engine.types import Inputs, LossFn, Params
+from teleport_engine.wrapped import Wrapped, eagerly
 
 __all__ = ["Teleporter"]
 
@@ -31,7 +32,8 @@ class Teleporter:
     """Moves a model's weights along the level set of its loss to where the gradient is larger.
 
     Args:
-        model: any module; its linear maps move, everything else stays and is named in the report.
+        model: any module; its linear maps move, everything else stays and is named in the report. One that is
+            compiled or data-parallel is teleported through the module inside.
         loss_fn: `loss_fn(outputs, targets)` gives a tensor without dimensions.
         tau: share of each layer's input energy that a move must not touch, in (0, 1]. 1 is exact on the batch.
         step: how far to move; see `teleport_engine.step_rule`.
@@ -43,7 +45,7 @@ class Teleporter:
         route: "auto", "jvp" (only at `tau = 1`), or "double_backward": how the direction is taken.
 
     Raises:
-        ValueError: if an option is out of its range.
+        ValueError: if an option is out of its range, or the weights are sharded over ranks.
 
     Examples:
         >>> _ = torch.manual_seed(0)
@@ -78,7 +80,8 @@ class Teleporter:
             raise ValueError(f"route must be 'auto', 'jvp' or 'double_backward', got {route!r}")
         if route == "jvp" and tau < 1.0:
             raise ValueError(f"route 'jvp' needs tau = 1 (below it the other term of Hg stays), got tau {tau}")
-        self._model = model
+        self._wrapped = Wrapped(model)
+        self._model = self._wrapped.module
         self._loss_fn = loss_fn
         self._tau = float(tau)
         self._step_rule = step
@@ -90,6 +93,16 @@ class Teleporter:
             checked_limit("max_probe_drift", max_probe_drift),
         )
         self._route = route
+
+    @property
+    def model(self) -> nn.Module:
+        """The module whose weights move, without wrappers."""
+        return self._model
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """When `step()` teleports."""
+        return self._schedule
 
     def step(
         self,
@@ -130,8 +143,8 @@ class Teleporter:
             subspace: inputs to take the basis from instead of the batch's.
 
         Returns:
-            Parameter name to `(Hg)_l P_l` in the parameter's shape; what cannot move is absent. Empty where a value is not
-            finite.
+            Parameter name to `(Hg)_l P_l` in the parameter's shape; what cannot move is absent. Empty where a value
+            is not finite.
 
         Raises:
             ValueError: if the input is wrong: see `teleport`.

@@ -6,10 +6,24 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
 from teleport_engine.maps import Use
 
 __all__ = ["FrozenModule", "WeightLayer", "find_layers", "settled"]
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_COMPUTABLE = (nn.Linear, *_CONVOLUTIONS)
+_COMPUTED = "its weight is computed from other parameters: frozen"
+_FROZEN_KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
+    ((nn.Embedding, nn.EmbeddingBag), "an embedding: frozen"),
+    ((nn.RNNBase, nn.RNNCellBase), "a recurrent layer, whose products are not seen one by one: frozen"),
+    (
+        (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+        "a transposed convolution, not supported: frozen",
+    ),
+    ((nn.Bilinear,), "linear in two inputs at once: frozen"),
+)
 
 
 @final
@@ -80,11 +94,12 @@ class FrozenModule:
     d_in: int | None = None
 
 
-def find_layers(model: nn.Module) -> list[WeightLayer | FrozenModule]:
+def find_layers(model: nn.Module, *, move_bias: bool = False) -> list[WeightLayer | FrozenModule]:
     """Every module with parameters of its own: those that may move, and the rest with the reason.
 
     Args:
         model: any module.
+        move_bias: biases of linear maps move along with their weights.
 
     Returns:
         In the order of `model.named_modules()`; a module with several matrices gives several candidates.
@@ -93,41 +108,78 @@ def find_layers(model: nn.Module) -> list[WeightLayer | FrozenModule]:
     owner_of: dict[int, str] = {}
     found: list[WeightLayer | FrozenModule] = []
     for name, module in model.named_modules():
-        own = [p for p in module._parameters.values() if p is not None]
-        matrices = [p for p in own if p.ndim == 2] if not isinstance(module, nn.Embedding) else []
-        if isinstance(module, nn.Linear) and not matrices:
-            # Parametrizations and the old weight norm keep the numbers elsewhere.
-            found.append(FrozenModule(name, "its weight is computed from other parameters: frozen"))
-        elif own and not matrices:
-            found.append(FrozenModule(name or names[id(own[0])], "not a linear layer: frozen"))
-        for weight in matrices:
+        own = {key: p for key, p in module._parameters.items() if p is not None}
+        reason = _frozen_kind(module)
+        matrices = {key: p for key, p in own.items() if _may_be_matrix(module, p)} if not reason else {}
+        if reason or (own and not matrices):
+            if own or reason == _COMPUTED:
+                label = name or next((names[id(parameter)] for parameter in own.values()), "")
+                found.append(FrozenModule(label, reason or "not a linear layer: frozen"))
+            continue
+        for key, weight in matrices.items():
             label = name if name and len(matrices) == 1 else names[id(weight)]
+            d_in = weight.shape[1:].numel()
             if id(weight) in owner_of:
                 reason = f"shares its weight with {owner_of[id(weight)]!r}, under whose name it is reported"
-                found.append(FrozenModule(label, reason, weight.shape[1]))
-            elif not weight.requires_grad:
-                found.append(FrozenModule(label, "requires_grad is False", weight.shape[1]))
+                found.append(FrozenModule(label, reason, d_in))
+                continue
+            owner_of[id(weight)] = label
+            if not weight.requires_grad:
+                found.append(FrozenModule(label, "requires_grad is False", d_in))
+            elif weight.layout != torch.strided:
+                found.append(FrozenModule(label, "its weight is sparse: frozen"))
             else:
-                found.append(WeightLayer(label, names[id(weight)], weight))
-            owner_of.setdefault(id(weight), label)
+                bias = own.get(key.replace("weight", "bias")) if move_bias else None
+                if bias is not None:
+                    is_free = bias.requires_grad and id(bias) not in owner_of and bias.shape == weight.shape[:1]
+                    bias = bias if is_free else None
+                    owner_of[id(bias)] = label
+                found.append(WeightLayer(label, names[id(weight)], weight, _num_blocks(module, weight), bias))
     return found
 
 
-def settled(layer: WeightLayer, uses: Sequence[Use], num_other_uses: int) -> tuple[WeightLayer, list[Use]] | str:
+def _frozen_kind(module: nn.Module) -> str:
+    """Why no parameter of a module of this kind is a linear map; empty where one may be."""
+    if isinstance(module, (ParametrizationList, *_COMPUTABLE)) and "weight" not in module._parameters:
+        # Parametrizations and the old weight norm keep the numbers elsewhere.
+        return _COMPUTED
+    if is_parametrized(module) and not isinstance(module, _COMPUTABLE):
+        return _COMPUTED
+    return next((reason for kinds, reason in _FROZEN_KINDS if isinstance(module, kinds)), "")
+
+
+def _may_be_matrix(module: nn.Module, parameter: Tensor) -> bool:
+    """Matrices anywhere; kernels in convolutions and in modules that are not torch's own."""
+    if parameter.ndim == 2:
+        return True
+    is_own = type(module).__module__.startswith("torch.nn.")
+    return 3 <= parameter.ndim <= 5 and (isinstance(module, _CONVOLUTIONS) or not is_own)
+
+
+def _num_blocks(module: nn.Module, weight: Tensor) -> int:
+    if isinstance(module, _CONVOLUTIONS):
+        return module.groups
+    return 3 if isinstance(module, nn.MultiheadAttention) and weight is module.in_proj_weight else 1
+
+
+def settled(
+    layer: WeightLayer, uses: Sequence[Use], num_other_uses: int, num_other_bias_uses: int
+) -> tuple[WeightLayer, Sequence[Use]] | str:
     """What a candidate is, once a forward has been watched.
 
     Args:
         layer: the candidate.
         uses: its linear uses.
         num_other_uses: how often its weight appeared elsewhere.
+        num_other_bias_uses: how often its bias did, or its weight without the bias.
 
     Returns:
         The layer and its uses, without the bias where that cannot move along; or the reason why it is frozen.
     """
-    if num_other_uses:
-        return "its weight is used outside its linear map: frozen"
     if not uses:
         return "not seen as a linear map in the forward: frozen"
-    if layer.bias is None:
-        return layer, list(uses)
+    if num_other_uses:
+        return "its weight is used outside its linear map: frozen"
+    if layer.bias is None or not num_other_bias_uses:
+        return layer, uses
     return replace(layer, bias=None), [replace(use, is_augmented=False) for use in uses]

@@ -31,11 +31,13 @@ class Record:
         loss: primary loss, with its graph.
         uses: per watched weight, what it multiplied.
         num_other_uses: per watched weight, its appearances elsewhere; zeros without a census.
+        num_other_bias_uses: the same for biases that move along, with the uses of the weight without them.
     """
 
     loss: Tensor
     uses: Sequence[Sequence[Use]]
     num_other_uses: Sequence[int]
+    num_other_bias_uses: Sequence[int]
 
     def watching(self, uses: Sequence[Sequence[Use]]) -> "Record":
         """The same forward, for some of the watched weights.
@@ -46,7 +48,7 @@ class Record:
         Returns:
             A record that shares the graph.
         """
-        return Record(self.loss, uses, [0] * len(uses))
+        return Record(self.loss, uses, [0] * len(uses), [0] * len(uses))
 
 
 @final
@@ -136,7 +138,7 @@ class Problem:
             got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise ValueError(f"loss_fn must return a scalar tensor (no dimensions), got {got}")
         self.num_gradient_evaluations += _FORWARD
-        return Record(loss, watch.uses, watch.num_other_uses)
+        return Record(loss, watch.uses, watch.num_other_uses, watch.num_other_bias_uses)
 
     def differentiate(self, record: Record, *, with_deltas: bool = False, with_graph: bool = False) -> Evaluation:
         """Takes the gradient of a recorded forward.

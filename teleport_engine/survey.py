@@ -107,6 +107,8 @@ def survey(
     sample: Inputs | None,
     random_state: RandomState,
     seconds: Seconds,
+    *,
+    move_bias: bool = False,
 ) -> Survey:
     """Finds the layers that can move and their projectors, with one forward on the batch (and one on the sample).
 
@@ -121,6 +123,7 @@ def survey(
         sample: inputs to take the basis from; None: those of the objective batch.
         random_state: to refuse a random forward with.
         seconds: where the time goes, added to.
+        move_bias: biases of linear maps move along with their weights.
 
     Returns:
         The survey; with `live` empty where nothing can move.
@@ -129,7 +132,7 @@ def survey(
         ValueError: if the forward is random, or the loss is no scalar.
     """
     start = time.perf_counter()
-    found = find_layers(model)
+    found = find_layers(model, move_bias=move_bias)
     candidates = [layer for layer in found if isinstance(layer, WeightLayer)]
     record = problem.record(candidates, is_census=True)
     random_state.refuse_if_moved()
@@ -163,8 +166,9 @@ def survey(
 def _settle(candidates: Sequence[WeightLayer], record: Record, reasons: dict[str, str]) -> list[_Seen]:
     """The weights that were seen as linear maps and as nothing else, with their uses."""
     kept: list[_Seen] = []
-    for layer, uses, num_other_uses in zip(candidates, record.uses, record.num_other_uses, strict=True):
-        one = settled(layer, uses, num_other_uses)
+    counts = zip(record.num_other_uses, record.num_other_bias_uses, strict=True)
+    for layer, uses, others in zip(candidates, record.uses, counts, strict=True):
+        one = settled(layer, uses, *others)
         if isinstance(one, str):
             reasons[layer.parameter_name] = one
         else:

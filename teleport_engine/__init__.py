@@ -3,6 +3,7 @@
 `Teleporter` works inside any training loop and needs torch alone. Method: arXiv 2502.11362.
 """
 
+from teleport_engine.optimizer import TeleportOptimizer
 from teleport_engine.report import LayerReport, Outcome, Seconds, StepTrace, TeleportReport
 from teleport_engine.schedule import Schedule
 from teleport_engine.step_rule import FixedStep, GrowthStep, Line, StepRule
@@ -20,6 +21,7 @@ __all__ = [
     "StepRule",
     "StepTrace",
     "Subspace",
+    "TeleportOptimizer",
     "TeleportReport",
     "Teleporter",
 ]

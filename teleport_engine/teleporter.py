@@ -4,6 +4,7 @@ Source of the method: arXiv 2502.11362 (teleportation along the loss level set b
 each layer's inputs). What this project adds to it, and why each part is as it is: docs/method.md.
 """
 
+import functools
 from typing import Any, Literal, final
 
 import torch
@@ -150,7 +151,7 @@ class Teleporter:
             ValueError: if the input is wrong: see `teleport`.
         """
         device = checked_model(self._model)
-        with untouched(device) as random_state:
+        with eagerly(), untouched(device) as random_state:
             problem, sample = self._problem(inputs, targets, subspace, device)
             view = survey(self._model, problem, self._tau, sample, random_state, Seconds())
             if not view.live:
@@ -176,7 +177,8 @@ class Teleporter:
         """Moves the weights `num_steps` times uphill in the gradient norm, the loss on the batch staying.
 
         Gradients, optimizer state, buffers, modes, hooks, `requires_grad` and random state are as before. If
-        anything raises on the way, so are the weights.
+        anything raises on the way, so are the weights. With DistributedDataParallel every rank must call it; the
+        move is made by rank 0 on its batch, and all ranks end with its weights and its report.
 
         Args:
             inputs: objective batch: a tensor, or a tuple or dict of what the model takes.
@@ -192,10 +194,15 @@ class Teleporter:
                 forward is random (active dropout), a trainable weight is in low precision, or the route asked
                 for is not valid here.
         """
+        return self._wrapped.together(functools.partial(self._teleport, inputs, targets, subspace, probe))
+
+    def _teleport(
+        self, inputs: Inputs, targets: Any, subspace: Inputs | None, probe: tuple[Inputs, Any] | None
+    ) -> TeleportReport:
         device = checked_model(self._model)
         if probe is None and self._limits.probe_drift is not None:
             raise ValueError("max_probe_drift needs teleport(..., probe=(inputs, targets)), got probe None")
-        with untouched(device) as random_state:
+        with eagerly(), untouched(device) as random_state:
             problem, sample = self._problem(inputs, targets, subspace, device)
             watched = Probe(problem, probe, device)
             seconds = Seconds()

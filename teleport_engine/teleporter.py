@@ -44,6 +44,8 @@ class Teleporter:
         max_loss_drift: a step that would change the loss on the batch by more than this is undone.
         max_probe_drift: the same on the probe batch, which is then evaluated at each step.
         route: "auto", "jvp" (only at `tau = 1`), or "double_backward": how the direction is taken.
+        move_bias: the bias of a linear map moves along with its weight: `[W | b]` on `[x; 1]`, a larger null space
+            exactly where a one is in the span of the inputs. A bias that is used elsewhere too stays.
 
     Raises:
         ValueError: if an option is out of its range, or the weights are sharded over ranks.
@@ -72,6 +74,7 @@ class Teleporter:
         max_loss_drift: float | None = None,
         max_probe_drift: float | None = None,
         route: Literal["auto", "jvp", "double_backward"] = "auto",
+        move_bias: bool = False,
     ) -> None:
         if not 0.0 < tau <= 1.0:
             raise ValueError(f"tau must lie in (0, 1], got {tau}")
@@ -94,6 +97,7 @@ class Teleporter:
             checked_limit("max_probe_drift", max_probe_drift),
         )
         self._route = route
+        self._move_bias = move_bias
 
     @property
     def model(self) -> nn.Module:
@@ -153,7 +157,7 @@ class Teleporter:
         device = checked_model(self._model)
         with eagerly(), untouched(device) as random_state:
             problem, sample = self._problem(inputs, targets, subspace, device)
-            view = survey(self._model, problem, self._tau, sample, random_state, Seconds())
+            view = survey(self._model, problem, self._tau, sample, random_state, Seconds(), move_bias=self._move_bias)
             if not view.live:
                 return {}
             route = self._route_for(view, problem)
@@ -206,7 +210,7 @@ class Teleporter:
             problem, sample = self._problem(inputs, targets, subspace, device)
             watched = Probe(problem, probe, device)
             seconds = Seconds()
-            view = survey(self._model, problem, self._tau, sample, random_state, seconds)
+            view = survey(self._model, problem, self._tau, sample, random_state, seconds, move_bias=self._move_bias)
             climb = Climb(view, problem, seconds, self._limits, watched)
             climb.run(self._route_for(view, problem), self._step_rule, self._num_steps)
             return climb.report()

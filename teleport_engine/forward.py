@@ -6,11 +6,12 @@ Not one module, hook, mode or `requires_grad` is touched.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from teleport_engine.types import Inputs
 
@@ -23,14 +24,26 @@ _Slot = tuple[dict[str, Tensor | None], str, Tensor]
 class Forward:
     """The forward of a model, with its buffers copied and its parameters replaced on demand.
 
+    What the model writes to attributes of its modules on the way (a counter, a cached tensor, the weight that an old
+    `weight_norm` computes) is taken back after each call.
+
     Args:
         model: any module; its structure is read once, here.
+
+    Raises:
+        ValueError: if a parameter or buffer has no shape yet.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._parameter_slots: list[_Slot] = []
         self._buffer_slots: list[_Slot] = []
+        self._attributes = [vars(module) for module in model.modules()]
+        self._recurrent = [module for module in model.modules() if isinstance(module, nn.RNNBase)]
+        embeddings = [module for module in model.modules() if isinstance(module, (nn.Embedding, nn.EmbeddingBag))]
+        # Sparse gradients have neither a second backward nor a norm; `max_norm` writes to the weight itself.
+        self._sparse = [vars(module) for module in embeddings if module.sparse]
+        self._renormalised = [module.weight for module in embeddings if module.max_norm is not None]
         for module in model.modules():
             # Typed as holding Parameters; torch's own functional_call puts plain tensors there too.
             _collect(module._parameters, self._parameter_slots)  # type: ignore[arg-type]
@@ -51,20 +64,55 @@ class Forward:
         if swap:
             with torch.no_grad():
                 swap = {key: buffer.clone() for key, buffer in swap.items()}
-        if replace is not None:
+        if replace is not None or self._renormalised:
             slots = slots + self._parameter_slots
-            swap.update(replace)
+            swap.update(replace or {})
+            swap.update({id(weight): swap.get(id(weight), weight).clone() for weight in self._renormalised})
+        before = [dict(attributes) for attributes in self._attributes]
         try:
             for owner, name, tensor in slots:
                 owner[name] = swap.get(id(tensor), tensor)
-            return _call(self._model, inputs)
+            for attributes in self._sparse:
+                attributes["sparse"] = False
+            for module in self._recurrent:
+                # Recurrent layers read their weights from a list of their own.
+                vars(module)["_flat_weights"] = [swap.get(id(weight), weight) for weight in module._flat_weights]
+            with _native_kernels() if self._recurrent else nullcontext():
+                return _call(self._model, inputs)
         finally:
             for owner, name, tensor in slots:
                 owner[name] = tensor
+            for attributes, old in zip(self._attributes, before, strict=True):
+                _put_back(attributes, old)
+
+
+@contextmanager
+def _native_kernels() -> Iterator[None]:
+    """Recurrent layers by torch's own kernels: cuDNN's have no double backward, oneDNN's no forward mode."""
+    backends: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.mkldnn)
+    before = [backend.enabled for backend in backends]
+    try:
+        for backend in backends:
+            backend.enabled = False
+        yield
+    finally:
+        for backend, is_enabled in zip(backends, before, strict=True):
+            backend.enabled = is_enabled
+
+
+def _put_back(attributes: dict[str, Any], old: dict[str, Any]) -> None:
+    if attributes.keys() != old.keys() or any(attributes[name] is not value for name, value in old.items()):
+        attributes.clear()
+        attributes.update(old)
 
 
 def _collect(owner: dict[str, Tensor | None], slots: list[_Slot]) -> None:
     for name, tensor in owner.items():
+        if tensor is not None and is_lazy(tensor):
+            raise ValueError(
+                f"every parameter and buffer must have a shape, but {name!r} has none yet (a lazy module): run the "
+                f"model once before the teleport"
+            )
         if tensor is not None:
             slots.append((owner, name, tensor))
 

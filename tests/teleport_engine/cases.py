@@ -65,6 +65,27 @@ class Repeated(nn.Module):
         return logits
 
 
+class Translates(nn.Module):
+    """Encoder and decoder blocks of torch's own: self- and cross-attention, both orders of the batch, a mask."""
+
+    def __init__(self, d: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(6, d)
+        self.encoder = nn.TransformerEncoderLayer(d, 2, 2 * d, batch_first=True, dropout=0.0, norm_first=True)
+        self.decoder = nn.TransformerDecoderLayer(d, 4, d, batch_first=False, dropout=0.0, activation="gelu")
+        self.reader = nn.MultiheadAttention(d, 2, kdim=6, vdim=6, batch_first=True)
+        self.head = nn.Linear(d, 4)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        causal = nn.Transformer.generate_square_subsequent_mask(target.shape[1], dtype=target.dtype)
+        memory = self.encoder(self.embed(source)).transpose(0, 1)
+        x = self.decoder(self.embed(target).transpose(0, 1), memory, tgt_mask=causal.to(target.device))
+        x = x.transpose(0, 1)
+        x = x + self.reader(x, source, source)[0]
+        logits: Tensor = self.head(x.mean(1))
+        return logits
+
+
 def _classes(n: int) -> Tensor:
     return torch.arange(n) % 4
 
@@ -100,6 +121,51 @@ def _repeated() -> Case:
     return Case(Repeated(), nn.functional.cross_entropy, torch.randn(6, 5), _classes(6), moving)
 
 
+def _convolutions() -> Case:
+    model = nn.Sequential(
+        nn.Conv2d(3, 24, 3, padding=1, padding_mode="reflect"),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(24, 24, (3, 2), stride=2, padding=(1, 0), groups=2),
+        nn.BatchNorm2d(24),
+        nn.Tanh(),
+        nn.Conv2d(24, 24, 2, padding="same", dilation=2, padding_mode="circular", bias=False),
+        nn.SiLU(),
+        nn.Conv2d(24, 24, 3, padding=1, groups=24),
+        nn.GroupNorm(4, 24),
+        nn.Flatten(),
+        nn.Linear(24 * 9, 4),
+    )
+    moving = frozenset({"2", "5", "10"})  # nine places of two samples fill the nine taps of a depthwise window
+    return Case(model, nn.functional.cross_entropy, torch.randn(2, 3, 6, 6), _classes(2), moving)
+
+
+def _lines_and_volumes() -> Case:
+    model = nn.Sequential(
+        nn.Conv1d(4, 40, 5, padding=2, padding_mode="replicate"),
+        nn.Tanh(),
+        nn.Conv1d(40, 48, 3, stride=2, padding="valid", dilation=2),
+        nn.Unflatten(1, (24, 2)),
+        nn.Unflatten(3, (2, 2)),
+        nn.Tanh(),
+        nn.Conv3d(24, 12, 2, padding=1, groups=3),
+        nn.Flatten(),
+        nn.Linear(324, 4),
+    )
+    return Case(model, nn.functional.mse_loss, torch.randn(2, 4, 11), torch.randn(2, 4), frozenset({"2", "6", "8"}))
+
+
+def _translates() -> Case:
+    attentions = {"encoder.self_attn", "decoder.self_attn", "decoder.multihead_attn"}
+    moving = {
+        *attentions,
+        *(f"{name}.out_proj" for name in attentions),
+        *("encoder.linear1", "encoder.linear2", "decoder.linear1", "decoder.linear2"),
+        *("reader.q_proj_weight", "reader.out_proj", "head"),
+    }
+    inputs = torch.randn(2, 4, 6), torch.randn(2, 3, 6)
+    return Case(Translates(16), nn.functional.cross_entropy, inputs, _classes(2), frozenset(moving))
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "relu": _relu,
     "inplace_relu": _inplace_relu,
@@ -107,6 +173,9 @@ CASES: dict[str, Callable[[], Case]] = {
     "batch_norm_in_train_mode": _batch_norm,
     "attention_and_layer_norm": _tokens,
     "called_several_times_and_tied": _repeated,
+    "convolutions": _convolutions,
+    "lines_and_volumes": _lines_and_volumes,
+    "torch's own transformer": _translates,
 }
 
 
@@ -115,7 +184,9 @@ def make(name: str, dtype: torch.dtype = torch.float64) -> Case:
     torch.manual_seed(sorted(CASES).index(name))
     case = CASES[name]()
 
-    def cast(value: Tensor) -> Tensor:
+    def cast(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(cast(part) for part in value)
         return value.to(dtype) if value.is_floating_point() else value
 
     return case._replace(model=case.model.to(dtype), inputs=cast(case.inputs), targets=cast(case.targets))
@@ -124,7 +195,7 @@ def make(name: str, dtype: torch.dtype = torch.float64) -> Case:
 def outputs_of(model: nn.Module, inputs: Any) -> Tensor:
     """In the model's own mode, its buffers left alone."""
     with torch.no_grad():
-        outputs: Tensor = copy.deepcopy(model)(inputs)
+        outputs: Tensor = copy.deepcopy(model)(*inputs) if isinstance(inputs, tuple) else copy.deepcopy(model)(inputs)
     return outputs
 
 

@@ -63,18 +63,19 @@ def test_direction_is_that_of_the_dense_twin(name: str, tau: float, route: Any) 
     case = make(name)
     directions = Teleporter(case.model, case.loss_fn, tau=tau, route=route).direction(case.inputs, case.targets)
     twin = copy.deepcopy(case.model)
-    rows = dense.linear_rows(copy.deepcopy(case.model), case.inputs)
-    if "twin" in rows:
-        rows["again"] = torch.cat([rows["again"], rows.pop("twin")])
+    rows = dense.map_rows(copy.deepcopy(case.model), case.inputs)
     parameters = dict(twin.named_parameters())
-    wanted = [parameters[f"{layer}.weight"] for layer in rows]
-    full = dense.half_square_norm_gradient(twin, case.loss_fn, case.inputs, case.targets, wanted)
-    for (layer, of_layer), part in zip(rows.items(), full, strict=True):
-        expected = part @ dense.projector(of_layer, tau)
-        mine = directions.get(f"{layer}.weight", torch.zeros_like(part))
-        assert float((mine - expected).norm()) <= 1e-10 * float(part.norm()), layer
+    full = dense.half_square_norm_gradient(
+        twin, case.loss_fn, case.inputs, case.targets, [parameters[name] for name in rows]
+    )
+    for (name, of_blocks), part in zip(rows.items(), full, strict=True):
+        mine = directions.get(name, torch.zeros_like(part))
+        assert float((mine - dense.projected(part, of_blocks, tau)).norm()) <= 1e-10 * float(part.norm()), name
     if tau == 1.0:
-        assert directions.keys() == {f"{layer}.weight" for layer in case.can_move}
+        moving = {layer if layer in parameters else f"{layer}.weight" for layer in case.can_move}
+        packed = {name.replace("weight", "in_proj_weight") for name in moving}
+        assert directions.keys() <= moving | packed
+        assert len(directions) == len(case.can_move)
 
 
 def test_direction_is_the_finite_difference_of_the_objective() -> None:

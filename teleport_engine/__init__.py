@@ -3,18 +3,28 @@
 `Teleporter` works inside any training loop and needs torch alone. Method: arXiv 2502.11362.
 """
 
+from teleport_engine.curvature import GradCurvature, HutchinsonTrace
+from teleport_engine.objectives import Gradient, GradNorm, LogGradNorm, Measured, Objective
 from teleport_engine.optimizer import TeleportOptimizer
 from teleport_engine.report import LayerReport, Outcome, Seconds, StepTrace, TeleportReport
 from teleport_engine.schedule import Schedule
-from teleport_engine.step_rule import FixedStep, GrowthStep, Line, StepRule
+from teleport_engine.step_rule import FixedStep, GrowthStep, Line, NormalisedStep, StepRule
 from teleport_engine.subspace import Subspace
 from teleport_engine.teleporter import Teleporter
 
 __all__ = [
     "FixedStep",
+    "GradCurvature",
+    "GradNorm",
+    "Gradient",
     "GrowthStep",
+    "HutchinsonTrace",
     "LayerReport",
     "Line",
+    "LogGradNorm",
+    "Measured",
+    "NormalisedStep",
+    "Objective",
     "Outcome",
     "Schedule",
     "Seconds",

@@ -150,7 +150,9 @@ class Climb:
                 if part is not None
                 for pair in zip(layer.parameters, layer.unpack(part), strict=True)
             ]
-            line = WeightLine(route, self._after, moving, 2.0 * square, self._hint, index == num_steps - 1)
+            line = WeightLine(
+                route, self._problem.objective, self._after, moving, square, self._hint, index == num_steps - 1
+            )
             trouble = self._take(line, rule)
             self._seconds.apply += time.perf_counter() - start
             if trouble is not None:
@@ -175,11 +177,11 @@ class Climb:
         if trouble is not None:
             line.undo()
             return trouble
-        predicted = (landed.square_norm - line.value) / line.slope
+        predicted = (landed.measured.value - line.value) / line.slope
         self._hint = eta / predicted if predicted > 0.0 else 1.0
         self._after = landed
         self._probe_after = probe_loss if probe_loss is not None else self._probe_after
-        self._trace.append(StepTrace(landed.loss, landed.grad_norm, eta, probe_loss))
+        self._trace.append(StepTrace(landed.loss, landed.grad_norm, eta, probe_loss, landed.measured.value))
         return None
 
     def _first_trouble(self, here: Evaluation) -> Outcome | None:
@@ -234,6 +236,8 @@ class Climb:
             num_steps=len(self._trace),
             layers=layers,
             trace=tuple(self._trace),
+            objective_before=self._before.measured.value,
+            objective_after=self._after.measured.value,
             probe_drift=_difference(self._probe_after, self._probe_before),
             num_gradient_evaluations=self._problem.num_gradient_evaluations,
             seconds=self._seconds,

@@ -7,7 +7,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from teleport_engine.objective import Evaluation
+from teleport_engine.objective import Evaluation, square_norm
+from teleport_engine.objectives import Objective
 from teleport_engine.route import Route
 
 __all__ = ["WeightLine"]
@@ -19,9 +20,10 @@ class WeightLine:
 
     Args:
         route: evaluates it.
+        objective: what growth means for it.
         start: the evaluation at the present weights.
         moving: weights and their directions.
-        slope: `2 sum ||D||^2`.
+        slope: `sum ||D||^2`.
         hint: how far off the slope's prediction was one step before.
         is_last: no direction will be asked for where this step lands.
     """
@@ -29,6 +31,7 @@ class WeightLine:
     def __init__(
         self,
         route: Route,
+        objective: Objective,
         start: Evaluation,
         moving: Sequence[tuple[Tensor, Tensor]],
         slope: float,
@@ -36,18 +39,19 @@ class WeightLine:
         is_last: bool,
     ) -> None:
         self._route = route
+        self._objective = objective
         self._weights = [weight for weight, _ in moving]
         self._directions = [part for _, part in moving]
         self._base = [weight.detach().clone() for weight in self._weights]
         self._eta = 0.0
         self._here = start
         self._is_last = is_last
-        self.value = start.square_norm
+        self.value = start.measured.value
         self.slope = slope
         self.hint = hint
 
     def at(self, eta: float) -> float:
-        """Evaluates `||g||^2` at a length.
+        """Evaluates the objective at a length.
 
         Args:
             eta: along the direction.
@@ -56,7 +60,26 @@ class WeightLine:
             The value, `inf` where it is not finite.
         """
         here = self.land(eta)
-        return here.square_norm if here.is_finite else math.inf
+        return here.measured.value if here.is_finite else math.inf
+
+    def rise(self, rho: float) -> float:
+        """By how much the objective rises where it grows by a factor.
+
+        Args:
+            rho: the factor.
+
+        Returns:
+            The rise.
+        """
+        return self._objective.rise(self.value, rho)
+
+    def weight_norm(self) -> float:
+        """Frobenius norm of the weights that move, at the start of the line.
+
+        Returns:
+            The norm.
+        """
+        return math.sqrt(square_norm(self._base))
 
     def land(self, eta: float) -> Evaluation:
         """Moves the weights to a length and leaves them there.

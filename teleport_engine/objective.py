@@ -1,8 +1,10 @@
-"""The teleport objective: the primary loss of one batch, its gradient, and half the gradient's squared norm.
+"""The primary loss of one batch, its gradient, and the teleport objective made from them, at the present weights.
 
-Source: arXiv 2502.11362. The norm is over all trainable parameters, those that never move included.
+Source: arXiv 2502.11362. The norm is over all trainable parameters, those that never move included. Which objectives
+there are: `teleport_engine.objectives`.
 """
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,15 +13,19 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from teleport_engine.decomposed import Decomposed
 from teleport_engine.forward import Forward
 from teleport_engine.layer_inputs import WeightLayer
 from teleport_engine.maps import Use
+from teleport_engine.objectives import Gradient, GradNorm, Measured, Objective
 from teleport_engine.types import Inputs, LossFn
 from teleport_engine.watch import Watch
 
 __all__ = ["Evaluation", "Problem", "Record", "square_norm"]
 
-_FORWARD, _BACKWARD = 1.0 / 3.0, 2.0 / 3.0
+# In gradients: see TeleportReport.num_gradient_evaluations.
+_FORWARD, _BACKWARD, _HESSIAN_PRODUCT = 1.0 / 3.0, 2.0 / 3.0, 2.0
+_PAPER_OBJECTIVE = GradNorm()
 
 
 @final
@@ -62,6 +68,7 @@ class Evaluation:
         grads: `g`, in the order of the trainable parameters; None where the loss does not depend on one.
         uses: per live layer, its uses.
         deltas: per live layer and use, `dL/dZ` in the shape of the output; empty where the route does not need it.
+        measured: the objective.
     """
 
     loss: float
@@ -69,11 +76,12 @@ class Evaluation:
     grads: Sequence[Tensor | None]
     uses: Sequence[Sequence[Use]]
     deltas: Sequence[Sequence[Tensor | None]]
+    measured: Measured
 
     @property
     def is_finite(self) -> bool:
-        """Whether both numbers are."""
-        return math.isfinite(self.loss) and math.isfinite(self.square_norm)
+        """Whether loss, gradient and objective are."""
+        return math.isfinite(self.loss) and math.isfinite(self.square_norm) and math.isfinite(self.measured.value)
 
     @property
     def grad_norm(self) -> float:
@@ -91,6 +99,7 @@ class Problem:
         inputs: of the objective batch.
         targets: of the objective batch.
         parameters: all trainable parameters.
+        objective: what to climb.
 
     Attributes:
         num_gradient_evaluations: cost so far, in gradients.
@@ -103,12 +112,14 @@ class Problem:
         inputs: Inputs,
         targets: Any,
         parameters: Sequence[nn.Parameter],
+        objective: Objective = _PAPER_OBJECTIVE,
     ) -> None:
         self.forward = forward
         self.loss_fn = loss_fn
         self.inputs = inputs
         self.targets = targets
         self.parameters = parameters
+        self.objective = objective
         self.num_gradient_evaluations = 0.0
 
     def record(self, layers: Sequence[WeightLayer], *, is_census: bool = False) -> Record:
@@ -125,15 +136,15 @@ class Problem:
             ValueError: if the loss is no scalar.
         """
         watch = Watch(layers, is_census=is_census)
-        if not layers:
-            loss = self.loss_fn(self.forward(self.inputs), self.targets)
-        elif is_census:
-            with watch:
-                loss = self.loss_fn(self.forward(self.inputs), self.targets)
-        else:
-            with watch:
+        with contextlib.ExitStack() as modes:
+            if self.objective.needs_hessian:
+                modes.enter_context(Decomposed())
+            with watch if layers else contextlib.nullcontext():
                 outputs = self.forward(self.inputs)
-            loss = self.loss_fn(outputs, self.targets)
+                if is_census:
+                    loss = self.loss_fn(outputs, self.targets)
+            if not is_census:
+                loss = self.loss_fn(outputs, self.targets)
         if not isinstance(loss, Tensor) or loss.ndim != 0:
             got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise ValueError(f"loss_fn must return a scalar tensor (no dimensions), got {got}")
@@ -146,10 +157,11 @@ class Problem:
         Args:
             record: the forward.
             with_deltas: also at the output of each recorded use.
-            with_graph: keep the graph of the gradient, for a second backward.
+            with_graph: keep the graph of the gradient, for a second backward; kept anyway where the objective needs
+                the Hessian.
 
         Returns:
-            Loss and gradient; zero where the loss depends on no trainable parameter.
+            Loss, gradient and objective; gradient zero where the loss depends on no trainable parameter.
         """
         uses = record.uses
         edges = [use.edge for of_layer in uses for use in of_layer if use.edge is not None] if with_deltas else []
@@ -157,7 +169,8 @@ class Problem:
         found: Sequence[Tensor | None] = [None] * (len(self.parameters) + len(edges))
         if loss.requires_grad:
             wanted: list[Any] = [*self.parameters, *edges]
-            found = torch.autograd.grad(loss, wanted, allow_unused=True, create_graph=with_graph)
+            keep = with_graph or self.objective.needs_hessian
+            found = torch.autograd.grad(loss, wanted, allow_unused=True, create_graph=keep)
         self.num_gradient_evaluations += _BACKWARD
         grads = found[: len(self.parameters)]
         rest = iter(found[len(self.parameters) :])
@@ -165,7 +178,11 @@ class Problem:
             [next(rest) if use.edge is not None else None for use in of_layer] if with_deltas else []
             for of_layer in uses
         ]
-        return Evaluation(float(loss.detach()), square_norm(grads), grads, uses, deltas)
+        square = square_norm(grads)
+        gradient = Gradient(self.parameters, grads, square)
+        measured = self.objective.measure(gradient)
+        self.num_gradient_evaluations += _HESSIAN_PRODUCT * gradient.num_products
+        return Evaluation(float(loss.detach()), square, grads, uses, deltas, measured)
 
 
 def square_norm(tensors: Sequence[Tensor | None]) -> float:

@@ -72,12 +72,14 @@ class StepTrace:
         grad_norm: over all trainable parameters.
         eta: step length along the direction.
         probe_loss: on the probe batch; None where none is watched at each step.
+        objective: what was climbed.
     """
 
     loss: float
     grad_norm: float
     eta: float
     probe_loss: float | None = None
+    objective: float = 0.0
 
 
 @final
@@ -117,12 +119,15 @@ class TeleportReport:
         num_steps: steps taken and kept.
         layers: one entry per module with parameters of its own.
         trace: one entry per step kept.
+        objective_before: what is climbed (`teleport_engine.objectives`), before.
+        objective_after: the same, after.
         probe_drift: change of the loss on the probe batch; None without a probe.
         num_gradient_evaluations: cost, in gradients of the objective batch (one forward, one backward). A forward
             alone counts 1/3 (times samples over samples of the batch, elsewhere than on it), a forward-mode
-            tangent pass 1 (per Linear three products, as a gradient), a second backward through a gradient 2.
+            tangent pass 1 (per Linear three products, as a gradient), a second backward through a gradient 2, a
+            third through that 4.
         seconds: wall-clock, by part.
-        route: "jvp", "double_backward", or "none" where no direction was taken.
+        route: "jvp", "double_backward", "triple_backward", or "none" where no direction was taken.
         messages: what else a reader should know, in words.
     """
 
@@ -134,6 +139,8 @@ class TeleportReport:
     num_steps: int
     layers: tuple[LayerReport, ...]
     trace: tuple[StepTrace, ...] = ()
+    objective_before: float = 0.0
+    objective_after: float = 0.0
     probe_drift: float | None = None
     num_gradient_evaluations: float = 0.0
     seconds: Seconds = field(default_factory=Seconds)

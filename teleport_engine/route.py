@@ -1,7 +1,7 @@
-"""The ascent direction of half the squared gradient norm: the seam, and the route that is always valid.
+"""The ascent direction of the objective: the seam, and the route that is always valid.
 
 With `g = dL/dW` over all trainable parameters, the gradient of `1/2 ||g||^2` is `Hg`: a second backward through the
-gradient. The cheaper route of `tau = 1` is in `teleport_engine.tangent`.
+gradient. Objectives made of the Hessian need a third. The cheaper route of `tau = 1` is in `teleport_engine.tangent`.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from teleport_engine.types import Product
 __all__ = ["DoubleBackwardRoute", "Route"]
 
 # In gradients: see TeleportReport.num_gradient_evaluations.
-_SECOND_BACKWARD = 2.0
+_SECOND_BACKWARD, _THIRD_BACKWARD = 2.0, 4.0
 
 
 class Route(Protocol):
@@ -35,7 +35,7 @@ class Route(Protocol):
         ...
 
     def evaluate(self, *, is_last: bool) -> Evaluation:
-        """Loss and gradient at the present weights.
+        """Loss, gradient and objective at the present weights.
 
         Args:
             is_last: no direction will be asked for from here.
@@ -63,14 +63,16 @@ class Route(Protocol):
             evaluation: of the present weights.
 
         Returns:
-            Per live layer, `M [g, o, d]` with `M P = (Hg) P`.
+            Per live layer, `M [g, o, d]` with `M P = (grad F) P`, `F` the objective.
         """
         ...
 
 
 @final
 class DoubleBackwardRoute:
-    """`Hg` by a second backward through the gradient: valid for any subspace.
+    """`Hg` by a second backward through the gradient: valid for any subspace and any objective.
+
+    Objectives made of the Hessian take one backward more, through their products with it.
 
     Args:
         problem: the loss.
@@ -85,10 +87,10 @@ class DoubleBackwardRoute:
     @property
     def name(self) -> str:
         """The route taken."""
-        return "double_backward"
+        return "triple_backward" if self._problem.objective.needs_hessian else "double_backward"
 
     def evaluate(self, *, is_last: bool) -> Evaluation:
-        """Loss and gradient, with the graph of the gradient.
+        """Loss, gradient and objective, with the graph of the gradient.
 
         Args:
             is_last: no direction will be asked for from here.
@@ -110,22 +112,26 @@ class DoubleBackwardRoute:
         return self._problem.differentiate(record, with_graph=True)
 
     def ascent(self, evaluation: Evaluation) -> list[Product]:
-        """`(Hg)_l` of each live layer.
+        """`(grad F)_l` of each live layer.
 
         Args:
             evaluation: of the present weights.
 
         Returns:
-            Per live layer, `(Hg)_l [g, o, d]`.
+            Per live layer, `(grad F)_l [g, o, d]`.
         """
-        # The vector of the product is g itself, so no graph of ||g||^2 is needed.
-        grads = [grad for grad in evaluation.grads if grad is not None and grad.requires_grad]
+        # The vector of Hg is g itself, so no graph of ||g||^2 is needed.
+        measured = evaluation.measured
+        pulled = list(zip(measured.outputs, measured.cotangents, strict=True))
+        if measured.rate:
+            pulled += [(grad, measured.rate * grad.detach()) for grad in evaluation.grads if grad is not None]
+        pulled = [(output, cotangent) for output, cotangent in pulled if output.requires_grad]
         parameters = [parameter for layer in self._layers for parameter in layer.parameters]
         found: Sequence[Tensor | None] = [None] * len(parameters)
-        if grads:
-            vector = [grad.detach() for grad in grads]
-            found = torch.autograd.grad(grads, parameters, vector, allow_unused=True)
-            self._problem.num_gradient_evaluations += _SECOND_BACKWARD
+        if pulled:
+            outputs, cotangents = zip(*pulled, strict=True)
+            found = torch.autograd.grad(outputs, parameters, cotangents, allow_unused=True)
+            self._problem.num_gradient_evaluations += _THIRD_BACKWARD if measured.outputs else _SECOND_BACKWARD
         parts = iter(
             torch.zeros_like(parameter) if part is None else part.detach()
             for parameter, part in zip(parameters, found, strict=True)

@@ -4,11 +4,14 @@ import math
 from dataclasses import dataclass
 from typing import Protocol, final
 
-__all__ = ["FixedStep", "GrowthStep", "Line", "StepRule"]
+__all__ = ["FixedStep", "GrowthStep", "Line", "NormalisedStep", "StepRule"]
 
 
 class Line(Protocol):
-    """The squared gradient norm along the direction: `F(eta) = ||g(W + eta D)||^2`."""
+    """The objective along the direction: `F(eta) = F(W + eta D)`, `D` the projected gradient of F.
+
+    F is what is climbed: half the squared gradient norm unless `objective=` says otherwise; it may be negative.
+    """
 
     @property
     def value(self) -> float:
@@ -17,7 +20,7 @@ class Line(Protocol):
 
     @property
     def slope(self) -> float:
-        """`F'(0) = 2 sum_l ||D_l||^2`, as `D` is the projected gradient of `F / 2`."""
+        """`F'(0) = ||D||^2 = sum_l ||D_l||^2`, so that a step of length eta is `eta sqrt(slope)` long."""
         ...
 
     @property
@@ -33,6 +36,25 @@ class Line(Protocol):
 
         Returns:
             The value; `inf` where the loss or a gradient is not finite.
+        """
+        ...
+
+    def rise(self, rho: float) -> float:
+        """By how much F rises where it grows by a factor, as its objective understands growth.
+
+        Args:
+            rho: the factor, > 1.
+
+        Returns:
+            The rise, `(rho - 1) F(0)` for a positive F.
+        """
+        ...
+
+    def weight_norm(self) -> float:
+        """Size of the weights that move.
+
+        Returns:
+            Their Frobenius norm, all together, at the start of the line.
         """
         ...
 
@@ -90,11 +112,13 @@ class FixedStep:
 @final
 @dataclass(frozen=True)
 class GrowthStep:
-    """The length at which `||g||^2` has grown by the factor `rho`: free of the scale of the model.
+    """The length at which the objective has grown by the factor `rho`: free of the scale of the model.
 
-    For one layer at `tau = 1`, `F(eta) = F(0) + F'(0) eta + b eta^2` with `b >= 0`; one evaluation gives `b` and
-    the quadratic is solved. For all layers at once it is the start of a bracketing search on the true `F`, until
-    the growth is within 5 % of the one asked for: `|F - rho F(0)| <= 0.05 (rho - 1) F(0)`. The search starts at
+    For `||g||^2` of one layer at `tau = 1`, `F(eta) = F(0) + F'(0) eta + b eta^2` with `b >= 0`; one evaluation gives
+    `b` and the quadratic is solved. For all layers at once it is the start of a bracketing search on the true `F`,
+    until the growth is within 5 % of the one asked for: `|F - rho F(0)| <= 0.05 (rho - 1) F(0)`. What growth by rho
+    means for an objective that may be negative, `Objective.rise` says; 5 % of that rise is then the tolerance. The
+    search starts at
     the length that the slope alone predicts, corrected by how far off that was one step before: steps of one
     batch are much alike, and most then need one evaluation.
 
@@ -129,7 +153,7 @@ class GrowthStep:
         Returns:
             A length within 5 % of the growth, or None where `max_evaluations` did not find one.
         """
-        rise = (self.rho - 1.0) * line.value
+        rise = line.rise(self.rho)
         low, high = 0.0, math.inf
         eta = line.hint * rise / line.slope
         for _ in range(self.max_evaluations):
@@ -144,6 +168,51 @@ class GrowthStep:
                 high = eta
             eta = _next(eta, got, rise, line.slope, low, high)
         return None
+
+
+@final
+@dataclass(frozen=True)
+class NormalisedStep:
+    """A step of a given length, whatever the gradient: `eta = length / ||D||`, Frobenius over all layers that move.
+
+    Args:
+        share: the length as a share of `||W||` of those layers at the start of the step; or
+        norm: the length itself. Exactly one of the two.
+
+    Raises:
+        ValueError: if not exactly one is given, or it is not finite and above zero.
+    """
+
+    share: float | None = None
+    norm: float | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the numbers.
+
+        Raises:
+            ValueError: if not exactly one is given, or it is out of range.
+        """
+        if (self.share is None) == (self.norm is None):
+            raise ValueError(
+                f"NormalisedStep: exactly one of share and norm is needed, got share {self.share} and norm {self.norm}"
+            )
+        for name, value in (("share", self.share), ("norm", self.norm)):
+            if value is not None and not (math.isfinite(value) and value > 0.0):
+                raise ValueError(f"NormalisedStep: {name} must be finite and > 0, got {value}")
+
+    def length(self, line: Line) -> float | None:
+        """Divides by the length of the direction.
+
+        Args:
+            line: its slope and weights are looked at, nothing is evaluated.
+
+        Returns:
+            The length, or None where a share of zero weights is asked for or the division overflows.
+        """
+        wanted = self.norm if self.share is None else self.share * line.weight_norm()
+        assert wanted is not None
+        eta = wanted / math.sqrt(line.slope)
+        return eta if math.isfinite(eta) and eta > 0.0 else None
 
 
 def _next(eta: float, got: float, rise: float, slope: float, low: float, high: float) -> float:

@@ -114,11 +114,12 @@ class TangentRoute:
             outputs = problem.forward(problem.inputs, duals)
         problem.num_gradient_evaluations += _TANGENT
         if not self._is_certified:
-            rate = _tangent(problem.loss_fn(outputs, problem.targets))
-            _certify(0.0 if rate is None else float(rate), evaluation)
+            change = _tangent(problem.loss_fn(outputs, problem.targets))
+            _certify(0.0 if change is None else float(change), evaluation)
             self._is_certified = True
+        rate = evaluation.measured.rate
         return [
-            _product(layer, uses, deltas)
+            _product(layer, uses, deltas).times(rate)
             for layer, uses, deltas in zip(self._layers, watch.uses, evaluation.deltas, strict=True)
         ]
 

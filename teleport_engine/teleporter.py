@@ -14,6 +14,7 @@ from teleport_engine.boundary import checked_data, checked_inputs, checked_limit
 from teleport_engine.climb import Climb, Limits, Probe
 from teleport_engine.forward import Forward, untouched
 from teleport_engine.objective import Problem
+from teleport_engine.objectives import GradNorm, Objective
 from teleport_engine.report import Seconds, TeleportReport
 from teleport_engine.route import DoubleBackwardRoute, Route
 from teleport_engine.schedule import Schedule
@@ -26,6 +27,7 @@ from teleport_engine.wrapped import Wrapped, eagerly
 __all__ = ["Teleporter"]
 
 _PAPER_STEP = FixedStep(0.2)
+_PAPER_OBJECTIVE = GradNorm()
 
 
 @final
@@ -38,6 +40,7 @@ class Teleporter:
         loss_fn: `loss_fn(outputs, targets)` gives a tensor without dimensions.
         tau: share of each layer's input energy that a move must not touch, in (0, 1]. 1 is exact on the batch.
         step: how far to move; see `teleport_engine.step_rule`.
+        objective: what to climb; see `teleport_engine.objectives`.
         num_steps: teleport steps per batch.
         schedule: when `step()` teleports.
         grad_norm_cap: a step that would take the gradient norm above this is undone.
@@ -68,6 +71,7 @@ class Teleporter:
         *,
         tau: float = 1.0,
         step: StepRule = _PAPER_STEP,
+        objective: Objective = _PAPER_OBJECTIVE,
         num_steps: int = 8,
         schedule: Schedule | None = None,
         grad_norm_cap: float | None = None,
@@ -84,11 +88,14 @@ class Teleporter:
             raise ValueError(f"route must be 'auto', 'jvp' or 'double_backward', got {route!r}")
         if route == "jvp" and tau < 1.0:
             raise ValueError(f"route 'jvp' needs tau = 1 (below it the other term of Hg stays), got tau {tau}")
+        if route == "jvp" and objective.needs_hessian:
+            raise ValueError(f"route 'jvp' serves objectives of the gradient norm alone, got {objective!r}")
         self._wrapped = Wrapped(model)
         self._model = self._wrapped.module
         self._loss_fn = loss_fn
         self._tau = float(tau)
         self._step_rule = step
+        self._objective = objective
         self._num_steps = num_steps
         self._schedule = schedule
         self._limits = Limits(
@@ -140,7 +147,7 @@ class Teleporter:
         return self.teleport(inputs, targets, subspace=subspace, probe=probe)
 
     def direction(self, inputs: Inputs, targets: Any, *, subspace: Inputs | None = None) -> Params:
-        """The projected ascent direction of `1/2 ||grad||^2` at the present weights. Nothing moves.
+        """The projected ascent direction of the objective (`1/2 ||grad||^2`) at the present weights. Nothing moves.
 
         Args:
             inputs: objective batch: a tensor, or a tuple or dict of what the model takes.
@@ -148,8 +155,8 @@ class Teleporter:
             subspace: inputs to take the basis from instead of the batch's.
 
         Returns:
-            Parameter name to `(Hg)_l P_l` in the parameter's shape; what cannot move is absent. Empty where a value
-            is not finite.
+            Parameter name to `(grad F)_l P_l` in the parameter's shape (`(Hg)_l P_l` for the paper's objective); what
+            cannot move is absent. Empty where a value is not finite.
 
         Raises:
             ValueError: if the input is wrong: see `teleport`.
@@ -225,12 +232,12 @@ class Teleporter:
         parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
         batch = checked_inputs("inputs", inputs, device)
         wanted = checked_data("targets", targets, device)
-        return Problem(Forward(self._model), self._loss_fn, batch, wanted, parameters), sample
+        return Problem(Forward(self._model), self._loss_fn, batch, wanted, parameters, self._objective), sample
 
     def _route_for(self, view: Survey, problem: Problem) -> Route:
         """The cheapest valid route, or the one asked for."""
         if self._route == "jvp" and view.live and not view.is_exact:
             raise ValueError("route 'jvp' needs the objective batch inside the subspace sample, but it is not")
-        if view.is_exact and self._route != "double_backward":
+        if view.is_exact and self._route != "double_backward" and not self._objective.needs_hessian:
             return TangentRoute(problem, view.live)
         return DoubleBackwardRoute(problem, view.live)

@@ -56,3 +56,14 @@ class Product(NamedTuple):
         if self.left is None or self.left.shape[1] < self.left.shape[2]:
             return self
         return Product(None, self.matrix())
+
+    def times(self, factor: float) -> "Product":
+        """The same matrices, scaled.
+
+        Args:
+            factor: to multiply with.
+
+        Returns:
+            Itself where the factor is 1.
+        """
+        return self if factor == 1.0 else Product(self.left, factor * self.right)

@@ -4,8 +4,10 @@ import math
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from teleport_engine import FixedStep, GrowthStep, StepRule
+from teleport_engine import FixedStep, GrowthStep, NormalisedStep, StepRule
 
 
 class Curve:
@@ -25,6 +27,12 @@ class Curve:
         except OverflowError:
             return math.inf
 
+    def rise(self, rho: float) -> float:
+        return (rho - 1.0) * abs(self.value)
+
+    def weight_norm(self) -> float:
+        return 3.0
+
 
 CURVES: dict[str, Callable[[], Curve]] = {
     "linear": lambda: Curve(lambda x: 2.0 + 3.0 * x, 3.0),
@@ -34,12 +42,16 @@ CURVES: dict[str, Callable[[], Curve]] = {
     "concave": lambda: Curve(lambda x: 1.0 + math.sqrt(x + 1e-4) - 1e-2, 50.0),
     "not finite far out": lambda: Curve(lambda x: 1.0 + x if x < 0.9 else math.inf, 0.01),
     "bad hint": lambda: Curve(lambda x: 1.0 + x + x * x, 1.0, hint=1e3),
+    "below zero": lambda: Curve(lambda x: -2.0 + 3.0 * x + x * x, 3.0),
+    "through zero": lambda: Curve(lambda x: -1.0 + math.exp(0.9 * x) - math.exp(-3.0 * x), 3.9),
 }
 RULES: dict[str, StepRule] = {
     "fixed": FixedStep(0.2),
     "growth": GrowthStep(1.3),
     "small growth": GrowthStep(1.001),
     "large growth": GrowthStep(100.0, max_evaluations=60),
+    "share of the weights": NormalisedStep(share=0.01),
+    "length": NormalisedStep(norm=2.0),
 }
 
 
@@ -65,7 +77,7 @@ def test_growth_is_within_5_percent(curve: Callable[[], Curve], rho: float) -> N
     line = curve()
     eta = GrowthStep(rho).length(line)
     assert eta is not None
-    rise = (rho - 1.0) * line.value
+    rise = line.rise(rho)
     assert abs(line.function(eta) - line.value - rise) <= 0.05 * rise
     assert line.asked[-1] == eta, "the accepted point must be the last one evaluated, so that it is not paid twice"
 
@@ -101,3 +113,37 @@ def test_growth_step_refuses(rho: float) -> None:
         GrowthStep(rho)
     with pytest.raises(ValueError, match="max_evaluations must be >= 1, got 0"):
         GrowthStep(1.1, max_evaluations=0)
+
+
+@given(slope=st.floats(1e-6, 1e6), norm=st.floats(1e-3, 1e3))
+def test_a_normalised_step_is_as_long_as_it_says(slope: float, norm: float) -> None:
+    line = Curve(lambda x: 1.0 + slope * x, slope)
+    by_norm, by_share = NormalisedStep(norm=norm).length(line), NormalisedStep(share=norm).length(line)
+    assert by_norm is not None
+    assert by_share is not None
+    direction_norm = math.sqrt(slope)
+    assert by_norm * direction_norm == pytest.approx(norm)
+    assert by_share * direction_norm == pytest.approx(norm * line.weight_norm())
+    assert line.asked == [], "a length needs no evaluation"
+
+
+def test_a_share_of_nothing_is_refused() -> None:
+    class Zero(Curve):
+        def weight_norm(self) -> float:
+            return 0.0
+
+    assert NormalisedStep(share=0.1).length(Zero(lambda x: 1.0 + x, 1.0)) is None
+    assert NormalisedStep(norm=1e300).length(Curve(lambda x: 1.0 + 1e-300 * x, 1e-300)) is None
+
+
+@pytest.mark.parametrize("options", [{}, {"share": 0.1, "norm": 1.0}])
+def test_normalised_step_needs_exactly_one(options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"NormalisedStep: exactly one of share and norm is needed, got share"):
+        NormalisedStep(**options)
+
+
+@pytest.mark.parametrize("name", ["share", "norm"])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_normalised_step_refuses(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"NormalisedStep: {name} must be finite and > 0, got"):
+        NormalisedStep(**{name: value})

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from teleport_engine.substitutes import TwiceDifferentiable
 from teleport_engine.types import Inputs
 
 __all__ = ["Forward", "RandomState", "untouched"]
@@ -38,6 +39,7 @@ class Forward:
         self._model = model
         self._parameter_slots: list[_Slot] = []
         self._buffer_slots: list[_Slot] = []
+        self._has_substitutes: bool | None = None
         self._attributes = [vars(module) for module in model.modules()]
         self._recurrent = [module for module in model.modules() if isinstance(module, nn.RNNBase)]
         embeddings = [module for module in model.modules() if isinstance(module, (nn.Embedding, nn.EmbeddingBag))]
@@ -78,12 +80,21 @@ class Forward:
                 # Recurrent layers read their weights from a list of their own.
                 vars(module)["_flat_weights"] = [swap.get(id(weight), weight) for weight in module._flat_weights]
             with _native_kernels() if self._recurrent else nullcontext():
-                return _call(self._model, inputs)
+                return self._run(inputs)
         finally:
             for owner, name, tensor in slots:
                 owner[name] = tensor
             for attributes, old in zip(self._attributes, before, strict=True):
                 _put_back(attributes, old)
+
+    def _run(self, inputs: Inputs) -> Any:
+        """The first call finds out whether any operation needs its substitute."""
+        if self._has_substitutes is False:
+            return _call(self._model, inputs)
+        with TwiceDifferentiable() as mode:
+            outputs = _call(self._model, inputs)
+        self._has_substitutes = mode.num_replaced > 0
+        return outputs
 
 
 @contextmanager

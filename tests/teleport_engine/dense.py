@@ -147,8 +147,8 @@ def _module_rows(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
     return []
 
 
-def map_rows(model: nn.Module, inputs: Any) -> Rows:
-    """What each Linear, convolution and attention of a model multiplies, by hooks, all its calls stacked."""
+def map_rows(model: nn.Module, inputs: Any, only: str = "") -> Rows:
+    """What each Linear, convolution and attention of a model (of one name) multiplies, by hooks, its calls stacked."""
     names: dict[int, str] = {id(parameter): name for name, parameter in model.named_parameters()}
     seen: dict[str, list[list[Tensor]]] = {}
 
@@ -156,7 +156,8 @@ def map_rows(model: nn.Module, inputs: Any) -> Rows:
         for weight, blocks in _module_rows(module, args, kwargs):
             seen.setdefault(names[id(weight)], []).append(blocks)
 
-    hooks = [module.register_forward_pre_hook(note, with_kwargs=True) for module in model.modules()]
+    watched = [model.get_submodule(only)] if only else list(model.modules())
+    hooks = [module.register_forward_pre_hook(note, with_kwargs=True) for module in watched]
     with torch.no_grad():
         model(*inputs) if isinstance(inputs, tuple) else model(inputs)
     for hook in hooks:

@@ -1,0 +1,98 @@
+"""Operations of torch without a second derivative, by others that have one.
+
+Of the operations that models are made of, two lack it: `F.hardsigmoid` (in every MobileNetV3; derivative of its
+backward not implemented) and `F.embedding_bag` (that, and no forward mode). Both are sums of operations that have it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["TwiceDifferentiable"]
+
+
+def _hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    found = nn.functional.relu6(input + 3.0) / 6.0
+    return input.copy_(found) if inplace else found
+
+
+def _embedding_bag(
+    input: Tensor,
+    weight: Tensor,
+    offsets: Tensor | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Tensor:
+    """As `F.embedding_bag`, for the modes "sum" and "mean"."""
+    if offsets is None:
+        num_bags, flat = input.shape[0], input.reshape(-1)
+        bags = torch.arange(num_bags, device=flat.device).repeat_interleave(input.shape[1])
+    else:
+        flat = input
+        starts = offsets[:-1] if include_last_offset else offsets
+        num_bags = starts.numel()
+        places = torch.arange(flat.numel(), device=flat.device)
+        bags = torch.searchsorted(starts.contiguous().to(places.dtype), places, right=True) - 1
+    rows = nn.functional.embedding(flat, weight, None, max_norm, norm_type, scale_grad_by_freq)
+    if per_sample_weights is not None:
+        rows = rows * per_sample_weights.reshape(-1, 1)
+    if padding_idx is not None:
+        kept = flat != padding_idx % weight.shape[0]
+        rows, bags = rows[kept], bags[kept]
+    sums = rows.new_zeros(num_bags, weight.shape[1]).index_add(0, bags, rows)
+    if mode == "sum":
+        return sums
+    return sums / torch.bincount(bags, minlength=num_bags).clamp_min(1).to(sums.dtype)[:, None]
+
+
+def _mode_of_bag(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    return args[6] if len(args) > 6 else kwargs.get("mode", "mean")
+
+
+_SUBSTITUTES: dict[Any, Callable[..., Tensor]] = {
+    nn.functional.hardsigmoid: _hardsigmoid,
+    nn.functional.embedding_bag: _embedding_bag,
+}
+
+
+@final
+class TwiceDifferentiable(TorchFunctionMode):
+    """Runs the substitutes while it is active; values are torch's to rounding.
+
+    Attributes:
+        num_replaced: how often one was run.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_replaced = 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Runs the call, or its substitute.
+
+        Args:
+            func: what was called.
+            types: not looked at.
+            args: its positional arguments.
+            kwargs: its keyword arguments.
+
+        Returns:
+            What the call returns.
+        """
+        kwargs = kwargs or {}
+        substitute = _SUBSTITUTES.get(func)
+        if substitute is None or (func is nn.functional.embedding_bag and _mode_of_bag(args, kwargs) == "max"):
+            return func(*args, **kwargs)
+        self.num_replaced += 1
+        return substitute(*args, **kwargs)

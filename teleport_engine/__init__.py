@@ -3,11 +3,12 @@
 `Teleporter` works inside any training loop and needs torch alone. Method: arXiv 2502.11362.
 """
 
+from teleport_engine.controls import IdentityMove, Move, RandomMove, reset_state, scale_initial_weights, scaled_lr
 from teleport_engine.curvature import GradCurvature, HutchinsonTrace
 from teleport_engine.objectives import Gradient, GradNorm, LogGradNorm, Measured, Objective
 from teleport_engine.optimizer import TeleportOptimizer
-from teleport_engine.report import LayerReport, Outcome, Seconds, StepTrace, TeleportReport
-from teleport_engine.schedule import Schedule
+from teleport_engine.report import GuardEvent, LayerReport, Outcome, Seconds, StepTrace, TeleportReport
+from teleport_engine.schedule import Schedule, Timetable, WhileItPays
 from teleport_engine.step_rule import FixedStep, GrowthStep, Line, NormalisedStep, StepRule
 from teleport_engine.subspace import Subspace
 from teleport_engine.teleporter import Teleporter
@@ -18,14 +19,18 @@ __all__ = [
     "GradNorm",
     "Gradient",
     "GrowthStep",
+    "GuardEvent",
     "HutchinsonTrace",
+    "IdentityMove",
     "LayerReport",
     "Line",
     "LogGradNorm",
     "Measured",
+    "Move",
     "NormalisedStep",
     "Objective",
     "Outcome",
+    "RandomMove",
     "Schedule",
     "Seconds",
     "StepRule",
@@ -34,4 +39,9 @@ __all__ = [
     "TeleportOptimizer",
     "TeleportReport",
     "Teleporter",
+    "Timetable",
+    "WhileItPays",
+    "reset_state",
+    "scale_initial_weights",
+    "scaled_lr",
 ]

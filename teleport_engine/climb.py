@@ -1,81 +1,60 @@
 """The steps of one teleport: direction, projection, length, guards, and the way back."""
 
+import copy
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Literal, final
 
 import torch
 from torch import Tensor
 
-from teleport_engine.boundary import checked_data, checked_inputs, num_samples
+from teleport_engine.controls import Move
+from teleport_engine.guards import Breach, Guards, Limits, Probe, Room, difference
 from teleport_engine.line import WeightLine
 from teleport_engine.objective import Evaluation, Problem, square_norm
-from teleport_engine.report import Outcome, Seconds, StepTrace, TeleportReport
+from teleport_engine.report import GuardEvent, Outcome, Seconds, StepTrace, TeleportReport
 from teleport_engine.route import Route
 from teleport_engine.step_rule import StepRule
 from teleport_engine.survey import Survey, project
-from teleport_engine.types import Inputs
 
-__all__ = ["Climb", "Limits", "Probe"]
+__all__ = ["Climb", "Plan"]
 
 # More drift than this of an exact move, relative to max(1, |loss|), is no rounding: something moves the loss.
 _ROUNDING_DRIFT = {torch.float64: 1e-8, torch.float32: 1e-4}
+# A step of which `max_relative_step` leaves less than this share is not worth taking.
+_LEAST_SHARE = 0.01
+
+_Directions = Sequence[Tensor | None]
 
 
 @final
 @dataclass(frozen=True)
-class Limits:
-    """What no step may pass; None: no limit.
+class Plan:
+    """How a climb is made.
 
     Args:
-        grad_norm: largest gradient norm.
-        loss_drift: largest change of the loss on the batch.
-        probe_drift: largest change of the loss on the probe batch.
+        rule: for the length of a step.
+        move: what the weights are moved along.
+        num_steps: at most.
+        limits: what no step may pass.
     """
 
-    grad_norm: float | None
-    loss_drift: float | None
-    probe_drift: float | None
+    rule: StepRule
+    move: Move
+    num_steps: int
+    limits: Limits
 
 
 @final
-class Probe:
-    """The loss on data outside the batch; silent where there is none.
+@dataclass(frozen=True, eq=False)
+class _Landing:
+    """Where a step has landed, and stays."""
 
-    Args:
-        problem: the loss, and where its cost is counted.
-        data: inputs and targets, or None.
-        device: where the model is.
-
-    Raises:
-        ValueError: if the data are no pair, empty, or on another device.
-    """
-
-    def __init__(self, problem: Problem, data: Any, device: torch.device) -> None:
-        self._problem = problem
-        self._data: tuple[Inputs, Any] | None = None
-        if data is not None:
-            if not isinstance(data, (tuple, list)) or len(data) != 2:
-                raise ValueError(f"probe must be a pair (inputs, targets), got {type(data).__name__}")
-            self._data = checked_inputs("probe", data[0], device), checked_data("probe", data[1], device)
-
-    def loss(self) -> float | None:
-        """Evaluates it at the present weights.
-
-        Returns:
-            The loss, or None without a probe.
-        """
-        if self._data is None:
-            return None
-        problem, (inputs, targets) = self._problem, self._data
-        problem.num_gradient_evaluations += num_samples(inputs) / num_samples(problem.inputs) / 3.0
-        with torch.no_grad():
-            return float(problem.loss_fn(problem.forward(inputs), targets))
-
-
-def _difference(after: float | None, before: float | None) -> float | None:
-    return None if after is None or before is None else after - before
+    here: Evaluation
+    eta: float
+    probe_loss: float | None
 
 
 @final
@@ -86,32 +65,31 @@ class Climb:
         view: which layers can move, and where to.
         problem: the loss.
         seconds: where the time goes, added to.
-        limits: the guards.
+        plan: how the steps are made.
         probe: data outside the batch.
     """
 
-    def __init__(self, view: Survey, problem: Problem, seconds: Seconds, limits: Limits, probe: Probe) -> None:
+    def __init__(self, view: Survey, problem: Problem, seconds: Seconds, plan: Plan, probe: Probe) -> None:
         self._view = view
         self._problem = problem
         self._seconds = seconds
-        self._limits = limits
+        self._plan = plan
         self._probe = probe
         self._weights: list[Tensor] = [parameter for layer in view.live for parameter in layer.parameters]
         self._origin = [weight.detach().clone() for weight in self._weights]
         self._probe_before = self._probe_after = probe.loss()
         self._trace: list[StepTrace] = []
+        self._events: list[GuardEvent] = []
         self._outcome = view.outcome
         self._messages: list[str] = []
         self._route_name = "none"
         self._hint = 1.0
 
-    def run(self, route: Route, rule: StepRule, num_steps: int) -> None:
+    def run(self, route: Route) -> None:
         """Takes the steps; whatever raises, the weights are put back first.
 
         Args:
             route: to the direction.
-            rule: for the length.
-            num_steps: at most.
 
         Raises:
             BaseException: whatever the model or the loss raises.
@@ -122,8 +100,12 @@ class Climb:
         if not self._view.live:
             return
         try:
-            self._outcome = self._first_trouble(self._before) or self._steps(route, rule, num_steps)
+            self._outcome = self._climb(route)
             if self._outcome is Outcome.NON_FINITE:
+                self._trace.clear()
+                self._restore()
+            elif self._trace and not self._plan.move.is_kept:
+                self._outcome = Outcome.PUT_BACK
                 self._restore()
             elif self._trace and self._trace[-1].probe_loss is None:
                 self._probe_after = self._probe.loss()
@@ -131,78 +113,125 @@ class Climb:
             self._restore()
             raise
 
-    def _steps(self, route: Route, rule: StepRule, num_steps: int) -> Outcome:
-        for index in range(num_steps):
-            start = time.perf_counter()
-            directions, square = project(self._view, route.ascent(self._after))
-            self._seconds.direction += time.perf_counter() - start
-            if route.fault and not self._messages:
-                self._messages.append(route.fault)
-            self._route_name = route.name
-            if not math.isfinite(square):
-                return Outcome.NON_FINITE
-            if square == 0.0:
-                return Outcome.NO_ASCENT
-            start = time.perf_counter()
-            moving = [
-                pair
-                for layer, part in zip(self._view.live, directions, strict=True)
-                if part is not None
-                for pair in zip(layer.parameters, layer.unpack(part), strict=True)
-            ]
-            line = WeightLine(
-                route, self._problem.objective, self._after, moving, square, self._hint, index == num_steps - 1
-            )
-            trouble = self._take(line, rule)
-            self._seconds.apply += time.perf_counter() - start
-            if trouble is not None:
-                return trouble
+    def _climb(self, route: Route) -> Outcome:
+        limits, view = self._plan.limits, self._view
+        rounding = max(_ROUNDING_DRIFT[weight.dtype] for weight in self._weights) if view.is_exact else None
+        self._guards = Guards(limits, rounding, self._before, self._probe_before)
+        self._room = None if limits.relative_step is None else Room(view.live, self._origin, limits.relative_step)
+        breach = self._guards.breach(self._before)
+        if breach is not None:
+            self._note(0, breach, "stopped")
+            return breach.outcome
+        for index in range(self._plan.num_steps):
+            end = self._step(index, route)
+            if end is not None:
+                return end
         return Outcome.MOVED
 
-    def _take(self, line: WeightLine, rule: StepRule) -> Outcome | None:
-        """One step along a line: kept, or undone with the reason."""
-        eta = rule.length(line)
+    def _step(self, index: int, route: Route) -> Outcome | None:
+        """One step: taken and noted, or how the climb ends."""
+        mark, cost = copy.copy(self._seconds), self._problem.num_gradient_evaluations
+        start = time.perf_counter()
+        directions, square = project(self._view, route.ascent(self._after))
+        self._seconds.direction += time.perf_counter() - start
+        if route.fault and route.fault not in self._messages:
+            self._messages.append(route.fault)
+        self._route_name = route.name
+        if not math.isfinite(square):
+            self._note(index, Breach("non_finite", square, math.inf, Outcome.NON_FINITE), "rolled back")
+            return Outcome.NON_FINITE
+        if square == 0.0:
+            return Outcome.NO_ASCENT
+        start = time.perf_counter()
+        landing = self._take(index, route, directions, square)
+        self._seconds.apply += time.perf_counter() - start
+        if isinstance(landing, Outcome):
+            return landing
+        here, probe_loss = landing.here, landing.probe_loss
+        self._after = here
+        self._probe_after = probe_loss if probe_loss is not None else self._probe_after
+        self._trace.append(
+            StepTrace(
+                loss=here.loss,
+                grad_norm=here.grad_norm,
+                eta=landing.eta,
+                loss_drift=here.loss - self._before.loss,
+                probe_loss=probe_loss,
+                probe_drift=difference(probe_loss, self._probe_before),
+                objective=here.measured.value,
+                seconds=self._seconds.since(mark),
+                num_gradient_evaluations=self._problem.num_gradient_evaluations - cost,
+            )
+        )
+        return None
+
+    def _line(self, route: Route, directions: _Directions, slope: float, is_last: bool) -> WeightLine:
+        moving = [
+            pair
+            for layer, part in zip(self._view.live, directions, strict=True)
+            if part is not None
+            for pair in zip(layer.parameters, layer.unpack(part), strict=True)
+        ]
+        return WeightLine(route, self._problem.objective, self._after, moving, slope, self._hint, is_last)
+
+    def _take(self, index: int, route: Route, directions: _Directions, slope: float) -> _Landing | Outcome:
+        """Length, move, guards: the weights end where the step has landed, or where they were."""
+        is_last = index == self._plan.num_steps - 1
+        along = self._plan.move.along(directions, self._view.projectors)
+        longest = math.inf if self._room is None else self._room.longest(along)
+        line = path = self._line(route, directions, slope, is_last)
+        eta = self._plan.rule.length(line)
         if eta is None:
             line.undo()
             return Outcome.TARGET_MISSED
-        landed = line.land(eta)
-        trouble = self._first_trouble(landed)
-        probe_loss = None
-        if trouble is None and self._limits.probe_drift is not None:
-            probe_loss = self._probe.loss()
-            drift = _difference(probe_loss, self._probe_before)
-            if drift is not None and not abs(drift) <= self._limits.probe_drift:
-                trouble = Outcome.DRIFT
-                self._messages.append(f"probe loss changed by {drift:.6g}: step undone")
-        if trouble is not None:
+        self._learn(line, eta)
+        if along is not directions:
             line.undo()
-            return trouble
-        predicted = (landed.measured.value - line.value) / line.slope
-        self._hint = eta / predicted if predicted > 0.0 else 1.0
-        self._after = landed
-        self._probe_after = probe_loss if probe_loss is not None else self._probe_after
-        self._trace.append(StepTrace(landed.loss, landed.grad_norm, eta, probe_loss, landed.measured.value))
-        return None
-
-    def _first_trouble(self, here: Evaluation) -> Outcome | None:
-        """The guards, at a point that may become the next."""
-        if not here.is_finite:
-            return Outcome.NON_FINITE
-        limits = self._limits
-        if limits.grad_norm is not None and here.grad_norm > limits.grad_norm:
+            path = self._line(route, along, slope, is_last)
+        if eta > longest and self._is_crowded(index, eta, longest):
+            path.undo()
             return Outcome.CAP_REACHED
-        limit = self._drift_limit()
-        if abs(here.loss - self._before.loss) > limit:
-            self._messages.append(f"loss {self._before.loss:.9g} -> {here.loss:.9g}, limit {limit:.3g}: step undone")
-            return Outcome.DRIFT
-        return None
+        eta = min(eta, longest)
+        for num_left in reversed(range(self._plan.limits.max_backoffs + 1)):
+            here = path.land(eta)
+            if path is line:
+                self._learn(line, eta)
+            breach, probe_loss = self._guards.breach(here), None
+            if breach is None and self._plan.limits.probe_drift is not None:
+                probe_loss = self._probe.loss()
+                breach = self._guards.probe_breach(probe_loss)
+            if breach is None:
+                return _Landing(here, eta, probe_loss)
+            if num_left:
+                self._note(index, breach, "halved")
+                eta *= 0.5
+        path.undo()
+        assert breach is not None
+        self._note(index, breach, "rolled back" if breach.outcome is Outcome.NON_FINITE else "undone")
+        return breach.outcome
 
-    def _drift_limit(self) -> float:
-        limit = math.inf if self._limits.loss_drift is None else self._limits.loss_drift
-        if self._view.is_exact:
-            coarse = max(_ROUNDING_DRIFT[weight.dtype] for weight in self._weights)
-            limit = min(limit, coarse * max(1.0, abs(self._before.loss)))
-        return limit
+    def _learn(self, line: WeightLine, eta: float) -> None:
+        """How far off the slope's prediction was, where the directed line is known at this length."""
+        value = line.reached(eta)
+        if value is not None:
+            predicted = (value - line.value) / line.slope
+            self._hint = eta / predicted if predicted > 0.0 else 1.0
+
+    def _is_crowded(self, index: int, eta: float, longest: float) -> bool:
+        """Notes that `max_relative_step` shortens a step; whether next to nothing is left of it."""
+        share = self._plan.limits.relative_step
+        assert share is not None
+        is_end = longest < _LEAST_SHARE * eta
+        value = share * eta / longest if longest > 0.0 else math.inf
+        self._say(GuardEvent(index, "relative_step", value, share, "stopped" if is_end else "shortened"))
+        return is_end
+
+    def _note(self, index: int, breach: Breach, action: Literal["halved", "undone", "rolled back", "stopped"]) -> None:
+        self._say(GuardEvent(index, breach.guard, breach.value, breach.limit, action))
+
+    def _say(self, event: GuardEvent) -> None:
+        self._events.append(event)
+        self._messages.append(str(event))
 
     def _restore(self) -> None:
         with torch.no_grad():
@@ -210,10 +239,12 @@ class Climb:
                 if not torch.equal(weight, origin):
                     weight.copy_(origin)
         self._after, self._probe_after = self._before, self._probe_before
-        self._trace.clear()
 
-    def report(self) -> TeleportReport:
+    def report(self, eval_drift: float | None) -> TeleportReport:
         """What was done.
+
+        Args:
+            eval_drift: as in the report.
 
         Returns:
             The report.
@@ -223,22 +254,25 @@ class Climb:
             layer.parameter_name: math.sqrt(square_norm([next(moves) for _ in layer.parameters]))
             for layer in self._view.live
         }
-        idle = "rolled back" if not self._trace else "no gradient in its null space"
-        if self._outcome is Outcome.NO_ASCENT:
-            idle = "no gradient in its null space"
-        layers = self._view.layer_reports(lengths, idle)
+        idle = "no gradient in its null space"
+        if self._outcome is Outcome.PUT_BACK:
+            idle = "put back"
+        elif not self._trace and self._outcome is not Outcome.NO_ASCENT:
+            idle = "rolled back"
         return TeleportReport(
             outcome=self._outcome,
             loss_before=self._before.loss,
             loss_after=self._after.loss,
             grad_norm_before=self._before.grad_norm,
             grad_norm_after=self._after.grad_norm,
-            num_steps=len(self._trace),
-            layers=layers,
+            num_steps=0 if self._outcome is Outcome.PUT_BACK else len(self._trace),
+            layers=self._view.layer_reports(lengths, idle),
             trace=tuple(self._trace),
             objective_before=self._before.measured.value,
             objective_after=self._after.measured.value,
-            probe_drift=_difference(self._probe_after, self._probe_before),
+            probe_drift=difference(self._probe_after, self._probe_before),
+            eval_drift=eval_drift,
+            events=tuple(self._events),
             num_gradient_evaluations=self._problem.num_gradient_evaluations,
             seconds=self._seconds,
             route=self._route_name,

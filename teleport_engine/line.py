@@ -62,6 +62,17 @@ class WeightLine:
         here = self.land(eta)
         return here.measured.value if here.is_finite else math.inf
 
+    def reached(self, eta: float) -> float | None:
+        """The objective at a length, if the weights are there.
+
+        Args:
+            eta: along the direction.
+
+        Returns:
+            The value; None where the weights are elsewhere, or it is not finite.
+        """
+        return self._here.measured.value if eta == self._eta and self._here.is_finite else None
+
     def rise(self, rho: float) -> float:
         """By how much the objective rises where it grows by a factor.
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from teleport_engine.report import TeleportReport
-from teleport_engine.schedule import Schedule
+from teleport_engine.schedule import Timetable
 from teleport_engine.teleporter import Teleporter
 from teleport_engine.types import Inputs
 
@@ -43,7 +43,7 @@ class TeleportOptimizer(Optimizer):
     Examples:
         >>> import torch
         >>> from torch import nn
-        >>> from teleport_engine import GrowthStep
+        >>> from teleport_engine import GrowthStep, Schedule
         >>> _ = torch.manual_seed(0)
         >>> model = nn.Sequential(nn.Linear(4, 32), nn.Tanh(), nn.Linear(32, 3))
         >>> schedule = Schedule(every=2)
@@ -220,7 +220,7 @@ class TeleportOptimizer(Optimizer):
             parameter.grad = None
 
     @property
-    def _schedule(self) -> Schedule:
+    def _schedule(self) -> Timetable:
         schedule = self._teleporter.schedule
         assert schedule is not None
         return schedule

@@ -1,10 +1,11 @@
 """What a teleport tells about itself."""
 
 import enum
-from dataclasses import dataclass, field
-from typing import final
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, final
 
-__all__ = ["LayerReport", "Outcome", "Seconds", "StepTrace", "TeleportReport"]
+__all__ = ["GuardEvent", "LayerReport", "Outcome", "Seconds", "StepTrace", "TeleportReport"]
 
 
 @final
@@ -22,9 +23,10 @@ class Outcome(enum.Enum):
     NO_ASCENT = "no ascent"
     """There is a null space, but the objective is flat in it. The steps taken before it was seen are kept."""
     CAP_REACHED = "cap reached"
-    """A step would have passed `grad_norm_cap`, or the start did: it was undone, those before it kept."""
+    """A step would have passed `grad_norm_cap`, or the start did: it was undone, those before it kept. Or
+    `max_relative_step` left it less than a hundredth of its length: it was not taken."""
     DRIFT = "drift"
-    """A step changed a watched loss by more than allowed: it was undone, those before it kept.
+    """A step changed a watched loss by more than allowed, halved or not: it was undone, those before it kept.
 
     At `tau = 1` with the objective batch inside the subspace sample, the move is exact, and more than rounding
     (1e-8 relative in float64, 1e-4 in float32) counts as drift even without `max_loss_drift`.
@@ -33,6 +35,8 @@ class Outcome(enum.Enum):
     """The step rule found no length that meets its target: that step was undone, those before it kept."""
     NON_FINITE = "non-finite"
     """A loss, an input or a gradient was not finite: all weights are bit for bit as before the teleport."""
+    PUT_BACK = "put back"
+    """Steps were taken and taken back, as `IdentityMove` asks: all weights are bit for bit as before."""
 
 
 @final
@@ -50,6 +54,8 @@ class LayerReport:
         reason: why it did not move; empty where it did.
         step_length: `||W_after - W_before||` (Frobenius), the bias with it where it moves along.
         num_blocks: row blocks of the weight that have inputs of their own.
+        tau: share of the input energy that the move does not touch, as asked for; None where nothing was factorised.
+        captured: share that the subspace really holds, in the row block where it holds least; None likewise.
     """
 
     name: str
@@ -60,32 +66,14 @@ class LayerReport:
     reason: str = ""
     step_length: float = 0.0
     num_blocks: int = 1
-
-
-@final
-@dataclass(frozen=True)
-class StepTrace:
-    """The state after one step that was kept.
-
-    Args:
-        loss: on the objective batch.
-        grad_norm: over all trainable parameters.
-        eta: step length along the direction.
-        probe_loss: on the probe batch; None where none is watched at each step.
-        objective: what was climbed.
-    """
-
-    loss: float
-    grad_norm: float
-    eta: float
-    probe_loss: float | None = None
-    objective: float = 0.0
+    tau: float | None = None
+    captured: float | None = None
 
 
 @final
 @dataclass
 class Seconds:
-    """Wall-clock seconds of a teleport, by part (rough on CUDA, where the parts overlap).
+    """Wall-clock seconds of a teleport or of one step, by part (rough on CUDA, where the parts overlap).
 
     Args:
         capture: first forward, finding out what each weight multiplies.
@@ -104,6 +92,75 @@ class Seconds:
         """All parts together."""
         return self.capture + self.subspace + self.direction + self.apply
 
+    def since(self, mark: "Seconds") -> "Seconds":
+        """What was spent since an earlier reading.
+
+        Args:
+            mark: the reading.
+
+        Returns:
+            The difference, part by part.
+        """
+        return Seconds(
+            self.capture - mark.capture,
+            self.subspace - mark.subspace,
+            self.direction - mark.direction,
+            self.apply - mark.apply,
+        )
+
+
+@final
+@dataclass(frozen=True)
+class StepTrace:
+    """The state after one step that was kept, and its cost.
+
+    Args:
+        loss: on the objective batch.
+        grad_norm: over all trainable parameters.
+        eta: step length along the direction.
+        loss_drift: change of the loss since the start of the teleport.
+        probe_loss: on the probe batch; None where none is watched at each step.
+        probe_drift: its change since the start of the teleport; None likewise.
+        objective: what was climbed.
+        seconds: of this step; the basis is taken before the first one, so capture and subspace are zero.
+        num_gradient_evaluations: of this step, as in the report.
+    """
+
+    loss: float
+    grad_norm: float
+    eta: float
+    loss_drift: float = 0.0
+    probe_loss: float | None = None
+    probe_drift: float | None = None
+    objective: float = 0.0
+    seconds: Seconds = field(default_factory=Seconds)
+    num_gradient_evaluations: float = 0.0
+
+
+@final
+@dataclass(frozen=True)
+class GuardEvent:
+    """A guard that spoke.
+
+    Args:
+        step: index of the step in its teleport, from 0.
+        guard: which one.
+        value: what it saw: gradient norm, absolute drift, length of the step or of the move as a share of `||W||`,
+            or the number that is not finite.
+        limit: what it allows; `inf` for "finite".
+        action: "halved", "shortened" to the limit, "undone" (this step), "rolled back" (the whole teleport), or
+            "stopped" before the step.
+    """
+
+    step: int
+    guard: Literal["non_finite", "grad_norm_cap", "loss_drift", "probe_drift", "relative_step"]
+    value: float
+    limit: float
+    action: Literal["halved", "shortened", "undone", "rolled back", "stopped"]
+
+    def __str__(self) -> str:
+        return f"step {self.step}: {self.guard} {self.value:.6g} > {self.limit:.6g}: step {self.action}"
+
 
 @final
 @dataclass(frozen=True)
@@ -118,10 +175,13 @@ class TeleportReport:
         grad_norm_after: the same, after.
         num_steps: steps taken and kept.
         layers: one entry per module with parameters of its own.
-        trace: one entry per step kept.
+        trace: one entry per step kept (or put back at the end, as `IdentityMove` asks).
         objective_before: what is climbed (`teleport_engine.objectives`), before.
         objective_after: the same, after.
         probe_drift: change of the loss on the probe batch; None without a probe.
+        eval_drift: change of the loss on the objective batch in evaluation mode, where a batch norm of the model is in
+            train mode (the move keeps the outputs in the mode at hand, not in the other); else None.
+        events: what the guards said, in order.
         num_gradient_evaluations: cost, in gradients of the objective batch (one forward, one backward). A forward
             alone counts 1/3 (times samples over samples of the batch, elsewhere than on it), a forward-mode
             tangent pass 1 (per Linear three products, as a gradient), a second backward through a gradient 2, a
@@ -142,6 +202,8 @@ class TeleportReport:
     objective_before: float = 0.0
     objective_after: float = 0.0
     probe_drift: float | None = None
+    eval_drift: float | None = None
+    events: tuple[GuardEvent, ...] = ()
     num_gradient_evaluations: float = 0.0
     seconds: Seconds = field(default_factory=Seconds)
     route: str = "none"
@@ -151,3 +213,33 @@ class TeleportReport:
     def loss_drift(self) -> float:
         """Signed change of the primary loss on the objective batch."""
         return self.loss_after - self.loss_before
+
+    @property
+    def grad_norm_ratio(self) -> float:
+        """`||g||` after the steps over before, also where they were put back then: the ratio for `scaled_lr`."""
+        after = self.trace[-1].grad_norm if self.trace else self.grad_norm_after
+        return after / self.grad_norm_before if self.grad_norm_before > 0.0 else 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, for `json.dumps(..., allow_nan=False)`.
+
+        Returns:
+            Field name to value, dataclasses as dicts, tuples as lists; numbers that are not finite are None.
+        """
+        found: dict[str, Any] = _plain(asdict(self))
+        return {
+            **found,
+            "loss_drift": _plain(self.loss_drift),
+            "grad_norm_ratio": _plain(self.grad_norm_ratio),
+            "seconds": {**found["seconds"], "total": self.seconds.total},
+        }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, (tuple, list)) else value

@@ -1,9 +1,51 @@
 """When to teleport."""
 
+import math
 from dataclasses import dataclass
-from typing import final
+from typing import Any, Protocol, final
 
-__all__ = ["Schedule"]
+from teleport_engine.report import TeleportReport
+
+__all__ = ["Schedule", "Timetable", "WhileItPays"]
+
+
+class Timetable(Protocol):
+    """Says when a teleport is due. Anything with these methods may be given as `schedule=`."""
+
+    def is_due(self, step_index: int) -> bool:
+        """Whether to teleport before an optimizer step.
+
+        Args:
+            step_index: index of the optimizer step, from 0.
+
+        Returns:
+            True where a teleport is due; asking changes nothing.
+        """
+        ...
+
+    def note(self, report: TeleportReport) -> None:
+        """Learns what came of a teleport that was due.
+
+        Args:
+            report: of it.
+        """
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it has learnt.
+
+        Returns:
+            The state, for `load_state_dict`.
+        """
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from a state.
+
+        Args:
+            state_dict: from `state_dict`.
+        """
+        ...
 
 
 @final
@@ -20,9 +62,10 @@ class Schedule:
         batches_per_epoch: optimizer steps per epoch; needed with `epochs` or `batches`.
         warmup: no teleport before this step (40 for the CNN of the paper).
         every: of the steps that are left, only each `every`-th, counted from the first of the epoch.
+        at: exactly these steps; stands alone.
 
     Raises:
-        ValueError: if a number is not a whole one in its range, or `batches_per_epoch` is missing.
+        ValueError: if a number is not a whole one in its range, `batches_per_epoch` is missing, or `at` is not alone.
 
     Examples:
         >>> schedule = Schedule(epochs=2, batches=3, batches_per_epoch=10)
@@ -35,22 +78,29 @@ class Schedule:
     batches_per_epoch: int | None = None
     warmup: int = 0
     every: int = 1
+    at: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         """Checks the numbers.
 
         Raises:
-            ValueError: if one is out of range, or `batches_per_epoch` is missing.
+            ValueError: if one is out of range, `batches_per_epoch` is missing, or `at` is not alone.
         """
         least = {"epochs": 0, "batches": 0, "batches_per_epoch": 1, "warmup": 0, "every": 1}
         for name, low in least.items():
             value = getattr(self, name)
             if value is None and name not in {"warmup", "every"}:
                 continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < low:
+            if not _is_whole(value, low):
                 raise ValueError(f"{name} must be a whole number >= {low}, got {value!r}")
         if self.batches_per_epoch is None and (self.epochs is not None or self.batches is not None):
             raise ValueError("batches_per_epoch is needed where epochs or batches is given, got None")
+        if self.at is not None:
+            if not isinstance(self.at, tuple) or not all(_is_whole(step, 0) for step in self.at):
+                raise ValueError(f"at must be a tuple of whole numbers >= 0, got {self.at!r}")
+            others = (self.epochs, self.batches, self.batches_per_epoch, self.warmup, self.every)
+            if others != (None, None, None, 0, 1):
+                raise ValueError(f"at stands alone (these steps and no others), got {self!r}")
 
     def is_due(self, step_index: int) -> bool:
         """Whether to teleport before an optimizer step.
@@ -66,6 +116,8 @@ class Schedule:
         """
         if step_index < 0:
             raise ValueError(f"step_index must be >= 0, got {step_index}")
+        if self.at is not None:
+            return step_index in self.at
         if step_index < self.warmup:
             return False
         first = self.warmup
@@ -76,3 +128,102 @@ class Schedule:
             first = max(first, epoch * self.batches_per_epoch)
         since = step_index - first
         return (self.batches is None or since < self.batches) and since % self.every == 0
+
+    def note(self, report: TeleportReport) -> None:
+        """Learns nothing: the index alone decides.
+
+        Args:
+            report: not looked at.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing to remember.
+
+        Returns:
+            An empty dict.
+        """
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing to take over.
+
+        Args:
+            state_dict: not looked at.
+        """
+
+
+def _is_whole(value: Any, low: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= low
+
+
+@final
+class WhileItPays:
+    """A schedule that ends for good when teleports gain too little for what they cost.
+
+    The gain of a teleport is the growth of the squared gradient norm, `log(||g||^2 after / before)`, per gradient
+    evaluation that it took (basis and search included, in `report.num_gradient_evaluations`; factorisations are not in
+    it). Teleports that move nothing gain nothing.
+
+    Args:
+        schedule: when teleports are due as long as they pay.
+        least_gain: per gradient evaluation.
+        patience: how many teleports in a row must gain less before it ends.
+
+    Raises:
+        ValueError: if `least_gain` is not finite and above zero, or `patience` is no whole number >= 1.
+    """
+
+    def __init__(self, schedule: Timetable, least_gain: float, patience: int = 3) -> None:
+        if not (math.isfinite(least_gain) and least_gain > 0.0):
+            raise ValueError(f"least_gain must be finite and > 0, got {least_gain}")
+        if not _is_whole(patience, 1):
+            raise ValueError(f"patience must be a whole number >= 1, got {patience!r}")
+        self._schedule = schedule
+        self._least_gain = least_gain
+        self._patience = patience
+        self._num_poor = 0
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether no teleport will be due again."""
+        return self._num_poor >= self._patience
+
+    def is_due(self, step_index: int) -> bool:
+        """Whether to teleport before an optimizer step.
+
+        Args:
+            step_index: index of the optimizer step, from 0.
+
+        Returns:
+            What the schedule inside says, until teleports no longer pay.
+        """
+        return self._schedule.is_due(step_index) and not self.has_ended
+
+    def note(self, report: TeleportReport) -> None:
+        """Counts teleports in a row that gained too little.
+
+        Args:
+            report: of a teleport.
+        """
+        self._schedule.note(report)
+        cost = report.num_gradient_evaluations
+        ratio = report.grad_norm_ratio
+        is_rich = ratio > 0.0 and cost > 0.0 and 2.0 * math.log(ratio) / cost >= self._least_gain
+        self._num_poor = 0 if is_rich else self._num_poor + 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many teleports in a row gained too little.
+
+        Returns:
+            The state, for `load_state_dict`.
+        """
+        return {"num_poor": self._num_poor, "schedule": self._schedule.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from a state.
+
+        Args:
+            state_dict: from `state_dict`.
+        """
+        self._num_poor = state_dict["num_poor"]
+        self._schedule.load_state_dict(state_dict["schedule"])

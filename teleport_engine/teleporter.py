@@ -5,19 +5,22 @@ each layer's inputs). What this project adds to it, and why each part is as it i
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, Literal, final
 
 import torch
 from torch import nn
 
 from teleport_engine.boundary import checked_data, checked_inputs, checked_limit, checked_model
-from teleport_engine.climb import Climb, Limits, Probe
+from teleport_engine.climb import Climb, Plan
+from teleport_engine.controls import DirectedMove, Move
 from teleport_engine.forward import Forward, untouched
+from teleport_engine.guards import EvalMode, Limits, Probe, difference
 from teleport_engine.objective import Problem
 from teleport_engine.objectives import GradNorm, Objective
 from teleport_engine.report import Seconds, TeleportReport
 from teleport_engine.route import DoubleBackwardRoute, Route
-from teleport_engine.schedule import Schedule
+from teleport_engine.schedule import Timetable
 from teleport_engine.step_rule import FixedStep, StepRule
 from teleport_engine.survey import Survey, project, survey
 from teleport_engine.tangent import TangentRoute
@@ -28,6 +31,7 @@ __all__ = ["Teleporter"]
 
 _PAPER_STEP = FixedStep(0.2)
 _PAPER_OBJECTIVE = GradNorm()
+_PAPER_MOVE = DirectedMove()
 
 
 @final
@@ -43,9 +47,15 @@ class Teleporter:
         objective: what to climb; see `teleport_engine.objectives`.
         num_steps: teleport steps per batch.
         schedule: when `step()` teleports.
+        batch_source: what `step(step_index, ...)` teleports on instead of the training batch it is given, a larger or
+            an independent one, say: called with the step's index when a teleport is due, gives inputs and targets.
         grad_norm_cap: a step that would take the gradient norm above this is undone.
         max_loss_drift: a step that would change the loss on the batch by more than this is undone.
         max_probe_drift: the same on the probe batch, which is then evaluated at each step.
+        max_relative_step: no step, and no move since the start of a teleport, is longer than this share of `||W||`, in
+            any layer; a step that would be is shortened.
+        max_backoffs: how often a step that passes another limit, or is not finite, is halved before it is undone.
+        move: what to move along: the directed move, or a control (`teleport_engine.controls`).
         route: "auto", "jvp" (only at `tau = 1`), or "double_backward": how the direction is taken.
         move_bias: the bias of a linear map moves along with its weight: `[W | b]` on `[x; 1]`, a larger null space
             exactly where a one is in the span of the inputs. A bias that is used elsewhere too stays.
@@ -73,17 +83,22 @@ class Teleporter:
         step: StepRule = _PAPER_STEP,
         objective: Objective = _PAPER_OBJECTIVE,
         num_steps: int = 8,
-        schedule: Schedule | None = None,
+        schedule: Timetable | None = None,
+        batch_source: Callable[[int], tuple[Inputs, Any]] | None = None,
         grad_norm_cap: float | None = None,
         max_loss_drift: float | None = None,
         max_probe_drift: float | None = None,
+        max_relative_step: float | None = None,
+        max_backoffs: int = 3,
+        move: Move = _PAPER_MOVE,
         route: Literal["auto", "jvp", "double_backward"] = "auto",
         move_bias: bool = False,
     ) -> None:
         if not 0.0 < tau <= 1.0:
             raise ValueError(f"tau must lie in (0, 1], got {tau}")
-        if not isinstance(num_steps, int) or isinstance(num_steps, bool) or num_steps < 1:
-            raise ValueError(f"num_steps must be a whole number >= 1, got {num_steps!r}")
+        for name, value, least in (("num_steps", num_steps, 1), ("max_backoffs", max_backoffs, 0)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
         if route not in ("auto", "jvp", "double_backward"):
             raise ValueError(f"route must be 'auto', 'jvp' or 'double_backward', got {route!r}")
         if route == "jvp" and tau < 1.0:
@@ -94,15 +109,17 @@ class Teleporter:
         self._model = self._wrapped.module
         self._loss_fn = loss_fn
         self._tau = float(tau)
-        self._step_rule = step
         self._objective = objective
-        self._num_steps = num_steps
         self._schedule = schedule
-        self._limits = Limits(
+        self._batch_source = batch_source
+        limits = Limits(
             checked_limit("grad_norm_cap", grad_norm_cap),
             checked_limit("max_loss_drift", max_loss_drift),
             checked_limit("max_probe_drift", max_probe_drift),
+            checked_limit("max_relative_step", max_relative_step),
+            max_backoffs,
         )
+        self._plan = Plan(step, move, num_steps, limits)
         self._route = route
         self._move_bias = move_bias
 
@@ -112,7 +129,7 @@ class Teleporter:
         return self._model
 
     @property
-    def schedule(self) -> Schedule | None:
+    def schedule(self) -> Timetable | None:
         """When `step()` teleports."""
         return self._schedule
 
@@ -129,8 +146,8 @@ class Teleporter:
 
         Args:
             step_index: index of the optimizer step about to be taken, from 0.
-            inputs: as in `teleport`.
-            targets: as in `teleport`.
+            inputs: as in `teleport`; not looked at where there is a `batch_source`.
+            targets: likewise.
             subspace: as in `teleport`.
             probe: as in `teleport`.
 
@@ -144,7 +161,11 @@ class Teleporter:
             raise ValueError("Teleporter.step needs a schedule: give Teleporter(schedule=Schedule(...)), got None")
         if not self._schedule.is_due(step_index):
             return None
-        return self.teleport(inputs, targets, subspace=subspace, probe=probe)
+        if self._batch_source is not None:
+            inputs, targets = self._batch_source(step_index)
+        report = self.teleport(inputs, targets, subspace=subspace, probe=probe)
+        self._schedule.note(report)
+        return report
 
     def direction(self, inputs: Inputs, targets: Any, *, subspace: Inputs | None = None) -> Params:
         """The projected ascent direction of the objective (`1/2 ||grad||^2`) at the present weights. Nothing moves.
@@ -211,16 +232,18 @@ class Teleporter:
         self, inputs: Inputs, targets: Any, subspace: Inputs | None, probe: tuple[Inputs, Any] | None
     ) -> TeleportReport:
         device = checked_model(self._model)
-        if probe is None and self._limits.probe_drift is not None:
+        if probe is None and self._plan.limits.probe_drift is not None:
             raise ValueError("max_probe_drift needs teleport(..., probe=(inputs, targets)), got probe None")
         with eagerly(), untouched(device) as random_state:
             problem, sample = self._problem(inputs, targets, subspace, device)
             watched = Probe(problem, probe, device)
             seconds = Seconds()
             view = survey(self._model, problem, self._tau, sample, random_state, seconds, move_bias=self._move_bias)
-            climb = Climb(view, problem, seconds, self._limits, watched)
-            climb.run(self._route_for(view, problem), self._step_rule, self._num_steps)
-            return climb.report()
+            climb = Climb(view, problem, seconds, self._plan, watched)
+            evaluated = EvalMode(problem, self._model)
+            before = evaluated.loss() if view.live else None
+            climb.run(self._route_for(view, problem))
+            return climb.report(difference(evaluated.loss() if view.live else None, before))
 
     def _problem(
         self, inputs: Inputs, targets: Any, subspace: Inputs | None, device: torch.device

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from teleport_engine.boundary import checked_data, checked_inputs, checked_model
-from teleport_engine.climb import Probe
 from teleport_engine.forward import Forward, RandomState, untouched
+from teleport_engine.guards import Probe
 from teleport_engine.layer_inputs import WeightLayer
 from teleport_engine.objective import Problem, square_norm
 from teleport_engine.report import LayerReport, Outcome, Seconds, StepTrace, TeleportReport

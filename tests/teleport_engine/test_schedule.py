@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,7 +45,7 @@ def test_every_counts_from_the_first_of_the_epoch() -> None:
         ({"batches": 2}, "batches_per_epoch is needed"),
     ],
 )
-def test_wrong_numbers_are_refused(options: dict[str, int], message: str) -> None:
+def test_wrong_numbers_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Schedule(**options)
 

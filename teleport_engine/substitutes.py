@@ -1,7 +1,7 @@
-"""Operations of torch without a second derivative, by others that have one.
+"""Operations of torch that lack a derivative which a teleport needs, by others that have it.
 
-Of the operations that models are made of, two lack it: `F.hardsigmoid` (in every MobileNetV3; derivative of its
-backward not implemented) and `F.embedding_bag` (that, and no forward mode). Both are sums of operations that have it.
+Of the operations that models are made of: `F.hardsigmoid` (in every MobileNetV3) has no second backward,
+`torch._weight_norm` no forward mode, `F.embedding_bag` neither.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -58,9 +58,14 @@ def _mode_of_bag(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     return args[6] if len(args) > 6 else kwargs.get("mode", "mean")
 
 
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    return v * (g / torch.norm_except_dim(v, 2, dim))
+
+
 _SUBSTITUTES: dict[Any, Callable[..., Tensor]] = {
     nn.functional.hardsigmoid: _hardsigmoid,
     nn.functional.embedding_bag: _embedding_bag,
+    torch._weight_norm: _weight_norm,
 }
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from teleport_engine import FixedStep, GrowthStep, Outcome, Teleporter
+from teleport_engine import FixedStep, GrowthStep, Outcome, Teleporter, TeleportReport
+from teleport_engine.layer_inputs import FrozenModule, find_layers
 from tests.teleport_engine.cases import make
 
 
@@ -88,3 +89,165 @@ class TestSurroundings:
         with pytest.raises(KeyboardInterrupt):
             Teleporter(case.model, loss_fn, step=FixedStep(0.1)).teleport(case.inputs, case.targets)
         assert all(torch.equal(value, before[key]) for key, value in case.model.state_dict().items())
+
+
+class Writes(nn.Module):
+    """Counts its calls, keeps what it saw, and caches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 32), nn.Linear(32, 4)
+        self.num_calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.num_calls += 1
+        self.seen = torch.tanh(self.first(x))
+        logits: Tensor = self.last(self.seen)
+        return logits
+
+
+def climb(model: nn.Module, inputs: Any, **options: Any) -> TeleportReport:
+    teleporter = Teleporter(model, nn.functional.cross_entropy, step=GrowthStep(1.2), num_steps=2, **options)
+    return teleporter.teleport(inputs, torch.arange(6) % 3)
+
+
+def test_what_a_model_writes_to_itself_is_taken_back() -> None:
+    model = Writes()
+    assert climb(model, torch.randn(6, 6)).outcome is Outcome.MOVED
+    assert model.num_calls == 0
+    assert not hasattr(model, "seen")
+    model(torch.randn(2, 6))
+    seen = model.seen
+    climb(model, torch.randn(6, 6))
+    assert model.seen is seen
+    assert model.num_calls == 1
+
+
+PARAMETRIZED: dict[str, Any] = {
+    "weight_norm": nn.utils.parametrizations.weight_norm,
+    "spectral_norm": nn.utils.parametrizations.spectral_norm,
+    "orthogonal": nn.utils.parametrizations.orthogonal,
+    "old weight_norm": nn.utils.weight_norm,
+    "old spectral_norm": nn.utils.spectral_norm,
+}
+
+
+@pytest.mark.parametrize("kind", PARAMETRIZED)
+@pytest.mark.parametrize("layer", ["Linear", "Conv1d"])
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+def test_computed_weights_are_frozen_and_their_buffers_stay(kind: str, layer: str) -> None:
+    mid = nn.Linear(24, 24, bias=False) if layer == "Linear" else nn.Conv1d(8, 8, 3, padding=1)
+    shapes = [] if layer == "Linear" else [nn.Unflatten(1, (8, 3))]
+    model = nn.Sequential(nn.Linear(6, 24), *shapes, PARAMETRIZED[kind](mid), nn.Tanh(), nn.Flatten(), nn.Linear(24, 3))
+    model = model.double().train()
+    before = copy.deepcopy(model.state_dict())
+    held = dict(vars(mid))
+    report = climb(model, torch.randn(6, 6).double())
+    # The power iteration of spectral_norm writes to its buffers by `out=`, which has no forward mode.
+    route = "double_backward" if "spectral" in kind else "jvp"
+    assert (report.outcome, report.route) == (Outcome.MOVED, route), report.messages
+    assert abs(report.loss_drift) <= 1e-12
+    reasons = {one.name: one.reason for one in report.layers}
+    assert reasons.pop("0") == "input is fixed"
+    assert reasons.pop(report.layers[-1].name) == ""
+    assert set(reasons.values()) == {"its weight is computed from other parameters: frozen"}
+    assert next(name for name, module in model.named_modules() if module is mid) in reasons
+    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert len(changed) == 1
+    assert vars(mid).keys() == held.keys()
+    assert all(vars(mid)[name] is value for name, value in held.items())
+
+
+class Reads(nn.Module):
+    def __init__(self, kind: Any) -> None:
+        super().__init__()
+        self.rnn = kind(3, 16, num_layers=2, bidirectional=True, batch_first=True)
+        self.mid, self.head = nn.Linear(32, 24), nn.Linear(24, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(torch.tanh(self.mid(self.rnn(x)[0].mean(1))))
+        return logits
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_recurrent_layers_stay_and_the_rest_moves(kind: Any, dtype: torch.dtype) -> None:
+    model, inputs, targets = Reads(kind).to(dtype), torch.randn(6, 5, 3, dtype=dtype), torch.arange(6) % 3
+    kernels = torch.backends.mkldnn.enabled, torch.backends.cudnn.enabled
+    flat = model.rnn._flat_weights
+    before = copy.deepcopy(model.rnn.state_dict())
+    loss_fn = nn.functional.cross_entropy
+    tangent = Teleporter(model, loss_fn, route="jvp").direction(inputs, targets)
+    backward = Teleporter(model, loss_fn, route="double_backward").direction(inputs, targets)
+    assert tangent.keys() == backward.keys() == {"mid.weight", "head.weight"}
+    limit = 1e-10 if dtype == torch.float64 else 1e-3
+    for name, part in tangent.items():
+        assert float((backward[name] - part).norm()) <= limit * float(part.norm())
+    report = climb(model, inputs)
+    assert (report.outcome, report.route) == (Outcome.MOVED, "jvp"), report.messages
+    assert abs(report.loss_drift) <= (1e-12 if dtype == torch.float64 else 1e-5)
+    assert report.layers[0].reason == "a recurrent layer, whose products are not seen one by one: frozen"
+    assert (torch.backends.mkldnn.enabled, torch.backends.cudnn.enabled) == kernels
+    assert model.rnn._flat_weights is flat
+    assert all(torch.equal(value, before[key]) for key, value in model.rnn.state_dict().items())
+
+
+def test_a_model_that_autocasts_itself_is_taken_as_it_is() -> None:
+    class Casts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Writes()
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                logits: Tensor = self.inner(x)
+            return logits.float()
+
+    model, x = Writes(), torch.randn(6, 6)
+    plain = copy.deepcopy(model)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        report = climb(model, x)
+        assert torch.is_autocast_enabled("cpu")
+    expected = climb(plain, x)
+    assert report.loss_before == expected.loss_before, "autocast around the call is off during it"
+    assert torch.equal(model.last.weight, plain.last.weight)
+    inside = Casts()
+    before = copy.deepcopy(inside.state_dict())
+    report = climb(inside, x)
+    if report.outcome is not Outcome.MOVED:
+        assert all(torch.equal(value, before[key]) for key, value in inside.state_dict().items())
+    assert abs(report.loss_drift) <= 1e-4
+
+
+@pytest.mark.parametrize("build", [lambda: nn.LazyLinear(3), lambda: nn.LazyBatchNorm1d()], ids=["weight", "buffer"])
+def test_a_lazy_module_must_be_run_once_before(build: Any) -> None:
+    model = nn.Sequential(nn.Linear(6, 8), build())
+    message = (
+        r"every parameter and buffer must have a shape, but '\w+' has none yet \(a lazy module\): run the model once"
+    )
+    with pytest.raises(ValueError, match=message):
+        climb(model, torch.randn(6, 6))
+    model(torch.randn(2, 6))
+    width = model(torch.randn(2, 6)).shape[1]
+    assert climb(nn.Sequential(model, nn.Linear(width, 3)), torch.randn(6, 6)).num_steps == 2
+
+
+def test_two_inputs_at_once_and_sparse_weights_are_frozen() -> None:
+    class Mixes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.mix, self.head = nn.Linear(6, 16), nn.Bilinear(16, 16, 16), nn.Linear(16, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = torch.tanh(self.first(x))
+            logits: Tensor = self.head(self.mix(h, h))
+            return logits
+
+    report = climb(Mixes().double(), torch.randn(6, 6).double())
+    assert [layer.reason for layer in report.layers] == ["input is fixed", "linear in two inputs at once: frozen", ""]
+    assert abs(report.loss_drift) <= 1e-12
+    holder = nn.Module()
+    holder.kept = nn.Parameter(torch.eye(3).to_sparse())
+    (found,) = find_layers(holder)
+    assert isinstance(found, FrozenModule)
+    assert found.reason == "its weight is sparse: frozen"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from teleport_engine.subspace import Subspace
 
@@ -47,14 +47,14 @@ class NullSpaceProjector:
         """Projects each row on the null space of the inputs.
 
         Args:
-            matrix: `M [rows, d]`.
+            matrix: `M [..., rows, d]`.
 
         Returns:
-            `M P [rows, d]`, a new tensor.
+            `M P [..., rows, d]`, a new tensor.
         """
         if self._is_complement:
             return (matrix @ self._frame) @ self._frame.T
-        return torch.addmm(matrix, matrix @ self._frame, self._frame.T, alpha=-1.0)
+        return matrix - (matrix @ self._frame) @ self._frame.T
 
 
 @final
@@ -75,14 +75,22 @@ class IdentityProjector:
 
 @final
 class BlockProjector:
-    """One projection per row block of a weight.
+    """One null-space projection per row block of a weight, all blocks in one product.
 
     Args:
-        parts: per block; the same object where blocks share their inputs.
+        subspaces: per block, in float64; the same object where blocks share their inputs.
+        dtype: what the matrices to project are in.
     """
 
-    def __init__(self, parts: Sequence[Projector]) -> None:
-        self._parts = parts
+    def __init__(self, subspaces: Sequence[Subspace], dtype: torch.dtype) -> None:
+        first = subspaces[0]
+        distinct = [first] if all(one is first for one in subspaces) else subspaces
+        self._is_complement = all(one.complement is not None for one in distinct)
+        kept = [one.basis if one.complement is None or not self._is_complement else one.complement for one in distinct]
+        width = max(one.shape[1] for one in kept)
+        # Columns of zeros do nothing to a projection, so that blocks of different rank go together.
+        frames = [nn.functional.pad(one, (0, width - one.shape[1])) for one in kept]
+        self._frames = torch.stack(frames).to(dtype)
 
     def project(self, matrix: Tensor) -> Tensor:
         """Projects the rows of each block.
@@ -91,6 +99,12 @@ class BlockProjector:
             matrix: `M [g, rows, d]`.
 
         Returns:
-            `[M_b P_b]`, `[g, rows, d]`, a new tensor.
+            `M_b P_b [g, rows, d]`, a new tensor.
         """
-        return torch.stack([part.project(block) for part, block in zip(self._parts, matrix, strict=True)])
+        # One frame for all blocks makes one product of all their rows.
+        inside = _times(_times(matrix, self._frames), self._frames.mT)
+        return inside if self._is_complement else matrix - inside
+
+
+def _times(matrix: Tensor, frames: Tensor) -> Tensor:
+    return matrix @ frames[0] if frames.shape[0] == 1 else torch.bmm(matrix, frames)

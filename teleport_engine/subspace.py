@@ -12,12 +12,42 @@ from typing import final
 import torch
 from torch import Tensor
 
-__all__ = ["GRAM_EPSILON", "Subspace", "tail_rank"]
+from teleport_engine.gram import GRAM_EPSILON
 
-GRAM_EPSILON = 1e-13
-"""Relative energy below which a Gram matrix in float64, or an input in float32, cannot be told from rounding."""
+__all__ = ["Subspace", "double_epsilon", "tail_rank", "tail_ranks"]
 
 _ORTHONORMAL = 1e-13
+
+
+def double_epsilon(num_rows: int, dim: int) -> float:
+    """Relative energy that a QR or an SVD in float64 cannot tell from rounding: `(max(N, d) 2^-52)^2`.
+
+    Args:
+        num_rows: `N`.
+        dim: `d`.
+
+    Returns:
+        The threshold.
+    """
+    return float((max(num_rows, dim) * torch.finfo(torch.float64).eps) ** 2)
+
+
+def tail_ranks(energies: Tensor, tau: float, epsilon: float = GRAM_EPSILON) -> list[int]:
+    """`tail_rank` of several spectra at once.
+
+    Args:
+        energies: `[b, m]`, each row as in `tail_rank`.
+        tau: share of the energy to hold, in (0, 1].
+        epsilon: relative energy that counts as zero.
+
+    Returns:
+        The `b` ranks.
+    """
+    if energies.shape[1] == 0:
+        return [0] * energies.shape[0]
+    tails = energies.clamp_min(0.0).flip(1).cumsum(1)
+    ranks: list[int] = (tails > max(1.0 - tau, epsilon) * tails[:, -1:]).sum(1).tolist()
+    return ranks
 
 
 def tail_rank(energies: Tensor, tau: float, epsilon: float = GRAM_EPSILON) -> int:
@@ -40,10 +70,7 @@ def tail_rank(energies: Tensor, tau: float, epsilon: float = GRAM_EPSILON) -> in
         >>> tail_rank(torch.tensor([4.0, 1.0, 1e-20], dtype=torch.float64), tau=1.0)
         2
     """
-    if energies.numel() == 0:
-        return 0
-    tails = energies.clamp_min(0.0).flip(0).cumsum(0)
-    return int((tails > max(1.0 - tau, epsilon) * tails[-1]).sum())
+    return tail_ranks(energies[None], tau, epsilon)[0]
 
 
 @final
@@ -53,16 +80,36 @@ class Subspace:
 
     Args:
         basis: `B [d, k]`, orthonormal columns, float64; leading directions first where `tau < 1`.
-        energies: squared singular values `[min(d, N)]` of the inputs, largest first, float64.
+        energies: squared singular values `[min(d, N)]` of the inputs, largest first, float64; the leading ones, as
+            far as they are known, where `energy` is given.
         tau: the share of energy asked for.
         complement: `[d, d - k]`, an orthonormal basis of the null space where the factorisation gave it for
             nothing and it is the smaller of the two; else None.
+        energy: `||X||^2`; None where it is the sum of `energies`.
     """
 
     basis: Tensor
     energies: Tensor
     tau: float
     complement: Tensor | None = None
+    energy: float | None = None
+
+    @classmethod
+    def full(cls, dim: int, energies: Tensor, tau: float) -> "Subspace":
+        """The whole space.
+
+        Args:
+            dim: `d`.
+            energies: as far as they are known, `[0]` where full rank was proven without them.
+            tau: the share of energy asked for.
+
+        Returns:
+            The subspace, on the device of `energies`; its basis takes `O(d)` memory.
+        """
+        # The unit vectors in reverse order: a view of 2 d - 1 numbers.
+        line = energies.new_zeros(max(0, 2 * dim - 1))
+        line[dim - 1 : dim] = 1.0
+        return cls(line.as_strided((dim, dim), (1, 1)), energies, tau)
 
     @classmethod
     def from_rows(cls, rows: Tensor, tau: float) -> "Subspace":
@@ -95,7 +142,7 @@ class Subspace:
             raise ValueError(f"rows must be a matrix [N, d], got shape {tuple(rows.shape)}")
         epsilon = GRAM_EPSILON
         if rows.dtype == torch.float64:
-            epsilon = (max(rows.shape) * torch.finfo(torch.float64).eps) ** 2
+            epsilon = double_epsilon(*rows.shape)
         rows = rows.detach().to(torch.float64)
         count, dim = rows.shape
         gram = rows.T @ rows if count >= dim else rows @ rows.T
@@ -110,7 +157,7 @@ class Subspace:
         energies = torch.linalg.eigvalsh(gram).flip(0).clamp_min(0.0)
         rank = tail_rank(energies, tau)
         if rank == dim:
-            return cls(torch.eye(dim, dtype=rows.dtype, device=rows.device), energies, tau)
+            return cls.full(dim, energies, tau)
         if rank == count:
             return cls(torch.linalg.qr(rows.T).Q, energies, tau)
         if count >= dim:
@@ -141,14 +188,28 @@ class Subspace:
         """By QR of the thin side and the SVD of the small triangle: dearer, accurate at any condition."""
         count, dim = rows.shape
         if count >= dim:
-            triangle = torch.linalg.qr(rows, mode="r").R
-            _, sigma, right_t = torch.linalg.svd(triangle, full_matrices=False)
-            rank = tail_rank(sigma.square(), tau, epsilon)
-            return cls(right_t[:rank].T.contiguous(), sigma.square(), tau)
+            return cls.from_factor(torch.linalg.qr(rows, mode="r").R, tau, epsilon)
         frame, triangle = torch.linalg.qr(rows.T)
         left, sigma, _ = torch.linalg.svd(triangle, full_matrices=False)
         rank = tail_rank(sigma.square(), tau, epsilon)
         return cls(frame @ left[:, :rank], sigma.square(), tau)
+
+    @classmethod
+    def from_factor(cls, factor: Tensor, tau: float, epsilon: float) -> "Subspace":
+        """The subspace of inputs of which a factor is known.
+
+        Args:
+            factor: `R [m, d]` with `R^T R = X^T X`, from a QR of `X`, float64.
+            tau: share of the energy to hold, in (0, 1].
+            epsilon: relative energy that counts as zero.
+
+        Returns:
+            The subspace.
+        """
+        _, sigma, right_t = torch.linalg.svd(factor, full_matrices=False)
+        energies = sigma.square()
+        rank = tail_rank(energies, tau, epsilon)
+        return cls(right_t[:rank].T.contiguous(), energies, tau)
 
     @property
     def dim(self) -> int:
@@ -185,7 +246,19 @@ class Subspace:
         """Share of the energy held by the first 1, 2, ... directions (figure 6a of arXiv 2502.11362).
 
         Returns:
-            `[min(d, N)]` in float64, non-decreasing, ending at 1 (zeros where there is no energy).
+            `[min(d, N)]` in float64, non-decreasing, ending at 1 (zeros where there is no energy); shorter where
+            only the leading energies are known.
         """
-        total = self.energies.sum()
-        return self.energies.cumsum(0) / total if float(total) > 0.0 else torch.zeros_like(self.energies)
+        total = self._total
+        return self.energies.cumsum(0) / total if total > 0.0 else torch.zeros_like(self.energies)
+
+    @property
+    def captured(self) -> float:
+        """Share of the energy inside, `||X B||^2 / ||X||^2`: at least `tau`, to rounding; 1 where there is none."""
+        if self.null_dim == 0 or self._total == 0.0:
+            return 1.0
+        return float(self.energies[: self.rank].sum()) / self._total
+
+    @property
+    def _total(self) -> float:
+        return float(self.energies.sum()) if self.energy is None else self.energy

@@ -1,7 +1,9 @@
 """Which layers can move on a batch, and in which directions."""
 
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias, final
 
@@ -9,17 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from teleport_engine.boundary import num_samples
+from teleport_engine.factorise import Settings
 from teleport_engine.forward import RandomState
 from teleport_engine.layer_inputs import FrozenModule, WeightLayer, find_layers, settled
-from teleport_engine.maps import Use, stacked_rows
+from teleport_engine.maps import Use
 from teleport_engine.objective import Problem, Record, square_norm
-from teleport_engine.projector import BlockProjector, NullSpaceProjector
+from teleport_engine.parallel import Workers
+from teleport_engine.projector import BlockProjector
 from teleport_engine.report import LayerReport, Outcome, Seconds
+from teleport_engine.sample import LayerSample, leak
 from teleport_engine.subspace import Subspace
 from teleport_engine.types import Inputs, Product
 from teleport_engine.watch import Watch
 
-__all__ = ["Survey", "project", "survey"]
+__all__ = ["Search", "Survey", "project", "spectrum", "survey"]
 
 _INPUT_FIXED = "input is fixed"
 _NO_NULL_SPACE = "no null space"
@@ -46,6 +51,7 @@ class Survey:
         subspaces: parameter name to the subspace of each row block, where they were factorised.
         is_exact: whether moves leave the batch alone to rounding: `tau = 1`, the batch inside the sample.
         is_finite: whether loss and layer inputs are.
+        workers: on the layers.
     """
 
     found: Sequence[WeightLayer | FrozenModule]
@@ -56,6 +62,7 @@ class Survey:
     subspaces: dict[str, tuple[Subspace, ...]] = field(default_factory=dict)
     is_exact: bool = False
     is_finite: bool = True
+    workers: Workers = field(default_factory=Workers)
 
     @property
     def outcome(self) -> Outcome:
@@ -100,30 +107,47 @@ class Survey:
         return tuple(reports)
 
 
+@final
+@dataclass(frozen=True)
+class Search:
+    """How the subspaces are looked for.
+
+    Args:
+        settings: of the factorisation.
+        workers: on the layers.
+        move_bias: biases of linear maps move along with their weights.
+        starts: parameter name to the last bases of its row blocks, for the randomised factorisation; kept up to date.
+            None: none are kept.
+    """
+
+    settings: Settings
+    workers: Workers = field(default_factory=Workers)
+    move_bias: bool = False
+    starts: dict[str, tuple[Tensor, ...]] | None = None
+
+
 def survey(
     model: nn.Module,
     problem: Problem,
-    tau: float,
-    sample: Inputs | None,
+    search: Search,
+    sample: Sequence[Inputs] | None,
     random_state: RandomState,
     seconds: Seconds,
-    *,
-    move_bias: bool = False,
 ) -> Survey:
-    """Finds the layers that can move and their projectors, with one forward on the batch (and one on the sample).
+    """Finds the layers that can move and their projectors, with one forward on the batch (and one on each sample).
 
-    At `tau = 1` with the basis from the objective batch itself, a layer whose input depends on no trainable
-    parameter cannot move and is skipped before anything is factorised. With another sample that is known only
-    once the batch is seen to lie inside it.
+    At `tau = 1` with the objective batch among those that the basis is from, a layer whose input depends on no
+    trainable parameter cannot move and is skipped before anything is factorised. With other batches that is known
+    only once the batch is seen to lie inside them.
 
     Args:
         model: the model.
         problem: its loss on the objective batch.
-        tau: share of the energy to keep.
-        sample: inputs to take the basis from; None: those of the objective batch.
+        search: how the subspaces are looked for.
+        sample: batches to take the basis from, each seen by the model as a batch of its own; the objective batch is
+            one of them where it is the same object. None: the objective batch alone.
         random_state: to refuse a random forward with.
         seconds: where the time goes, added to.
-        move_bias: biases of linear maps move along with their weights.
 
     Returns:
         The survey; with `live` empty where nothing can move.
@@ -132,35 +156,68 @@ def survey(
         ValueError: if the forward is random, or the loss is no scalar.
     """
     start = time.perf_counter()
-    found = find_layers(model, move_bias=move_bias)
+    found = find_layers(model, move_bias=search.move_bias)
     candidates = [layer for layer in found if isinstance(layer, WeightLayer)]
     record = problem.record(candidates, is_census=True)
     random_state.refuse_if_moved()
-    result = Survey(found, record)
+    result = Survey(found, record, workers=search.workers)
     seen = _settle(candidates, record, result.reasons)
-    if sample is None and tau == 1.0:
+    is_exact_tau = search.settings.tau == 1.0
+    holds_batch = sample is None or any(one is problem.inputs for one in sample)
+    if holds_batch and is_exact_tau:
         seen = _without_fixed(seen, result.reasons)
-    sampled: Sequence[Sequence[Use]] = [uses for _, uses in seen]
-    if sample is not None and seen:
-        sampled = _sample_uses(problem, [layer for layer, _ in seen], sample)
-        random_state.refuse_if_moved()
-    seconds.capture += time.perf_counter() - start
-
-    start = time.perf_counter()
     result.is_finite = bool(torch.isfinite(record.loss.detach()))
-    live = [one for one, uses in zip(seen, sampled, strict=True) if _factorise(one[0], uses, tau, result)]
+    seconds.capture += time.perf_counter() - start
     if not result.is_finite:
-        live = []
-    result.is_exact = tau == 1.0 and (sample is None or _is_inside(live, result.subspaces))
-    if result.is_exact and sample is not None:
+        result.record = record.watching([])
+        return result
+
+    live = _factorise(seen, problem, search, [problem.inputs] if sample is None else sample, result, seconds)
+    random_state.refuse_if_moved()
+    start = time.perf_counter()
+    # The batch was among those added up, or it is looked at: BatchNorm in train mode gives it other inputs elsewhere.
+    result.is_exact = is_exact_tau and (holds_batch or _is_inside(live, result))
+    if result.is_exact and not holds_batch:
         live = _without_fixed(live, result.reasons)
     result.live = [layer for layer, _ in live]
-    for layer in result.live:
-        parts = result.subspaces[layer.parameter_name]
-        result.projectors.append(BlockProjector([NullSpaceProjector(part, layer.weight.dtype) for part in parts]))
+    result.projectors = [
+        BlockProjector(result.subspaces[layer.parameter_name], layer.weight.dtype) for layer in result.live
+    ]
     result.record = record.watching([uses for _, uses in live])
     seconds.subspace += time.perf_counter() - start
     return result
+
+
+def spectrum(
+    model: nn.Module, problem: Problem, search: Search, sample: Sequence[Inputs], random_state: RandomState
+) -> dict[str, tuple[Subspace, ...]]:
+    """The subspaces of every linear map, those that cannot move too.
+
+    Args:
+        model: the model.
+        problem: of the first batch; its loss is not evaluated.
+        search: how the subspaces are looked for.
+        sample: the batches, the first that of the problem.
+        random_state: to refuse a random forward with.
+
+    Returns:
+        Parameter name to one subspace per row block.
+
+    Raises:
+        ValueError: if the forward is random, or an input of a layer is not finite.
+    """
+    found = find_layers(model, move_bias=search.move_bias)
+    watch = Watch([layer for layer in found if isinstance(layer, WeightLayer)], is_census=True)
+    with torch.no_grad(), watch:
+        problem.forward(problem.inputs)
+    random_state.refuse_if_moved()
+    record = Record(torch.zeros(()), watch.uses, watch.num_other_uses, watch.num_other_bias_uses)
+    result = Survey(found, record)
+    seen = _settle([layer for layer in found if isinstance(layer, WeightLayer)], record, result.reasons)
+    _factorise(seen, problem, search, sample, result, Seconds())
+    if not result.is_finite:
+        raise ValueError("the inputs of every layer must be finite (and their squares too), got nan or inf")
+    return result.subspaces
 
 
 def _settle(candidates: Sequence[WeightLayer], record: Record, reasons: dict[str, str]) -> list[_Seen]:
@@ -187,46 +244,91 @@ def _without_fixed(seen: Sequence[_Seen], reasons: dict[str, str]) -> list[_Seen
     return kept
 
 
-def _sample_uses(problem: Problem, layers: Sequence[WeightLayer], sample: Inputs) -> Sequence[Sequence[Use]]:
-    watch = Watch(layers)
-    with torch.no_grad(), watch:
-        problem.forward(sample)
-    problem.num_gradient_evaluations += num_samples(sample) / num_samples(problem.inputs) / 3.0
-    return watch.uses
+def _factorise(
+    seen: Sequence[_Seen],
+    problem: Problem,
+    search: Search,
+    sample: Sequence[Inputs],
+    result: Survey,
+    seconds: Seconds,
+) -> list[_Seen]:
+    """Adds up the batches and takes the subspaces; gives the layers that are left with somewhere to go."""
+    samples = [
+        LayerSample(layer.num_blocks, layer.d_in + (layer.bias is not None), search.settings, len(sample))
+        for layer, _ in seen
+    ]
+    run = search.workers.run
+    for of_batch in _uses_of_batches(seen, problem, sample, seconds):
+        with _timed(seconds):
+            run([functools.partial(one.add, uses) for one, uses in zip(samples, of_batch, strict=True)])
+    if not all(one.is_finite for one in samples):
+        result.is_finite = False
+        return []
+    with _timed(seconds):
+        used = [(one, sampled) for one, sampled in zip(seen, samples, strict=True) if sampled.is_used]
+        starts = search.starts if search.starts is not None else {}
+        names = [layer.parameter_name for (layer, _), _ in used]
+        tasks = [functools.partial(one.settle, starts.get(name)) for (_, one), name in zip(used, names, strict=True)]
+        are_settled = run(tasks)
+    again = [(one, sampled) for (one, sampled), is_settled in zip(used, are_settled, strict=True) if not is_settled]
+    if again:
+        for of_batch in _uses_of_batches([one for one, _ in again], problem, sample, seconds):
+            with _timed(seconds):
+                run([functools.partial(one.add_again, uses) for (_, one), uses in zip(again, of_batch, strict=True)])
+        with _timed(seconds):
+            run([one.settle_again for _, one in again])
+    return [one for one, sampled in zip(seen, samples, strict=True) if _has_room(one[0], sampled, search, result)]
 
 
-def _factorise(layer: WeightLayer, uses: Sequence[Use], tau: float, result: Survey) -> bool:
-    """Takes a layer's subspaces; whether the layer is left with somewhere to go."""
-    if not result.is_finite:
+def _has_room(layer: WeightLayer, sampled: LayerSample, search: Search, result: Survey) -> bool:
+    """Notes a layer's subspaces; whether it is left with somewhere to go."""
+    name = layer.parameter_name
+    if not sampled.is_used:
+        result.reasons[name] = "not used on the subspace sample: frozen"
         return False
-    if not uses:
-        result.reasons[layer.parameter_name] = "not used on the subspace sample: frozen"
-        return False
-    found: dict[int, Subspace] = {}
-    stacks = stacked_rows(uses, layer.num_blocks)
-    for rows in stacks:
-        if id(rows) in found:
-            continue
-        if not bool(torch.isfinite(rows.sum())) and not bool(torch.isfinite(rows).all()):
-            result.is_finite = False
-            return False
-        found[id(rows)] = Subspace.from_rows(rows, tau)
-    subspaces = tuple(found[id(rows)] for rows in stacks)
-    result.subspaces[layer.parameter_name] = subspaces
+    subspaces = result.subspaces[name] = sampled.subspaces
+    if search.starts is not None:
+        search.starts[name] = tuple(one.basis for one in subspaces)
     has_room = any(subspace.null_dim for subspace in subspaces)
     if not has_room:
-        result.reasons[layer.parameter_name] = _NO_NULL_SPACE
+        result.reasons[name] = _NO_NULL_SPACE
     return has_room
 
 
-def _is_inside(live: Sequence[_Seen], subspaces: dict[str, tuple[Subspace, ...]]) -> bool:
-    """Whether the objective batch lies inside the sample's subspace, in every layer that would move."""
-    for layer, uses in live:
-        limit = 1e-9 if layer.weight.dtype == torch.float64 else 1e-6
-        of_blocks = zip(subspaces[layer.parameter_name], stacked_rows(uses, layer.num_blocks), strict=True)
-        if any(subspace.leak(rows) > limit for subspace, rows in of_blocks):
-            return False
-    return True
+def _uses_of_batches(
+    seen: Sequence[_Seen], problem: Problem, sample: Sequence[Inputs], seconds: Seconds
+) -> Iterator[Sequence[Sequence[Use]]]:
+    """What the layers multiply in each batch, one batch at a time; the objective batch has been run already."""
+    if not seen:
+        return
+    layers = [layer for layer, _ in seen]
+    for inputs in sample:
+        if inputs is problem.inputs:
+            yield [uses for _, uses in seen]
+            continue
+        start = time.perf_counter()
+        watch = Watch(layers)
+        with torch.no_grad(), watch:
+            problem.forward(inputs)
+        problem.num_gradient_evaluations += num_samples(inputs) / num_samples(problem.inputs) / 3.0
+        seconds.capture += time.perf_counter() - start
+        yield watch.uses
+
+
+@contextmanager
+def _timed(seconds: Seconds) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds.subspace += time.perf_counter() - start
+
+
+def _is_inside(live: Sequence[_Seen], result: Survey) -> bool:
+    """Whether the objective batch lies inside the sample's subspaces, in every layer that would move."""
+    leaks = result.workers.run(
+        [functools.partial(leak, result.subspaces[layer.parameter_name], uses) for layer, uses in live]
+    )
+    limits = [1e-9 if layer.weight.dtype == torch.float64 else 1e-6 for layer, _ in live]
+    return all(found <= limit for found, limit in zip(leaks, limits, strict=True))
 
 
 def project(view: Survey, ascents: Sequence[Product]) -> tuple[list[Tensor | None], float]:
@@ -239,16 +341,23 @@ def project(view: Survey, ascents: Sequence[Product]) -> tuple[list[Tensor | Non
     Returns:
         Per live layer `D [g, o, d]`, None where only rounding is left; and `sum ||D||^2`.
     """
-    short = [ascent.short() for ascent in ascents]
-    rows = [projector.project(ascent.right) for projector, ascent in zip(view.projectors, short, strict=True)]
-    shares = _shares(rows, [ascent.right for ascent in short])
-    directions: list[Tensor | None] = []
-    for projector, ascent, part, share in zip(view.projectors, short, rows, shares, strict=True):
+    run = view.workers.run
+
+    def shortened(projector: BlockProjector, ascent: Product) -> tuple[Product, Tensor]:
+        short = ascent.short()
+        return short, projector.project(short.right)
+
+    def finished(projector: BlockProjector, short: Product, part: Tensor, share: float) -> Tensor | None:
         if share <= _NEGLIGIBLE[part.dtype]:
-            directions.append(None)
-            continue
+            return None
         again = projector.project(part) if share < _MOSTLY_IN_SPAN[view.is_exact] else part
-        directions.append(again if ascent.left is None else ascent.left.mT @ again)
+        return again if short.left is None else short.left.mT @ again
+
+    pairs = zip(view.projectors, ascents, strict=True)
+    parts = run([functools.partial(shortened, projector, ascent) for projector, ascent in pairs])
+    shares = _shares([part for _, part in parts], [short.right for short, _ in parts])
+    rest = zip(view.projectors, parts, shares, strict=True)
+    directions = run([functools.partial(finished, projector, *pair, share) for projector, pair, share in rest])
     return directions, square_norm(directions)
 
 

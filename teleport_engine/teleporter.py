@@ -9,20 +9,23 @@ from collections.abc import Callable
 from typing import Any, Literal, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from teleport_engine.boundary import checked_data, checked_inputs, checked_limit, checked_model
 from teleport_engine.climb import Climb, Plan
 from teleport_engine.controls import DirectedMove, Move
+from teleport_engine.factorise import Factorisation, Settings
 from teleport_engine.forward import Forward, untouched
 from teleport_engine.guards import EvalMode, Limits, Probe, difference
 from teleport_engine.objective import Problem
 from teleport_engine.objectives import GradNorm, Objective
+from teleport_engine.parallel import Workers
 from teleport_engine.report import Seconds, TeleportReport
 from teleport_engine.route import DoubleBackwardRoute, Route
 from teleport_engine.schedule import Timetable
 from teleport_engine.step_rule import FixedStep, StepRule
-from teleport_engine.survey import Survey, project, survey
+from teleport_engine.subspace import Subspace
+from teleport_engine.survey import Search, Survey, project, spectrum, survey
 from teleport_engine.tangent import TangentRoute
 from teleport_engine.types import Inputs, LossFn, Params
 from teleport_engine.wrapped import Wrapped, eagerly
@@ -59,6 +62,12 @@ class Teleporter:
         route: "auto", "jvp" (only at `tau = 1`), or "double_backward": how the direction is taken.
         move_bias: the bias of a linear map moves along with its weight: `[W | b]` on `[x; 1]`, a larger null space
             exactly where a one is in the span of the inputs. A bias that is used elsewhere too stays.
+        factorisation: of each layer's inputs. "exact"; "randomised": where `tau < 1`, a subspace iteration, each
+            layer's started from its basis of the call before (so that a basis depends on the calls before), and
+            certified to hold a share `tau` of the energy, with about as few directions as the exact one; "auto": the
+            same from a fresh start, and only where `min(d, N) >= 512`.
+        num_threads: layers are factorised and projected by so many threads at a time, each with one intra-op thread:
+            the same bits for any number. None: one after the other, with torch's own threads.
 
     Raises:
         ValueError: if an option is out of its range, or the weights are sharded over ranks.
@@ -93,14 +102,19 @@ class Teleporter:
         move: Move = _PAPER_MOVE,
         route: Literal["auto", "jvp", "double_backward"] = "auto",
         move_bias: bool = False,
+        factorisation: Factorisation = "exact",
+        num_threads: int | None = None,
     ) -> None:
         if not 0.0 < tau <= 1.0:
             raise ValueError(f"tau must lie in (0, 1], got {tau}")
-        for name, value, least in (("num_steps", num_steps, 1), ("max_backoffs", max_backoffs, 0)):
+        counts = [("num_steps", num_steps, 1), ("max_backoffs", max_backoffs, 0)]
+        for name, value, least in [*counts, ("num_threads", 1 if num_threads is None else num_threads, 1)]:
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
         if route not in ("auto", "jvp", "double_backward"):
             raise ValueError(f"route must be 'auto', 'jvp' or 'double_backward', got {route!r}")
+        if factorisation not in ("exact", "randomised", "auto"):
+            raise ValueError(f"factorisation must be 'exact', 'randomised' or 'auto', got {factorisation!r}")
         if route == "jvp" and tau < 1.0:
             raise ValueError(f"route 'jvp' needs tau = 1 (below it the other term of Hg stays), got tau {tau}")
         if route == "jvp" and objective.needs_hessian:
@@ -108,7 +122,8 @@ class Teleporter:
         self._wrapped = Wrapped(model)
         self._model = self._wrapped.module
         self._loss_fn = loss_fn
-        self._tau = float(tau)
+        starts: dict[str, tuple[Tensor, ...]] | None = {} if factorisation == "randomised" and tau < 1.0 else None
+        self._search = Search(Settings(float(tau), factorisation), Workers(num_threads), move_bias, starts)
         self._objective = objective
         self._schedule = schedule
         self._batch_source = batch_source
@@ -121,7 +136,6 @@ class Teleporter:
         )
         self._plan = Plan(step, move, num_steps, limits)
         self._route = route
-        self._move_bias = move_bias
 
     @property
     def model(self) -> nn.Module:
@@ -139,7 +153,7 @@ class Teleporter:
         inputs: Inputs,
         targets: Any,
         *,
-        subspace: Inputs | None = None,
+        subspace: Inputs | list[Inputs] | None = None,
         probe: tuple[Inputs, Any] | None = None,
     ) -> TeleportReport | None:
         """Teleports where the schedule says so.
@@ -167,13 +181,13 @@ class Teleporter:
         self._schedule.note(report)
         return report
 
-    def direction(self, inputs: Inputs, targets: Any, *, subspace: Inputs | None = None) -> Params:
+    def direction(self, inputs: Inputs, targets: Any, *, subspace: Inputs | list[Inputs] | None = None) -> Params:
         """The projected ascent direction of the objective (`1/2 ||grad||^2`) at the present weights. Nothing moves.
 
         Args:
             inputs: objective batch: a tensor, or a tuple or dict of what the model takes.
             targets: what `loss_fn` compares with.
-            subspace: inputs to take the basis from instead of the batch's.
+            subspace: as in `teleport`.
 
         Returns:
             Parameter name to `(grad F)_l P_l` in the parameter's shape (`(Hg)_l P_l` for the paper's objective); what
@@ -185,7 +199,7 @@ class Teleporter:
         device = checked_model(self._model)
         with eagerly(), untouched(device) as random_state:
             problem, sample = self._problem(inputs, targets, subspace, device)
-            view = survey(self._model, problem, self._tau, sample, random_state, Seconds(), move_bias=self._move_bias)
+            view = survey(self._model, problem, self._search, sample, random_state, Seconds())
             if not view.live:
                 return {}
             route = self._route_for(view, problem)
@@ -198,12 +212,36 @@ class Teleporter:
                 for parameter, part in zip(layer.parameters, layer.unpack(matrix), strict=True)
             }
 
+    def spectrum(self, inputs: Inputs | list[Inputs]) -> dict[str, tuple[Subspace, ...]]:
+        """The input subspace of every linear map at the present weights: ranks, energies, `energy_curve()` (figure 6a).
+
+        Args:
+            inputs: a batch, or a list of batches added up in the memory of one.
+
+        Returns:
+            Parameter name to one exact subspace per row block (a Linear has one; a convolution, one per group; the
+            packed projection of an attention, three), of the layers that cannot move too.
+
+        Raises:
+            ValueError: if a batch is wrong: see `teleport`; if an input of a layer is not finite.
+        """
+        device = checked_model(self._model)
+        given = inputs if isinstance(inputs, list) else [inputs]
+        if not given:
+            raise ValueError("inputs must hold at least one batch, got an empty list")
+        with eagerly(), untouched(device) as random_state:
+            batches = [checked_inputs("inputs", one, device) for one in given]
+            problem = Problem(Forward(self._model), self._loss_fn, batches[0], None, [], self._objective)
+            settings = Settings(self._search.settings.tau, with_energies=True)
+            search = Search(settings, self._search.workers, self._search.move_bias)
+            return spectrum(self._model, problem, search, batches, random_state)
+
     def teleport(
         self,
         inputs: Inputs,
         targets: Any,
         *,
-        subspace: Inputs | None = None,
+        subspace: Inputs | list[Inputs] | None = None,
         probe: tuple[Inputs, Any] | None = None,
     ) -> TeleportReport:
         """Moves the weights `num_steps` times uphill in the gradient norm, the loss on the batch staying.
@@ -215,7 +253,9 @@ class Teleporter:
         Args:
             inputs: objective batch: a tensor, or a tuple or dict of what the model takes.
             targets: what `loss_fn` compares with.
-            subspace: inputs to take the basis from instead of the batch's; then the loss on the batch may drift.
+            subspace: inputs to take the basis from instead of the batch's; then the loss on the batch may drift, except
+                where the batch is found to lie inside. A list: several batches, each run through the model on its
+                own and added up in the memory of one; with `inputs` itself among them the move is exact at `tau = 1`.
             probe: inputs and targets on which drift is watched: data outside the batch.
 
         Returns:
@@ -229,7 +269,7 @@ class Teleporter:
         return self._wrapped.together(functools.partial(self._teleport, inputs, targets, subspace, probe))
 
     def _teleport(
-        self, inputs: Inputs, targets: Any, subspace: Inputs | None, probe: tuple[Inputs, Any] | None
+        self, inputs: Inputs, targets: Any, subspace: Inputs | list[Inputs] | None, probe: tuple[Inputs, Any] | None
     ) -> TeleportReport:
         device = checked_model(self._model)
         if probe is None and self._plan.limits.probe_drift is not None:
@@ -238,7 +278,7 @@ class Teleporter:
             problem, sample = self._problem(inputs, targets, subspace, device)
             watched = Probe(problem, probe, device)
             seconds = Seconds()
-            view = survey(self._model, problem, self._tau, sample, random_state, seconds, move_bias=self._move_bias)
+            view = survey(self._model, problem, self._search, sample, random_state, seconds)
             climb = Climb(view, problem, seconds, self._plan, watched)
             evaluated = EvalMode(problem, self._model)
             before = evaluated.loss() if view.live else None
@@ -246,14 +286,17 @@ class Teleporter:
             return climb.report(difference(evaluated.loss() if view.live else None, before))
 
     def _problem(
-        self, inputs: Inputs, targets: Any, subspace: Inputs | None, device: torch.device
-    ) -> tuple[Problem, Inputs | None]:
+        self, inputs: Inputs, targets: Any, subspace: Inputs | list[Inputs] | None, device: torch.device
+    ) -> tuple[Problem, list[Inputs] | None]:
         """The batch and the subspace sample, checked; the batch itself as its sample is no sample."""
+        batch = checked_inputs("inputs", inputs, device)
         sample = None
         if subspace is not None and subspace is not inputs:
-            sample = checked_inputs("subspace", subspace, device)
+            given = subspace if isinstance(subspace, list) else [subspace]
+            if not given:
+                raise ValueError("subspace must hold at least one batch, got an empty list")
+            sample = [batch if one is inputs else checked_inputs("subspace", one, device) for one in given]
         parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
-        batch = checked_inputs("inputs", inputs, device)
         wanted = checked_data("targets", targets, device)
         return Problem(Forward(self._model), self._loss_fn, batch, wanted, parameters, self._objective), sample
 

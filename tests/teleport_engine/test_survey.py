@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from teleport_engine import FixedStep, GrowthStep, Outcome, Subspace, Teleporter
+from teleport_engine.factorise import subspaces
+from teleport_engine.gram import Gram
 from tests.teleport_engine import dense
 from tests.teleport_engine.cases import make, mlp, moved_names, outputs_of
 
@@ -16,14 +18,14 @@ def test_first_layer_cannot_move_at_tau_1_and_is_never_factorised(monkeypatch: p
     case = make("tanh")
     calls: list[tuple[int, ...]] = []
 
-    def count(rows: Tensor, tau: float) -> Subspace:
-        calls.append(tuple(rows.shape))
-        return real(rows, tau)
+    def count(gram: Gram, *rest: Any) -> list[Subspace]:
+        calls.append(tuple(gram.rows.shape if gram.rows is not None else (gram.num_rows,)))
+        return real(gram, *rest)
 
-    real = Subspace.from_rows
-    monkeypatch.setattr(Subspace, "from_rows", count)
+    real = subspaces
+    monkeypatch.setattr("teleport_engine.sample.subspaces", count)
     report = Teleporter(case.model, case.loss_fn, step=FixedStep(1e-3)).teleport(case.inputs, case.targets)
-    assert calls == [(8, 32), (8, 32)], "one for each layer that can move, per batch"
+    assert calls == [(1, 8, 32), (1, 8, 32)], "one for each layer that can move, per batch"
     first = report.layers[0]
     assert (first.name, first.rank, first.null_dim, first.moved) == ("0", None, None, False)
     assert first.reason == "input is fixed"

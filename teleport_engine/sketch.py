@@ -58,13 +58,13 @@ def leading_vectors(gram: Tensor, tau: float, start: Tensor | None = None, max_s
         return torch.randn(size, width, dtype=gram.dtype, generator=generator).to(gram.device)
 
     if start is None:
-        block, last = drawn(max(4, size // 16)), math.inf
+        block, last = drawn(max(1, min(widest, size // 16))), math.inf
     else:  # a few more, to see what has turned up since
-        block, last = torch.cat([start, drawn(4 + start.shape[1] // 16)], 1), start.shape[1]
+        known = start[:, :size]
+        extra = min(4 + known.shape[1] // 16, size - known.shape[1])
+        block, last = torch.cat([known, drawn(extra)], 1), known.shape[1]
     for count in range(1, 60):
         width = block.shape[1]
-        if width > widest:
-            return None
         frame = torch.linalg.qr(block).Q
         product = gram @ frame
         inside = frame.mT @ product
@@ -72,8 +72,10 @@ def leading_vectors(gram: Tensor, tau: float, start: Tensor | None = None, max_s
         values, turn = rising.flip(0), turn.flip(1)
         rank = 1 + int((total - values.cumsum(0) > allowed).sum())
         if rank > width:  # not yet; the power step goes on inside the wider block
+            if width >= widest:
+                return None
             scaled = product / product.norm(dim=0).clamp_min(1e-300)
-            block = torch.cat([scaled, drawn(max(4, width)) / math.sqrt(size)], 1)
+            block = torch.cat([scaled, drawn(min(width, widest - width)) / math.sqrt(size)], 1)
             continue
         is_settled = rank <= last if count == 1 else last - rank <= max(1, rank // 50)
         if is_settled:

@@ -80,8 +80,7 @@ class LayerSample:
 
     def _add(self, position: int, feed: _Feed) -> None:
         gram = self._grams[position]
-        norms = [float(torch.linalg.vector_norm(use.inputs.detach(), dtype=torch.float64)) for use, _ in feed]
-        squares = sum(norm * norm for norm in norms)
+        squares = sum(_square_norm(use.inputs) for use, _ in feed) if self._may_stop else 0.0
         self.is_finite = self.is_finite and math.isfinite(squares)
         if not self.is_finite:
             return
@@ -147,6 +146,13 @@ class LayerSample:
     def subspaces(self) -> tuple[Subspace, ...]:
         """One per row block, the same object for blocks that multiply the same rows."""
         return tuple(self._found[position][row] for position, row in self._index)
+
+
+def _square_norm(inputs: Tensor) -> float:
+    """In float64, a part at a time: torch makes a copy of whatever it is asked to add up in another precision."""
+    parts = torch.split(inputs.detach().reshape(-1), _LARGEST_PART)
+    norms = [torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts]
+    return float(torch.stack(norms).square().sum())
 
 
 def _num_rows(index: Sequence[tuple[int, int]], position: int) -> int:

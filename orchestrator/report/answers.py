@@ -48,10 +48,15 @@ def _sentence(comparison: Comparison, target: Target) -> str:
     arm = comparison.arm
     if comparison.verdict is Verdict.REFUSED:
         return f"{arm} is not compared with the baseline: {comparison.reason}."
+    aim = f"{METRIC_WORDS[target.metric]} of {target.value:g}"
+    if comparison.verdict is Verdict.NO_DIFFERENCE and comparison.effect is None:
+        return (
+            f"Neither {arm} nor the baseline reaches a {aim} on any of {comparison.num_pairs} paired seeds: there is "
+            "nothing to compare; a nearer target or a longer run would tell."
+        )
     if comparison.verdict is Verdict.PENDING or comparison.effect is None or comparison.interval is None:
         return f"{arm}: no verdict yet, {comparison.reason}."
     effect, interval = comparison.effect, comparison.interval
-    aim = f"{METRIC_WORDS[target.metric]} of {target.value:g}"
     seeds = f"{comparison.num_pairs} paired seeds"
     if comparison.verdict is Verdict.NOT_ENOUGH_SEEDS:
         return f"Not enough seeds to say whether {arm} reaches a {aim} in fewer steps: {comparison.reason}."

@@ -153,6 +153,16 @@ class _Contest:
             reason = "no seed has both arms" if done else f"confirm is running: 0 of {len(self.seeds)} pairs are there"
             verdict = Verdict.NOT_ENOUGH_SEEDS if done else Verdict.PENDING
             return blank.model_copy(update={**facts, "verdict": verdict, "reason": reason})
+        if (
+            done
+            and metric.is_time
+            and all(math.isinf(p.baseline.value) and math.isinf(p.arm.value) for p in pairs.values())
+        ):
+            # A tie of misses is no measurement: an interval from it would say "anything", and look like a finding.
+            reason = f"neither arm reached the target on any of {len(pairs)} seeds"
+            return blank.model_copy(
+                update={**facts, "num_ties": len(pairs), "verdict": Verdict.NO_DIFFERENCE, "reason": reason}
+            )
         family = self.family if blank.is_primary else 1
         effect = paired_effect(
             list(pairs.values()), metric.scale, higher_is_better=metric.higher_is_better, num_comparisons=family

@@ -153,6 +153,8 @@ def test_an_arm_that_always_misses_is_slower_with_an_open_interval() -> None:
 def test_where_both_always_miss_nothing_is_claimed() -> None:
     comparison = primary(summarise(sweep(change=confirm_only(missing))))
     assert (comparison.verdict, comparison.num_ties) == (Verdict.NO_DIFFERENCE, 8)
+    assert (comparison.effect, comparison.interval, comparison.p) == (None, None, None)
+    assert comparison.reason == "neither arm reached the target on any of 8 seeds"
 
 
 def test_unequal_tuning_is_refused() -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from teleport_engine.substitutes import TwiceDifferentiable
+from teleport_engine.substitutes import Substitutes
 from teleport_engine.types import Inputs
 
 __all__ = ["Forward", "RandomState", "untouched"]
@@ -91,7 +91,7 @@ class Forward:
         """The first call finds out whether any operation needs its substitute."""
         if self._has_substitutes is False:
             return _call(self._model, inputs)
-        with TwiceDifferentiable() as mode:
+        with Substitutes() as mode:
             outputs = _call(self._model, inputs)
         self._has_substitutes = mode.num_replaced > 0
         return outputs

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["TwiceDifferentiable"]
+__all__ = ["Substitutes"]
 
 
 def _hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
@@ -68,13 +68,19 @@ _SUBSTITUTES: dict[Any, Callable[..., Tensor]] = {
     torch._weight_norm: _weight_norm,
 }
 
+_LOW = (torch.bfloat16, torch.float16)
+_LOWERS = frozenset((torch.Tensor.bfloat16, torch.Tensor.half))
+
 
 @final
-class TwiceDifferentiable(TorchFunctionMode):
+class Substitutes(TorchFunctionMode):
     """Runs the substitutes while it is active; values are torch's to rounding.
 
+    Where a model turns autocast on inside its own forward, that is taken back: in bfloat16 no move cancels, so the
+    teleport computes in the precision of the weights.
+
     Attributes:
-        num_replaced: how often one was run.
+        num_replaced: how often something else was run than asked for.
     """
 
     def __init__(self) -> None:
@@ -97,7 +103,26 @@ class TwiceDifferentiable(TorchFunctionMode):
         """
         kwargs = kwargs or {}
         substitute = _SUBSTITUTES.get(func)
-        if substitute is None or (func is nn.functional.embedding_bag and _mode_of_bag(args, kwargs) == "max"):
+        if func is nn.functional.embedding_bag and _mode_of_bag(args, kwargs) == "max":
+            substitute = None
+        if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+            self.num_replaced += 1
+            with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+                args = [_in_full(value) for value in args]
+                func = torch.Tensor.float if func in _LOWERS else func
+                return (substitute or func)(*args, **{name: _in_full(value) for name, value in kwargs.items()})
+        if substitute is None:
             return func(*args, **kwargs)
         self.num_replaced += 1
         return substitute(*args, **kwargs)
+
+
+def _in_full(value: Any) -> Any:
+    """What the model cast by hand for autocast, too."""
+    if isinstance(value, Tensor):
+        return value.float() if value.dtype in _LOW else value
+    if isinstance(value, torch.dtype):
+        return torch.float32 if value in _LOW else value
+    if type(value) in (tuple, list):
+        return type(value)(_in_full(part) for part in value)
+    return value

@@ -1,6 +1,7 @@
 """What a teleport leaves as it was (B5)."""
 
 import copy
+import warnings
 from typing import Any
 
 import pytest
@@ -192,31 +193,47 @@ def test_recurrent_layers_stay_and_the_rest_moves(kind: Any, dtype: torch.dtype)
     assert all(torch.equal(value, before[key]) for key, value in model.rnn.state_dict().items())
 
 
-def test_a_model_that_autocasts_itself_is_taken_as_it_is() -> None:
-    class Casts(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = Writes()
+class Casts(nn.Module):
+    """Turns autocast on in its own forward, and casts by hand in it, too."""
 
-        def forward(self, x: Tensor) -> Tensor:
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                logits: Tensor = self.inner(x)
-            return logits.float()
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.inner, self.conv, self.out = Writes(), nn.Conv1d(1, 3, 3), nn.Linear(6, 3)
+        self.dtype = dtype
 
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=self.dtype):
+            h = torch.tanh(self.inner(x).to(self.dtype)[:, None])
+            logits: Tensor = self.out(self.conv(h).flatten(1))
+        return logits.float()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("options", [{}, {"route": "double_backward"}, {"move_bias": True}], ids=str)
+def test_autocast_inside_a_model_is_off_for_the_teleport(dtype: torch.dtype, options: dict[str, Any]) -> None:
+    model, x = Casts(dtype), torch.randn(6, 6)
+    twin = copy.deepcopy(model)
+    report = climb(model, x, **options)
+    assert report.outcome is Outcome.MOVED
+    assert abs(report.loss_drift) <= 1e-5
+    twin.dtype = torch.float64  # autocast knows no such precision, and does nothing but cast by hand
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = climb(twin.double(), x.double(), **options)
+    assert report.loss_before == pytest.approx(expected.loss_before, rel=1e-5)
+    assert report.grad_norm_before == pytest.approx(expected.grad_norm_before, rel=1e-5)
+    assert [layer.reason for layer in report.layers] == [layer.reason for layer in expected.layers]
+
+
+def test_autocast_around_a_teleport_is_off_in_it() -> None:
     model, x = Writes(), torch.randn(6, 6)
     plain = copy.deepcopy(model)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         report = climb(model, x)
         assert torch.is_autocast_enabled("cpu")
-    expected = climb(plain, x)
-    assert report.loss_before == expected.loss_before, "autocast around the call is off during it"
+    assert report.loss_before == climb(plain, x).loss_before
     assert torch.equal(model.last.weight, plain.last.weight)
-    inside = Casts()
-    before = copy.deepcopy(inside.state_dict())
-    report = climb(inside, x)
-    if report.outcome is not Outcome.MOVED:
-        assert all(torch.equal(value, before[key]) for key, value in inside.state_dict().items())
-    assert abs(report.loss_drift) <= 1e-4
 
 
 @pytest.mark.parametrize("build", [lambda: nn.LazyLinear(3), lambda: nn.LazyBatchNorm1d()], ids=["weight", "buffer"])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from teleport_engine import GrowthStep, Outcome, Teleporter
-from teleport_engine.substitutes import TwiceDifferentiable
+from teleport_engine.substitutes import Substitutes
 from tests.teleport_engine import dense
 
 IDS = torch.tensor([1, 0, 2, 2, 4, 1])
@@ -24,7 +24,7 @@ def _values(function: Any, weight: Tensor) -> tuple[Tensor, Tensor]:
 def test_hardsigmoid() -> None:
     x = torch.cat([torch.linspace(-4, 4, 33), torch.tensor([-3.0, 3.0])]).double().requires_grad_()
     expected = _values(nn.functional.hardsigmoid, x)
-    with TwiceDifferentiable() as mode:
+    with Substitutes() as mode:
         found = _values(nn.functional.hardsigmoid, x)
         in_place = (x * 1.0).clone()
         returned = nn.functional.hardsigmoid(in_place, inplace=True)
@@ -38,7 +38,7 @@ def test_hardsigmoid() -> None:
 def test_weight_norm() -> None:
     v, g = torch.randn(4, 3, 2, dtype=torch.float64, requires_grad=True), torch.rand(4, 1, 1, dtype=torch.float64)
     expected = _values(lambda v: torch._weight_norm(v, g, 0), v)
-    with TwiceDifferentiable() as mode:
+    with Substitutes() as mode:
         found = _values(lambda v: torch._weight_norm(v, g, 0), v)
     assert mode.num_replaced == 1
     for mine, twin in zip(found, expected, strict=True):
@@ -64,7 +64,7 @@ def test_embedding_bag(kind: str) -> None:
             return found
 
         expected = _values(bag, weight)
-        with TwiceDifferentiable() as mode:
+        with Substitutes() as mode:
             found = _values(bag, weight)
         assert mode.num_replaced == 1
         for mine, twin in zip(found, expected, strict=True):
@@ -73,7 +73,7 @@ def test_embedding_bag(kind: str) -> None:
 
 def test_the_largest_of_a_bag_is_left_to_torch() -> None:
     weight = torch.randn(5, 3)
-    with TwiceDifferentiable() as mode:
+    with Substitutes() as mode:
         found = [
             nn.functional.embedding_bag(IDS[None], weight, mode="max"),
             nn.functional.embedding_bag(IDS[None], weight, None, None, 2.0, False, "max"),
@@ -116,7 +116,7 @@ def test_models_of_them_teleport(options: dict[str, Any], tau: float) -> None:
             norms = twin.words.weight.norm(dim=1, keepdim=True)
             twin.words.weight *= (0.5 / (norms + 1e-7)).clamp(max=1.0)
     rows = dense.map_rows(copy.deepcopy(twin), words)
-    with TwiceDifferentiable():
+    with Substitutes():
         parameters = dict(twin.named_parameters())
         wanted = [parameters[name] for name in rows]
         full = dense.half_square_norm_gradient(twin, nn.functional.cross_entropy, words, targets, wanted)

@@ -81,7 +81,7 @@ class Climb:
         self._trace: list[StepTrace] = []
         self._events: list[GuardEvent] = []
         self._outcome = view.outcome
-        self._messages: list[str] = []
+        self._messages = list(view.messages)
         self._route_name = "none"
         self._hint = 1.0
 

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from teleport_engine.gram import GRAM_EPSILON, Gram, Triangle
+from teleport_engine.lowering import Lowering
 from teleport_engine.sketch import leading_vectors
-from teleport_engine.subspace import Subspace, double_epsilon, tail_ranks
+from teleport_engine.subspace import Subspace, double_epsilon, tail_rank, tail_ranks
 
-__all__ = ["AUTO_SIZE", "Factorisation", "Settings", "from_triangle", "is_unsure", "subspaces"]
+__all__ = ["AUTO_SIZE", "Factorisation", "Settings", "from_triangle", "is_unsure", "lowered", "subspaces"]
 
 Factorisation: TypeAlias = Literal["exact", "randomised", "auto"]
 
@@ -87,6 +88,42 @@ def subspaces(gram: Gram, settings: Settings, starts: Sequence[Tensor] | None = 
         if None not in found:
             return [one for one in found if one is not None]
     return _from_sums(sums, tau)
+
+
+def lowered(gram: Gram, lowerings: Sequence[Lowering]) -> list[Subspace]:
+    """The subspace of each row block, at `tau = 1` or as far below as the layer's null space is too short.
+
+    Args:
+        gram: what was added up, all of it; finite.
+        lowerings: per block, what it may lose.
+
+    Returns:
+        As many as there are blocks; the `tau` of each is the share of the energy that it holds, or 1.
+    """
+    rows, sums = gram.rows, gram.sums
+    if rows is None:
+        assert sums is not None, "nothing was added"
+        return [_lowered(block, one) for block, one in zip(sums, lowerings, strict=True)]
+    count, dim = rows.shape[1:]
+    found = []
+    for block, one in zip(rows.to(torch.float64), lowerings, strict=True):
+        is_enough = dim - count >= one.rule.asked(dim)
+        found.append(Subspace.from_rows(block, 1.0) if is_enough else _lowered(block.mT @ block, one))
+    return found
+
+
+def _lowered(gram: Tensor, lowering: Lowering) -> Subspace:
+    """From all eigenvectors of one block's Gram matrix."""
+    rising, vectors = torch.linalg.eigh(gram)
+    energies, dim = rising.flip(0).clamp_min(0.0), gram.shape[0]
+    exact = dim - tail_rank(energies, 1.0)
+    split = lowering.null_dim(rising, vectors, exact)
+    if split == 0:
+        return Subspace.full(dim, energies, 1.0)
+    rank, total = dim - split, float(energies.sum())
+    tau = 1.0 if split == exact else 1.0 - float(energies[rank:].sum()) / total
+    complement = vectors[:, :split].contiguous() if 2 * rank > dim else None
+    return Subspace(vectors[:, split:].flip(1).contiguous(), energies, tau, complement)
 
 
 def _from_rows(rows: Tensor, settings: Settings, start: Tensor | None) -> Subspace:

@@ -151,6 +151,26 @@ class Problem:
         self.num_gradient_evaluations += _FORWARD
         return Record(loss, watch.uses, watch.num_other_uses, watch.num_other_bias_uses)
 
+    def gradients(self, record: Record, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+        """The gradient of a recorded forward with respect to some parameters; the graph stays.
+
+        Args:
+            record: the forward.
+            parameters: of the model.
+
+        Returns:
+            One tensor per parameter, zeros where the loss does not depend on it.
+        """
+        loss = record.loss
+        found: Sequence[Tensor | None] = [None] * len(parameters)
+        if loss.requires_grad:
+            found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+            self.num_gradient_evaluations += _BACKWARD
+        return [
+            torch.zeros_like(parameter) if grad is None else grad.detach()
+            for parameter, grad in zip(parameters, found, strict=True)
+        ]
+
     def differentiate(self, record: Record, *, with_deltas: bool = False, with_graph: bool = False) -> Evaluation:
         """Takes the gradient of a recorded forward.
 

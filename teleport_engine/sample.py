@@ -7,8 +7,9 @@ from typing import TypeAlias, final
 import torch
 from torch import Tensor, nn
 
-from teleport_engine.factorise import Settings, from_triangle, is_unsure, subspaces
+from teleport_engine.factorise import Settings, from_triangle, is_unsure, lowered, subspaces
 from teleport_engine.gram import GRAM_EPSILON, Gram, Triangle
+from teleport_engine.lowering import Lowering
 from teleport_engine.maps import Use
 from teleport_engine.subspace import Subspace
 
@@ -103,11 +104,12 @@ class LayerSample:
             gram.add(use.inputs.detach().new_zeros(blocks.stop - blocks.start, 0, self._dim))
         self.is_finite = self.is_finite and bool(torch.isfinite(gram.energy).all())
 
-    def settle(self, starts: Sequence[Tensor] | None = None) -> bool:
+    def settle(self, starts: Sequence[Tensor] | None = None, lowering: Lowering | None = None) -> bool:
         """Takes the subspaces of what was added.
 
         Args:
             starts: per block a basis from before, for the randomised factorisation.
+            lowering: of the whole layer, with a gradient `[g, o, d]`; every energy must have been asked for then.
 
         Returns:
             Whether they can be trusted; else every batch must be gone through once more, by `add_again`, and then
@@ -118,11 +120,23 @@ class LayerSample:
             return False
         self._found = []
         for position, gram in enumerate(self._grams):
+            if lowering is not None:
+                self._found.append(lowered(gram, self._shares(position, lowering)))
+                continue
             own = None
             if starts is not None:
                 own = [starts[self._index.index((position, row))] for row in range(_num_rows(self._index, position))]
             self._found.append(subspaces(gram, self._settings, own))
         return not any(is_unsure(gram, found) for gram, found in zip(self._grams, self._found, strict=True))
+
+    def _shares(self, position: int, lowering: Lowering) -> list[Lowering]:
+        """What is allowed to the blocks that are found together, each row of blocks its share of the square."""
+        found = []
+        for row in range(_num_rows(self._index, position)):
+            own = [block for block, place in enumerate(self._index) if place == (position, row)]
+            allowance = lowering.allowance * math.sqrt(len(own) / self._num_blocks)
+            found.append(Lowering(lowering.rule, lowering.gradient[own].flatten(0, 1), allowance))
+        return found
 
     def add_again(self, uses: Sequence[Use]) -> None:
         """Goes through one batch once more, this time down to the rounding of float64.
@@ -139,8 +153,12 @@ class LayerSample:
                 triangle.add(chunk)
 
     def settle_again(self) -> None:
-        """Takes the subspaces of what was added again."""
-        self._found = [from_triangle(triangle, self._settings.tau) for triangle in self._triangles]
+        """Takes the subspaces of what was added again, but for those that were lowered."""
+        again = [from_triangle(triangle, self._settings.tau) for triangle in self._triangles]
+        self._found = [
+            [new if old.tau == self._settings.tau else old for old, new in zip(before, after, strict=True)]
+            for before, after in zip(self._found, again, strict=True)
+        ]
 
     @property
     def subspaces(self) -> tuple[Subspace, ...]:

@@ -14,6 +14,7 @@ from teleport_engine.boundary import num_samples
 from teleport_engine.factorise import Settings
 from teleport_engine.forward import RandomState
 from teleport_engine.layer_inputs import FrozenModule, WeightLayer, find_layers, settled
+from teleport_engine.lowering import AutoTau, Lowering
 from teleport_engine.maps import Use
 from teleport_engine.objective import Problem, Record, square_norm
 from teleport_engine.parallel import Workers
@@ -52,6 +53,7 @@ class Survey:
         is_exact: whether moves leave the batch alone to rounding: `tau = 1`, the batch inside the sample.
         is_finite: whether loss and layer inputs are.
         workers: on the layers.
+        messages: what else a reader should know, in words.
     """
 
     found: Sequence[WeightLayer | FrozenModule]
@@ -63,6 +65,7 @@ class Survey:
     is_exact: bool = False
     is_finite: bool = True
     workers: Workers = field(default_factory=Workers)
+    messages: list[str] = field(default_factory=list)
 
     @property
     def outcome(self) -> Outcome:
@@ -91,7 +94,8 @@ class Survey:
                 continue
             name = layer.parameter_name
             length = lengths.get(name, 0.0)
-            widest = max(self.subspaces.get(name, ()), key=lambda subspace: subspace.null_dim, default=None)
+            subspaces = self.subspaces.get(name, ())
+            widest = max(subspaces, key=lambda subspace: subspace.null_dim, default=None)
             reports.append(
                 LayerReport(
                     layer.name,
@@ -102,6 +106,8 @@ class Survey:
                     reason="" if length > 0.0 else self.reasons.get(name, idle),
                     step_length=length,
                     num_blocks=layer.num_blocks,
+                    tau=min((one.tau for one in subspaces), default=None),
+                    captured=min((one.captured for one in subspaces), default=None),
                 )
             )
         return tuple(reports)
@@ -118,12 +124,16 @@ class Search:
         move_bias: biases of linear maps move along with their weights.
         starts: parameter name to the last bases of its row blocks, for the randomised factorisation; kept up to date.
             None: none are kept.
+        auto: how tau is lowered per layer; None: it is not.
+        reach: the longest move of a layer that is reckoned with where tau is lowered, as a share of its `||W||`.
     """
 
     settings: Settings
     workers: Workers = field(default_factory=Workers)
     move_bias: bool = False
     starts: dict[str, tuple[Tensor, ...]] | None = None
+    auto: AutoTau | None = None
+    reach: float = 0.0
 
 
 def survey(
@@ -162,9 +172,9 @@ def survey(
     random_state.refuse_if_moved()
     result = Survey(found, record, workers=search.workers)
     seen = _settle(candidates, record, result.reasons)
-    is_exact_tau = search.settings.tau == 1.0
+    can_be_exact = search.settings.tau == 1.0
     holds_batch = sample is None or any(one is problem.inputs for one in sample)
-    if holds_batch and is_exact_tau:
+    if holds_batch and can_be_exact:
         seen = _without_fixed(seen, result.reasons)
     result.is_finite = bool(torch.isfinite(record.loss.detach()))
     seconds.capture += time.perf_counter() - start
@@ -172,11 +182,16 @@ def survey(
         result.record = record.watching([])
         return result
 
-    live = _factorise(seen, problem, search, [problem.inputs] if sample is None else sample, result, seconds)
+    start = time.perf_counter()
+    lowerings = _lowerings(seen, problem, record, search)
+    seconds.subspace += time.perf_counter() - start
+    batches = [problem.inputs] if sample is None else sample
+    live = _factorise(seen, problem, search, batches, result, seconds, lowerings)
     random_state.refuse_if_moved()
     start = time.perf_counter()
+    can_be_exact = can_be_exact and not _note_lowered(live, search.auto, result)
     # The batch was among those added up, or it is looked at: BatchNorm in train mode gives it other inputs elsewhere.
-    result.is_exact = is_exact_tau and (holds_batch or _is_inside(live, result))
+    result.is_exact = can_be_exact and (holds_batch or _is_inside(live, result))
     if result.is_exact and not holds_batch:
         live = _without_fixed(live, result.reasons)
     result.live = [layer for layer, _ in live]
@@ -251,8 +266,10 @@ def _factorise(
     sample: Sequence[Inputs],
     result: Survey,
     seconds: Seconds,
+    lowerings: Sequence[Lowering | None] | None = None,
 ) -> list[_Seen]:
     """Adds up the batches and takes the subspaces; gives the layers that are left with somewhere to go."""
+    lowerings = lowerings or [None] * len(seen)
     samples = [
         LayerSample(layer.num_blocks, layer.d_in + (layer.bias is not None), search.settings, len(sample))
         for layer, _ in seen
@@ -265,10 +282,14 @@ def _factorise(
         result.is_finite = False
         return []
     with _timed(seconds):
-        used = [(one, sampled) for one, sampled in zip(seen, samples, strict=True) if sampled.is_used]
+        both = list(zip(seen, samples, lowerings, strict=True))
+        used = [(one, sampled) for one, sampled, _ in both if sampled.is_used]
         starts = search.starts if search.starts is not None else {}
-        names = [layer.parameter_name for (layer, _), _ in used]
-        tasks = [functools.partial(one.settle, starts.get(name)) for (_, one), name in zip(used, names, strict=True)]
+        tasks = [
+            functools.partial(sampled.settle, starts.get(layer.parameter_name), lowering)
+            for (layer, _), sampled, lowering in both
+            if sampled.is_used
+        ]
         are_settled = run(tasks)
     again = [(one, sampled) for (one, sampled), is_settled in zip(used, are_settled, strict=True) if not is_settled]
     if again:
@@ -293,6 +314,37 @@ def _has_room(layer: WeightLayer, sampled: LayerSample, search: Search, result: 
     if not has_room:
         result.reasons[name] = _NO_NULL_SPACE
     return has_room
+
+
+def _lowerings(seen: Sequence[_Seen], problem: Problem, record: Record, search: Search) -> list[Lowering] | None:
+    """What each layer may lose where tau is lowered: an equal part of the drift, over how far it may go."""
+    rule = search.auto
+    if rule is None or not seen:
+        return None
+    gradients = problem.gradients(record, [parameter for layer, _ in seen for parameter in layer.parameters])
+    found, parts = [], iter(gradients)
+    for layer, _ in seen:
+        gradient = layer.matrix([next(parts) for _ in layer.parameters])
+        size = layer.matrix([parameter.detach() for parameter in layer.parameters]).norm()
+        length = len(seen) * search.reach * float(size)
+        found.append(Lowering(rule, gradient, rule.drift / length if length > 0.0 else 0.0))
+    return found
+
+
+def _note_lowered(live: Sequence[_Seen], rule: AutoTau | None, result: Survey) -> bool:
+    """Says which layers have another tau than 1; whether any has."""
+    if rule is None:
+        return False
+    told = []
+    for layer, _ in live:
+        shortest = min(result.subspaces[layer.parameter_name], key=lambda one: one.tau)
+        if shortest.tau < 1.0:
+            asked = rule.asked(shortest.dim)
+            got = f"{shortest.null_dim} dimensions" + (f" of {asked} asked for" if shortest.null_dim < asked else "")
+            told.append(f"{layer.name!r} to {shortest.tau:.8g} ({got})")
+    if told:
+        result.messages.append(f"tau lowered where the null space is shorter than asked for: {', '.join(told)}")
+    return bool(told)
 
 
 def _uses_of_batches(

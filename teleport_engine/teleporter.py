@@ -17,6 +17,7 @@ from teleport_engine.controls import DirectedMove, Move
 from teleport_engine.factorise import Factorisation, Settings
 from teleport_engine.forward import Forward, untouched
 from teleport_engine.guards import EvalMode, Limits, Probe, difference
+from teleport_engine.lowering import AutoTau
 from teleport_engine.objective import Problem
 from teleport_engine.objectives import GradNorm, Objective
 from teleport_engine.parallel import Workers
@@ -35,6 +36,7 @@ __all__ = ["Teleporter"]
 _PAPER_STEP = FixedStep(0.2)
 _PAPER_OBJECTIVE = GradNorm()
 _PAPER_MOVE = DirectedMove()
+_AUTO_REACH = 0.1
 
 
 @final
@@ -45,7 +47,9 @@ class Teleporter:
         model: any module; its linear maps move, everything else stays and is named in the report. One that is
             compiled or data-parallel is teleported through the module inside.
         loss_fn: `loss_fn(outputs, targets)` gives a tensor without dimensions.
-        tau: share of each layer's input energy that a move must not touch, in (0, 1]. 1 is exact on the batch.
+        tau: share of each layer's input energy that a move must not touch, in (0, 1]. 1 is exact on the batch. "auto",
+            or an `AutoTau`: 1, and less only in the layers, and by as much, as their null space is shorter than asked
+            for and a bound of the drift allows; layers whose input is fixed stay.
         step: how far to move; see `teleport_engine.step_rule`.
         objective: what to climb; see `teleport_engine.objectives`.
         num_steps: teleport steps per batch.
@@ -53,10 +57,11 @@ class Teleporter:
         batch_source: what `step(step_index, ...)` teleports on instead of the training batch it is given, a larger or
             an independent one, say: called with the step's index when a teleport is due, gives inputs and targets.
         grad_norm_cap: a step that would take the gradient norm above this is undone.
-        max_loss_drift: a step that would change the loss on the batch by more than this is undone.
+        max_loss_drift: a step that would change the loss on the batch by more than this is undone; None with
+            `tau="auto"`: the bound of that.
         max_probe_drift: the same on the probe batch, which is then evaluated at each step.
         max_relative_step: no step, and no move since the start of a teleport, is longer than this share of `||W||`, in
-            any layer; a step that would be is shortened.
+            any layer; a step that would be is shortened. None with `tau="auto"`: 0.1.
         max_backoffs: how often a step that passes another limit, or is not finite, is halved before it is undone.
         move: what to move along: the directed move, or a control (`teleport_engine.controls`).
         route: "auto", "jvp" (only at `tau = 1`), or "double_backward": how the direction is taken.
@@ -89,7 +94,7 @@ class Teleporter:
         model: nn.Module,
         loss_fn: LossFn,
         *,
-        tau: float = 1.0,
+        tau: float | AutoTau | Literal["auto"] = 1.0,
         step: StepRule = _PAPER_STEP,
         objective: Objective = _PAPER_OBJECTIVE,
         num_steps: int = 8,
@@ -106,8 +111,7 @@ class Teleporter:
         factorisation: Factorisation = "exact",
         num_threads: int | None = None,
     ) -> None:
-        if not 0.0 < tau <= 1.0:
-            raise ValueError(f"tau must lie in (0, 1], got {tau}")
+        auto, share = _checked_tau(tau)
         counts = [("num_steps", num_steps, 1), ("max_backoffs", max_backoffs, 0)]
         for name, value, least in [*counts, ("num_threads", 1 if num_threads is None else num_threads, 1)]:
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -116,15 +120,27 @@ class Teleporter:
             raise ValueError(f"route must be 'auto', 'jvp' or 'double_backward', got {route!r}")
         if factorisation not in ("exact", "randomised", "auto"):
             raise ValueError(f"factorisation must be 'exact', 'randomised' or 'auto', got {factorisation!r}")
-        if route == "jvp" and tau < 1.0:
+        if route == "jvp" and (share < 1.0 or auto):
             raise ValueError(f"route 'jvp' needs tau = 1 (below it the other term of Hg stays), got tau {tau}")
+        if factorisation == "randomised" and auto:
+            raise ValueError(f"factorisation 'randomised' needs a tau to aim at, got tau {tau}")
         if route == "jvp" and objective.needs_hessian:
             raise ValueError(f"route 'jvp' serves objectives of the gradient norm alone, got {objective!r}")
         self._wrapped = Wrapped(model)
         self._model = self._wrapped.module
         self._loss_fn = loss_fn
-        starts: dict[str, tuple[Tensor, ...]] | None = {} if factorisation == "randomised" and tau < 1.0 else None
-        self._search = Search(Settings(float(tau), factorisation), Workers(num_threads), move_bias, starts)
+        starts: dict[str, tuple[Tensor, ...]] | None = {} if factorisation == "randomised" and share < 1.0 else None
+        if auto is not None:
+            max_loss_drift = auto.drift if max_loss_drift is None else max_loss_drift
+            max_relative_step = _AUTO_REACH if max_relative_step is None else max_relative_step
+        self._search = Search(
+            Settings(share, factorisation, with_energies=auto is not None),
+            Workers(num_threads),
+            move_bias,
+            starts,
+            auto,
+            checked_limit("max_relative_step", max_relative_step) or 0.0,
+        )
         self._objective = objective
         self._schedule = schedule
         self._batch_source = batch_source
@@ -308,3 +324,12 @@ class Teleporter:
         if view.is_exact and self._route != "double_backward" and not self._objective.needs_hessian:
             return TangentRoute(problem, view.live)
         return DoubleBackwardRoute(problem, view.live)
+
+
+def _checked_tau(tau: float | AutoTau | str) -> tuple[AutoTau | None, float]:
+    """How tau is chosen per layer, if it is, and the share to begin with."""
+    if isinstance(tau, AutoTau) or tau == "auto":
+        return (tau if isinstance(tau, AutoTau) else AutoTau()), 1.0
+    if isinstance(tau, str) or not 0.0 < tau <= 1.0:
+        raise ValueError(f"tau must lie in (0, 1], or be 'auto' or an AutoTau, got {tau!r}")
+    return None, float(tau)

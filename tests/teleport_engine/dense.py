@@ -186,3 +186,17 @@ def gradient_and_hessian(model: nn.Module, loss_fn: Loss, inputs: Any, targets: 
         torch.cat([part.flatten() for part in torch.autograd.grad(entry, trainable, retain_graph=True)]) for entry in g
     ]
     return g.detach(), torch.stack(rows)
+
+
+def lowered_null_dim(rows: Tensor, gradient: Tensor, asked: int, least: float, allowance: float) -> int:
+    """Dimensions that may be moved along, by trying each number of them: X [N, d], g [rows, d]."""
+    gram = rows.double().T @ rows.double()
+    values, vectors = np.linalg.eigh(gram.numpy())
+    exact = rows.shape[1] - rank(rows, 1.0)
+    best = exact
+    for null_dim in range(exact + 1, asked + 1):
+        P = torch.from_numpy(vectors[:, :null_dim] @ vectors[:, :null_dim].T)
+        is_gentle = float((gradient @ P).norm()) <= allowance
+        if is_gentle and values[:null_dim].clip(min=0).sum() <= (1.0 - least) * values.sum():
+            best = null_dim
+    return best

@@ -1,59 +1,144 @@
-"""What a teleport costs, in gradients of the same batch, on one thread."""
+"""What a teleport costs, in gradients of the same batch: on one CPU thread, and on a GPU where there is one."""
 
 from __future__ import annotations
 
 import copy
 import itertools
-from typing import Any
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+import torchvision
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.timing import medians, row
+from benchmarks.timing import row
 from teleport_engine import FixedStep, Teleporter
 
-CASES = {"784-512-512-10, n = 256": ((784, 512, 512, 10), 256), "64-128-128-10, n = 32": ((64, 128, 128, 10), 32)}
-NUM_STEPS = 8
+
+class Case(NamedTuple):
+    """A network and its batch.
+
+    Args:
+        make: the network.
+        shape: of the batch.
+        num_steps: teleport steps per teleport; few where a step takes seconds.
+        repeats: of the measurement.
+    """
+
+    make: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    num_steps: int
+    repeats: int
 
 
-def rows() -> list[dict[str, Any]]:
-    torch.set_num_threads(1)
-    found = []
-    for name, (widths, num_samples) in CASES.items():
-        for tau, goal in ((1.0, 3.0), (0.99, 4.0)):
-            found += _case(f"{name}, tau = {tau:g}", widths, num_samples, tau, goal)
-    return found
-
-
-def _case(name: str, widths: tuple[int, ...], num_samples: int, tau: float, goal: float) -> list[dict[str, Any]]:
-    torch.manual_seed(0)
+def mlp(*widths: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for d_in, d_out in itertools.pairwise(widths):
         layers += [nn.Linear(d_in, d_out), nn.ReLU()]
-    model = nn.Sequential(*layers[:-1])
-    inputs, targets = torch.randn(num_samples, widths[0]), torch.randint(widths[-1], (num_samples,))
-    teleporter = Teleporter(model, F.cross_entropy, tau=tau, step=FixedStep(1e-4), num_steps=NUM_STEPS)
+    return nn.Sequential(*layers[:-1])
+
+
+def cnn() -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for d_in, d_out in ((3, 16), (16, 32), (32, 64)):
+        layers += [nn.Conv2d(d_in, d_out, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(1024, 10))
+
+
+class Transformer(nn.Module):
+    """Two blocks over the rows of an image."""
+
+    def __init__(self, d: int = 64) -> None:
+        super().__init__()
+        self.embed = nn.Linear(28, d)
+        self.place = nn.Parameter(0.02 * torch.randn(28, d))
+        block = nn.TransformerEncoderLayer(d, 4, 2 * d, dropout=0.0, batch_first=True)
+        self.blocks = nn.TransformerEncoder(block, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(d, 10)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.blocks(self.embed(rows) + self.place).mean(1))
+        return scores
+
+
+def resnet18() -> nn.Module:
+    """torchvision's, with the stem for small images."""
+    model = torchvision.models.resnet18(num_classes=10)
+    model.conv1, model.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
+    found: nn.Module = model
+    return found
+
+
+CASES = {
+    "MLP 784-512-512-10, n = 256": Case(lambda: mlp(784, 512, 512, 10), (256, 784), 8, 15),
+    "MLP 64-128-128-10, n = 32": Case(lambda: mlp(64, 128, 128, 10), (32, 64), 8, 25),
+    "CNN 3-16-32-64, n = 64": Case(cnn, (64, 3, 32, 32), 8, 9),
+    "transformer, 2 blocks, d = 64, n = 64": Case(Transformer, (64, 28, 28), 8, 11),
+    "ResNet-18, n = 64": Case(resnet18, (64, 3, 32, 32), 2, 3),
+}
+
+
+def rows() -> list[dict[str, Any]]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+        return [
+            one
+            for device in devices
+            for name, case in CASES.items()
+            for tau, goal in ((1.0, 3.0), (0.99, 4.0))
+            for one in measured(
+                f"{name}, tau = {tau:g}" + (", GPU" if device == "cuda" else ""), case, tau, goal, device
+            )
+        ]
+    finally:
+        torch.set_num_threads(before)
+
+
+def measured(name: str, case: Case, tau: float, goal: float, device: str) -> list[dict[str, Any]]:
+    """Gradients and teleports in turn; a step is what it adds to a teleport, its basis and report are not in it."""
+    torch.manual_seed(0)
+    model = case.make().to(device)
+    inputs, targets = torch.randn(case.shape, device=device), torch.arange(case.shape[0], device=device) % 10
+    teleporter = Teleporter(model, F.cross_entropy, tau=tau, step=FixedStep(1e-6), num_steps=case.num_steps)
     origin = copy.deepcopy(model.state_dict())
-    steps: list[float] = []
 
     def gradient() -> None:
-        for _ in range(NUM_STEPS):
-            F.cross_entropy(model(inputs), targets).backward()  # type: ignore[no-untyped-call]
-            model.zero_grad()
+        F.cross_entropy(model(inputs), targets).backward()  # type: ignore[no-untyped-call]
+        model.zero_grad()
 
-    def teleport() -> None:
+    def teleport() -> float:
         report = teleporter.teleport(inputs, targets)
-        assert report.num_steps == NUM_STEPS, report.outcome
-        steps.append(report.seconds.direction + report.seconds.apply)
+        assert report.num_steps == case.num_steps, report.outcome
         model.load_state_dict(origin)
+        return (report.seconds.direction + report.seconds.apply) / case.num_steps
 
-    teleport()
     gradient()
-    steps.clear()
-    taken = medians({"gradient": gradient, "teleport": teleport}, repeats=25)
-    per_step = sorted(steps)[len(steps) // 2]
+    teleport()
+    gradients, steps, whole = [], [], []
+    for _ in range(case.repeats):
+        gradients.append(_seconds(gradient, device))
+        start = time.perf_counter()
+        steps.append(teleport())
+        whole.append(time.perf_counter() - start)
+        gradients.append(_seconds(gradient, device))
+    one = statistics.median(gradients)
+    each = statistics.median(whole) / one / case.num_steps
     return [
-        row(f"one teleport step against one gradient, {name}", per_step / taken["gradient"], "ratio", goal),
-        row(f"the same with basis, capture and report, {name}", taken["teleport"] / taken["gradient"], "ratio"),
+        row(f"one teleport step against one gradient, {name}", statistics.median(steps) / one, "ratio", goal),
+        row(f"the same with basis, capture and report over {case.num_steps} steps, {name}", each, "ratio"),
     ]
+
+
+def _seconds(action: Callable[[], None], device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    action()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.engine import cnn, mlp
 from benchmarks.timing import medians, row
 from teleport_engine import FixedStep, Teleporter
 from teleport_engine.convolution import ConvUse, Window
@@ -190,17 +191,8 @@ def _memory() -> list[dict[str, Any]]:
     return found
 
 
-def cnn() -> nn.Module:
-    return nn.Sequential(
-        *(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Linear(1024, 10)),
-    )
-
-
-def mlp() -> nn.Module:
-    return nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10))
+def mlp_784() -> nn.Module:
+    return mlp(784, 512, 512, 10)
 
 
 def _share() -> list[dict[str, Any]]:
@@ -217,8 +209,8 @@ def _share() -> list[dict[str, Any]]:
     with mock.patch("teleport_engine.climb.project", timed):
         for name, make, inputs in (
             # Noise fills its space: 245 of 256 directions for 99 % of the energy, the most that there is to project.
-            ("MLP 784-512-512-10, n = 256, noise", mlp, torch.randn(256, 784)),
-            ("MLP 784-512-512-10, n = 256, smooth images", mlp, smooth(256, 1, 28).reshape(256, 784)),
+            ("MLP 784-512-512-10, n = 256, noise", mlp_784, torch.randn(256, 784)),
+            ("MLP 784-512-512-10, n = 256, smooth images", mlp_784, smooth(256, 1, 28).reshape(256, 784)),
             ("CNN 3-16-32-64, n = 64", cnn, torch.randn(64, 3, 32, 32)),
         ):
             for tau in (1.0, 0.99):

@@ -7,7 +7,7 @@ RUNS   ?= runs
 SPEC   ?= sweeps/quickstart.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart check test bench browser clean
+.PHONY: help setup quickstart check test bench figures browser clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ test: check browser ## everything CI runs
 
 bench: $(STAMP) ## measure; writes benchmarks/results.json (ONLY=engine runs a part)
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+
+figures: $(STAMP) ## draw the pictures of docs/method.md again
+	$(BIN)/python -m benchmarks.figures
 
 clean: ## remove the environment and caches, never the runs
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

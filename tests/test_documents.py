@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from orchestrator.cli import app
 from orchestrator.spec import spec_from_text
+from teleport_engine import GrowthStep, Teleporter
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -26,21 +27,33 @@ def test_the_spec_of_the_readme_loads() -> None:
     assert spec_from_text(text, "README.md").name == "quickstart"
 
 
-def test_the_loop_of_the_readme_runs() -> None:
-    [code] = blocks(ROOT / "README.md", "python")
+CODE = [(path, code) for path in DOCUMENTS for code in blocks(path, "python")]
+
+
+@pytest.mark.parametrize(("path", "code"), CODE, ids=[f"{path.name}-{index}" for index, (path, _) in enumerate(CODE)])
+def test_the_code_of_the_documents_runs(path: Path, code: str) -> None:
     torch.manual_seed(0)
     last = nn.Linear(32, 3)
     model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), last)
-    batches = [(torch.randn(16, 8), torch.randint(3, (16,))) for _ in range(4)]
+    batches = [(torch.randn(16, 8), torch.randint(3, (16,))) for _ in range(42)]
     before = last.weight.detach().clone()
+    inputs, targets = batches[0]
+    other, other_targets = batches[1]
     names = {
         "model": model,
         "loss_fn": nn.functional.cross_entropy,
         "loader": batches,
         "batches": batches,
         "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+        "GrowthStep": GrowthStep,
+        "Teleporter": Teleporter,
+        "inputs": inputs,
+        "targets": targets,
+        "sample": batches[2][0],
+        "other": other,
+        "other_targets": other_targets,
     }
-    exec(compile(code, "README.md", "exec"), names)
+    exec(compile(code, path.name, "exec"), names)
     assert not torch.equal(last.weight, before)
 
 

@@ -10,7 +10,6 @@ from typing import Protocol, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from orchestrator.catalog import MODELS, OPTIMIZERS
 from orchestrator.results import HistoryRow, SeedResult, TeleportSummary
@@ -21,6 +20,7 @@ from orchestrator.workloads.clock import OptimizerClock
 from orchestrator.workloads.data.dataset import DataSet, load_cached
 from orchestrator.workloads.evaluate import Evaluator, LossFn
 from orchestrator.workloads.isolation import seed_everything, stream_seed
+from orchestrator.workloads.loss import cross_entropy
 
 
 @final
@@ -127,7 +127,7 @@ def train_seed(
     model = initial_model(task, data_set)
     optimizer = _optimizer(task.workload, model)
     seed_everything(stream_seed(task.seed, "training"))
-    treatment = treat(Site(model, F.cross_entropy, optimizer, budget, task.seed))
+    treatment = treat(Site(model, cross_entropy, optimizer, budget, task.seed))
     loop = _Loop(task, data_set, model, optimizer, treatment, OptimizerClock(task.device, now))
     curve = _Curve(task, budget, loop, Evaluator(model, data_set), emit)
     is_finite = curve.record()
@@ -200,7 +200,7 @@ class _Loop:
                 if treatment is not None and treatment.is_due(step):
                     self._treat(treatment, step, inputs, targets)
                 optimizer.zero_grad()
-                loss = F.cross_entropy(model(inputs), targets)
+                loss = cross_entropy(model(inputs), targets)
                 if is_cpu:
                     if not math.isfinite(loss.item()):
                         return False

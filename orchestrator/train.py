@@ -8,7 +8,7 @@ from pathlib import Path
 from orchestrator.errors import Fault, UserError, nearest
 from orchestrator.paths import SweepPaths
 from orchestrator.results import HistoryRow, TrialConfig, TrialResult
-from orchestrator.spec import Arm, SweepSpec, Workload
+from orchestrator.spec import Arm, SweepSpec, Template, Workload
 
 Show = Callable[[Sequence[HistoryRow]], None]
 
@@ -35,14 +35,9 @@ def single_config(spec: SweepSpec, workload: str | None, arm: str | None, seed: 
     if arm not in spec.arms:
         raise UserError(f"--arm: {arm!r} is not in the spec; {nearest(arm, spec.arms)}")
     prefixes = {f"workloads.{workload}": spec.workloads[workload], f"arms.{arm}": spec.arms[arm]}
-    open_leaves = [
-        Fault(f"{prefix}.{distribution.name.partition('[')[0]}", "is a distribution; fix it with --set KEY=VALUE")
-        for prefix, template in prefixes.items()
-        for distribution in template.distributions()
-        if "[" not in distribution.name
-    ]
-    if open_leaves:
-        raise UserError(*open_leaves)
+    keys = [f"{prefix}.{key}" for prefix, template in prefixes.items() for key in _open_keys(template)]
+    if keys:
+        raise UserError(*(Fault(key, "is a distribution; fix it with --set KEY=VALUE") for key in keys))
     return TrialConfig(
         workload=workload,
         arm=arm,
@@ -53,6 +48,13 @@ def single_config(spec: SweepSpec, workload: str | None, arm: str | None, seed: 
         objective=spec.search.objective,
         share=spec.resources.share("search"),
     )
+
+
+def _open_keys(template: Template) -> list[str]:
+    """List the keys that hold a distribution; one below another is fixed with it, one in a list with the list."""
+    names = [distribution.name for distribution in template.distributions()]
+    outermost = [name for name in names if not any(name.startswith(f"{other}[") for other in names)]
+    return list(dict.fromkeys(name.partition("[")[0] for name in outermost))
 
 
 def train_one(config: TrialConfig, home: Path, name: str, show: Show) -> tuple[TrialResult, Path]:

@@ -7,23 +7,30 @@ from orchestrator.catalog.arms import (
     TeleportOptions,
 )
 from orchestrator.catalog.datasets import DATASETS, DataOptions
-from orchestrator.catalog.entry import Entry, NamedOptions, OneOf, Options
-from orchestrator.catalog.models import MODELS
+from orchestrator.catalog.entry import Entry, InputKind, NamedOptions, OneOf, Options
+from orchestrator.catalog.lr_schedules import LR_SCHEDULES, ConstantOptions, LrScheduleOptions
+from orchestrator.catalog.models import MODELS, ModelOptions, models_for
 from orchestrator.catalog.optimizers import OPTIMIZERS
 from orchestrator.catalog.samplers import SAMPLERS
 
 __all__ = [
     "DATASETS",
+    "LR_SCHEDULES",
     "MODELS",
     "OPTIMIZERS",
     "SAMPLERS",
+    "ConstantOptions",
     "DataOptions",
     "Entry",
     "FixedStepOptions",
     "GrowthStepOptions",
+    "InputKind",
+    "LrScheduleOptions",
+    "ModelOptions",
     "NamedOptions",
     "OneOf",
     "Options",
     "ScheduleOptions",
     "TeleportOptions",
+    "models_for",
 ]

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt
 
-from orchestrator.catalog.entry import Entry, NamedOptions
+from orchestrator.catalog.entry import Entry, InputKind, NamedOptions
 
 
 class DataOptions(NamedOptions, ABC):
@@ -26,6 +26,16 @@ class DataOptions(NamedOptions, ABC):
     def train_size(self) -> int:
         """Samples in the training split, known without loading them: what the dry run counts steps by."""
 
+    @property
+    def input_kind(self) -> InputKind:
+        """What a sample is."""
+        return "image"
+
+    @property
+    @abstractmethod
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one sample, known without loading it."""
+
 
 class DigitsOptions(DataOptions):
     """scikit-learn's 1,797 handwritten digits of 8 × 8 pixels; embedded, no download."""
@@ -36,6 +46,11 @@ class DigitsOptions(DataOptions):
     def train_size(self) -> int:
         """1,257: what 360 test and 180 validation images leave."""
         return 1_257
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """One channel of 8 × 8 pixels."""
+        return (1, 8, 8)
 
 
 class FashionMnistOptions(DataOptions):
@@ -52,6 +67,11 @@ class FashionMnistOptions(DataOptions):
     def train_size(self) -> int:
         """55,000, or as many as were asked for."""
         return self.num_train or 55_000
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """One channel of 28 × 28 pixels."""
+        return (1, 28, 28)
 
 
 DATASETS: dict[str, Entry] = {

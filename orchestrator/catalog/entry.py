@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Literal, final
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
+
+# Samples are images [C, H, W], sequences [T, d], or tokens [T] of whole numbers.
+InputKind = Literal["image", "sequence", "tokens"]
 
 
 class Options(BaseModel):

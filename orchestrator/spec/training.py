@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from orchestrator.catalog import (
     DATASETS,
+    LR_SCHEDULES,
     MODELS,
     OPTIMIZERS,
+    ConstantOptions,
     DataOptions,
+    InputKind,
+    LrScheduleOptions,
+    ModelOptions,
     NamedOptions,
     OneOf,
     Options,
     TeleportOptions,
+    models_for,
 )
 
 CurveMetric = Literal["train_loss", "validation_loss", "validation_accuracy"]
@@ -63,17 +69,50 @@ class Workload(Options):
         model: a model of the catalogue.
         data: a data set of the catalogue, with the batch size.
         optimizer: an optimizer of the catalogue.
+        lr_schedule: what its learning rate is multiplied with over the run.
         epochs: passes over the training split.
         evaluate: when the curves are measured.
         target: the quality whose reaching is timed.
     """
 
-    model: Annotated[NamedOptions, OneOf("model", MODELS)]
+    model: Annotated[ModelOptions, OneOf("model", MODELS)]
     data: Annotated[DataOptions, OneOf("data set", DATASETS)]
     optimizer: Annotated[NamedOptions, OneOf("optimizer", OPTIMIZERS)]
+    lr_schedule: Annotated[LrScheduleOptions, OneOf("learning-rate schedule", LR_SCHEDULES)] = ConstantOptions(
+        name="constant"
+    )
     epochs: PositiveInt
     evaluate: Evaluate = Evaluate()
     target: Target
+
+    @model_validator(mode="after")
+    def _model_takes_the_data(self) -> Self:
+        fault = _misfit(self.model, self.data)
+        if fault is not None:
+            # A bare ValueError would be told of the whole workload.
+            detail = {
+                "type": "value_error",
+                "loc": ("model",),
+                "input": self.model,
+                "ctx": {"error": ValueError(fault)},
+            }
+            raise ValidationError.from_exception_data(type(self).__name__, [detail])  # type: ignore[list-item]
+        return self
+
+
+def _misfit(model: ModelOptions, data: DataOptions) -> str | None:
+    kind = data.input_kind
+    if kind not in model.input_kinds:
+        takes = " and ".join(map(_plural, sorted(model.input_kinds)))
+        others = ", ".join(models_for(kind)) or "none"
+        kinds = _plural(kind)
+        return f"model {model.name} takes {takes}, data set {data.name} gives {kinds}; models for {kinds}: {others}"
+    misfit = model.misfit(data.sample_shape)
+    return None if misfit is None else f"model {model.name} does not fit data set {data.name}: {misfit}"
+
+
+def _plural(kind: InputKind) -> str:
+    return {"image": "images", "sequence": "sequences", "tokens": "tokens"}[kind]
 
 
 class Arm(Options):

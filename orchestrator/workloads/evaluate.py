@@ -8,13 +8,14 @@ from typing import final
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from orchestrator.workloads.data.dataset import DataSet, Split
+from orchestrator.workloads.loss import cross_entropy, num_correct
 
 # Enough that one more sample hardly moves the loss, few enough that 50 evaluations a run cost little.
 NUM_TRAIN_SUBSET = 1024
 CHUNK = 2048
+CHUNK_TOKENS = 65_536
 
 LossFn = Callable[[Tensor, Tensor], Tensor]
 
@@ -27,7 +28,8 @@ class Evaluator:
     for every seed and arm (numpy's frozen ``RandomState(0)``).
 
     Args:
-        model: whose outputs are class scores ``[n, num_classes]``.
+        model: whose outputs are class scores ``[n, num_classes]``; or, where targets are ``[n, T]``, of every token,
+            ``[n, T, num_classes]``: losses and accuracies are then means over tokens.
         data_set: on the model's device.
     """
 
@@ -66,12 +68,17 @@ class Evaluator:
         self._model.eval()
         totals = torch.zeros(2, dtype=torch.float64, device=split.targets.device)
         with torch.no_grad():
-            for inputs, targets in zip(
-                torch.split(split.inputs, CHUNK), torch.split(split.targets, CHUNK), strict=True
-            ):
+            size = _chunk(split.inputs)
+            for inputs, targets in zip(torch.split(split.inputs, size), torch.split(split.targets, size), strict=True):
                 outputs = self._model(inputs)
-                totals[0] += F.cross_entropy(outputs, targets, reduction="sum").double()
-                totals[1] += (outputs.argmax(dim=1) == targets).sum()
+                totals[0] += cross_entropy(outputs, targets, reduction="sum").double()
+                totals[1] += num_correct(outputs, targets)
         self._model.train()
         loss, correct = totals.tolist()
-        return loss / len(split), correct / len(split)
+        return loss / split.targets.numel(), correct / split.targets.numel()
+
+
+def _chunk(inputs: Tensor) -> int:
+    """Samples at a time: of long sequences fewer, since a model keeps a vector, or scores, for each token."""
+    num_tokens = inputs.shape[1] if inputs.dim() < 4 else 1
+    return max(1, min(CHUNK, CHUNK_TOKENS // num_tokens))

@@ -10,7 +10,7 @@ from typing import Protocol, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.optim.lr_scheduler import LambdaLR
 
 from orchestrator.catalog import MODELS, OPTIMIZERS
 from orchestrator.results import HistoryRow, SeedResult, TeleportSummary
@@ -21,6 +21,8 @@ from orchestrator.workloads.clock import OptimizerClock
 from orchestrator.workloads.data.dataset import DataSet, load_cached
 from orchestrator.workloads.evaluate import Evaluator, LossFn
 from orchestrator.workloads.isolation import seed_everything, stream_seed
+from orchestrator.workloads.loss import cross_entropy
+from orchestrator.workloads.lr_schedules import scheduler_of
 
 
 @final
@@ -126,9 +128,10 @@ def train_seed(
     budget = Budget.of(task.workload, len(data_set.train))
     model = initial_model(task, data_set)
     optimizer = _optimizer(task.workload, model)
+    scheduler = scheduler_of(task.workload.lr_schedule, optimizer, budget.num_steps)
     seed_everything(stream_seed(task.seed, "training"))
-    treatment = treat(Site(model, F.cross_entropy, optimizer, budget, task.seed))
-    loop = _Loop(task, data_set, model, optimizer, treatment, OptimizerClock(task.device, now))
+    treatment = treat(Site(model, cross_entropy, optimizer, budget, task.seed))
+    loop = _Loop(task, data_set, model, optimizer, scheduler, treatment, OptimizerClock(task.device, now))
     curve = _Curve(task, budget, loop, Evaluator(model, data_set), emit)
     is_finite = curve.record()
     for first, last in budget.stretches():
@@ -171,11 +174,13 @@ class _Loop:
         data_set: DataSet,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
+        scheduler: LambdaLR | None,
         treatment: Treatment | None,
         clock: OptimizerClock,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
+        self._scheduler = scheduler
         self._batches = batches(data_set.train, task.workload.data.batch_size, task.seed)
         self._device = task.device
         self.treatment = treatment
@@ -192,6 +197,7 @@ class _Loop:
             loss would stall the device, it shows at the end of the stretch.
         """
         model, optimizer, draw, treatment = self._model, self._optimizer, self._batches, self.treatment
+        scheduler = self._scheduler
         is_cpu = self._device.type == "cpu"
         watched = torch.zeros((), device=self._device)
         with self.clock.running():
@@ -200,7 +206,7 @@ class _Loop:
                 if treatment is not None and treatment.is_due(step):
                     self._treat(treatment, step, inputs, targets)
                 optimizer.zero_grad()
-                loss = F.cross_entropy(model(inputs), targets)
+                loss = cross_entropy(model(inputs), targets)
                 if is_cpu:
                     if not math.isfinite(loss.item()):
                         return False
@@ -208,6 +214,8 @@ class _Loop:
                     watched += loss.detach()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
+                if scheduler is not None:
+                    scheduler.step()
                 self.num_steps += 1
                 self.gradient_evaluations += 1.0
             return math.isfinite(watched.item())

@@ -111,6 +111,11 @@ def test_a_value_at_its_default_leaves_the_identity_alone() -> None:
     assert written.trial_id == config().trial_id
     changed = config(training={**_plain(), "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9}})
     assert changed.trial_id != config().trial_id
+    assert config(training={**_plain(), "lr_schedule": {"name": "constant"}}).trial_id == config().trial_id
+    schedules = ({"name": "constant", "warmup": 2}, {"name": "cosine", "warmup": 2}, {"name": "cosine"})
+    scheduled = [config(training={**_plain(), "lr_schedule": schedule}) for schedule in schedules]
+    assert len({config().trial_id, *(one.trial_id for one in scheduled)}) == 4
+    assert [TrialConfig.model_validate_json(one.model_dump_json()) for one in scheduled] == scheduled
     # Pinned: homes out there hold trials under this name.
     assert config().trial_id == "d2c45250473a"
 

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from torch import nn
 
 from orchestrator.catalog.models import MlpOptions
-
-# 0.1 is the slope of the method's predecessors (symmetry teleportation, arXiv 2205.10637), not torch's 0.01.
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU,
-    "leaky_relu": lambda: nn.LeakyReLU(0.1),
-    "tanh": nn.Tanh,
-    "gelu": nn.GELU,
-}
+from orchestrator.workloads.models.activations import ACTIVATIONS
 
 
 def build(options: MlpOptions, input_shape: Sequence[int], num_classes: int) -> nn.Sequential:

@@ -144,6 +144,33 @@ def test_train_prints_curves(spec: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert list((tmp_path / "tiny.train" / "trials").glob("*/result.json"))
 
 
+def test_train_runs_another_model_optimizer_and_schedule(
+    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fixed = [
+        "workloads.digits.model={name: cnn, channels: [4, 8]}",
+        "workloads.digits.optimizer={name: adam, lr: 0.01, betas: [0.8, 0.99]}",
+        "workloads.digits.lr_schedule={name: cosine, warmup: 3}",
+        "arms.teleport.teleport.tau=0.99",
+        "arms.teleport.teleport.step={rule: growth, factor: 1.2}",
+    ]
+    settings = [word for setting in fixed for word in ("--set", setting)]
+    assert exit_code(["train", str(spec), "--home", str(tmp_path), *settings]) == 0
+    assert "target " in capsys.readouterr().out
+    (path,) = (tmp_path / "tiny.train" / "trials").glob("*/result.json")
+    result = TrialResult.model_validate_json(path.read_bytes())
+    (seed,) = result.seeds
+    assert seed.outcome == "completed"
+    assert seed.teleports is not None
+    assert {layer.name: layer.moved for layer in seed.teleports.layers}.keys() == {"conv1", "conv2", "output"}
+
+
+def test_train_says_that_a_distribution_in_a_list_is_open(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    betas = "workloads.digits.optimizer={name: adam, lr: 0.1, betas: [{uniform: [0.8, 0.9]}, {uniform: [0.9, 0.99]}]}"
+    err = refused(capsys, "train", str(spec), "--arm", "baseline", "--set", betas)
+    assert err.count("workloads.digits.optimizer.betas: is a distribution; fix it with --set KEY=VALUE") == 1
+
+
 def test_train_says_what_is_still_open(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
     err = refused(capsys, "train", str(spec), "--arm", "baseline")
     assert "workloads.digits.optimizer.lr: is a distribution; fix it with --set KEY=VALUE" in err

@@ -102,6 +102,50 @@ def test_broken_overrides_are_told(override: str, message: str) -> None:
         ("workloads.digits.model.name=mpl", "model: mpl is not registered; did you mean 'mlp'?"),
         ("workloads.digits.data.name=digit", "data: digit is not registered; did you mean 'digits'?"),
         ("workloads.digits.optimizer.name=sdg", "optimizer: sdg is not registered; did you mean 'sgd'?"),
+        (
+            "workloads.digits.model={name: transformer}",
+            "workloads.digits.model: model transformer takes sequences, data set digits gives images; models for "
+            "images: cnn, mlp, resnet18, torchvision, vit",
+        ),
+        (
+            "workloads.digits.model={name: lstm}",
+            "digits.model: model lstm takes sequences and tokens, data set digits gives images",
+        ),
+        (
+            "workloads.digits.model={name: cnn, channels: [4, 4, 4, 4]}",
+            "digits.model: model cnn does not fit data set digits: 4 channels halve the image as often, which 8 × 8 "
+            "allows 3 times",
+        ),
+        (
+            "workloads.digits.model={name: vit, patch_size: {choice: [4, 3]}}",
+            "digits.model: model vit does not fit data set digits: patch_size must divide the image's sides, is 3 for "
+            "8 × 8",
+        ),
+        (
+            "workloads.digits.model={name: torchvision, architecture: vit_b_16}",
+            "vit_b_16 takes squares of a multiple of 16 pixels, not 8 × 8; set resize",
+        ),
+        (
+            "workloads.digits.model={name: torchvision, architecture: resnet81}",
+            "digits.model.architecture: 'resnet81' is no classification model of torchvision; did you mean 'resnet18'?",
+        ),
+        (
+            "workloads.digits.model={name: vit, d_model: 6}",
+            "digits.model: d_model must be a multiple of num_heads, are 6 and 4",
+        ),
+        ("workloads.digits.optimizer={name: adam, lr: 0.1, betas: [0.9]}", "optimizer.betas"),
+        (
+            "workloads.digits.optimizer={name: adam, lr: 0.1, betas: [{uniform: [0.8, 1.0]}, 0.9]}",
+            "optimizer.betas[0]: must be less than 1, is 1.0",
+        ),
+        (
+            "workloads.digits.lr_schedule={name: cosin}",
+            "lr_schedule: cosin is not registered; did you mean 'cosine'? (known: constant, cosine, step)",
+        ),
+        ("workloads.digits.lr_schedule={name: step}", "lr_schedule.every: missing: this key is required"),
+        ("workloads.digits.lr_schedule={name: cosine, warm_up: 3}", "lr_schedule.warm_up: unknown key warm_up; did"),
+        ("workloads.digits.lr_schedule={name: cosine, warmup: -1}", "lr_schedule.warmup: must be greater than or"),
+        ("workloads.digits.lr_schedule={warmup: 3}", "lr_schedule: missing key 'name'"),
         ("search.sampler=tpx", "search.sampler: tpx is not registered; did you mean 'tpe'?"),
         (
             "arms.teleport.teleport.step={rule: groth, factor: 2}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,77 @@ import pytest
 import torch
 from pydantic_core import PydanticUndefined
 
-from orchestrator.catalog import DATASETS, MODELS, OPTIMIZERS, NamedOptions
+from orchestrator.catalog import (
+    DATASETS,
+    LR_SCHEDULES,
+    MODELS,
+    OPTIMIZERS,
+    DataOptions,
+    InputKind,
+    ModelOptions,
+    NamedOptions,
+    models_for,
+)
 from orchestrator.spec import Arm
 from orchestrator.trial import TREATMENTS, treatment_of
 from orchestrator.workloads.data.dataset import DataSet
 from orchestrator.workloads.data.locate import LOCATORS
 from orchestrator.workloads.isolation import seed_everything
+from orchestrator.workloads.loss import cross_entropy
+from teleport_engine import GrowthStep, Outcome, Teleporter
 from tests.orchestrator.workloads.data.idx_files import write
 
 # What options cannot do without, beside the name.
 NEEDED: dict[str, dict[str, Any]] = {
     "mlp": {"widths": [8]},
+    "cnn": {"channels": [4, 6, 8]},
+    "resnet18": {"width": 4},
+    "transformer": {"d_model": 16},
+    "vit": {"d_model": 16},
+    "language_model": {"d_model": 16},
+    "lstm": {"d_hidden": 8},
+    "torchvision": {"architecture": "mobilenet_v3_small"},
     "digits": {"batch_size": 4},
     "fashion_mnist": {"batch_size": 4},
     "sgd": {"lr": 0.1},
+    "momentum": {"lr": 0.1},
+    "nesterov": {"lr": 0.1},
+    "adagrad": {"lr": 0.1},
+    "adam": {"lr": 0.1},
+    "adamw": {"lr": 0.1},
+    "rmsprop": {"lr": 0.1},
+    "constant": {},
+    "cosine": {},
+    "step": {"every": 3},
 }
+
+SHAPES: dict[InputKind, list[tuple[int, ...]]] = {
+    "image": [(1, 8, 8), (1, 28, 28), (3, 32, 32)],
+    "sequence": [(28, 28), (49, 1)],
+    "tokens": [(12,)],
+}
+NUM_CLASSES = 7
+
+
+def model_cases() -> list[tuple[str, tuple[int, ...]]]:
+    """Every model with every shape of the kinds that it takes."""
+    return [(name, shape) for kind, shapes in SHAPES.items() for name in models_for(kind) for shape in shapes]
+
+
+def built(name: str, shape: tuple[int, ...], seed: int = 0) -> torch.nn.Module:
+    seed_everything(seed)
+    model: torch.nn.Module = MODELS[name].load()(made(MODELS, name), shape, NUM_CLASSES)
+    return model
+
+
+def batch(num_samples: int, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random samples of a shape with random targets: of each token, where they are tokens."""
+    generator = torch.Generator().manual_seed(0)
+    if len(shape) == 1:
+        tokens = torch.randint(NUM_CLASSES, (num_samples, shape[0] + 1), generator=generator)
+        return tokens[:, :-1], tokens[:, 1:]
+    inputs = torch.randn(num_samples, *shape, generator=generator)
+    return inputs, torch.randint(NUM_CLASSES, (num_samples,), generator=generator)
 
 
 def made(family: dict[str, Any], name: str, **more: Any) -> NamedOptions:
@@ -53,21 +110,50 @@ def test_an_optimizer_is_built_from_its_options(name: str) -> None:
     assert (parameter < 1.0).all()
 
 
-@pytest.mark.parametrize("input_shape", [(1, 8, 8), (1, 28, 28)], ids=str)
-@pytest.mark.parametrize("name", MODELS)
-def test_a_model_gives_scores_and_its_weights_follow_from_the_seed(name: str, input_shape: tuple[int, ...]) -> None:
-    def build(seed: int) -> torch.nn.Module:
-        seed_everything(seed)
-        model: torch.nn.Module = MODELS[name].load()(made(MODELS, name), input_shape, 7)
-        return model
+@pytest.mark.parametrize("name", LR_SCHEDULES)
+def test_a_schedule_ends_its_warm_up_at_the_full_rate_and_never_rises_after(name: str) -> None:
+    options = made(LR_SCHEDULES, name, warmup=4)
+    multiplier = LR_SCHEDULES[name].load()(options, 20)
+    rates = [multiplier(index) for index in range(21)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert all(0.0 <= later <= earlier for earlier, later in pairwise(rates[4:]))
 
-    first, again, other = build(1), build(1), build(2)
-    assert first(torch.zeros(3, *input_shape)).shape == (3, 7)
-    assert len(list(first.parameters())) > 0
-    pairs = zip(first.parameters(), again.parameters(), other.parameters(), strict=True)
-    for mine, same, different in pairs:
-        assert torch.equal(mine, same)
-        assert not torch.equal(mine, different)
+
+@pytest.mark.parametrize(("name", "shape"), model_cases(), ids=str)
+def test_a_model_gives_scores_and_its_weights_follow_from_the_seed(name: str, shape: tuple[int, ...]) -> None:
+    first, again, other = (built(name, shape, seed) for seed in (1, 1, 2))
+    mine, same, different = (model.state_dict() for model in (first, again, other))
+    assert all(torch.equal(mine[key], same[key]) for key in mine)
+    drawn = [key for key, parameter in first.named_parameters() if parameter.std(correction=0) > 0]
+    assert drawn
+    assert not any(torch.equal(mine[key], different[key]) for key in drawn)
+    inputs, targets = batch(3, shape)
+    assert first(inputs).shape == (*targets.shape, NUM_CLASSES)
+
+
+@pytest.mark.parametrize(("name", "shape"), model_cases(), ids=str)
+def test_a_model_draws_nothing_in_training_and_every_weight_has_a_gradient(name: str, shape: tuple[int, ...]) -> None:
+    model = built(name, shape)
+    inputs, targets = batch(4, shape)
+    state = torch.get_rng_state()
+    cross_entropy(model(inputs), targets).backward()  # type: ignore[no-untyped-call]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [key for key, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [case for case in model_cases() if case[1] not in SHAPES["image"][1:]], ids=str
+)
+def test_a_model_can_be_teleported(name: str, shape: tuple[int, ...]) -> None:
+    model = built(name, shape).double()
+    inputs, targets = batch(4, shape)
+    inputs = inputs.double() if inputs.is_floating_point() else inputs
+    before = cross_entropy(model(inputs), targets).item()
+    teleporter = Teleporter(model, cross_entropy, tau=0.99, step=GrowthStep(1.01), num_steps=1)
+    report = teleporter.teleport(inputs, targets)
+    assert report.outcome is Outcome.MOVED
+    assert report.grad_norm_after > report.grad_norm_before
+    assert cross_entropy(model(inputs), targets).item() == pytest.approx(before, abs=1e-2)
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -76,7 +162,10 @@ def test_a_data_set_is_what_it_says(name: str, tmp_path: Path) -> None:
     if name == "fashion_mnist":
         root = str(tmp_path)
         write(tmp_path)
-    data: DataSet = DATASETS[name].load()(made(DATASETS, name, root=root))
+    options = made(DATASETS, name, root=root)
+    assert isinstance(options, DataOptions)
+    data: DataSet = DATASETS[name].load()(options)
+    assert data.input_shape == options.sample_shape
     for split in (data.train, data.validation, data.test):
         assert split.inputs.shape == (len(split), *data.input_shape)
         assert (split.inputs.dtype, split.targets.dtype) == (torch.float32, torch.int64)
@@ -86,6 +175,13 @@ def test_a_data_set_is_what_it_says(name: str, tmp_path: Path) -> None:
     assert data.train.inputs.double().mean().item() == pytest.approx(0, abs=1e-5)
     assert LOCATORS[name](root).is_found
     assert data.found == str(LOCATORS[name](root))
+
+
+def test_every_model_says_what_it_takes() -> None:
+    for name, entry in MODELS.items():
+        assert issubclass(entry.options, ModelOptions)
+        assert entry.options.input_kinds <= SHAPES.keys(), name
+    assert models_for("tokens") == ["language_model", "lstm"]
 
 
 def test_every_kind_of_arm_has_its_treatment() -> None:

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from orchestrator.catalog.models import MlpOptions
-from orchestrator.workloads.models.mlp import ACTIVATIONS, build
+from orchestrator.workloads.models.activations import ACTIVATIONS
+from orchestrator.workloads.models.mlp import build
 
 
 def options(**more: Any) -> MlpOptions:

@@ -1,0 +1,56 @@
+"""The learning-rate schedules a spec may name: what the optimizer's rate is multiplied with at each step."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from orchestrator.catalog.entry import Entry, NamedOptions
+
+
+class LrScheduleOptions(NamedOptions):
+    """What every schedule has.
+
+    Args:
+        warmup: optimizer steps below the full rate at the start, on a straight line up to it.
+    """
+
+    warmup: NonNegativeInt = 0
+
+
+class ConstantOptions(LrScheduleOptions):
+    """The full rate to the end."""
+
+    name: Literal["constant"]
+
+
+class CosineOptions(LrScheduleOptions):
+    """Half a cosine from the full rate down to the end of the run (arXiv 1608.03983, without restarts).
+
+    Args:
+        final: share of the full rate at the end.
+    """
+
+    name: Literal["cosine"]
+    final: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+
+
+class StepOptions(LrScheduleOptions):
+    """The rate times ``factor`` every so many steps.
+
+    Args:
+        every: optimizer steps between drops, the first counted from the end of the warm-up.
+        factor: of each drop.
+    """
+
+    name: Literal["step"]
+    every: PositiveInt
+    factor: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
+
+
+LR_SCHEDULES: dict[str, Entry] = {
+    "constant": Entry(ConstantOptions, "orchestrator.workloads.lr_schedules:constant"),
+    "cosine": Entry(CosineOptions, "orchestrator.workloads.lr_schedules:cosine"),
+    "step": Entry(StepOptions, "orchestrator.workloads.lr_schedules:step"),
+}

@@ -2,8 +2,15 @@
 
 from orchestrator.catalog.arms import (
     FixedStepOptions,
+    FollowerOptions,
     GrowthStepOptions,
+    InitScaledOptions,
+    LevelSetOptions,
+    LrScaledOptions,
+    RandomMoveOptions,
     ScheduleOptions,
+    StateResetOptions,
+    SymmetryOptions,
     TeleportOptions,
 )
 from orchestrator.catalog.datasets import DATASETS, DataOptions
@@ -20,10 +27,17 @@ __all__ = [
     "DataOptions",
     "Entry",
     "FixedStepOptions",
+    "FollowerOptions",
     "GrowthStepOptions",
+    "InitScaledOptions",
+    "LevelSetOptions",
+    "LrScaledOptions",
     "NamedOptions",
     "OneOf",
     "Options",
+    "RandomMoveOptions",
     "ScheduleOptions",
+    "StateResetOptions",
+    "SymmetryOptions",
     "TeleportOptions",
 ]

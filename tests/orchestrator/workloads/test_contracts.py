@@ -12,7 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from orchestrator.catalog import DATASETS, MODELS, OPTIMIZERS, NamedOptions
 from orchestrator.spec import Arm
-from orchestrator.trial import TREATMENTS, treatment_of
+from orchestrator.treatments import TREATMENTS, treatment_of
 from orchestrator.workloads.data.dataset import DataSet
 from orchestrator.workloads.data.locate import LOCATORS
 from orchestrator.workloads.isolation import seed_everything

@@ -179,6 +179,7 @@ class Study(Part):
         price: over the best's confirm runs; None before.
         curves: of the best's confirm runs.
         bands: over these curves.
+        source: label of the teleport arm whose chosen settings a control takes; None: it has its own.
     """
 
     workload: str
@@ -196,3 +197,4 @@ class Study(Part):
     price: Price | None = None
     curves: tuple[SeedCurve, ...] = ()
     bands: tuple[Band, ...] = ()
+    source: str | None = None

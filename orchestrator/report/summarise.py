@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from orchestrator.report.answers import answers_of
 from orchestrator.report.champions import champions, stored_id
 from orchestrator.report.comparisons import PRIMARY_KIND, comparisons_of
+from orchestrator.report.equal_time import equal_time_of
 from orchestrator.report.schema import Comparison, Failure, Report, Standing, Study, Sweep, Verdict
 from orchestrator.report.studies import study_of
 from orchestrator.results import Machine, SweepRecord
@@ -26,9 +27,13 @@ def summarise(record: SweepRecord, lints: Iterable[str] = ()) -> Report:
     """
     spec = record.spec
     best = champions(record)
-    studies = tuple(study_of(record, workload, arm, best[workload, arm]) for workload, arm in spec.studies)
-    comparisons = comparisons_of(studies, spec.confirm_seeds, spec.search.trials)
     targets = {label: _target(spec, label) for label in spec.workloads}
+    found = {study: study_of(record, *study, best[study]) for study in spec.studies}
+    studies = tuple(
+        study.model_copy(update={"equal_time": equal_time_of(study, found[workload, BASELINE], targets[workload])})
+        for (workload, _), study in found.items()
+    )
+    comparisons = comparisons_of(studies, spec.confirm_seeds, spec.search.trials)
     return Report(
         sweep=Sweep(
             name=spec.name,

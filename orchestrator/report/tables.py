@@ -154,6 +154,7 @@ def price_rows(report: Report) -> tuple[Header, Rows]:
         "outcomes",
         "gain of ‖g‖²",
         "largest loss drift",
+        "baseline by then",
     )
     rows: Rows = [
         (
@@ -167,6 +168,7 @@ def price_rows(report: Report) -> tuple[Header, Rows]:
             ", ".join(f"{name} {count:,}" for name, count in price.outcomes.items()) or MISSING,
             MISSING if price.gain is None else f"×{number(price.gain)}",
             number(price.max_loss_drift),
+            MISSING if study.equal_time is None else number(study.equal_time.baseline),
         )
         for study in report.studies
         if (price := study.price) is not None

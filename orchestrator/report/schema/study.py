@@ -160,6 +160,23 @@ class Band(Part):
     high: tuple[float | None, ...]
 
 
+class EqualTime(Part):
+    """Where the baseline was after as many seconds as an arm took to its target.
+
+    Args:
+        metric: of the workload's target.
+        target: its value.
+        baseline: median of the baseline's metric over the seeds on which the arm arrived, on the same seeds, as last
+            measured by that second of the optimizer clock; at or beyond the target: the baseline was there first.
+        num_seeds: how many these are.
+    """
+
+    metric: str
+    target: float
+    baseline: float
+    num_seeds: int
+
+
 class Study(Part):
     """One workload under one arm.
 
@@ -180,6 +197,7 @@ class Study(Part):
         curves: of the best's confirm runs.
         bands: over these curves.
         source: label of the teleport arm whose chosen settings a control takes; None: it has its own.
+        equal_time: None for the baseline, and where no seed arrived.
     """
 
     workload: str
@@ -198,3 +216,4 @@ class Study(Part):
     curves: tuple[SeedCurve, ...] = ()
     bands: tuple[Band, ...] = ()
     source: str | None = None
+    equal_time: EqualTime | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.report.schema import Comparison, Report, Study, Verdict
+from orchestrator.report.schema import Comparison, Price, Report, Study, Verdict
 from orchestrator.report.wording import MISSING, UNITS, change, interval, number, p_value, percent
 from orchestrator.spec import BASELINE
 
@@ -167,13 +167,18 @@ def price_rows(report: Report) -> tuple[Header, Rows]:
             f"{price.num_teleports:,}" if price.num_teleports else MISSING,
             ", ".join(f"{name} {count:,}" for name, count in price.outcomes.items()) or MISSING,
             MISSING if price.gain is None else f"×{number(price.gain)}",
-            number(price.max_loss_drift),
+            _drift(price),
             MISSING if study.equal_time is None else number(study.equal_time.baseline),
         )
         for study in report.studies
         if (price := study.price) is not None
     ]
     return header, rows
+
+
+def _drift(price: Price) -> str:
+    probe = "" if price.max_probe_drift is None else f" (probe {number(price.max_probe_drift)})"
+    return f"{number(price.max_loss_drift)}{probe}"
 
 
 def layer_rows(report: Report) -> tuple[Header, Rows]:

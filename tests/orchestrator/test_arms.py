@@ -175,6 +175,19 @@ def test_a_control_whose_teleport_arm_found_nothing_ends_empty_with_a_reason(tmp
     assert simulated.num_run == 0
 
 
+def test_a_teleport_search_that_runs_out_early_lets_its_controls_go(tmp_path: Path) -> None:
+    """Two ways to write one schedule: the search has one configuration, and sees it only when asked for a second."""
+    same = "{choice: [{epochs: 5, batches: 1}, {batches: 1}]}"
+    spec = tiny_spec(
+        "workloads.digits.optimizer.lr=0.1",
+        f"arms={{t: {{teleport: {{step: {{rule: fixed, lr: 0.1}}, schedule: {same}}}}}, r: {{random_move: {{}}}}}}",
+    )
+    outcome = go(spec, tmp_path, Simulated())
+    assert not outcome.failures
+    search = [t.config.arm for t in read_record(outcome.paths).trials if t.config.phase == "search"]
+    assert sorted(search) == ["baseline", "r", "t"]
+
+
 def test_a_waiting_study_hands_out_nothing_and_is_not_exhausted(tmp_path: Path) -> None:
     spec = every_kind()
     waiting = Study(spec, "digits", "random", open_journal(tmp_path / "study.journal"), {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -17,14 +18,14 @@ from orchestrator.spec import Arm
 from orchestrator.treatments import TREATMENTS, treatment_of
 from orchestrator.trial import run_trial
 from orchestrator.workloads.batches import Draws, batches
-from orchestrator.workloads.data.dataset import Split
+from orchestrator.workloads.data.dataset import Split, load_cached
 from orchestrator.workloads.training import Site, train_seed
-from teleport_engine import Teleporter, TeleportReport, WhileItPays
+from teleport_engine import RandomMove, Teleporter, TeleportReport, WhileItPays
 from teleport_engine.rivals import SymmetryTeleporter
 from tests.orchestrator.workloads.tasks import TELEPORT, config, task
 
 # Wide enough that a batch of 32 leaves a null space at tau = 1.
-WIDE = {"data": {"name": "digits", "batch_size": 32}, "epochs": 1, "evaluate": {"every": 5}}
+WIDE: dict[str, Any] = {"data": {"name": "digits", "batch_size": 32}, "epochs": 1, "evaluate": {"every": 5}}
 EXACT = {"step": {"rule": "growth", "factor": 1.3}, "schedule": {"epochs": 1, "batches": 3, "steps": 2}}
 METHODS: dict[str, dict[str, Any]] = {
     "teleport": EXACT,
@@ -90,10 +91,17 @@ def test_a_random_move_keeps_the_loss_and_is_as_long_as_the_directed_one(reports
     assert random.grad_norm_after < directed.grad_norm_after
 
 
-def test_random_moves_differ_between_seeds(reports: list[TeleportReport]) -> None:
+def test_random_moves_follow_from_the_trials_seed_and_differ_from_seed_to_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+
+    def recorded(seed: int, scale: float) -> RandomMove:
+        seeds.append(seed)
+        return RandomMove(seed, scale)
+
+    monkeypatch.setattr(treatments, "RandomMove", recorded)
     once = {"random_move": {"teleport": EXACT | {"schedule": {"at": [0], "steps": 1}}}}
-    run_trial(config(once, seeds=(0, 1), training=WIDE), lambda rows: None)
-    assert reports[0].grad_norm_after != reports[1].grad_norm_after
+    run_trial(config(once, seeds=(0, 1, 0), training=WIDE), lambda rows: None)
+    assert seeds[0] == seeds[2] != seeds[1]
 
 
 def test_a_ratio_of_one_is_the_baseline_bit_for_bit() -> None:
@@ -171,17 +179,22 @@ def test_own_batches_are_drawn_from_the_training_split_and_outside_each_other(mo
         return real(self, inputs, targets, **more)
 
     monkeypatch.setattr(Teleporter, "teleport", watching)
-    apart = EXACT | {"batch_size": 24, "subspace_size": 40, "max_probe_drift": 10.0, "schedule": {"at": [0, 2]}}
+    apart = EXACT | {"batch_size": 24, "subspace_size": 40, "probe_size": 900, "schedule": {"at": [0, 2]}}
     seed, rows = run({"teleport": apart})
     first, second = seen
-    assert (len(first["inputs"]), len(first["subspace"]), len(first["probe"][0])) == (24, 40, 32)
+    assert (len(first["inputs"]), len(first["subspace"]), len(first["probe"][0])) == (24, 40, 900)
     assert not torch.equal(first["inputs"], second["inputs"])
+    order = batches(load_cached(task(**WIDE).workload.data, torch.device("cpu")).train, 32, seed=0)
+    for step, given in ((0, first), (2, second)):
+        trained = next(islice(order, 0 if step == 0 else 1, None))[0]
+        inside = {bytes(row.numpy()) for row in torch.cat([trained, given["inputs"], given["subspace"]])}
+        assert not inside & {bytes(row.numpy()) for row in given["probe"][0]}, f"probe of step {step}"
     assert seed.teleports is not None
     assert seed.teleports.max_probe_drift is not None
     assert max(row.metrics.get("teleport_probe_drift", 0.0) for row in rows) == seed.teleports.max_probe_drift
     seen.clear()
-    run({"teleport": EXACT | {"probe_size": 7, "schedule": {"at": [0]}}})
-    assert (seen[0]["subspace"], len(seen[0]["probe"][0])) == (None, 7)
+    run({"teleport": EXACT | {"max_probe_drift": 10.0, "schedule": {"at": [0]}}})
+    assert (seen[0]["subspace"], len(seen[0]["probe"][0])) == (None, 32)
 
 
 def split(num: int = 20) -> Split:

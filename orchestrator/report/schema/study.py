@@ -108,6 +108,7 @@ class Price(Part):
         outcomes: how many ended how.
         gain: geometric mean of ‖g‖² after over before a teleport; None: none moved.
         max_loss_drift: largest absolute change of the loss on a teleport batch; None: none moved.
+        max_probe_drift: the same on the probes, data outside the teleport batches; None: none moved, or no probe.
         layers: means over the runs.
     """
 
@@ -119,6 +120,7 @@ class Price(Part):
     outcomes: dict[str, int] = Field(default_factory=dict)
     gain: float | None = None
     max_loss_drift: float | None = None
+    max_probe_drift: float | None = None
     layers: tuple[LayerSummary, ...] = ()
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.report import Report, Verdict, champions, render_json, summarise, verdict_rows
 from orchestrator.report.schema import Comparison, Standing
+from orchestrator.report.tables import price_rows
 from orchestrator.results import SweepRecord, Trial
 from orchestrator.spec import spec_from_text
 from orchestrator.statistics import smallest_p
@@ -361,3 +362,17 @@ def test_a_baseline_that_diverged_by_then_is_worse_than_any() -> None:
     equal = summarise(record).study("mlp_digits", "teleport").equal_time
     assert equal is not None
     assert equal.baseline == math.inf
+
+
+def test_the_drift_on_probes_stands_beside_that_on_the_batches() -> None:
+    def probed(trial: Trial) -> Trial:
+        assert trial.result is not None
+        seeds = tuple(
+            seed.model_copy(update={"teleports": seed.teleports.model_copy(update={"max_probe_drift": 0.25})})
+            for seed in trial.result.seeds
+            if seed.teleports is not None
+        )
+        return trial.model_copy(update={"result": trial.result.model_copy(update={"seeds": seeds})}) if seeds else trial
+
+    assert [row[9] for row in price_rows(summarise(sweep(change=probed)))[1]] == ["–", "3.00e-07 (probe 0.250)"]
+    assert [row[9] for row in price_rows(summarise(sweep()))[1]] == ["–", "3.00e-07"]

@@ -1,7 +1,8 @@
 """What a sweep runs next, and what it does with what comes back: the source that launchers draw on.
 
-Search first, study by study in turn; when the last search trial has ended, the best of each arm go on to fresh
-seeds. Everything that happens is put on file before anyone else hears of it.
+Search first, study by study in turn, a control after the teleport arm whose settings it takes; when the last
+search trial has ended, the best of each arm go on to fresh seeds. Everything that happens is put on file before
+anyone else hears of it.
 """
 
 from __future__ import annotations
@@ -109,6 +110,7 @@ class Driver(TrialSource):
     @property
     def is_exhausted(self) -> bool:
         """Whether no trial will ever come again."""
+        self._release()
         return self._is_search_over() and not self._confirm_left()
 
     def propose(self) -> TrialConfig | None:
@@ -168,12 +170,37 @@ class Driver(TrialSource):
         return count(self._spec, self._trials.values(), frozenset(self._running), seconds, self._seeds_before)
 
     def _propose_search(self) -> TrialConfig | None:
-        open_studies = [study for study in self._studies.values() if not study.is_exhausted]
-        for study in sorted(open_studies, key=lambda study: study.num_handed_out):
-            config = study.propose()
-            if config is not None:
-                return config
-        return None
+        # A study may find itself exhausted only when it is asked, and so let go of those that wait for it.
+        while True:
+            self._release()
+            open_studies = [study for study in self._studies.values() if not study.is_exhausted]
+            for study in sorted(open_studies, key=lambda study: study.num_handed_out):
+                config = study.propose()
+                if config is not None:
+                    return config
+            if not self._release():
+                return None
+
+    def _release(self) -> bool:
+        """Give the controls the settings that their teleport arm's search has chosen, where it is over.
+
+        Returns:
+            Whether any had waited for that.
+        """
+        ready = [
+            (study, source)
+            for study in self._studies.values()
+            if study.is_waiting and (source := self._studies[f"{study.workload}/{study.source}"]).is_over
+        ]
+        if not ready:
+            return False
+        best = champions(self.record)
+        for study, source in ready:
+            chosen = best[source.workload, source.arm]
+            study.follow(chosen[0].config.method.teleport if chosen else None)
+            if not chosen:
+                self._log.warning("%s has no settings to take: no trial of %s ended well", study.name, source.name)
+        return True
 
     def _is_search_over(self) -> bool:
         return self._confirm is not None or (

@@ -9,12 +9,14 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from orchestrator.catalog import SymmetryOptions
 from orchestrator.ids import Json
 from orchestrator.results import SweepRecord, Trial, TrialState
-from orchestrator.spec import BASELINE, Range, SweepSpec
+from orchestrator.spec import BASELINE, Range, SweepSpec, Workload
 
 BOUND_SHARE = 0.02
 TPE_STARTUP_TRIALS = 10
+INVERTIBLE_ACTIVATIONS = frozenset({"leaky_relu", "tanh"})
 
 
 def spec_lints(spec: SweepSpec) -> list[str]:
@@ -70,6 +72,43 @@ def _spec_lints(spec: SweepSpec) -> Iterator[str]:
             "seconds_to_target",
         ):
             yield f"{label}: the search improves {spec.search.objective.metric}, the target is on {target}"
+    yield from _arm_lints(spec)
+
+
+def _arm_lints(spec: SweepSpec) -> Iterator[str]:
+    """Arms that cannot do here what they are for."""
+    for label, template in spec.workloads.items():
+        trained = [Workload.model_validate(template.concretise(corner)) for corner in template.corners()]
+        for arm in spec.arms:
+            method = spec.example_of(arm)
+            if method.state_reset is not None and all(map(_has_no_state, trained)):
+                yield f"{label}/{arm}: plain sgd keeps no state, so resetting it is the baseline"
+            if method.symmetry is not None:
+                found = (_symmetry_objection(one, method.symmetry) for one in trained)
+                yield from (f"{label}/{arm}: {objection}" for objection in dict.fromkeys(filter(None, found)))
+
+
+def _has_no_state(workload: Workload) -> bool:
+    settings = workload.optimizer.model_dump()
+    return bool(settings["name"] == "sgd" and settings["momentum"] == 0.0)
+
+
+def _symmetry_objection(workload: Workload, options: SymmetryOptions) -> str:
+    """What is known of an MLP without building it; empty where nothing is wrong."""
+    model = workload.model.model_dump()
+    if model["name"] != "mlp":
+        return ""
+    if model["activation"] not in INVERTIBLE_ACTIVATIONS:
+        known = " or ".join(sorted(INVERTIBLE_ACTIVATIONS))
+        return f"{model['activation']} has no inverse, so the symmetry moves nothing; use {known}"
+    size = options.batch_size or workload.data.batch_size
+    narrow = [width for width in model["widths"][:-1] if width < size]
+    if narrow:
+        return (
+            f"a batch of {size} is larger than the width {min(narrow)}, so the symmetry does not keep the loss; give "
+            "it a smaller batch_size"
+        )
+    return ""
 
 
 def _study_lints(spec: SweepSpec, workload: str, arm: str, trials: list[Trial]) -> Iterator[str]:

@@ -190,10 +190,21 @@ def pilot_pace(workload: Workload, arm: Arm) -> float:
         assert result.failure is not None
         raise UserError(f"the pilot failed: {result.failure.message}")
     seed = result.seeds[0]
-    teleport_epochs = min(arm.teleport.schedule.epochs, workload.epochs) if arm.teleport else 0
+    teleport_epochs = _epochs_with_teleports(arm, short, workload)
     wall = result.ended_at - result.started_at
     total = (wall - seed.teleport_seconds) * workload.epochs + seed.teleport_seconds * teleport_epochs
     return total / (seed.num_steps * workload.epochs)
+
+
+def _epochs_with_teleports(arm: Arm, short: Workload, workload: Workload) -> float:
+    """How many times the teleports of the first epoch a whole run has."""
+    when = arm.schedule
+    if when is None:
+        return 0.0
+    if when.at is None:
+        return min(when.epochs, workload.epochs)
+    timed, due = (sum(step < _num_steps(of) for step in when.at) for of in (short, workload))
+    return due / timed if timed else 0.0
 
 
 def _pace_key(workload: Workload, arm: Arm) -> tuple[str, str]:
@@ -205,7 +216,7 @@ def _study(spec: SweepSpec, workload: str, arm: str, seconds_per_step: SecondsPe
     templates = spec.workloads[workload], spec.arms[arm]
     corners = [Workload.model_validate(templates[0].concretise(corner)) for corner in templates[0].corners()]
     largest = max(corners, key=_num_steps)
-    method = Arm.model_validate(templates[1].concretise(templates[1].corners()[0]))
+    method = spec.example_of(arm)
     num_search = num_planned(spec, workload, arm, "search")
     num_confirm = num_planned(spec, workload, arm, "confirm")
     num_steps = _num_steps(largest) * (num_search * len(spec.search.seeds) + num_confirm)

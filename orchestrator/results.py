@@ -88,8 +88,9 @@ class HistoryRow(Record):
         num_teleports: teleports so far that moved the weights.
         metrics: ``train_loss`` (fixed training subset, evaluation mode), ``validation_loss``,
             ``validation_accuracy``, and, where a teleport moved the weights since the last row,
-            ``teleport_loss_drift`` (largest absolute) and ``teleport_gain`` (mean ratio of ‖g‖² after to
-            before); ``test_loss`` and ``test_accuracy`` in the last row of a confirm trial. All finite.
+            ``teleport_loss_drift`` (largest absolute), ``teleport_gain`` (mean ratio of ‖g‖² after to before) and,
+            with a probe, ``teleport_probe_drift`` (largest absolute); ``test_loss`` and ``test_accuracy`` in the
+            last row of a confirm trial. All finite.
     """
 
     seed: int
@@ -123,14 +124,16 @@ class LayerSummary(Record):
 
 
 class TeleportSummary(Record):
-    """All teleports of one seed.
+    """All teleports of one seed, or what its arm does in their place.
 
     Args:
         count: teleports tried.
         outcomes: how many ended how.
-        mean_gain: geometric mean of ‖g‖² after over before, of those that moved; None: none did.
+        mean_gain: geometric mean of ‖g‖² after over before, of those that moved, or were measured and put back;
+            None: none did.
         max_loss_drift: largest absolute change of the loss on a teleport batch; None: none moved.
         layers: the model's layers in order.
+        max_probe_drift: largest absolute change of the loss on a probe; None: none moved, or there was no probe.
     """
 
     count: int
@@ -138,6 +141,7 @@ class TeleportSummary(Record):
     mean_gain: float | None
     max_loss_drift: float | None
     layers: tuple[LayerSummary, ...]
+    max_probe_drift: float | None = None
 
 
 class SeedResult(Record):

@@ -3,6 +3,9 @@
 A study proposes configurations and is told how they ended. The sweep's own files are the truth; the journal is
 what the sampler learns from. After a crash a study is brought level with the files, and what had been proposed
 but not finished is handed out again under its own number.
+
+The study of a control takes the settings that the search of its teleport arm has chosen, so it waits until that
+search is over.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+from orchestrator.catalog import TeleportOptions
 from orchestrator.ids import Json
 from orchestrator.progress import num_planned
 from orchestrator.results import TrialConfig, TrialResult, TrialState
@@ -52,7 +56,8 @@ class Study:
         workload: label of the workload.
         arm: label of the arm.
         storage: from :func:`open_journal`.
-        results: the search results that are already on file, by trial id.
+        results: the search results that are already on file, by trial id. Where the arm is a control that takes
+            its settings from another, they are looked at when these are there.
     """
 
     def __init__(
@@ -76,8 +81,14 @@ class Study:
         )
         self._configs: dict[str, TrialConfig] = {}
         self._pending: deque[TrialConfig] = deque()
+        self._open: set[str] = set()
         self._is_exhausted = False
-        self._take_up(results)
+        self._results = results
+        self._settings: TeleportOptions | None = None
+        self.source = spec.sources.get(arm)
+        self.is_waiting = self.source is not None
+        if not self.is_waiting:
+            self._take_up(results)
 
     @property
     def num_planned(self) -> int:
@@ -91,24 +102,46 @@ class Study:
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether nothing is left to propose."""
-        return not self._pending and (self._is_exhausted or len(self._configs) >= self.num_planned)
+        """Whether nothing is left to propose, and nothing will be."""
+        if self.is_waiting or self._pending:
+            return False
+        return self._is_exhausted or len(self._configs) >= self.num_planned
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every trial has ended."""
+        return self.is_exhausted and not self._open
+
+    def follow(self, settings: TeleportOptions | None) -> None:
+        """End the wait for another arm's search.
+
+        Args:
+            settings: what it has chosen; None: nothing, so that this study has nothing to run.
+        """
+        self.is_waiting = False
+        self._settings = settings
+        if settings is None:
+            self._is_exhausted = True
+        else:
+            self._take_up(self._results)
 
     def propose(self) -> TrialConfig | None:
         """Hand out the next configuration to run.
 
         Returns:
-            The configuration, one that was cut off before any new one; None where the search is exhausted.
+            The configuration, one that was cut off before any new one; None where the search is exhausted or waits
+            for another arm's.
         """
         if self._pending:
             return self._pending.popleft()
-        if self.is_exhausted:
+        if self.is_waiting or self.is_exhausted:
             return None
         for attempt in range(ALL_DUPLICATES):
             sampler = self.spec.search.sampler if attempt < SAMPLED_DUPLICATES else "random"
             config = self._ask(sampler)
             if config.trial_id not in self._configs:
                 self._configs[config.trial_id] = config
+                self._open.add(config.trial_id)
                 return config
             self._dismiss(config)
         self._is_exhausted = True
@@ -124,6 +157,7 @@ class Study:
 
         number = self._configs[result.trial_id].number
         assert number is not None
+        self._open.discard(result.trial_id)
         # A FAIL is told without a value: Optuna refuses NaN with state COMPLETE and would keep the trial
         # RUNNING, where constant_liar holds it against its neighbourhood for ever.
         state = {
@@ -141,14 +175,17 @@ class Study:
         return self._config(suggest(self._templates, trial), number)
 
     def _config(self, values: dict[str, Json], number: int) -> TrialConfig:
-        training, method = (template.concretise(values) for template in self._templates)
+        training, written = (template.concretise(values) for template in self._templates)
+        method = Arm.model_validate(written)
+        if self._settings is not None:
+            method = method.following(self._settings)
         return TrialConfig(
             workload=self.workload,
             arm=self.arm,
             phase="search",
             seeds=self.spec.search.seeds,
             training=Workload.model_validate(training),
-            method=Arm.model_validate(method),
+            method=method,
             objective=self.spec.search.objective,
             values=values,
             number=number,
@@ -172,6 +209,7 @@ class Study:
                 self._study.tell(trial.number, state=_failed(), skip_if_finished=True)
                 continue
             self._configs[config.trial_id] = config
+            self._open.add(config.trial_id)
             result = results.get(config.trial_id)
             if result is None:
                 self._pending.append(config)

@@ -8,7 +8,7 @@ from pathlib import Path
 from orchestrator.errors import Fault, UserError, nearest
 from orchestrator.paths import SweepPaths
 from orchestrator.results import HistoryRow, TrialConfig, TrialResult
-from orchestrator.spec import Arm, SweepSpec, Template, Workload
+from orchestrator.spec import SweepSpec, Template, Workload
 
 Show = Callable[[Sequence[HistoryRow]], None]
 
@@ -34,7 +34,8 @@ def single_config(spec: SweepSpec, workload: str | None, arm: str | None, seed: 
         raise UserError(f"--workload: {workload!r} is not in the spec; {nearest(workload, spec.workloads)}")
     if arm not in spec.arms:
         raise UserError(f"--arm: {arm!r} is not in the spec; {nearest(arm, spec.arms)}")
-    prefixes = {f"workloads.{workload}": spec.workloads[workload], f"arms.{arm}": spec.arms[arm]}
+    needed = [arm, *([spec.sources[arm]] if arm in spec.sources else [])]
+    prefixes = {f"workloads.{workload}": spec.workloads[workload]} | {f"arms.{a}": spec.arms[a] for a in needed}
     keys = [f"{prefix}.{key}" for prefix, template in prefixes.items() for key in _open_keys(template)]
     if keys:
         raise UserError(*(Fault(key, "is a distribution; fix it with --set KEY=VALUE") for key in keys))
@@ -44,7 +45,7 @@ def single_config(spec: SweepSpec, workload: str | None, arm: str | None, seed: 
         phase="search",
         seeds=(spec.search.seeds[0] if seed is None else seed,),
         training=Workload.model_validate(spec.workloads[workload].concretise({})),
-        method=Arm.model_validate(spec.arms[arm].concretise({})),
+        method=spec.example_of(arm),
         objective=spec.search.objective,
         share=spec.resources.share("search"),
     )

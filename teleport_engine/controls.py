@@ -46,7 +46,8 @@ class Move(Protocol):
             projectors: per live layer, on the directions that it may take.
 
         Returns:
-            Per live layer, a direction of the same Frobenius norm; the very same object for the directed move.
+            Per live layer, a direction of the same Frobenius norm, or of a stated multiple of it; the very same object
+            for the directed move.
         """
         ...
 
@@ -105,9 +106,16 @@ class RandomMove:
 
     Args:
         seed: of the moves.
+        scale: length of a move, as a multiple of the directed one's.
+
+    Raises:
+        ValueError: if the scale is not finite and above zero.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, scale: float = 1.0) -> None:
+        if not 0.0 < scale < float("inf"):
+            raise ValueError(f"scale must be finite and > 0, got {scale}")
+        self._scale = scale
         self._state = torch.Generator().manual_seed(seed).get_state()
 
     @property
@@ -123,7 +131,7 @@ class RandomMove:
             projectors: per live layer.
 
         Returns:
-            Per live layer, `G P` scaled to the norm of the directed one; None where that is None.
+            Per live layer, `G P` scaled to the norm of the directed one, times `scale`; None where that is None.
         """
         generator = torch.Generator()
         generator.set_state(self._state)
@@ -136,7 +144,7 @@ class RandomMove:
             # span is small beside what is left (a null space may be a thousandth of it).
             drawn = torch.randn(directed.shape, generator=generator, dtype=directed.dtype).to(directed.device)
             drawn = projector.project(projector.project(drawn))
-            found.append(drawn * (directed.norm() / drawn.norm()))
+            found.append(drawn * (self._scale * directed.norm() / drawn.norm()))
         self._state = generator.get_state()
         return found
 

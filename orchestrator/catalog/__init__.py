@@ -2,8 +2,15 @@
 
 from orchestrator.catalog.arms import (
     FixedStepOptions,
+    FollowerOptions,
     GrowthStepOptions,
+    InitScaledOptions,
+    LevelSetOptions,
+    LrScaledOptions,
+    RandomMoveOptions,
     ScheduleOptions,
+    StateResetOptions,
+    SymmetryOptions,
     TeleportOptions,
 )
 from orchestrator.catalog.datasets import DATASETS, DataOptions
@@ -23,14 +30,21 @@ __all__ = [
     "DataOptions",
     "Entry",
     "FixedStepOptions",
+    "FollowerOptions",
     "GrowthStepOptions",
+    "InitScaledOptions",
     "InputKind",
+    "LevelSetOptions",
+    "LrScaledOptions",
     "LrScheduleOptions",
     "ModelOptions",
     "NamedOptions",
     "OneOf",
     "Options",
+    "RandomMoveOptions",
     "ScheduleOptions",
+    "StateResetOptions",
+    "SymmetryOptions",
     "TeleportOptions",
     "models_for",
 ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from abc import ABC, abstractmethod
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from orchestrator.catalog.entry import Options
 
@@ -32,6 +33,10 @@ class ScheduleOptions(Options):
         steps: teleport steps per batch.
         warmup: optimizer steps before the first teleport.
         every: of the batches so chosen, take every n-th.
+        at: before exactly these optimizer steps, counted from 0, instead of all of the above but ``steps``.
+        stop_below_gain: no more teleports once ``patience`` in a row have raised log ‖g‖² by less than this per
+            gradient evaluation that they cost; None: the schedule alone decides.
+        patience: see ``stop_below_gain``.
     """
 
     epochs: NonNegativeInt = 5
@@ -39,10 +44,24 @@ class ScheduleOptions(Options):
     steps: PositiveInt = 8
     warmup: NonNegativeInt = 0
     every: PositiveInt = 1
+    at: Annotated[tuple[NonNegativeInt, ...], Field(strict=False)] | None = None
+    stop_below_gain: PositiveFloat | None = None
+    patience: PositiveInt = 3
+
+    @model_validator(mode="after")
+    def _at_stands_alone(self) -> Self:
+        fields = type(self).model_fields
+        # By value, not by what was written: a configuration on file has every default written out.
+        others = [n for n in ("epochs", "batches", "warmup", "every") if getattr(self, n) != fields[n].default]
+        if self.at is not None and others:
+            raise ValueError(f"at says which steps have teleports, so {', '.join(others)} must not be given beside it")
+        return self
 
 
 class TeleportOptions(Options):
     """Teleport by null-space projection (arXiv 2502.11362).
+
+    What it draws from the training split, it draws by a generator of its own that follows from the seed.
 
     Args:
         tau: share of the input energy that the preserved subspace holds; 1 is exact.
@@ -51,6 +70,18 @@ class TeleportOptions(Options):
         grad_norm_cap: a teleport step that would take ‖g‖ above this is undone, and the teleport ends.
         max_loss_drift: a teleport step that would change the loss on its batch by more than this is undone, and
             the teleport ends; None: at tau = 1 what rounding explains, below it no bound.
+        objective: what is climbed: ½‖g‖², log ‖g‖, or the curvature along the gradient, up (``sharper``) or down
+            (``flatter``).
+        batch_size: samples of a teleport batch drawn for itself; None: the batch of the optimizer step.
+        subspace_size: samples of a sample drawn for the subspace alone; None: the teleport batch. The batch then
+            lies outside the preserved subspace and its loss drifts, at tau = 1 too.
+        probe_size: samples, outside the batches above, on which drift is measured; None: none, or as many as the
+            batch of the optimizer step where ``max_probe_drift`` asks for them.
+        max_probe_drift: like ``max_loss_drift``, on the probe.
+        max_relative_step: a step, or the whole teleport, that would move a layer by more than this share of ‖W‖ is
+            shortened to it.
+        move_bias: whether biases move along with their weights.
+        factorisation: of the layers' inputs; ``randomised`` and ``auto`` save time on wide layers below tau = 1.
     """
 
     tau: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
@@ -58,3 +89,184 @@ class TeleportOptions(Options):
     schedule: ScheduleOptions = ScheduleOptions()
     grad_norm_cap: PositiveFloat | None = None
     max_loss_drift: PositiveFloat | None = None
+    objective: Literal["grad_norm", "log_grad_norm", "sharper", "flatter"] = "grad_norm"
+    batch_size: PositiveInt | None = None
+    subspace_size: PositiveInt | None = None
+    probe_size: PositiveInt | None = None
+    max_probe_drift: PositiveFloat | None = None
+    max_relative_step: PositiveFloat | None = None
+    move_bias: bool = False
+    factorisation: Literal["exact", "randomised", "auto"] = "exact"
+
+
+class RivalOptions(Options, ABC):
+    """What the other teleports have in common; their settings are their own, searched on an equal budget.
+
+    Args:
+        schedule: when to teleport.
+        grad_norm_cap: a step that would take ‖g‖ above this is undone, and the teleport ends.
+        max_loss_drift: how far the loss on the batch may be from where it began; None: any.
+        batch_size: samples of a teleport batch drawn for itself; None: the batch of the optimizer step.
+    """
+
+    schedule: ScheduleOptions = ScheduleOptions()
+    grad_norm_cap: PositiveFloat | None = None
+    max_loss_drift: PositiveFloat | None = None
+    batch_size: PositiveInt | None = None
+
+
+class LevelSetOptions(RivalOptions):
+    """Teleport along the level set of the loss itself (arXiv 2403.03362); every parameter moves.
+
+    Args:
+        step_size: the first length tried.
+    """
+
+    step_size: PositiveFloat = 1.0
+
+
+class SymmetryOptions(RivalOptions):
+    """Teleport by a group that acts on neighbouring layers (arXiv 2205.10637, 2305.13404).
+
+    Args:
+        step_size: the first length tried.
+    """
+
+    step_size: PositiveFloat = 0.1
+
+
+class FollowerOptions(Options, ABC):
+    """A control that takes the settings of a teleport arm as that arm's search has chosen them.
+
+    Args:
+        of: label of that arm; None: the only teleport arm of the spec.
+    """
+
+    of: str | None = None
+
+    @property
+    @abstractmethod
+    def is_concrete(self) -> bool:
+        """Whether the settings are here, so that nothing has to be taken from another arm."""
+
+    @abstractmethod
+    def following(self, teleport: TeleportOptions) -> Self:
+        """Take over the settings of a teleport arm.
+
+        Args:
+            teleport: its settings.
+
+        Returns:
+            The same control with everything it needs, and without ``of``.
+        """
+
+    @model_validator(mode="after")
+    def _from_one_source(self) -> Self:
+        if self.of is not None and self.is_concrete:
+            raise ValueError(f"takes its settings from the arm {self.of!r} (of) or has its own, not both")
+        return self
+
+
+class RandomMoveOptions(FollowerOptions):
+    """The teleport's control for direction: random null-space moves, as long as the directed one would be here.
+
+    Args:
+        of: see :class:`FollowerOptions`.
+        teleport: the settings themselves, instead of ``of``.
+        scale: length of a move, as a multiple of the directed one's.
+    """
+
+    teleport: TeleportOptions | None = None
+    scale: PositiveFloat = 1.0
+
+    @property
+    def is_concrete(self) -> bool:
+        """Whether ``teleport`` is given."""
+        return self.teleport is not None
+
+    def following(self, teleport: TeleportOptions) -> Self:
+        """Take over all settings, save that no gain ends its schedule: a random move is not made to have one.
+
+        Args:
+            teleport: settings of the teleport arm.
+
+        Returns:
+            The control with its settings.
+        """
+        return self.model_copy(update={"of": None, "teleport": _without_stop(teleport)})
+
+
+class LrScaledOptions(FollowerOptions):
+    """The teleport's control for larger steps: where it is due, the learning rate times the gain it would have had.
+
+    Each teleport is made, measured and put back bit for bit; then that one optimizer step is taken with the
+    learning rate times (‖g‖ after / ‖g‖ before) to the power of ``scale``.
+
+    Args:
+        of: see :class:`FollowerOptions`.
+        teleport: the settings themselves, instead of ``of``.
+        scale: exponent of the measured ratio.
+    """
+
+    teleport: TeleportOptions | None = None
+    scale: PositiveFloat = 1.0
+
+    @property
+    def is_concrete(self) -> bool:
+        """Whether ``teleport`` is given."""
+        return self.teleport is not None
+
+    def following(self, teleport: TeleportOptions) -> Self:
+        """Take over all settings.
+
+        Args:
+            teleport: settings of the teleport arm.
+
+        Returns:
+            The control with its settings.
+        """
+        return self.model_copy(update={"of": None, "teleport": teleport})
+
+
+class StateResetOptions(FollowerOptions):
+    """The control for a fresh optimizer: its state is forgotten where a teleport would be due, and nothing moves.
+
+    Args:
+        of: see :class:`FollowerOptions`.
+        schedule: when, instead of ``of``; its ``steps`` and ``stop_below_gain`` mean nothing here.
+    """
+
+    schedule: ScheduleOptions | None = None
+
+    @property
+    def is_concrete(self) -> bool:
+        """Whether ``schedule`` is given."""
+        return self.schedule is not None
+
+    def following(self, teleport: TeleportOptions) -> Self:
+        """Take over the schedule.
+
+        Args:
+            teleport: settings of the teleport arm.
+
+        Returns:
+            The control with its schedule.
+        """
+        return self.model_copy(update={"of": None, "schedule": _without_stop(teleport).schedule})
+
+
+class InitScaledOptions(Options):
+    """The control for larger weights: training starts from the same weights times a factor, biases as they are.
+
+    Args:
+        factor: of the weights that a teleport could move.
+    """
+
+    factor: PositiveFloat
+
+
+def _without_stop(teleport: TeleportOptions) -> TeleportOptions:
+    """The same teleports, all that the schedule holds."""
+    fields = ScheduleOptions.model_fields
+    plain = {name: fields[name].default for name in ("stop_below_gain", "patience")}
+    return teleport.model_copy(update={"schedule": teleport.schedule.model_copy(update=plain)})

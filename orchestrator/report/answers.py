@@ -9,7 +9,7 @@ from orchestrator.report.comparisons import PRIMARY_KIND
 from orchestrator.report.schema import Answer, Comparison, Effect, Interval, Study, Verdict
 from orchestrator.report.wording import change, p_value, percent, smallest
 from orchestrator.report.wording import interval as interval_text
-from orchestrator.spec import Target
+from orchestrator.spec import BASELINE, Target
 
 METRIC_WORDS = {
     "train_loss": "training loss",
@@ -78,7 +78,7 @@ def _on_the_clock(comparison: Comparison, comparisons: Sequence[Comparison]) -> 
     if comparison.verdict not in {Verdict.FASTER, Verdict.SLOWER, Verdict.NO_DIFFERENCE}:
         return ""
     for other in comparisons:
-        is_seconds = other.metric == "seconds_to_target" and other.arm == comparison.arm
+        is_seconds = other.metric == "seconds_to_target" and other.arm == comparison.arm and other.against == BASELINE
         if is_seconds and other.workload == comparison.workload and other.effect is not None:
             return f" Seconds on the optimizer clock: {change(other.effect)} {interval_text(other)} (exploratory)."
     return ""

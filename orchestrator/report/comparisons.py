@@ -1,9 +1,10 @@
-"""An arm against the baseline, paired by seed: the primary comparison and the exploratory ones."""
+"""An arm against the baseline, or a teleport arm against its controls and rivals, paired by seed."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -81,7 +82,7 @@ METRICS = (
 
 
 def comparisons_of(studies: Sequence[Study], confirm_seeds: Sequence[int], num_search: int) -> tuple[Comparison, ...]:
-    """Compare every arm with the baseline of its workload.
+    """Compare every arm with the baseline of its workload, and every teleport arm with its controls and rivals.
 
     The primary comparisons (each teleport arm on steps to target) are one family: Holm's rule counts all that the
     spec has, also those that have no p yet.
@@ -92,32 +93,45 @@ def comparisons_of(studies: Sequence[Study], confirm_seeds: Sequence[int], num_s
         num_search: search trials that each arm was offered.
 
     Returns:
-        Per workload the primary ones first.
+        Per workload the primary ones first, those against another arm than the baseline last.
     """
     family = sum(study.kind == PRIMARY_KIND for study in studies)
     baselines = {study.workload: study for study in studies if study.arm == BASELINE}
     found = []
     for workload, baseline in baselines.items():
-        contest = _Contest(baseline, tuple(confirm_seeds), num_search, max(family, 1))
-        arms = [study for study in studies if study.workload == workload and study.arm != BASELINE]
+        sources = {study.arm: study for study in studies if study.workload == workload}
+        contest = _Contest(baseline, tuple(confirm_seeds), num_search, max(family, 1), sources)
+        arms = [study for study in sources.values() if study.arm != BASELINE]
         for metric in METRICS:
             found += [contest.compare(arm, metric) for arm in arms]
+        for arm, other in _matches(arms):
+            beside = dataclasses.replace(contest, baseline=other)
+            found += [beside.compare(arm, metric) for metric in METRICS]
         # A stable sort: within a workload the primary ones come first, the rest stays in order.
     return tuple(sorted(_adjusted(found, family), key=lambda c: (list(baselines).index(c.workload), not c.is_primary)))
+
+
+def _matches(arms: Sequence[Study]) -> list[tuple[Study, Study]]:
+    """Each teleport arm beside what it has to be more than; a control is beside the arm whose settings it takes."""
+    teleports = [arm for arm in arms if arm.kind == PRIMARY_KIND]
+    others = [arm for arm in arms if arm.kind != PRIMARY_KIND]
+    return [(arm, other) for arm in teleports for other in others if other.source in {None, arm.arm}]
 
 
 @final
 @dataclass(frozen=True)
 class _Contest:
-    """One workload's baseline, and what a comparison with it must respect."""
+    """What an arm is compared with, the baseline of a workload as a rule, and what the comparison must respect."""
 
     baseline: Study
     seeds: tuple[int, ...]
     num_search: int
     family: int
+    sources: Mapping[str, Study]
 
     def compare(self, arm: Study, metric: Metric) -> Comparison:
-        is_primary = arm.kind == PRIMARY_KIND and metric.name == PRIMARY_METRIC
+        is_claim = arm.kind == PRIMARY_KIND and metric.name == PRIMARY_METRIC
+        is_primary = is_claim and self.baseline.arm == BASELINE
         blank = Comparison(
             workload=arm.workload,
             arm=arm.arm,
@@ -125,6 +139,7 @@ class _Contest:
             is_primary=is_primary,
             verdict=Verdict.PENDING,
             num_planned_pairs=len(self.seeds),
+            against=self.baseline.arm,
         )
         refusal = self._refusal(arm, metric)
         if refusal:
@@ -184,6 +199,9 @@ class _Contest:
         """Say why the comparison would be unfair, or can never be made; empty where it is fair."""
         studies = (self.baseline, arm)
         for study in studies:
+            source = None if study.source is None else self.sources[study.source]
+            if source is not None and _is_searched(source) and source.best is None:
+                return f"no search trial of {source.arm} ended well, so {study.arm} has no settings to take"
             if _is_searched(study) and study.best is None:
                 return f"no search trial of {study.arm} ended well, so it has no configuration to confirm"
         if all(map(_is_searched, studies)):

@@ -15,12 +15,14 @@ from orchestrator.report.schema import Report, Study, Verdict
 from orchestrator.report.tables import (
     Header,
     Rows,
+    control_rows,
     exploratory_rows,
     layer_rows,
     other_rows,
     price_rows,
     search_rows,
     verdict_rows,
+    verdicts,
 )
 from orchestrator.report.wording import number
 from orchestrator.spec import dump_yaml
@@ -55,9 +57,9 @@ def _content(report: Report) -> dict[str, Any]:
         "sweep": report.sweep,
         "question": report.sweep.description.strip(),
         "answers": _answers(report),
-        "verdicts": _table(verdict_rows(report))
-        | {"classes": [_tone(c.verdict) for c in report.comparisons if c.metric == "steps_to_target"]},
+        "verdicts": _table(verdict_rows(report)) | {"classes": [_tone(c.verdict) for c in verdicts(report)]},
         "exploratory": _table(exploratory_rows(report)),
+        "controls": _table(control_rows(report)),
         "price": _table(price_rows(report)),
         "layers": _table(layer_rows(report)),
         "groups": [{"workload": workload, "figures": made} for workload, made in by_workload.items()],

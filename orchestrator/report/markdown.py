@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from orchestrator.report.schema import Report
-from orchestrator.report.tables import exploratory_rows, price_rows, verdict_rows
+from orchestrator.report.tables import control_rows, exploratory_rows, price_rows, verdict_rows
 
 MAX_TEXT = 300
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|<>~$&])")
@@ -58,6 +58,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield ""
     yield from _section("Verdicts", *verdict_rows(report))
     yield from _section("Exploratory: no claims, p not adjusted", *exploratory_rows(report))
+    yield from _section("Exploratory: teleport against its controls and rivals", *control_rows(report))
     yield from _section("What it cost", *price_rows(report))
     yield from _best(report)
     if report.failures:

@@ -34,6 +34,7 @@ def price_of(results: Sequence[TrialResult]) -> Price | None:
         outcomes=dict(sum((Counter(summary.outcomes) for summary in summaries), Counter[str]()).most_common()),
         gain=_geometric_mean(summary.mean_gain for summary in summaries),
         max_loss_drift=max((s.max_loss_drift for s in summaries if s.max_loss_drift is not None), default=None),
+        max_probe_drift=max((s.max_probe_drift for s in summaries if s.max_probe_drift is not None), default=None),
         layers=_layers(summaries),
     )
 

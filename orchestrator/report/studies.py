@@ -13,7 +13,7 @@ from orchestrator.report.curves import bands_of, curve_of
 from orchestrator.report.price import price_of
 from orchestrator.report.schema import Candidate, ConfirmSeed, SearchTrial, Study
 from orchestrator.results import SweepRecord, Trial, TrialResult, TrialState
-from orchestrator.spec import BASELINE
+from orchestrator.spec import kind_of
 from orchestrator.statistics import censored_median
 
 
@@ -44,7 +44,7 @@ def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]
     return Study(
         workload=workload,
         arm=arm,
-        kind=_kind(record, arm),
+        kind=kind_of(record.spec.arms[arm]),
         num_trials=len(ended),
         num_planned=num_planned(record.spec, workload, arm, "search"),
         num_complete=sum(result.state is TrialState.COMPLETE for result in ended),
@@ -57,13 +57,8 @@ def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]
         price=price_of([trial.result for trial in confirm if trial.result is not None]),
         curves=curves,
         bands=bands_of(curves),
+        source=record.spec.sources.get(arm),
     )
-
-
-def _kind(record: SweepRecord, arm: str) -> str:
-    """The arm's kind: the one key under its label, whatever its settings turn out to be."""
-    raw = record.spec.arms[arm].raw
-    return next(iter(raw), BASELINE) if isinstance(raw, dict) else BASELINE
 
 
 def _confirm_trials(record: SweepRecord, champion: Trial) -> list[Trial]:

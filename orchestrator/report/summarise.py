@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from orchestrator.report.answers import answers_of
 from orchestrator.report.champions import champions, stored_id
-from orchestrator.report.comparisons import comparisons_of
-from orchestrator.report.schema import Failure, Report, Standing, Study, Sweep
+from orchestrator.report.comparisons import PRIMARY_KIND, comparisons_of
+from orchestrator.report.equal_time import equal_time_of
+from orchestrator.report.schema import Comparison, Failure, Report, Standing, Study, Sweep, Verdict
 from orchestrator.report.studies import study_of
 from orchestrator.results import Machine, SweepRecord
-from orchestrator.spec import SweepSpec, Target
+from orchestrator.spec import BASELINE, SweepSpec, Target
 
 
 def summarise(record: SweepRecord, lints: Iterable[str] = ()) -> Report:
@@ -26,9 +27,13 @@ def summarise(record: SweepRecord, lints: Iterable[str] = ()) -> Report:
     """
     spec = record.spec
     best = champions(record)
-    studies = tuple(study_of(record, workload, arm, best[workload, arm]) for workload, arm in spec.studies)
-    comparisons = comparisons_of(studies, spec.confirm_seeds, spec.search.trials)
     targets = {label: _target(spec, label) for label in spec.workloads}
+    found = {study: study_of(record, *study, best[study]) for study in spec.studies}
+    studies = tuple(
+        study.model_copy(update={"equal_time": equal_time_of(study, found[workload, BASELINE], targets[workload])})
+        for (workload, _), study in found.items()
+    )
+    comparisons = comparisons_of(studies, spec.confirm_seeds, spec.search.trials)
     return Report(
         sweep=Sweep(
             name=spec.name,
@@ -46,7 +51,7 @@ def summarise(record: SweepRecord, lints: Iterable[str] = ()) -> Report:
         studies=studies,
         comparisons=comparisons,
         failures=tuple(_failures(record)),
-        lints=tuple(dict.fromkeys([*lints, *_lints(record, studies)])),
+        lints=tuple(dict.fromkeys([*lints, *_lints(record, studies), *_control_lints(studies, comparisons)])),
     )
 
 
@@ -90,6 +95,18 @@ def _failures(record: SweepRecord) -> Iterator[Failure]:
                 message=failure.message,
                 traceback=failure.traceback,
             )
+
+
+def _control_lints(studies: Sequence[Study], comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """A gain that nothing in the sweep tells from a larger step or larger weights."""
+    for found in comparisons:
+        if found.is_primary and found.verdict is Verdict.FASTER:
+            others = {s.kind for s in studies if s.workload == found.workload and s.source in {None, found.arm}}
+            if not others - {BASELINE, PRIMARY_KIND}:
+                yield (
+                    f"{found.workload}/{found.arm}: faster than the baseline, and no control is in this sweep: larger "
+                    "steps or larger weights may explain it (docs/arms.md)"
+                )
 
 
 def _lints(record: SweepRecord, studies: Sequence[Study]) -> Iterator[str]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from orchestrator.report.schema import Comparison, Report, Study, Verdict
+from orchestrator.report.schema import Comparison, Price, Report, Study, Verdict
 from orchestrator.report.wording import MISSING, UNITS, change, interval, number, p_value, percent
+from orchestrator.spec import BASELINE
+
+# Enough to see whether a teleport is more than its control; report.json has every metric.
+CONTROL_METRICS = ("steps_to_target", "seconds_to_target", "test_accuracy")
 
 Header = tuple[str, ...]
 Rows = list[tuple[str, ...]]
@@ -30,8 +34,12 @@ def verdict_rows(report: Report) -> tuple[Header, Rows]:
     Returns:
         The header, and a row per comparison; a verdict that is exploratory says so.
     """
-    rows: Rows = [_verdict_row(c) for c in report.comparisons if c.metric == "steps_to_target"]
-    return VERDICT_HEADER, rows
+    return VERDICT_HEADER, [_verdict_row(c) for c in verdicts(report)]
+
+
+def verdicts(report: Report) -> list[Comparison]:
+    """List what the verdict table shows: every arm against the baseline on steps to target."""
+    return [c for c in report.comparisons if c.metric == "steps_to_target" and c.against == BASELINE]
 
 
 def verdict_words(comparison: Comparison) -> str:
@@ -93,7 +101,35 @@ def exploratory_rows(report: Report) -> tuple[Header, Rows]:
             f"{percent(c.effect.probability_of_improvement)} of {c.num_pairs} seeds",
         )
         for c in report.comparisons
-        if c.effect is not None and c.metric != "steps_to_target"
+        if c.effect is not None and c.metric != "steps_to_target" and c.against == BASELINE
+    ]
+    return header, rows
+
+
+def control_rows(report: Report) -> tuple[Header, Rows]:
+    """Make the table of teleport arms against their controls and rivals: is it more than a larger step?
+
+    Args:
+        report: of a sweep.
+
+    Returns:
+        The header and a row per pair of arms and metric; all are exploratory.
+    """
+    header: Header = ("workload", "arm", "against", "metric", "change", "95 % interval", "p (raw)", "medians", "pairs")
+    rows: Rows = [
+        (
+            c.workload,
+            c.arm,
+            c.against,
+            UNITS[c.metric],
+            change(c.effect, c.against),
+            interval(c),
+            p_value(c.p),
+            f"{number(c.effect.baseline_median)} → {number(c.effect.arm_median)}",
+            f"{c.num_pairs}/{c.num_planned_pairs}",
+        )
+        for c in report.comparisons
+        if c.effect is not None and c.against != BASELINE and c.metric in CONTROL_METRICS
     ]
     return header, rows
 
@@ -118,6 +154,7 @@ def price_rows(report: Report) -> tuple[Header, Rows]:
         "outcomes",
         "gain of ‖g‖²",
         "largest loss drift",
+        "baseline by then",
     )
     rows: Rows = [
         (
@@ -130,12 +167,18 @@ def price_rows(report: Report) -> tuple[Header, Rows]:
             f"{price.num_teleports:,}" if price.num_teleports else MISSING,
             ", ".join(f"{name} {count:,}" for name, count in price.outcomes.items()) or MISSING,
             MISSING if price.gain is None else f"×{number(price.gain)}",
-            number(price.max_loss_drift),
+            _drift(price),
+            MISSING if study.equal_time is None else number(study.equal_time.baseline),
         )
         for study in report.studies
         if (price := study.price) is not None
     ]
     return header, rows
+
+
+def _drift(price: Price) -> str:
+    probe = "" if price.max_probe_drift is None else f" (probe {number(price.max_probe_drift)})"
+    return f"{number(price.max_loss_drift)}{probe}"
 
 
 def layer_rows(report: Report) -> tuple[Header, Rows]:

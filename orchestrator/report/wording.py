@@ -75,11 +75,12 @@ def percent(share: float, digits: int = 0) -> str:
     return f"{share * 100:.{digits}f} %"
 
 
-def change(effect: Effect) -> str:
+def change(effect: Effect, against: str = "baseline") -> str:
     """Write an effect as a change from the baseline: ``−12 %``, or ``+0.4 points``.
 
     Args:
         effect: of a comparison.
+        against: the arm that is compared with, where it is not the baseline.
 
     Returns:
         The text; where misses on one side prevail there is no number, and the text says whose they are.
@@ -87,7 +88,7 @@ def change(effect: Effect) -> str:
     if effect.scale == "difference":
         return _points(effect.estimate)
     if effect.estimate == 0.0:
-        return "baseline misses"
+        return f"{against} misses"
     return "arm misses" if math.isinf(effect.estimate) else ratio_change(effect.estimate)
 
 

@@ -1,5 +1,6 @@
 """The spec: what a sweep is, read from YAML and checked whole."""
 
+from orchestrator.spec.sources import kind_of
 from orchestrator.spec.sweep import (
     BASELINE,
     Confirm,
@@ -53,6 +54,7 @@ __all__ = [
     "Workload",
     "check_name",
     "dump_yaml",
+    "kind_of",
     "load_spec",
     "parse_spec",
     "read_file",

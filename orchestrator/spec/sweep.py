@@ -23,6 +23,7 @@ from orchestrator.errors import Fault, SpecError, nearest
 from orchestrator.ids import Json, digest
 from orchestrator.spec.faults import faults_of
 from orchestrator.spec.parse import Parsed, fixed, parse
+from orchestrator.spec.sources import source_of
 from orchestrator.spec.training import Arm, Objective, Phase, Share, Workload
 from orchestrator.spec.tree import Template, path_of
 from orchestrator.spec.yaml_text import Document, KeyPath, dotted, read_file, read_text, read_value, shorten
@@ -168,6 +169,19 @@ class SweepSpec(Options):
         fresh = (seed for seed in range(FIRST_CONFIRM_SEED, 2**31) if seed not in taken)
         return tuple(next(fresh) for _ in range(self.confirm.seeds))
 
+    @cached_property
+    def sources(self) -> dict[str, str]:
+        """Label of a control arm -> that of the teleport arm whose chosen settings it takes."""
+        found = {label: source_of(label, self.arms) for label in self.arms}
+        return {label: source for label, source in found.items() if source is not None}
+
+    def example_of(self, arm: str) -> Arm:
+        """Make one of the arms that ``arm`` may become, all its settings in place: for what all have in common."""
+        method = _first(self.arms[arm])
+        source = self.sources.get(arm)
+        teleport = None if source is None else _first(self.arms[source]).teleport
+        return method if teleport is None else method.following(teleport)
+
     @property
     def studies(self) -> list[tuple[str, str]]:
         """Every (workload, arm), workload by workload."""
@@ -184,6 +198,10 @@ class SweepSpec(Options):
     def to_yaml(self) -> str:
         """Write the spec as YAML that reads back to an equal spec."""
         return dump_yaml(self.model_dump(mode="json", exclude_unset=True))
+
+
+def _first(template: Template) -> Arm:
+    return Arm.model_validate(template.concretise(template.corners()[0]))
 
 
 class _Dumper(yaml.SafeDumper):
@@ -267,6 +285,8 @@ def parse_spec(document: Document, overrides: Sequence[str] = (), *, name: str |
         if isinstance(found, dict):
             data[family], more = _templates(document, family, model)
             faults += more
+        if family == "arms" and isinstance(found, dict):
+            faults += _source_faults(document, data[family])
     spec: SweepSpec | None = _validated(SweepSpec, data, document.place, faults)
     if faults or spec is None:
         raise SpecError(*_unique(faults))
@@ -309,6 +329,17 @@ def _kind_faults(document: Document, label: str, raw: Mapping[str, Any]) -> list
         known = ", ".join(sorted(Arm.model_fields))
         return [Fault(place, f"must hold exactly one kind of arm (known: {known}), holds {len(raw)}")]
     return []
+
+
+def _source_faults(document: Document, arms: Mapping[str, Template]) -> list[Fault]:
+    """A control takes its settings from a teleport arm of the spec, and it must be clear from which."""
+    faults = []
+    for label in arms:
+        try:
+            source_of(label, arms)
+        except ValueError as error:
+            faults.append(Fault(document.place(("arms", label)), str(error)))
+    return faults
 
 
 def _corner_faults(document: Document, parsed: Parsed, model: type[BaseModel]) -> list[Fault]:

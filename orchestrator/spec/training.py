@@ -13,12 +13,20 @@ from orchestrator.catalog import (
     OPTIMIZERS,
     ConstantOptions,
     DataOptions,
+    FollowerOptions,
+    InitScaledOptions,
     InputKind,
+    LevelSetOptions,
+    LrScaledOptions,
     LrScheduleOptions,
     ModelOptions,
     NamedOptions,
     OneOf,
     Options,
+    RandomMoveOptions,
+    ScheduleOptions,
+    StateResetOptions,
+    SymmetryOptions,
     TeleportOptions,
     models_for,
 )
@@ -120,14 +128,63 @@ class Arm(Options):
 
     Args:
         teleport: teleport by null-space projection.
+        random_move: control: random moves in the same null space.
+        level_set: rival: teleport along the level set of the loss.
+        symmetry: rival: teleport by a symmetry group.
+        lr_scaled: control: a larger learning rate instead of a move.
+        init_scaled: control: larger initial weights.
+        state_reset: control: the optimizer's state is forgotten.
     """
 
     teleport: TeleportOptions | None = None
+    random_move: RandomMoveOptions | None = None
+    level_set: LevelSetOptions | None = None
+    symmetry: SymmetryOptions | None = None
+    lr_scaled: LrScaledOptions | None = None
+    init_scaled: InitScaledOptions | None = None
+    state_reset: StateResetOptions | None = None
 
     @property
     def kind(self) -> str:
         """The name of the treatment, ``baseline`` where there is none."""
         return next((name for name in type(self).model_fields if getattr(self, name) is not None), "baseline")
+
+    @property
+    def settings(self) -> Options | None:
+        """The options of the treatment, None where there is none."""
+        return next((found for name in type(self).model_fields if (found := getattr(self, name)) is not None), None)
+
+    @property
+    def follows(self) -> bool:
+        """Whether it lacks settings that a teleport arm's search is to give."""
+        return isinstance(self.settings, FollowerOptions) and not self.settings.is_concrete
+
+    def following(self, teleport: TeleportOptions) -> Arm:
+        """Take over the settings of a teleport arm where some are lacking.
+
+        Args:
+            teleport: its settings.
+
+        Returns:
+            The arm with everything it needs.
+        """
+        settings = self.settings
+        if not isinstance(settings, FollowerOptions) or settings.is_concrete:
+            return self
+        return self.model_copy(update={self.kind: settings.following(teleport)})
+
+    @property
+    def schedule(self) -> ScheduleOptions | None:
+        """When it acts; None where it does not act during training, or does not say yet."""
+        match self.settings:
+            case TeleportOptions(schedule=when) | LevelSetOptions(schedule=when) | SymmetryOptions(schedule=when):
+                return when
+            case RandomMoveOptions(teleport=teleport) | LrScaledOptions(teleport=teleport):
+                return None if teleport is None else teleport.schedule
+            case StateResetOptions(schedule=when):
+                return when
+            case _:
+                return None
 
 
 class Objective(Options):

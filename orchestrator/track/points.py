@@ -108,6 +108,7 @@ def _end_of(seed: SeedResult) -> dict[str, float]:
     if seed.teleports is not None:
         values["teleport_mean_gain"] = seed.teleports.mean_gain
         values["teleport_max_loss_drift"] = seed.teleports.max_loss_drift
+        values["teleport_max_probe_drift"] = seed.teleports.max_probe_drift
         for layer in seed.teleports.layers:
             values[f"null_dim/{layer.name}"] = layer.mean_null_dim
     return {key: value for key, value in values.items() if value is not None}

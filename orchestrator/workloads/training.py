@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, final
 
@@ -15,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from orchestrator.catalog import MODELS, OPTIMIZERS
 from orchestrator.results import HistoryRow, SeedResult, TeleportSummary
 from orchestrator.spec import Phase, Target, Workload
-from orchestrator.workloads.batches import batches
+from orchestrator.workloads.batches import Draws, batches
 from orchestrator.workloads.budget import Budget
 from orchestrator.workloads.clock import OptimizerClock
 from orchestrator.workloads.data.dataset import DataSet, load_cached
@@ -35,12 +36,16 @@ class Move:
         gradient_evaluations: its cost, in gradients of the training batch.
         loss_drift: change of the loss on the batch.
         gain: ratio of ‖g‖² after to before.
+        probe_drift: change of the loss on data outside the batch; None: not measured.
+        around: what the optimizer step that follows is taken inside of; None: nothing.
     """
 
     has_moved: bool
     gradient_evaluations: float
     loss_drift: float = 0.0
     gain: float = 1.0
+    probe_drift: float | None = None
+    around: AbstractContextManager[None] | None = None
 
 
 class Treatment(Protocol):
@@ -74,6 +79,7 @@ class Site:
         optimizer: that trains it.
         budget: of the seed.
         seed: of the seed.
+        draws: gives it samples of the training split, without moving the data order.
     """
 
     model: nn.Module
@@ -81,6 +87,7 @@ class Site:
     optimizer: torch.optim.Optimizer
     budget: Budget
     seed: int
+    draws: Draws
 
 
 Treat = Callable[[Site], Treatment | None]
@@ -116,7 +123,7 @@ def train_seed(
 
     Args:
         task: what to train.
-        treat: makes the arm's treatment; gives None for the baseline.
+        treat: makes the arm's treatment; gives None where nothing is to be done during training.
         emit: takes each row of the curves as it is measured: at step 0, at every ``evaluate.every``-th step and
             at the last.
         now: the clock's source of seconds.
@@ -130,7 +137,8 @@ def train_seed(
     optimizer = _optimizer(task.workload, model)
     scheduler = scheduler_of(task.workload.lr_schedule, optimizer, budget.num_steps)
     seed_everything(stream_seed(task.seed, "training"))
-    treatment = treat(Site(model, cross_entropy, optimizer, budget, task.seed))
+    draws = Draws(data_set.train, task.workload.data.batch_size, task.seed)
+    treatment = treat(Site(model, cross_entropy, optimizer, budget, task.seed, draws))
     loop = _Loop(task, data_set, model, optimizer, scheduler, treatment, OptimizerClock(task.device, now))
     curve = _Curve(task, budget, loop, Evaluator(model, data_set), emit)
     is_finite = curve.record()
@@ -203,8 +211,9 @@ class _Loop:
         with self.clock.running():
             for step in range(first, last):
                 inputs, targets = next(draw)
+                around = None
                 if treatment is not None and treatment.is_due(step):
-                    self._treat(treatment, step, inputs, targets)
+                    around = self._treat(treatment, step, inputs, targets)
                 optimizer.zero_grad()
                 loss = cross_entropy(model(inputs), targets)
                 if is_cpu:
@@ -213,18 +222,25 @@ class _Loop:
                 else:
                     watched += loss.detach()
                 loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
+                if around is None:
+                    optimizer.step()
+                else:
+                    with around:
+                        optimizer.step()
                 if scheduler is not None:
                     scheduler.step()
                 self.num_steps += 1
                 self.gradient_evaluations += 1.0
             return math.isfinite(watched.item())
 
-    def _treat(self, treatment: Treatment, step: int, inputs: Tensor, targets: Tensor) -> None:
+    def _treat(
+        self, treatment: Treatment, step: int, inputs: Tensor, targets: Tensor
+    ) -> AbstractContextManager[None] | None:
         with self.clock.teleporting():
             move = treatment.apply(step, inputs, targets)
         self.gradient_evaluations += move.gradient_evaluations
         self.moves.append(move)
+        return move.around
 
 
 @final
@@ -297,7 +313,7 @@ class _Curve:
 
 
 def _of_moves(moves: list[Move]) -> dict[str, float]:
-    """The teleports since the last row that moved the weights, in two figures."""
+    """The teleports since the last row that moved the weights, in two or three figures."""
     moved = [move for move in moves if move.has_moved]
     if not moved:
         return {}
@@ -305,4 +321,7 @@ def _of_moves(moves: list[Move]) -> dict[str, float]:
         "teleport_loss_drift": max(abs(move.loss_drift) for move in moved),
         "teleport_gain": sum(move.gain for move in moved) / len(moved),
     }
+    probed = [abs(move.probe_drift) for move in moved if move.probe_drift is not None]
+    if probed:
+        figures["teleport_probe_drift"] = max(probed)
     return {name: value for name, value in figures.items() if math.isfinite(value)}

@@ -24,6 +24,28 @@ def test_a_sound_spec_has_none() -> None:
     assert spec_lints(CLEAN) == []
 
 
+def test_arms_that_can_do_nothing_here_are_told() -> None:
+    reset = tiny_spec("search.trials=16", "arms.reset={state_reset: {}}")
+    assert spec_lints(reset) == ["digits/reset: plain sgd keeps no state, so resetting it is the baseline"]
+    momentum = tiny_spec("search.trials=16", "arms.r={state_reset: {}}", "workloads.digits.optimizer.momentum=0.9")
+    assert spec_lints(momentum) == []
+
+
+def test_a_symmetry_without_its_conditions_is_told() -> None:
+    def told(*overrides: str) -> list[str]:
+        return spec_lints(tiny_spec("search.trials=16", *overrides))
+
+    assert told("arms.s={symmetry: {}}") == [
+        "digits/s: relu has no inverse, so the symmetry moves nothing; use leaky_relu or tanh"
+    ]
+    tanh = "workloads.digits.model={name: mlp, widths: [32, 16], activation: tanh}"
+    assert told("arms.s={symmetry: {}}", tanh) == [
+        "digits/s: a batch of 128 is larger than the width 32, so the symmetry does not keep the loss; give it a "
+        "smaller batch_size"
+    ]
+    assert told("arms.s={symmetry: {batch_size: 32}}", tanh) == []
+
+
 def test_a_comparison_without_tuning_is_told() -> None:
     [found] = spec_lints(tiny_spec("search.trials=16", "workloads.digits.optimizer.lr=0.1"))
     assert found.startswith("digits: no optimizer setting is searched")

@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from orchestrator import treatments
 from orchestrator import trial as module
 from orchestrator.catalog import MODELS, Entry
 from orchestrator.results import HistoryRow, TrialConfig, TrialResult, TrialState
 from orchestrator.trial import run_trial
 from orchestrator.workloads.evaluate import Evaluator
-from teleport_engine import FixedStep, Teleporter
+from teleport_engine import FixedStep, Schedule, Teleporter
 from tests.orchestrator.workloads.tasks import TELEPORT, config
 
 TIMES = {"seconds", "teleport_seconds", "seconds_to_target", "started_at", "ended_at"}
@@ -156,10 +157,15 @@ def test_the_options_reach_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
             seen.append(settings)
             self.real = Teleporter(model, loss_fn, **settings)
 
-        def step(self, *arguments: Any) -> Any:
-            return self.real.step(*arguments)
+        def teleport(self, *arguments: Any, **more: Any) -> Any:
+            return self.real.teleport(*arguments, **more)
 
-    monkeypatch.setattr(module, "Teleporter", Recorder)
+    def schedule_of(**settings: Any) -> Schedule:
+        seen.append(settings)
+        return Schedule(**settings)
+
+    monkeypatch.setattr(treatments, "Teleporter", Recorder)
+    monkeypatch.setattr(treatments, "Schedule", schedule_of)
     schedule = {"epochs": 2, "batches": 3, "steps": 5, "warmup": 4, "every": 2}
     step = {"rule": "fixed", "lr": 0.01}
     result, _ = run(
@@ -177,12 +183,11 @@ def test_the_options_reach_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
         )
     )
     assert result.state is TrialState.COMPLETE, result.failure
-    (settings,) = seen
+    settings, when = seen
     assert (settings["tau"], settings["step"], settings["num_steps"]) == (0.99, FixedStep(0.01), 5)
     assert settings["grad_norm_cap"] == 3e4
     assert settings["max_loss_drift"] == 0.5
-    when = settings["schedule"]
-    assert (when.epochs, when.batches, when.batches_per_epoch, when.warmup, when.every) == (2, 3, 9, 4, 2)
+    assert when == {"epochs": 2, "batches": 3, "batches_per_epoch": 9, "warmup": 4, "every": 2}
 
 
 def test_a_diverging_trial_fails_and_keeps_the_seeds_that_ran() -> None:

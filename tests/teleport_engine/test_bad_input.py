@@ -1,13 +1,14 @@
 """A user's mistake is a ValueError that says rule and value, with the weights as they were."""
 
 import copy
+import math
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from teleport_engine import Outcome, Teleporter
+from teleport_engine import Outcome, RandomMove, Teleporter
 from tests.teleport_engine.cases import mlp
 
 
@@ -126,3 +127,9 @@ def test_step_without_a_schedule() -> None:
 def test_forced_tangent_route_needs_the_batch_in_the_sample() -> None:
     with pytest.raises(ValueError, match="route 'jvp' needs the objective batch inside the subspace sample"):
         teleporter(route="jvp").teleport(INPUTS, TARGETS, subspace=torch.randn(4, 5))
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, math.inf, math.nan])
+def test_a_random_move_of_no_length_is_refused(scale: float) -> None:
+    with pytest.raises(ValueError, match=f"scale must be finite and > 0, got {scale}"):
+        RandomMove(0, scale)

@@ -9,6 +9,7 @@ from orchestrator.report.figures.effects import effect_figure, points_figure
 from orchestrator.report.figures.frame import TIME_METRICS, Figure
 from orchestrator.report.palette import arm_colours
 from orchestrator.report.schema import Report
+from orchestrator.spec import BASELINE
 
 __all__ = ["Figure", "curve_figure", "effect_figure", "figures", "points_figure"]
 
@@ -26,7 +27,7 @@ def figures(report: Report, workload: str) -> list[Figure]:
     """
     studies = [study for study in report.studies if study.workload == workload]
     colours = arm_colours(report.arms)
-    comparisons = [c for c in report.comparisons if c.workload == workload]
+    comparisons = [c for c in report.comparisons if c.workload == workload and c.against == BASELINE]
     target = report.sweep.targets[workload]
     found: list[Figure] = []
     if any(study.curves for study in studies):

@@ -12,7 +12,16 @@ from typing import Literal
 from orchestrator.ids import Json
 from orchestrator.report.schema.comparison import Comparison, Effect, Interval, SeedPair, Verdict
 from orchestrator.report.schema.part import Part
-from orchestrator.report.schema.study import Band, Candidate, ConfirmSeed, Price, SearchTrial, SeedCurve, Study
+from orchestrator.report.schema.study import (
+    Band,
+    Candidate,
+    ConfirmSeed,
+    EqualTime,
+    Price,
+    SearchTrial,
+    SeedCurve,
+    Study,
+)
 from orchestrator.results import Machine, Provenance
 from orchestrator.spec import Objective, Phase, Target
 
@@ -23,6 +32,7 @@ __all__ = [
     "Comparison",
     "ConfirmSeed",
     "Effect",
+    "EqualTime",
     "Failure",
     "Interval",
     "Part",

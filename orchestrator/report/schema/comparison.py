@@ -1,10 +1,11 @@
-"""An arm against the baseline: verdict, effect, interval, raw points."""
+"""An arm against the baseline or another arm: verdict, effect, interval, raw points."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
 from orchestrator.report.schema.part import Part
+from orchestrator.spec import BASELINE
 from orchestrator.statistics import Scale
 
 
@@ -77,11 +78,13 @@ class Interval(Part):
 
 
 class Comparison(Part):
-    """An arm against the baseline on one metric, paired by seed.
+    """An arm against another, the baseline as a rule, on one metric, paired by seed.
 
     Args:
         workload: label.
         arm: label.
+        against: label of the other arm. Where it is not the baseline, a teleport arm is compared with a control or
+            rival, and what is said of the baseline below is said of that arm.
         metric: ``steps_to_target``, ``seconds_to_target``, ``gradient_evaluations_to_target``, ``train_loss``,
             ``validation_accuracy`` or ``test_accuracy``.
         is_primary: the one comparison whose verdict is a claim: a teleport arm on steps to target. All others
@@ -118,3 +121,4 @@ class Comparison(Part):
     num_arm_misses: int = 0
     missing_seeds: tuple[int, ...] = ()
     pairs: tuple[SeedPair, ...] = ()
+    against: str = BASELINE

@@ -108,6 +108,7 @@ class Price(Part):
         outcomes: how many ended how.
         gain: geometric mean of ‖g‖² after over before a teleport; None: none moved.
         max_loss_drift: largest absolute change of the loss on a teleport batch; None: none moved.
+        max_probe_drift: the same on the probes, data outside the teleport batches; None: none moved, or no probe.
         layers: means over the runs.
     """
 
@@ -119,6 +120,7 @@ class Price(Part):
     outcomes: dict[str, int] = Field(default_factory=dict)
     gain: float | None = None
     max_loss_drift: float | None = None
+    max_probe_drift: float | None = None
     layers: tuple[LayerSummary, ...] = ()
 
 
@@ -160,6 +162,23 @@ class Band(Part):
     high: tuple[float | None, ...]
 
 
+class EqualTime(Part):
+    """Where the baseline was after as many seconds as an arm took to its target.
+
+    Args:
+        metric: of the workload's target.
+        target: its value.
+        baseline: median of the baseline's metric over the seeds on which the arm arrived, on the same seeds, as last
+            measured by that second of the optimizer clock; at or beyond the target: the baseline was there first.
+        num_seeds: how many these are.
+    """
+
+    metric: str
+    target: float
+    baseline: float
+    num_seeds: int
+
+
 class Study(Part):
     """One workload under one arm.
 
@@ -179,6 +198,8 @@ class Study(Part):
         price: over the best's confirm runs; None before.
         curves: of the best's confirm runs.
         bands: over these curves.
+        source: label of the teleport arm whose chosen settings a control takes; None: it has its own.
+        equal_time: None for the baseline, and where no seed arrived.
     """
 
     workload: str
@@ -196,3 +217,5 @@ class Study(Part):
     price: Price | None = None
     curves: tuple[SeedCurve, ...] = ()
     bands: tuple[Band, ...] = ()
+    source: str | None = None
+    equal_time: EqualTime | None = None

@@ -95,7 +95,7 @@ def test_what_users_write_is_text_in_the_markdown(text: str) -> None:
     assert "<" not in outside.replace("\\<", "")
     assert not re.search(r"(?<!\\)!\[|(?<!\\)\]\(", outside)
     widths = [len(re.findall(r"(?<!\\)\|", line)) for line in outside.splitlines() if line.startswith("| ")]
-    assert set(widths) <= {10, 9, 11}
+    assert set(widths) <= {10, 9, 12}
     assert "\u202e" not in outside
 
 

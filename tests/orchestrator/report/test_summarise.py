@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.report import Report, Verdict, champions, render_json, summarise, verdict_rows
 from orchestrator.report.schema import Comparison, Standing
+from orchestrator.report.tables import price_rows
 from orchestrator.results import SweepRecord, Trial
 from orchestrator.spec import spec_from_text
 from orchestrator.statistics import smallest_p
@@ -306,3 +307,74 @@ def test_the_price_sums_up_what_teleports_did() -> None:
     assert study.price.gain == pytest.approx(1.9)
     assert 0.0 < study.price.teleport_share < 1.0
     assert [layer.moved for layer in study.price.layers] == [0, 304, 320]
+
+
+WITH_CONTROLS = SPEC.replace(
+    "arms:", "arms:\n  init: {init_scaled: {factor: {uniform: [1, 2]}}}\n  random: {random_move: {of: teleport}}", 1
+)
+
+
+def test_a_gain_without_any_control_is_objected_to() -> None:
+    (told,) = summarise(sweep(effects=FASTER)).lints
+    assert told.startswith("mlp_digits/teleport: faster than the baseline, and no control is in this sweep")
+    assert not summarise(sweep(effects=SLOWER)).lints
+    assert not summarise(sweep(spec_from_text(WITH_CONTROLS), FASTER)).lints
+
+
+def test_a_teleport_arm_is_compared_with_its_controls_and_the_verdict_is_no_claim() -> None:
+    report = summarise(sweep(spec_from_text(WITH_CONTROLS), Effects(factor={"teleport": 0.7, "init": 0.7})))
+    found = {c.against: c for c in report.comparisons if c.metric == "steps_to_target" and c.arm == "teleport"}
+    assert found.keys() == {"baseline", "init", "random"}
+    assert {against: c.verdict for against, c in found.items()} == {
+        "baseline": Verdict.FASTER,
+        "init": Verdict.NO_DIFFERENCE,
+        "random": Verdict.FASTER,
+    }
+    assert [c.is_primary for c in found.values()] == [True, False, False]
+    assert found["random"].p_adjusted is None
+    assert found["baseline"].p_adjusted == found["baseline"].p
+    assert {c.against for c in report.comparisons if c.arm == "init"} == {"baseline"}
+    assert [row[1] for row in verdict_rows(report)[1]] == ["teleport", "init", "random"]
+
+
+def test_the_baselines_curve_is_read_at_the_second_at_which_an_arm_arrived() -> None:
+    record = sweep(effects=Effects(factor={"teleport": 0.1}))
+    report = summarise(record)
+    assert report.study("mlp_digits", "baseline").equal_time is None
+    teleport = report.study("mlp_digits", "teleport")
+    found, best = teleport.equal_time, teleport.best
+    assert found is not None
+    assert best is not None
+    assert (found.metric, found.target, found.num_seeds) == ("train_loss", 0.1, 8)
+    seconds = {run.seed: run.seconds_to_target for run in best.confirm}
+    values = []
+    for trial in record.trials:
+        if trial.config.phase == "confirm" and trial.config.arm == "baseline":
+            until = seconds[trial.config.seeds[0]]
+            assert until is not None
+            values.append([row.metrics["train_loss"] for row in trial.history if row.seconds <= until][-1])
+    assert found.baseline == pytest.approx(sorted(values)[3], rel=0.2)
+    assert min(values) <= found.baseline <= max(values)
+    assert found.baseline > found.target
+
+
+def test_a_baseline_that_diverged_by_then_is_worse_than_any() -> None:
+    gone = in_arm("baseline")
+    record = sweep(effects=FASTER, change=confirm_only(lambda t: failing(t, "diverged", after=20) if gone(t) else t))
+    equal = summarise(record).study("mlp_digits", "teleport").equal_time
+    assert equal is not None
+    assert equal.baseline == math.inf
+
+
+def test_the_drift_on_probes_stands_beside_that_on_the_batches() -> None:
+    def probed(trial: Trial) -> Trial:
+        assert trial.result is not None
+        seeds = tuple(
+            seed.model_copy(update={"teleports": seed.teleports.model_copy(update={"max_probe_drift": 0.25})})
+            for seed in trial.result.seeds
+            if seed.teleports is not None
+        )
+        return trial.model_copy(update={"result": trial.result.model_copy(update={"seeds": seeds})}) if seeds else trial
+
+    assert [row[9] for row in price_rows(summarise(sweep(change=probed)))[1]] == ["–", "3.00e-07 (probe 0.250)"]
+    assert [row[9] for row in price_rows(summarise(sweep()))[1]] == ["–", "3.00e-07"]

@@ -177,7 +177,10 @@ def test_broken_overrides_are_told(override: str, message: str) -> None:
         ("workloads.digits.optimizer.lr={uniform: [1, 0.5]}", "low must not be above high"),
         ("workloads.digits.optimizer.lr={choice: []}", "must be a list with at least one value"),
         ("arms.baseline={teleport: {}}", "arms.baseline: the baseline arm is the plain optimizer"),
-        ("arms.teleport={}", "arms.teleport: must hold exactly one kind of arm (known: teleport), holds 0"),
+        (
+            "arms.teleport={}",
+            "arms.teleport: must hold exactly one kind of arm (known: init_scaled, level_set, lr_scaled",
+        ),
         ("arms.teleport=3", "arms.teleport: must be a mapping of settings, is 3"),
         ("workloads=[]", "workloads: must be a valid dictionary"),
         ("workloads={}", "workloads: "),

@@ -23,7 +23,7 @@ from orchestrator.catalog import (
     models_for,
 )
 from orchestrator.spec import Arm
-from orchestrator.trial import TREATMENTS, treatment_of
+from orchestrator.treatments import TREATMENTS, treatment_of
 from orchestrator.workloads.data.dataset import DataSet
 from orchestrator.workloads.data.locate import LOCATORS
 from orchestrator.workloads.isolation import seed_everything

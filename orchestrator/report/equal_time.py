@@ -1,0 +1,47 @@
+"""Where the baseline was after the seconds that an arm took to its target: the comparison at equal wall-clock."""
+
+from __future__ import annotations
+
+import bisect
+import math
+
+from orchestrator.report.schema import EqualTime, SeedCurve, Study
+from orchestrator.spec import HIGHER_IS_BETTER, Target
+from orchestrator.statistics import censored_median
+
+
+def equal_time_of(arm: Study, baseline: Study, target: Target) -> EqualTime | None:
+    """Read the baseline's curves at the seconds at which an arm reached its target, seed by seed.
+
+    Args:
+        arm: of any kind.
+        baseline: of the same workload.
+        target: of the workload.
+
+    Returns:
+        The median; None where no seed has both, or the arm is the baseline.
+    """
+    if arm.arm == baseline.arm or arm.best is None:
+        return None
+    curves = {curve.seed: curve for curve in baseline.curves}
+    found = [
+        value
+        for run in arm.best.confirm
+        if run.seconds_to_target is not None
+        and run.seed in curves
+        and (value := _at(curves[run.seed], run.seconds_to_target, target)) is not None
+    ]
+    if not found:
+        return None
+    sign = -1.0 if target.metric in HIGHER_IS_BETTER else 1.0
+    median = sign * censored_median([sign * value for value in found])
+    return EqualTime(metric=target.metric, target=target.value, baseline=median, num_seeds=len(found))
+
+
+def _at(curve: SeedCurve, seconds: float, target: Target) -> float | None:
+    """The last value measured by then; worse than any where the run had diverged."""
+    if target.metric not in curve.metrics:
+        return None
+    if curve.is_diverged and seconds > curve.seconds[-1]:
+        return -math.inf if target.metric in HIGHER_IS_BETTER else math.inf
+    return curve.metrics[target.metric][max(bisect.bisect_right(curve.seconds, seconds) - 1, 0)]

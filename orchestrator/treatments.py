@@ -1,0 +1,343 @@
+"""What each kind of arm does to a run: the one place where the engine and the orchestrator meet."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, final
+
+from torch import Tensor
+
+from orchestrator.catalog import (
+    FixedStepOptions,
+    GrowthStepOptions,
+    InitScaledOptions,
+    LevelSetOptions,
+    LrScaledOptions,
+    RandomMoveOptions,
+    ScheduleOptions,
+    StateResetOptions,
+    SymmetryOptions,
+    TeleportOptions,
+)
+from orchestrator.results import LayerSummary, TeleportSummary
+from orchestrator.spec import Arm
+from orchestrator.workloads.isolation import stream_seed
+from orchestrator.workloads.training import Move, Site, Treat, Treatment
+from teleport_engine import (
+    FixedStep,
+    GradCurvature,
+    GradNorm,
+    GrowthStep,
+    IdentityMove,
+    LogGradNorm,
+    Objective,
+    Outcome,
+    RandomMove,
+    Schedule,
+    Teleporter,
+    TeleportReport,
+    Timetable,
+    WhileItPays,
+    reset_state,
+    scale_initial_weights,
+    scaled_lr,
+)
+from teleport_engine.rivals import LevelSetTeleporter, SymmetryTeleporter
+
+OBJECTIVES: dict[str, Objective] = {
+    "grad_norm": GradNorm(),
+    "log_grad_norm": LogGradNorm(),
+    "sharper": GradCurvature("sharper"),
+    "flatter": GradCurvature("flatter"),
+}
+
+
+def treatment_of(arm: Arm) -> Treat:
+    """Look up what an arm does.
+
+    Args:
+        arm: with at most one kind of treatment.
+
+    Returns:
+        What makes its treatment once the model is there; gives None for the baseline.
+
+    Raises:
+        ValueError: the arm still lacks the settings of a teleport arm.
+    """
+    if arm.kind == "baseline":
+        return lambda site: None
+    if arm.follows:
+        raise ValueError(f"this {arm.kind} arm has no settings yet: those of a teleport arm's search are to come first")
+    return functools.partial(TREATMENTS[arm.kind], arm.settings)
+
+
+class _Teleports(Protocol):
+    """One teleport, of whichever kind, before an optimizer step."""
+
+    def __call__(self, step_index: int, inputs: Tensor, targets: Tensor) -> TeleportReport: ...
+
+
+@final
+class TeleportTreatment:
+    """Teleports before the optimizer step; the optimizer's state stays as it is.
+
+    Args:
+        teleport: makes one teleport.
+        timetable: when.
+        around: what the step after a teleport is taken inside of, from the teleport's report.
+    """
+
+    def __init__(
+        self,
+        teleport: _Teleports,
+        timetable: Timetable,
+        around: Callable[[TeleportReport], AbstractContextManager[None] | None] = lambda report: None,
+    ) -> None:
+        self._teleport = teleport
+        self._timetable = timetable
+        self._around = around
+        self._reports: list[TeleportReport] = []
+
+    def is_due(self, step_index: int) -> bool:
+        """Tell what the timetable says; without it each step would pay for a reading of the clock."""
+        return self._timetable.is_due(step_index)
+
+    def apply(self, step_index: int, inputs: Tensor, targets: Tensor) -> Move:
+        """Teleport, and tell what it cost and did."""
+        report = self._teleport(step_index, inputs, targets)
+        self._timetable.note(report)
+        self._reports.append(report)
+        return Move(
+            has_moved=_has_moved(report),
+            gradient_evaluations=report.num_gradient_evaluations,
+            loss_drift=report.loss_drift,
+            gain=_gain(report),
+            probe_drift=report.probe_drift,
+            around=self._around(report),
+        )
+
+    def summary(self) -> TeleportSummary:
+        """Sum up all teleports of the seed."""
+        moved = [report for report in self._reports if _has_moved(report)]
+        acted = [report for report in self._reports if _has_moved(report) or report.outcome is Outcome.PUT_BACK]
+        gains = [gain for gain in map(_gain, acted) if 0.0 < gain < math.inf]
+        return TeleportSummary(
+            count=len(self._reports),
+            outcomes=dict(Counter(report.outcome.value for report in self._reports)),
+            mean_gain=math.exp(sum(map(math.log, gains)) / len(gains)) if gains else None,
+            max_loss_drift=max((abs(report.loss_drift) for report in moved), default=None),
+            layers=_layers(self._reports),
+            max_probe_drift=max((abs(r.probe_drift) for r in moved if r.probe_drift is not None), default=None),
+        )
+
+
+@final
+class ResetTreatment:
+    """Lets the optimizer forget its state where a teleport would be due, and moves nothing.
+
+    Args:
+        options: of the arm.
+        site: the optimizer and its training.
+    """
+
+    def __init__(self, options: StateResetOptions, site: Site) -> None:
+        assert options.schedule is not None, "treatment_of lets nothing through that lacks its settings"
+        self._schedule = _schedule(options.schedule, site)
+        self._optimizer = site.optimizer
+        self._count = 0
+
+    def is_due(self, step_index: int) -> bool:
+        """Tell what the schedule says."""
+        return self._schedule.is_due(step_index)
+
+    def apply(self, step_index: int, inputs: Tensor, targets: Tensor) -> Move:
+        """Reset; it costs no gradient."""
+        reset_state(self._optimizer)
+        self._count += 1
+        return Move(has_moved=False, gradient_evaluations=0.0)
+
+    def summary(self) -> TeleportSummary:
+        """Count the resets."""
+        outcomes = {"state reset": self._count} if self._count else {}
+        return TeleportSummary(count=self._count, outcomes=outcomes, mean_gain=None, max_loss_drift=None, layers=())
+
+
+def _teleport(options: TeleportOptions, site: Site) -> Treatment:
+    return TeleportTreatment(_NullSpace(options, site), _timetable(options.schedule, site))
+
+
+def _random_move(options: RandomMoveOptions, site: Site) -> Treatment:
+    """Random moves on the teleport's schedule, each as long as the directed move would have been in its place."""
+    teleport = _settings(options)
+    move = RandomMove(stream_seed(site.seed, "random move"), options.scale)
+    return TeleportTreatment(_NullSpace(teleport, site, {"move": move}), _timetable(teleport.schedule, site))
+
+
+def _lr_scaled(options: LrScaledOptions, site: Site) -> Treatment:
+    """The measured ratio of ‖g‖ on the learning rate of the step that would have followed the teleport."""
+    teleport = _settings(options)
+
+    def around(report: TeleportReport) -> AbstractContextManager[None] | None:
+        ratio = report.grad_norm_ratio
+        # A ratio that is no number comes of a loss that is none, and ends the seed at its own step.
+        if not 0.0 < ratio < math.inf or ratio == 1.0:
+            return None
+        return scaled_lr(site.optimizer, ratio**options.scale)
+
+    measured = _NullSpace(teleport, site, {"move": IdentityMove()})
+    return TeleportTreatment(measured, _timetable(teleport.schedule, site), around)
+
+
+def _init_scaled(options: InitScaledOptions, site: Site) -> None:
+    """Scale before the first evaluation; there is nothing to do during training."""
+    scale_initial_weights(site.model, options.factor)
+
+
+def _level_set(options: LevelSetOptions, site: Site) -> Treatment:
+    return _rival(LevelSetTeleporter, options, site)
+
+
+def _symmetry(options: SymmetryOptions, site: Site) -> Treatment:
+    return _rival(SymmetryTeleporter, options, site)
+
+
+def _rival(
+    build: type[LevelSetTeleporter] | type[SymmetryTeleporter], options: LevelSetOptions | SymmetryOptions, site: Site
+) -> Treatment:
+    rival = build(
+        site.model,
+        site.loss_fn,
+        step_size=options.step_size,
+        num_steps=options.schedule.steps,
+        grad_norm_cap=options.grad_norm_cap,
+        max_loss_drift=options.max_loss_drift,
+    )
+
+    def teleport(step_index: int, inputs: Tensor, targets: Tensor) -> TeleportReport:
+        if options.batch_size is not None:
+            inputs, targets = site.draws.samples(site.draws.indices(options.batch_size))
+        return rival.teleport(inputs, targets)
+
+    return TeleportTreatment(teleport, _timetable(options.schedule, site))
+
+
+TREATMENTS: dict[str, Callable[[Any, Site], Treatment | None]] = {
+    "teleport": _teleport,
+    "random_move": _random_move,
+    "level_set": _level_set,
+    "symmetry": _symmetry,
+    "lr_scaled": _lr_scaled,
+    "init_scaled": _init_scaled,
+    "state_reset": ResetTreatment,
+}
+
+
+@final
+class _NullSpace:
+    """One null-space teleport on the batches that the options ask for.
+
+    Args:
+        options: of the teleport.
+        site: the model and its training.
+        more: further settings of the engine's teleporter: the move of a control.
+    """
+
+    def __init__(self, options: TeleportOptions, site: Site, more: dict[str, Any] | None = None) -> None:
+        self._options = options
+        self._draws = site.draws
+        self._probe_size = options.probe_size
+        if self._probe_size is None and options.max_probe_drift is not None:
+            self._probe_size = site.draws.batch_size
+        self._teleporter = Teleporter(
+            site.model,
+            site.loss_fn,
+            tau=options.tau,
+            step=_step_rule(options.step),
+            objective=OBJECTIVES[options.objective],
+            num_steps=options.schedule.steps,
+            grad_norm_cap=options.grad_norm_cap,
+            max_loss_drift=options.max_loss_drift,
+            max_probe_drift=options.max_probe_drift,
+            max_relative_step=options.max_relative_step,
+            move_bias=options.move_bias,
+            factorisation=options.factorisation,
+            **(more or {}),
+        )
+
+    def __call__(self, step_index: int, inputs: Tensor, targets: Tensor) -> TeleportReport:
+        options, draws = self._options, self._draws
+        seen: list[Tensor] = []
+        subspace = probe = None
+        if options.batch_size is not None:
+            seen.append(draws.indices(options.batch_size))
+            inputs, targets = draws.samples(seen[-1])
+        if options.subspace_size is not None:
+            seen.append(draws.indices(options.subspace_size))
+            subspace, _ = draws.samples(seen[-1])
+        if self._probe_size is not None:
+            # Outside the training batch too: the step that follows is about to fit it.
+            probe = draws.samples(draws.indices(self._probe_size, [draws.batch(step_index), *seen]))
+        return self._teleporter.teleport(inputs, targets, subspace=subspace, probe=probe)
+
+
+def _settings(options: RandomMoveOptions | LrScaledOptions) -> TeleportOptions:
+    assert options.teleport is not None, "treatment_of lets nothing through that lacks its settings"
+    return options.teleport
+
+
+def _schedule(when: ScheduleOptions, site: Site) -> Schedule:
+    if when.at is not None:
+        return Schedule(at=when.at)
+    return Schedule(
+        epochs=when.epochs,
+        batches=when.batches,
+        batches_per_epoch=site.budget.batches_per_epoch,
+        warmup=when.warmup,
+        every=when.every,
+    )
+
+
+def _timetable(when: ScheduleOptions, site: Site) -> Timetable:
+    schedule = _schedule(when, site)
+    return schedule if when.stop_below_gain is None else WhileItPays(schedule, when.stop_below_gain, when.patience)
+
+
+def _step_rule(options: FixedStepOptions | GrowthStepOptions) -> FixedStep | GrowthStep:
+    return FixedStep(options.lr) if isinstance(options, FixedStepOptions) else GrowthStep(options.factor)
+
+
+def _has_moved(report: TeleportReport) -> bool:
+    return any(layer.moved for layer in report.layers)
+
+
+def _gain(report: TeleportReport) -> float:
+    """‖g‖² after over before, also where it was put back then; 1 where there is nothing to divide by."""
+    ratio = report.grad_norm_ratio
+    return ratio * ratio if math.isfinite(ratio) else 1.0
+
+
+def _layers(reports: Sequence[TeleportReport]) -> tuple[LayerSummary, ...]:
+    """Average each linear map over the teleports; norms and the like, which have no inputs, are left out."""
+    summaries = []
+    for parts in zip(*(report.layers for report in reports), strict=True):
+        first = parts[0]
+        if first.d_in is None:
+            continue
+        ranks = [part.rank for part in parts if part.rank is not None]
+        null_dims = [part.null_dim for part in parts if part.null_dim is not None]
+        reasons = [part.reason for part in parts if not part.moved]
+        summaries.append(
+            LayerSummary(
+                name=first.name,
+                d_in=first.d_in,
+                mean_rank=sum(ranks) / len(ranks) if ranks else None,
+                mean_null_dim=sum(null_dims) / len(null_dims) if null_dims else None,
+                moved=sum(part.moved for part in parts),
+                reason=reasons[-1] if reasons else None,
+            )
+        )
+    return tuple(summaries)

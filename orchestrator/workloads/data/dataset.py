@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from orchestrator.catalog import DATASETS, DataOptions
-from orchestrator.workloads.data.locate import DATA_ROOT_VARIABLE
+from orchestrator.catalog.places import DATA_ROOT_VARIABLE
 
 # A worker meets a handful of data sets; a full FashionMNIST takes 220 MB.
 NUM_CACHED = 4
+HISTOGRAM_BLOCK = 1 << 16
 
 
 @final
@@ -26,8 +27,8 @@ class Split:
     """Samples and what to predict.
 
     Args:
-        inputs: ``[n, *input_shape]``, float32, normalised.
-        targets: ``[n]``, int64, in ``0 .. num_classes - 1``.
+        inputs: ``[n, *input_shape]``: float32, normalised; or tokens, int64, in ``0 .. num_classes - 1``.
+        targets: int64, in ``0 .. num_classes - 1``: ``[n]``, one a sample; or ``[n, T]``, one a token.
     """
 
     inputs: Tensor
@@ -54,8 +55,8 @@ class DataSet:
         train: what the optimizer sees.
         validation: what the search may see besides.
         test: for confirm trials alone.
-        input_shape: shape of one sample.
-        num_classes: of the targets.
+        input_shape: shape of one sample: ``(C, H, W)``, ``(T, d)``, or ``(T,)`` for tokens.
+        num_classes: of the targets; of the tokens too, where the inputs are tokens.
         found: where the files lay, in words.
     """
 
@@ -91,12 +92,38 @@ def normalised(train: npt.NDArray[np.uint8], *others: npt.NDArray[np.uint8]) -> 
     Returns:
         The splits in the order given, float32.
     """
-    counts = np.bincount(train.reshape(-1), minlength=256)
+    counts = _histogram(train.reshape(-1))
     values = np.arange(256, dtype=np.float64)
     mean = counts @ values / counts.sum()
     deviation = math.sqrt(counts @ (values - mean) ** 2 / counts.sum()) or 1.0
     table = ((values - mean) / deviation).astype(np.float32)
     return [torch.from_numpy(table[split]) for split in (train, *others)]
+
+
+def normalised_by_channel(train: npt.NDArray[np.uint8], *others: npt.NDArray[np.uint8]) -> list[Tensor]:
+    """Scale each channel to mean 0 and standard deviation 1 over the training split, as is usual for colours.
+
+    Args:
+        train: ``[n, C, ...]``; its statistics are used for all.
+        others: further splits.
+
+    Returns:
+        The splits in the order given, float32.
+    """
+    splits = [torch.empty(split.shape) for split in (train, *others)]
+    for channel in range(train.shape[1]):
+        parts = normalised(*(split[:, channel] for split in (train, *others)))
+        for split, part in zip(splits, parts, strict=True):
+            split[:, channel] = part
+    return splits
+
+
+def _histogram(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    # In blocks that fit the processor's cache: bincount widens its argument to eight bytes a value first.
+    counts = np.zeros(256, dtype=np.int64)
+    for first in range(0, len(values), HISTOGRAM_BLOCK):
+        counts += np.bincount(values[first : first + HISTOGRAM_BLOCK], minlength=256)
+    return counts
 
 
 _CACHE: OrderedDict[tuple[str, str | None, str], DataSet] = OrderedDict()

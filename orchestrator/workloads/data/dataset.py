@@ -83,7 +83,7 @@ def normalised(train: npt.NDArray[np.uint8], *others: npt.NDArray[np.uint8]) -> 
     """Scale to mean 0 and standard deviation 1 over all values of the training split.
 
     One mean and one deviation for all pixels: a deviation per pixel would divide by zero at the dark rim. Both
-    come from a histogram, so they are exact and the same to the last bit whatever the number of threads.
+    come from a histogram in whole numbers: the same to the last bit whatever the machine and the number of threads.
 
     Args:
         train: ``[n, ...]``; its statistics are used for all.
@@ -92,11 +92,12 @@ def normalised(train: npt.NDArray[np.uint8], *others: npt.NDArray[np.uint8]) -> 
     Returns:
         The splits in the order given, float32.
     """
-    counts = _histogram(train.reshape(-1))
-    values = np.arange(256, dtype=np.float64)
-    mean = counts @ values / counts.sum()
-    deviation = math.sqrt(counts @ (values - mean) ** 2 / counts.sum()) or 1.0
-    table = ((values - mean) / deviation).astype(np.float32)
+    counts = _histogram(train.reshape(-1)).tolist()
+    num, total = sum(counts), sum(count * value for value, count in enumerate(counts))
+    squares = sum(count * value * value for value, count in enumerate(counts))
+    mean = total / num
+    deviation = math.sqrt((num * squares - total * total) / (num * num)) or 1.0
+    table = ((np.arange(256, dtype=np.float64) - mean) / deviation).astype(np.float32)
     return [torch.from_numpy(table[split]) for split in (train, *others)]
 
 

@@ -154,7 +154,7 @@ def _map(path: Path, stored: _Stored) -> Tensor:
 
 def _sum(tensor: Tensor) -> int:
     raw: npt.NDArray[np.uint8] = tensor.reshape(-1).view(torch.uint8).numpy()
-    return zlib.crc32(raw)
+    return zlib.crc32(raw.data)
 
 
 def _made(entry: Path, data: DataSet) -> DataSet:

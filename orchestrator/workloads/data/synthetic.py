@@ -31,15 +31,15 @@ from orchestrator.workloads.data.shared import shared
 Reals = npt.NDArray[np.float64]
 
 NUM_LATENT = 6
-CLUSTERS_PER_CLASS = 4
+CLUSTERS_PER_CLASS = 12
 # The spread of a cluster, in the standard deviation of the cluster centres.
 SPREAD = 0.25
 # The byte that stands for 0, and how many bytes make a standard deviation of the signal.
 MIDDLE, SCALE = 127.5, 30.0
 # Of the sum of four bytes: mean 4 * 127.5, variance 4 * (256^2 - 1) / 12.
 SUM_MEAN, SUM_DEVIATION = 510, math.sqrt(21845.0)
-# Values drawn at a time: the noise of a block is in memory, that of a split is not.
-BLOCK_VALUES = 1 << 21
+# Drawn at a time: the noise of a block is in memory, that of a split is not.
+BLOCK_VALUES, BLOCK_ROWS = 1 << 21, 1 << 12
 NUM_CALIBRATION = 4096
 TASK, CALIBRATION, TRAIN, VALIDATION, TEST = range(5)
 
@@ -125,7 +125,7 @@ def _draw(task: _Task, options: SyntheticOptions, stream: int, num_samples: int)
     size = math.prod(options.shape)
     images = np.empty((num_samples, size), np.uint8)
     labels = np.empty(num_samples, np.int64)
-    block = max(1, BLOCK_VALUES // size)
+    block = max(1, min(BLOCK_ROWS, BLOCK_VALUES // size))
     for first in range(0, num_samples, block):
         # Whole blocks always, so that how many samples are asked for moves none of them.
         latent, classes = task.latent(random, block)

@@ -65,5 +65,6 @@ def write(root: Path, name: str, *, is_binary: bool = False, num_images: int = 8
             key = "labels" if name == "cifar10" else "fine_labels"
             (folder / file).write_bytes(pickled(images, labels, key))
     if not is_binary:
-        (folder / ("batches.meta" if name == "cifar10" else "meta")).write_bytes(b"\x80\x02}.")
+        meta, key = ("batches.meta", "label_names") if name == "cifar10" else ("meta", "fine_label_names")
+        (folder / meta).write_bytes(b"\x80\x02}" + text(key) + b"]s.")
     return folder

@@ -147,7 +147,7 @@ def test_an_archive_that_cannot_be_unpacked_is_refused(
     for content in (b"no archive", gzip.compress(b"no archive either"), gzip.compress(b"cut off")[:-9]):
         (mirror.folder / "cifar-10-python.tar.gz").write_bytes(content)
         monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", hashlib.md5(content).hexdigest())
-        with pytest.raises(DataNotFound, match="the download into .*root failed"):
+        with pytest.raises(DataNotFound, match=r"the download into .*root failed"):
             download("cifar10", tmp_path / "root")
         shutil.rmtree(tmp_path / "root")
 

@@ -39,7 +39,7 @@ MIDDLE, SCALE = 127.5, 30.0
 # Of the sum of four bytes: mean 4 * 127.5, variance 4 * (256^2 - 1) / 12.
 SUM_MEAN, SUM_DEVIATION = 510, math.sqrt(21845.0)
 # Drawn at a time: the noise of a block is in memory, that of a split is not.
-BLOCK_VALUES, BLOCK_ROWS = 1 << 21, 1 << 12
+BLOCK_VALUES, BLOCK_ROWS = 1 << 17, 1 << 12
 NUM_CALIBRATION = 4096
 TASK, CALIBRATION, TRAIN, VALIDATION, TEST = range(5)
 

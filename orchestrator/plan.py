@@ -108,13 +108,13 @@ def make_plan(spec: SweepSpec, seconds_per_step: SecondsPerStep = lambda workloa
         studies=studies,
         num_concurrent=num_concurrent,
         seconds=seconds,
-        power=tuple(power(len(spec.workloads), len(spec.confirm_seeds))),
+        power=tuple(power(spec.num_primary, len(spec.confirm_seeds))),
         warnings=tuple(_warnings(spec)),
         lints=tuple(spec_lints(spec)),
     )
 
 
-def power(num_workloads: int, num_seeds: int) -> list[str]:
+def power(num_comparisons: int, num_seeds: int) -> list[str]:
     """Say what the confirm seeds can show.
 
     The smallest p of an exact two-sided sign-flip test over n pairs is 2^(1-n); Holm multiplies it by the number
@@ -122,23 +122,24 @@ def power(num_workloads: int, num_seeds: int) -> list[str]:
     deviations of the paired differences: (1.960 + 0.842) / sqrt(n).
 
     Args:
-        num_workloads: primary comparisons, one per workload.
+        num_comparisons: primary ones, one per workload and teleport arm.
         num_seeds: pairs.
 
     Returns:
         A sentence each.
     """
-    smallest = min(1.0, smallest_p(num_seeds) * num_workloads)
-    needed = seeds_needed(num_workloads, ALPHA)
+    smallest = min(1.0, smallest_p(num_seeds) * num_comparisons)
+    needed = seeds_needed(num_comparisons, ALPHA)
+    family = f"{num_comparisons} primary comparison" + ("" if num_comparisons == 1 else "s")
     if smallest > ALPHA:
         return [
-            f"not enough seeds: {num_seeds} pairs cannot go below p = {smallest:.3g} with {num_workloads} workload(s); "
-            f"confirm.seeds must be at least {needed}"
+            f"not enough seeds: {num_seeds} pairs cannot go below p = {smallest:.3g} with {family}; confirm.seeds must "
+            f"be at least {needed}"
         ]
     normal = stdlib_statistics.NormalDist()
     effect = (normal.inv_cdf(1 - ALPHA / 2) + normal.inv_cdf(0.8)) / num_seeds**0.5
     return [
-        f"{num_seeds} seeds can reach p = {smallest:.3g} with {num_workloads} workload(s) (at least {needed} needed)",
+        f"{num_seeds} seeds can reach p = {smallest:.3g} with {family} (at least {needed} needed)",
         f"an effect of about {effect:.2f} standard deviations of the paired difference is seen in 4 of 5 sweeps",
     ]
 

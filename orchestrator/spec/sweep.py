@@ -187,6 +187,11 @@ class SweepSpec(Options):
         """Every (workload, arm), workload by workload."""
         return [(workload, arm) for workload in self.workloads for arm in self.arms]
 
+    @property
+    def num_primary(self) -> int:
+        """Primary comparisons: each teleport arm of each workload against the baseline; at least 1."""
+        return max(1, len(self.workloads) * sum(self.example_of(arm).kind == "teleport" for arm in self.arms))
+
     @cached_property
     def identity(self) -> str:
         """Hash of all that shapes the results: not the description, nor where data lies, nor the resources."""

@@ -29,13 +29,13 @@ def smallest_p(num_pairs: int) -> float:
     return min(1.0, 2.0 ** (1 - num_pairs))
 
 
-def seeds_needed(num_workloads: int, alpha: float = ALPHA) -> int:
+def seeds_needed(num_comparisons: int, alpha: float = ALPHA) -> int:
     """Tell the fewest confirm seeds with which every primary comparison can still be significant.
 
     Holm multiplies the smallest p by the number of comparisons: the least ``n`` with ``2^(1-n) m <= alpha``.
 
     Args:
-        num_workloads: primary comparisons ``m``, one per workload; at least 1.
+        num_comparisons: primary comparisons ``m``, one per workload and teleport arm; at least 1.
         alpha: family-wise error rate, in (0, 1).
 
     Returns:
@@ -47,12 +47,12 @@ def seeds_needed(num_workloads: int, alpha: float = ALPHA) -> int:
     >>> [seeds_needed(m) for m in (1, 6, 7, 25)]
     [6, 8, 9, 10]
     """
-    if num_workloads < 1:
-        raise ValueError(f"num_workloads must be at least 1, is {num_workloads}")
+    if num_comparisons < 1:
+        raise ValueError(f"num_comparisons must be at least 1, is {num_comparisons}")
     if not 0.0 < alpha < 1.0:
         raise ValueError(f"alpha must be in (0, 1), is {alpha}")
     num_pairs = 1
-    while smallest_p(num_pairs) * num_workloads > alpha:
+    while smallest_p(num_pairs) * num_comparisons > alpha:
         num_pairs += 1
     return num_pairs
 

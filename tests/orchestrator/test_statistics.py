@@ -58,10 +58,10 @@ class TestSeeds:
     def test_no_pair_shows_nothing(self) -> None:
         assert smallest_p(0) == 1.0
 
-    @pytest.mark.parametrize("num_workloads", [1, 2, 3, 6, 7, 25, 26, 1000])
-    def test_seeds_needed_is_the_least_number_that_reaches_alpha(self, num_workloads: int) -> None:
-        needed = seeds_needed(num_workloads)
-        assert smallest_p(needed) * num_workloads <= 0.05 < smallest_p(needed - 1) * num_workloads
+    @pytest.mark.parametrize("num_comparisons", [1, 2, 3, 6, 7, 25, 26, 1000])
+    def test_seeds_needed_is_the_least_number_that_reaches_alpha(self, num_comparisons: int) -> None:
+        needed = seeds_needed(num_comparisons)
+        assert smallest_p(needed) * num_comparisons <= 0.05 < smallest_p(needed - 1) * num_comparisons
 
     def test_the_published_numbers_hold(self) -> None:
         assert [seeds_needed(m) for m in (1, 6, 7, 25, 26)] == [6, 8, 9, 10, 11]
@@ -69,7 +69,7 @@ class TestSeeds:
     def test_numbers_out_of_range_are_refused(self) -> None:
         with pytest.raises(ValueError, match="num_pairs must be at least 0, is -1"):
             smallest_p(-1)
-        with pytest.raises(ValueError, match="num_workloads must be at least 1, is 0"):
+        with pytest.raises(ValueError, match="num_comparisons must be at least 1, is 0"):
             seeds_needed(0)
         with pytest.raises(ValueError, match=r"alpha must be in \(0, 1\), is 0"):
             seeds_needed(1, 0.0)

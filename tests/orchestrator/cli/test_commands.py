@@ -62,6 +62,15 @@ def test_plan_says_what_will_happen_and_starts_nothing(
     assert not home.exists()
 
 
+def test_plan_counts_every_primary_comparison(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each teleport arm is one: a family of four, though there is one workload; a control is none."""
+    arm = "{teleport: {tau: 0.9, step: {rule: fixed, lr: 0.01}}}"
+    more = [f"--set=arms.again{index}={arm}" for index in range(3)]
+    control = "--set=arms.init={init_scaled: {factor: 2.0}}"
+    assert exit_code(["plan", str(spec), "--set", "confirm.seeds=8", *more, control]) == 0
+    assert "8 seeds can reach p = 0.0312 with 4 primary comparisons (at least 8 needed)" in capsys.readouterr().out
+
+
 def test_plan_warns_of_what_this_machine_lacks(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(["plan", str(spec), "--set", "resources={cpu: 1000, gpu: 64}"]) == 0
     err = capsys.readouterr().err

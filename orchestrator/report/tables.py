@@ -72,11 +72,18 @@ def _verdict_row(comparison: Comparison) -> tuple[str, ...]:
         verdict_words(comparison),
         change(effect) if effect else MISSING,
         interval(comparison),
-        p_value(comparison.p_adjusted if comparison.is_primary else comparison.p),
+        _p(comparison),
         medians,
         reached,
         f"{total}/{comparison.num_planned_pairs}",
     )
+
+
+def _p(comparison: Comparison) -> str:
+    """Adjusted for the family of claims; what is no claim has its own, and says so."""
+    if comparison.is_primary or comparison.p is None:
+        return p_value(comparison.p_adjusted)
+    return f"{p_value(comparison.p)} raw"
 
 
 def exploratory_rows(report: Report) -> tuple[Header, Rows]:

@@ -334,7 +334,9 @@ def test_a_teleport_arm_is_compared_with_its_controls_and_the_verdict_is_no_clai
     assert found["random"].p_adjusted is None
     assert found["baseline"].p_adjusted == found["baseline"].p
     assert {c.against for c in report.comparisons if c.arm == "init"} == {"baseline"}
-    assert [row[1] for row in verdict_rows(report)[1]] == ["teleport", "init", "random"]
+    rows = verdict_rows(report)[1]
+    assert [row[1] for row in rows] == ["teleport", "init", "random"]
+    assert [row[5].endswith(" raw") for row in rows] == [False, True, True], "only a claim's p is adjusted"
 
 
 def test_the_baselines_curve_is_read_at_the_second_at_which_an_arm_arrived() -> None:

@@ -1,7 +1,7 @@
 """What users hand in, checked and normalised once."""
 
-import math
 from collections.abc import Iterator, Mapping
+from numbers import Real
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from teleport_engine.types import Inputs
 __all__ = ["checked_data", "checked_inputs", "checked_limit", "checked_model", "num_samples"]
 
 
-def checked_limit(name: str, value: float | None) -> float | None:
+def checked_limit(name: str, value: Any) -> float | None:
     """A limit that may be absent.
 
     Args:
@@ -20,14 +20,16 @@ def checked_limit(name: str, value: float | None) -> float | None:
         value: what was given.
 
     Returns:
-        The value.
+        The value, a float where there is one.
 
     Raises:
         ValueError: if it is given but not above zero.
     """
-    if value is not None and not (value > 0.0 and not math.isnan(value)):
-        raise ValueError(f"{name} must be > 0 or None, got {value}")
-    return value
+    if value is None:
+        return None
+    if not (isinstance(value, Real) and float(value) > 0.0):
+        raise ValueError(f"{name} must be > 0 or None, got {value!r}")
+    return float(value)
 
 
 def checked_model(model: nn.Module) -> torch.device:
@@ -92,13 +94,14 @@ def checked_data(name: str, value: Any, device: torch.device) -> Any:
         The same structure, free of autograd.
 
     Raises:
-        ValueError: if a tensor is empty or on another device.
+        ValueError: if a tensor is on another device, or all are empty (one may be: the boxes of a picture with none).
     """
-    for tensor in _tensors(value):
+    tensors = list(_tensors(value))
+    for tensor in tensors:
         if tensor.device != device:
             raise ValueError(f"{name} must be on the device of the model, {device}, got {tensor.device}")
-        if tensor.numel() == 0:
-            raise ValueError(f"{name} must not be an empty batch, got shape {tuple(tensor.shape)}")
+    if tensors and all(tensor.numel() == 0 for tensor in tensors):
+        raise ValueError(f"{name} must not be an empty batch, got shape {tuple(tensors[0].shape)}")
     return _detached(value)
 
 
@@ -114,7 +117,7 @@ def checked_inputs(name: str, value: Any, device: torch.device) -> Inputs:
         The same, free of autograd.
 
     Raises:
-        ValueError: if it is none of these, or a tensor in it is empty or on another device.
+        ValueError: if it is none of these, or as `checked_data`.
     """
     if not isinstance(value, (Tensor, tuple, Mapping)):
         raise ValueError(
@@ -134,4 +137,4 @@ def num_samples(inputs: Inputs) -> int:
         The length; 1 where no tensor says it.
     """
     first = next(_tensors(inputs), None)
-    return 1 if first is None or first.ndim == 0 else first.shape[0]
+    return 1 if first is None or first.ndim == 0 else max(1, first.shape[0])

@@ -3,7 +3,8 @@
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -86,31 +87,37 @@ class Climb:
         self._hint = 1.0
 
     def run(self, route: Route) -> None:
-        """Takes the steps; whatever raises, the weights are put back first.
+        """Takes the steps.
 
         Args:
             route: to the direction.
-
-        Raises:
-            BaseException: whatever the model or the loss raises.
         """
         start = time.perf_counter()
         self._before = self._after = route.finish(self._view.record)
         self._seconds.direction += time.perf_counter() - start
         if not self._view.live:
             return
-        try:
-            self._outcome = self._climb(route)
-            if self._outcome is Outcome.NON_FINITE:
-                self._trace.clear()
-                self._restore()
-            elif self._trace and not self._plan.move.is_kept:
-                self._outcome = Outcome.PUT_BACK
-                self._restore()
-            elif self._trace and self._trace[-1].probe_loss is None:
-                self._probe_after = self._probe.loss()
-        except BaseException:
+        self._outcome = self._climb(route)
+        if self._outcome is Outcome.NON_FINITE:
+            self._trace.clear()
             self._restore()
+        elif self._trace and not self._plan.move.is_kept:
+            self._outcome = Outcome.PUT_BACK
+            self._restore()
+        elif self._trace and self._trace[-1].probe_loss is None:
+            self._probe_after = self._probe.loss()
+
+    @contextmanager
+    def undone_on_error(self) -> Iterator[None]:
+        """Whatever raises inside, the weights are put back first.
+
+        Yields:
+            Nothing.
+        """
+        try:
+            yield
+        except BaseException:
+            self._put_back()
             raise
 
     def _climb(self, route: Route) -> Outcome:
@@ -233,18 +240,22 @@ class Climb:
         self._events.append(event)
         self._messages.append(str(event))
 
-    def _restore(self) -> None:
+    def _put_back(self) -> None:
         with torch.no_grad():
             for weight, origin in zip(self._weights, self._origin, strict=True):
                 if not torch.equal(weight, origin):
                     weight.copy_(origin)
+
+    def _restore(self) -> None:
+        self._put_back()
         self._after, self._probe_after = self._before, self._probe_before
 
-    def report(self, eval_drift: float | None) -> TeleportReport:
+    def report(self, eval_drift: float | None, *notes: str) -> TeleportReport:
         """What was done.
 
         Args:
             eval_drift: as in the report.
+            notes: what else is to be said.
 
         Returns:
             The report.
@@ -276,5 +287,5 @@ class Climb:
             num_gradient_evaluations=self._problem.num_gradient_evaluations,
             seconds=self._seconds,
             route=self._route_name,
-            messages=tuple(self._messages),
+            messages=(*self._messages, *filter(None, notes)),
         )

@@ -6,7 +6,7 @@ directed move needs these rivals beside it, as arms of the same experiment.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, final
+from typing import Any, Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 
+@runtime_checkable
 class Move(Protocol):
     """What the weights are moved along, once the length of the step is known. Given as `Teleporter(move=...)`.
 
@@ -116,7 +117,7 @@ class RandomMove:
         if not 0.0 < scale < float("inf"):
             raise ValueError(f"scale must be finite and > 0, got {scale}")
         self._scale = scale
-        self._state = torch.Generator().manual_seed(seed).get_state()
+        self._state = torch.Generator("cpu").manual_seed(seed).get_state()
 
     @property
     def is_kept(self) -> bool:
@@ -133,7 +134,7 @@ class RandomMove:
         Returns:
             Per live layer, `G P` scaled to the norm of the directed one, times `scale`; None where that is None.
         """
-        generator = torch.Generator()
+        generator = torch.Generator("cpu")
         generator.set_state(self._state)
         found: list[Tensor | None] = []
         for directed, projector in zip(directions, projectors, strict=True):
@@ -142,7 +143,8 @@ class RandomMove:
                 continue
             # Drawn on the CPU: the same on every device. Projected twice, so that the rounding of what was in the
             # span is small beside what is left (a null space may be a thousandth of it).
-            drawn = torch.randn(directed.shape, generator=generator, dtype=directed.dtype).to(directed.device)
+            drawn = torch.randn(directed.shape, generator=generator, dtype=directed.dtype, device="cpu")
+            drawn = drawn.to(directed.device)
             drawn = projector.project(projector.project(drawn))
             found.append(drawn * (self._scale * directed.norm() / drawn.norm()))
         self._state = generator.get_state()

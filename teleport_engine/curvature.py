@@ -132,10 +132,12 @@ class HutchinsonTrace:
         Returns:
             Per vector, a tensor of +1 and -1 for each parameter.
         """
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator("cpu").manual_seed(self.seed)
         return [
             [
-                (2 * torch.randint(2, p.shape, generator=generator) - 1).to(device=p.device, dtype=p.dtype)
+                (2 * torch.randint(2, p.shape, generator=generator, device="cpu") - 1).to(
+                    device=p.device, dtype=p.dtype
+                )
                 for p in parameters
             ]
             for _ in range(self.num_vectors)

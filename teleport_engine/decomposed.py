@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from teleport_engine.unrolled import unrolled_grad
+
 __all__ = ["Decomposed"]
 
 
@@ -32,6 +34,9 @@ class Decomposed(TorchFunctionMode):
             What the call returns.
         """
         kwargs = kwargs or {}
+        if func is torch.autograd.grad:
+            with self:
+                return unrolled_grad(*args, **kwargs)
         if func is nn.functional.batch_norm:
             return _batch_norm(*args, **kwargs)
         return func(*args, **kwargs)

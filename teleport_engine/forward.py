@@ -5,6 +5,7 @@ move its running statistics), the random state is put back, and a forward that d
 Not one module, hook, mode or `requires_grad` is touched.
 """
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, final
@@ -17,6 +18,9 @@ from teleport_engine.substitutes import Substitutes
 from teleport_engine.types import Inputs
 
 __all__ = ["Forward", "RandomState", "untouched"]
+
+# Switches and generators are the process's: teleports in several threads take turns.
+_TURN = threading.RLock()
 
 _Slot = tuple[dict[str, Tensor | None], str, Tensor]
 
@@ -61,6 +65,28 @@ class Forward:
         Returns:
             The model's outputs.
         """
+        with self._swapped(replace):
+            # The first call finds out whether any operation needs its substitute.
+            if self._has_substitutes is False:
+                return _call(self._model, inputs)
+            with Substitutes() as mode:
+                outputs = _call(self._model, inputs)
+            self._has_substitutes = mode.num_replaced > 0
+            return outputs
+
+    @contextmanager
+    def isolated(self) -> Iterator[None]:
+        """Around a backward: the parts of a model that are checkpointed run once more in it, as in the forward.
+
+        Yields:
+            Nothing.
+        """
+        with self._swapped(None), Substitutes() if self._has_substitutes else nullcontext():
+            yield
+
+    @contextmanager
+    def _swapped(self, replace: Mapping[int, Tensor] | None) -> Iterator[None]:
+        """Buffers copied and parameters replaced; what is written to modules meanwhile is taken back."""
         slots = self._buffer_slots
         swap: dict[int, Tensor] = {id(buffer): buffer for _, _, buffer in slots}
         if swap:
@@ -80,21 +106,12 @@ class Forward:
                 # Recurrent layers read their weights from a list of their own.
                 vars(module)["_flat_weights"] = [swap.get(id(weight), weight) for weight in module._flat_weights]
             with _native_kernels() if self._recurrent else nullcontext():
-                return self._run(inputs)
+                yield
         finally:
             for owner, name, tensor in slots:
                 owner[name] = tensor
             for attributes, old in zip(self._attributes, before, strict=True):
                 _put_back(attributes, old)
-
-    def _run(self, inputs: Inputs) -> Any:
-        """The first call finds out whether any operation needs its substitute."""
-        if self._has_substitutes is False:
-            return _call(self._model, inputs)
-        with Substitutes() as mode:
-            outputs = _call(self._model, inputs)
-        self._has_substitutes = mode.num_replaced > 0
-        return outputs
 
 
 @contextmanager
@@ -172,8 +189,22 @@ class RandomState:
 
 
 @contextmanager
+def _put_back_at_the_end(device: torch.device) -> Iterator[RandomState]:
+    random_state = RandomState(device)
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield random_state
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+        random_state.restore()
+
+
+@contextmanager
 def untouched(device: torch.device) -> Iterator[RandomState]:
     """Global state for the length of a teleport: gradients on, autocast and fused attention off, all put back.
+
+    One teleport at a time has it; those of other threads wait.
 
     Args:
         device: where the model lives.
@@ -181,18 +212,13 @@ def untouched(device: torch.device) -> Iterator[RandomState]:
     Yields:
         The random state at the start, restored at the end.
     """
-    random_state = RandomState(device)
-    fastpath = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with (
-            torch.inference_mode(False),
-            torch.enable_grad(),
-            torch.autocast(device.type, enabled=False),
-            # Flash and memory-efficient attention have neither a double backward nor a forward mode.
-            torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
-        ):
-            yield random_state
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fastpath)
-        random_state.restore()
+    with (
+        _TURN,
+        _put_back_at_the_end(device) as random_state,
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(device.type, enabled=False),
+        # Flash and memory-efficient attention have neither a double backward nor a forward mode.
+        torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
+    ):
+        yield random_state

@@ -150,6 +150,8 @@ def _frozen_kind(module: nn.Module) -> str:
 
 def _may_be_matrix(module: nn.Module, parameter: Tensor) -> bool:
     """Matrices anywhere; kernels in convolutions and in modules that are not torch's own."""
+    if parameter.numel() == 0:
+        return False
     if parameter.ndim == 2:
         return True
     is_own = type(module).__module__.startswith("torch.nn.")

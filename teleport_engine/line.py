@@ -104,7 +104,7 @@ class WeightLine:
         if eta != self._eta:
             self.undo()
             with torch.no_grad():
-                torch._foreach_add_(self._weights, self._directions, alpha=eta)
+                _add(self._weights, self._directions, eta)
             self._eta = eta
             self._here = self._route.evaluate(is_last=self._is_last)
         return self._here
@@ -115,3 +115,12 @@ class WeightLine:
             with torch.no_grad():
                 torch._foreach_copy_(self._weights, self._base)
             self._eta = 0.0
+
+
+def _add(weights: list[Tensor], directions: list[Tensor], eta: float) -> None:
+    if all(abs(eta) <= torch.finfo(weight.dtype).max for weight in weights):
+        torch._foreach_add_(weights, directions, alpha=eta)
+        return
+    # torch refuses a factor that the weights' precision has no number for, though the product may have one.
+    for weight, part in zip(weights, directions, strict=True):
+        weight.add_((part.to(torch.float64) * eta).to(weight.dtype))

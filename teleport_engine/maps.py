@@ -109,7 +109,8 @@ class LinearUse(Use):
         right = tangent.reshape(-1, tangent.shape[-1])
         if self.is_augmented:  # a one does not change
             right = torch.cat([right, right.new_zeros(right.shape[0], 1)], 1)
-        left = delta.reshape(right.shape[0], self.num_blocks, -1).transpose(0, 1)
+        # No -1 here: there may be no rows at all, for an expert that no token was sent to.
+        left = delta.reshape(right.shape[0], self.num_blocks, delta.shape[-1] // self.num_blocks).transpose(0, 1)
         return Product(left, right.expand(self.num_blocks, -1, -1))
 
 

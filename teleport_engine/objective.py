@@ -6,7 +6,7 @@ there are: `teleport_engine.objectives`.
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -26,6 +26,15 @@ __all__ = ["Evaluation", "Problem", "Record", "square_norm"]
 # In gradients: see TeleportReport.num_gradient_evaluations.
 _FORWARD, _BACKWARD, _HESSIAN_PRODUCT = 1.0 / 3.0, 2.0 / 3.0, 2.0
 _PAPER_OBJECTIVE = GradNorm()
+_TWICE = "loss and model must be twice differentiable (the direction is the gradient of a gradient norm)"
+_CHECKPOINT = "a checkpointed model needs torch.utils.checkpoint.checkpoint(..., use_reentrant=False) to teleport"
+# What torch says in a backward, and the rule that was broken.
+_RULES = {
+    "derivative for ": _TWICE,
+    "ouble backward": _TWICE,
+    "differentiate twice": _TWICE,
+    "use_reentrant=True": _CHECKPOINT,
+}
 
 
 @final
@@ -115,12 +124,13 @@ class Problem:
         objective: Objective = _PAPER_OBJECTIVE,
     ) -> None:
         self.forward = forward
-        self.loss_fn = loss_fn
+        self.loss_fn = _without_a_trace(loss_fn)
         self.inputs = inputs
         self.targets = targets
         self.parameters = parameters
         self.objective = objective
         self.num_gradient_evaluations = 0.0
+        self._is_twice_differentiable = False
 
     def record(self, layers: Sequence[WeightLayer], *, is_census: bool = False) -> Record:
         """Runs forward and loss, watching some weights.
@@ -133,7 +143,7 @@ class Problem:
             The loss, with its graph, and the uses.
 
         Raises:
-            ValueError: if the loss is no scalar.
+            ValueError: if the loss is no scalar, or complex.
         """
         watch = Watch(layers, is_census=is_census)
         with contextlib.ExitStack() as modes:
@@ -148,8 +158,33 @@ class Problem:
         if not isinstance(loss, Tensor) or loss.ndim != 0:
             got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise ValueError(f"loss_fn must return a scalar tensor (no dimensions), got {got}")
+        if loss.is_complex():
+            raise ValueError(f"loss_fn must return a real number, got {str(loss.dtype).removeprefix('torch.')}")
         self.num_gradient_evaluations += _FORWARD
         return Record(loss, watch.uses, watch.num_other_uses, watch.num_other_bias_uses)
+
+    @contextlib.contextmanager
+    def backward(self) -> Iterator[None]:
+        """Around every backward: checkpointed parts of the model run again in it, and must leave no trace there either.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            ValueError: if torch has no second derivative of an operation, or reentrant checkpoints are in the way.
+            RuntimeError: whatever else torch raises in a backward.
+        """
+        with contextlib.ExitStack() as modes:
+            if self.objective.needs_hessian:
+                modes.enter_context(Decomposed())
+            modes.enter_context(self.forward.isolated())
+            try:
+                yield
+            except RuntimeError as error:
+                rule = next((rule for said, rule in _RULES.items() if said in str(error)), None)
+                if rule is None:
+                    raise
+                raise ValueError(f"{rule}, got: {error}") from error
 
     def gradients(self, record: Record, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
         """The gradient of a recorded forward with respect to some parameters; the graph stays.
@@ -164,7 +199,8 @@ class Problem:
         loss = record.loss
         found: Sequence[Tensor | None] = [None] * len(parameters)
         if loss.requires_grad:
-            found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+            with self.backward():
+                found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
             self.num_gradient_evaluations += _BACKWARD
         return [
             torch.zeros_like(parameter) if grad is None else grad.detach()
@@ -190,7 +226,11 @@ class Problem:
         if loss.requires_grad:
             wanted: list[Any] = [*self.parameters, *edges]
             keep = with_graph or self.objective.needs_hessian
-            found = torch.autograd.grad(loss, wanted, allow_unused=True, create_graph=keep)
+            with self.backward():
+                found = torch.autograd.grad(loss, wanted, allow_unused=True, create_graph=keep)
+            if keep and not self._is_twice_differentiable:
+                _refuse_dead_ends(found)
+                self._is_twice_differentiable = True
         self.num_gradient_evaluations += _BACKWARD
         grads = found[: len(self.parameters)]
         rest = iter(found[len(self.parameters) :])
@@ -200,9 +240,40 @@ class Problem:
         ]
         square = square_norm(grads)
         gradient = Gradient(self.parameters, grads, square)
-        measured = self.objective.measure(gradient)
+        with self.backward():
+            measured = self.objective.measure(gradient)
         self.num_gradient_evaluations += _HESSIAN_PRODUCT * gradient.num_products
         return Evaluation(float(loss.detach()), square, grads, uses, deltas, measured)
+
+
+def _without_a_trace(loss_fn: LossFn) -> LossFn:
+    """A loss that is a module may have buffers and counters of its own."""
+    if not isinstance(loss_fn, nn.Module):
+        return loss_fn
+    forward = Forward(loss_fn)
+    return lambda outputs, targets: forward((outputs, targets))
+
+
+def _refuse_dead_ends(grads: Sequence[Tensor | None]) -> None:
+    """Refuses gradients that torch would take no second backward through, without a word where it may go around.
+
+    That is what becomes of a `torch.autograd.Function` whose backward is `once_differentiable`.
+
+    Args:
+        grads: with their graph.
+
+    Raises:
+        ValueError: if there is one.
+    """
+    nodes = [grad.grad_fn for grad in grads if grad is not None and grad.grad_fn is not None]
+    known = set(nodes)
+    while nodes:
+        node = nodes.pop()
+        if node.name() == "torch::autograd::Error":
+            raise ValueError(f"{_TWICE}, got a torch.autograd.Function whose backward is once_differentiable")
+        new = {following for following, _ in node.next_functions if following is not None} - known
+        known |= new
+        nodes += new
 
 
 def square_norm(tensors: Sequence[Tensor | None]) -> float:

@@ -8,7 +8,7 @@ products are over all trainable parameters, those that never move included. Obje
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, final
+from typing import Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -101,6 +101,7 @@ class Measured:
     cotangents: Sequence[Tensor] = field(default=())
 
 
+@runtime_checkable
 class Objective(Protocol):
     """A function F of the weights to climb. Anything with these members may be given as `objective=`.
 

@@ -130,7 +130,8 @@ class DoubleBackwardRoute:
         found: Sequence[Tensor | None] = [None] * len(parameters)
         if pulled:
             outputs, cotangents = zip(*pulled, strict=True)
-            found = torch.autograd.grad(outputs, parameters, cotangents, allow_unused=True)
+            with self._problem.backward():
+                found = torch.autograd.grad(outputs, parameters, cotangents, allow_unused=True)
             self._problem.num_gradient_evaluations += _THIRD_BACKWARD if measured.outputs else _SECOND_BACKWARD
         parts = iter(
             torch.zeros_like(parameter) if part is None else part.detach()

@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol, final
+from typing import Any, Protocol, final, runtime_checkable
 
 from teleport_engine.report import TeleportReport
 
 __all__ = ["Schedule", "Timetable", "WhileItPays"]
 
 
+@runtime_checkable
 class Timetable(Protocol):
     """Says when a teleport is due. Anything with these methods may be given as `schedule=`."""
 

@@ -52,10 +52,10 @@ def leading_vectors(gram: Tensor, tau: float, start: Tensor | None = None, max_s
     widest = int(max_share * size)
     total = float(gram.diagonal().sum())
     allowed = (1.0 - tau) * total
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator("cpu").manual_seed(0)
 
     def drawn(width: int) -> Tensor:
-        return torch.randn(size, width, dtype=gram.dtype, generator=generator).to(gram.device)
+        return torch.randn(size, width, dtype=gram.dtype, generator=generator, device="cpu").to(gram.device)
 
     if start is None:
         block, last = drawn(max(1, min(widest, size // 16))), math.inf

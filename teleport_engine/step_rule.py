@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, final
+from typing import Protocol, final, runtime_checkable
 
 __all__ = ["FixedStep", "GrowthStep", "Line", "NormalisedStep", "StepRule"]
 
@@ -59,6 +59,7 @@ class Line(Protocol):
         ...
 
 
+@runtime_checkable
 class StepRule(Protocol):
     """Chooses the length of a teleport step. Anything with this method may be given as `step=`."""
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from teleport_engine.unrolled import unrolled_grad
+
 __all__ = ["Substitutes"]
 
 
@@ -102,6 +104,9 @@ class Substitutes(TorchFunctionMode):
             What the call returns.
         """
         kwargs = kwargs or {}
+        if func is torch.autograd.grad:
+            with self:
+                return unrolled_grad(*args, **kwargs)
         substitute = _SUBSTITUTES.get(func)
         if func is nn.functional.embedding_bag and _mode_of_bag(args, kwargs) == "max":
             substitute = None

@@ -6,6 +6,7 @@ each layer's inputs). What this project adds to it, and why each part is as it i
 
 import functools
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, Literal, final
 
 import torch
@@ -23,7 +24,7 @@ from teleport_engine.objectives import GradNorm, Objective
 from teleport_engine.parallel import Workers
 from teleport_engine.report import Seconds, TeleportReport
 from teleport_engine.route import DoubleBackwardRoute, Route
-from teleport_engine.schedule import Timetable
+from teleport_engine.schedule import Schedule, Timetable
 from teleport_engine.step_rule import FixedStep, StepRule
 from teleport_engine.subspace import Subspace
 from teleport_engine.survey import Search, Survey, project, spectrum, survey
@@ -37,6 +38,7 @@ _PAPER_STEP = FixedStep(0.2)
 _PAPER_OBJECTIVE = GradNorm()
 _PAPER_MOVE = DirectedMove()
 _AUTO_REACH = 0.1
+_ANY_SCHEDULE = Schedule()
 
 
 @final
@@ -111,6 +113,19 @@ class Teleporter:
         factorisation: Factorisation = "exact",
         num_threads: int | None = None,
     ) -> None:
+        if not isinstance(model, nn.Module):
+            raise ValueError(f"model must be a torch.nn.Module, got {model!r}")
+        for name, given in (("loss_fn", loss_fn), ("batch_source", batch_source)):
+            if not callable(given) and not (name == "batch_source" and given is None):
+                raise ValueError(f"{name} must be callable, got {given!r}")
+        for name, part, seam, example in (
+            ("step", step, StepRule, "GrowthStep(1.1)"),
+            ("objective", objective, Objective, "GradNorm()"),
+            ("move", move, Move, "RandomMove(0)"),
+            ("schedule", schedule or _ANY_SCHEDULE, Timetable, "Schedule(every=10)"),
+        ):
+            if isinstance(part, type) or not isinstance(part, seam):
+                raise ValueError(f"{name} must be an object such as {example}, got {part!r}")
         auto, share = _checked_tau(tau)
         counts = [("num_steps", num_steps, 1), ("max_backoffs", max_backoffs, 0)]
         for name, value, least in [*counts, ("num_threads", 1 if num_threads is None else num_threads, 1)]:
@@ -193,7 +208,10 @@ class Teleporter:
         if not self._schedule.is_due(step_index):
             return None
         if self._batch_source is not None:
-            inputs, targets = self._batch_source(step_index)
+            batch = self._batch_source(step_index)
+            if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+                raise ValueError(f"batch_source must give a pair (inputs, targets), got {type(batch).__name__}")
+            inputs, targets = batch
         report = self.teleport(inputs, targets, subspace=subspace, probe=probe)
         self._schedule.note(report)
         return report
@@ -299,8 +317,10 @@ class Teleporter:
             climb = Climb(view, problem, seconds, self._plan, watched)
             evaluated = EvalMode(problem, self._model)
             before = evaluated.loss() if view.live else None
-            climb.run(self._route_for(view, problem))
-            return climb.report(difference(evaluated.loss() if view.live else None, before))
+            with climb.undone_on_error():
+                climb.run(self._route_for(view, problem))
+                after = evaluated.loss() if view.live else None
+                return climb.report(difference(after, before), evaluated.fault)
 
     def _problem(
         self, inputs: Inputs, targets: Any, subspace: Inputs | list[Inputs] | None, device: torch.device
@@ -326,10 +346,10 @@ class Teleporter:
         return DoubleBackwardRoute(problem, view.live)
 
 
-def _checked_tau(tau: float | AutoTau | str) -> tuple[AutoTau | None, float]:
+def _checked_tau(tau: Any) -> tuple[AutoTau | None, float]:
     """How tau is chosen per layer, if it is, and the share to begin with."""
     if isinstance(tau, AutoTau) or tau == "auto":
         return (tau if isinstance(tau, AutoTau) else AutoTau()), 1.0
-    if isinstance(tau, str) or not 0.0 < tau <= 1.0:
+    if not (isinstance(tau, Real) and 0.0 < float(tau) <= 1.0):
         raise ValueError(f"tau must lie in (0, 1], or be 'auto' or an AutoTau, got {tau!r}")
     return None, float(tau)

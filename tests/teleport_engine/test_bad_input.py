@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from teleport_engine import Outcome, RandomMove, Teleporter
+from teleport_engine import GradCurvature, GrowthStep, Outcome, RandomMove, Schedule, Teleporter
 from tests.teleport_engine.cases import mlp
 
 
@@ -83,6 +84,8 @@ def test_loss_must_be_a_scalar_tensor() -> None:
         message = rf"loss_fn must return a scalar tensor \(no dimensions\), got {got}"
         with pytest.raises(ValueError, match=message):
             Teleporter(model, loss_fn).teleport(INPUTS, TARGETS)
+    with pytest.raises(ValueError, match="loss_fn must return a real number, got complex64"):
+        Teleporter(model, lambda outputs, targets: outputs.sum() * 1j).teleport(INPUTS, TARGETS)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -133,3 +136,84 @@ def test_forced_tangent_route_needs_the_batch_in_the_sample() -> None:
 def test_a_random_move_of_no_length_is_refused(scale: float) -> None:
     with pytest.raises(ValueError, match=f"scale must be finite and > 0, got {scale}"):
         RandomMove(0, scale)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tau": None}, "tau must lie in .* got None"),
+        ({"grad_norm_cap": "1"}, "grad_norm_cap must be > 0 or None, got '1'"),
+        ({"step": 0.1}, r"step must be an object such as GrowthStep\(1.1\), got 0.1"),
+        ({"step": GrowthStep}, "step must be an object such as .* got <class .*GrowthStep"),
+        ({"objective": "norm"}, r"objective must be an object such as GradNorm\(\), got 'norm'"),
+        ({"move": "random"}, r"move must be an object such as RandomMove\(0\), got 'random'"),
+        ({"schedule": 5}, r"schedule must be an object such as Schedule\(every=10\), got 5"),
+        ({"batch_source": 3}, "batch_source must be callable, got 3"),
+    ],
+)
+def test_parts_of_another_kind_are_refused_when_made(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        teleporter(**options)
+
+
+def test_a_model_that_is_none_and_a_loss_that_cannot_be_called() -> None:
+    with pytest.raises(ValueError, match=r"model must be a torch.nn.Module, got None"):
+        Teleporter(None, nn.functional.cross_entropy)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="loss_fn must be callable, got None"):
+        Teleporter(mlp(5, 12, 3), None)  # type: ignore[arg-type]
+
+
+def test_a_batch_source_must_give_a_pair() -> None:
+    source = teleporter(schedule=Schedule(), batch_source=lambda step_index: INPUTS)
+    with pytest.raises(ValueError, match=r"batch_source must give a pair \(inputs, targets\), got Tensor"):
+        source.step(0, INPUTS, TARGETS)
+
+
+def test_one_of_several_tensors_may_be_empty() -> None:
+    targets = [{"label": target, "boxes": torch.zeros(0, 4)} for target in TARGETS]
+
+    def loss_fn(outputs: Tensor, targets: Any) -> Tensor:
+        return nn.functional.cross_entropy(outputs, torch.stack([target["label"] for target in targets]))
+
+    report = Teleporter(mlp(5, 12, 3), loss_fn, step=GrowthStep(1.1)).teleport(INPUTS, targets)
+    assert report.outcome is Outcome.MOVED
+
+
+class _Once(torch.autograd.Function):
+    """x^3, with a backward that torch cannot differentiate and would leave out without a word."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        product: Tensor = 3.0 * ctx.saved_tensors[0] ** 2 * grads[0]
+        return product
+
+
+class _Cube(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        cubed: Tensor = _Once.apply(x)
+        return cubed
+
+
+@pytest.mark.parametrize("options", [{}, {"tau": 0.9}, {"objective": GradCurvature()}], ids=str)
+def test_what_has_no_second_derivative_is_refused(options: dict[str, Any]) -> None:
+    model = mlp(5, 12, 12, 3, activation=_Cube)
+    with pytest.raises(ValueError, match=r"must be twice differentiable .* whose backward is once_differentiable"):
+        teleporter(model, **options).teleport(INPUTS, TARGETS)
+    with pytest.raises(ValueError, match=r"must be twice differentiable .*multi_margin_loss_backward"):
+        Teleporter(mlp(5, 12, 3), nn.functional.multi_margin_loss, **options).teleport(INPUTS, TARGETS)
+
+
+def test_reentrant_checkpoints_are_refused() -> None:
+    class Checkpointed(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = self[2](checkpoint(self[1], self[0](x), use_reentrant=True))
+            return logits
+
+    with pytest.raises(ValueError, match=r"checkpointed model needs .*use_reentrant=False"):
+        teleporter(Checkpointed(*mlp(5, 12, 3))).teleport(INPUTS, TARGETS)

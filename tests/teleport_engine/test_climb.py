@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from teleport_engine import FixedStep, GrowthStep, Line, Outcome, Teleporter
+from teleport_engine import FixedStep, GrowthStep, Line, NormalisedStep, Outcome, Teleporter
 from tests.teleport_engine import dense
 from tests.teleport_engine.cases import make, moved_names
 
@@ -39,6 +39,14 @@ class TestGuards:
         assert (report.outcome, report.num_steps) == (Outcome.NON_FINITE, 0)
         assert report.grad_norm_after == report.grad_norm_before
         assert all(torch.equal(value, before[key]) for key, value in case.model.state_dict().items())
+
+    @pytest.mark.parametrize("rule", [FixedStep(1e39), FixedStep(1e300), NormalisedStep(norm=1e300), GrowthStep(1e300)])
+    def test_lengths_that_float32_has_no_number_for(self, rule: Any) -> None:
+        case = make("relu", torch.float32)
+        before = copy.deepcopy(case.model.state_dict())
+        report = Teleporter(case.model, case.loss_fn, step=rule).teleport(case.inputs, case.targets)
+        assert report.outcome in (Outcome.NON_FINITE, Outcome.TARGET_MISSED)
+        torch.testing.assert_close(case.model.state_dict(), before, rtol=0.0, atol=0.0)
 
     @pytest.mark.parametrize("tau", [1.0, 0.9])
     @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

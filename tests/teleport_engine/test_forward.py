@@ -2,13 +2,24 @@
 
 import copy
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from teleport_engine import FixedStep, GrowthStep, Outcome, Teleporter, TeleportReport
+from teleport_engine import (
+    FixedStep,
+    GradCurvature,
+    GrowthStep,
+    HutchinsonTrace,
+    Outcome,
+    RandomMove,
+    Teleporter,
+    TeleportReport,
+)
 from teleport_engine.layer_inputs import FrozenModule, find_layers
 from tests.teleport_engine.cases import make
 
@@ -89,7 +100,33 @@ class TestSurroundings:
         before = copy.deepcopy(case.model.state_dict())
         with pytest.raises(KeyboardInterrupt):
             Teleporter(case.model, loss_fn, step=FixedStep(0.1)).teleport(case.inputs, case.targets)
+        assert calls == 5
         assert all(torch.equal(value, before[key]) for key, value in case.model.state_dict().items())
+
+    def test_an_error_at_any_call_of_the_loss_puts_the_weights_back(self) -> None:
+        case = make("batch_norm_in_train_mode")
+        before = copy.deepcopy(case.model.state_dict())
+        fatal = num_calls = 0
+
+        def loss_fn(outputs: Tensor, targets: Tensor) -> Tensor:
+            nonlocal num_calls
+            num_calls += 1
+            if num_calls == fatal:
+                raise KeyboardInterrupt
+            return case.loss_fn(outputs, targets)
+
+        def run() -> None:
+            nonlocal num_calls
+            num_calls = 0
+            teleporter = Teleporter(case.model, loss_fn, step=GrowthStep(1.2), num_steps=2)
+            teleporter.teleport(case.inputs, case.targets, probe=(case.inputs[:4], case.targets[:4]))
+
+        run()
+        case.model.load_state_dict(before)
+        for fatal in range(1, num_calls + 1):  # noqa: B007
+            with pytest.raises(KeyboardInterrupt):
+                run()
+            torch.testing.assert_close(case.model.state_dict(), before, rtol=0.0, atol=0.0)
 
 
 class Writes(nn.Module):
@@ -108,7 +145,8 @@ class Writes(nn.Module):
 
 
 def climb(model: nn.Module, inputs: Any, **options: Any) -> TeleportReport:
-    teleporter = Teleporter(model, nn.functional.cross_entropy, step=GrowthStep(1.2), num_steps=2, **options)
+    options = {"step": GrowthStep(1.2), "num_steps": 2, **options}
+    teleporter = Teleporter(model, nn.functional.cross_entropy, **options)
     return teleporter.teleport(inputs, torch.arange(6) % 3)
 
 
@@ -268,3 +306,80 @@ def test_two_inputs_at_once_and_sparse_weights_are_frozen() -> None:
     (found,) = find_layers(holder)
     assert isinstance(found, FrozenModule)
     assert found.reason == "its weight is sparse: frozen"
+
+
+class Checkpointed(nn.Module):
+    """A batch norm in train mode that runs again in every backward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(6, 32), nn.BatchNorm1d(32), nn.Linear(32, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = checkpoint(lambda y: nn.functional.hardsigmoid(self.norm(y)), self.first(x), use_reentrant=False)
+        logits: Tensor = self.last(hidden)
+        return logits
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"route": "double_backward"}, {"tau": 0.99}, {"objective": GradCurvature(), "step": FixedStep(1e-3)}],
+    ids=["jvp", "double", "below 1", "triple"],
+)
+def test_parts_that_run_again_in_a_backward_leave_no_trace(options: dict[str, Any]) -> None:
+    model = Checkpointed()
+    before = copy.deepcopy(dict(model.named_buffers()))
+    assert climb(model, torch.randn(6, 6), **options).outcome is Outcome.MOVED
+    torch.testing.assert_close(dict(model.named_buffers()), before, rtol=0.0, atol=0.0)
+
+
+def test_a_loss_that_is_a_module_keeps_its_state() -> None:
+    class Balanced(nn.Module):
+        counts: Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("counts", torch.zeros(4))
+            self.num_calls = 0
+
+        def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+            self.num_calls += 1
+            self.counts += torch.bincount(targets, minlength=4)
+            return nn.functional.cross_entropy(outputs, targets)
+
+    loss_fn = Balanced()
+    report = Teleporter(Writes(), loss_fn, step=GrowthStep(1.1)).teleport(torch.randn(8, 6), torch.arange(8) % 4)
+    assert report.outcome is Outcome.MOVED
+    assert (loss_fn.num_calls, float(loss_fn.counts.sum())) == (0, 0.0)
+
+
+def test_teleports_in_several_threads_take_turns() -> None:
+    def run(seed: int) -> list[Outcome]:
+        # Made ahead, and not random: no teleport may run while another thread draws.
+        model, inputs, targets = models[seed]
+        teleporter = Teleporter(model, nn.functional.cross_entropy, tau=0.99, step=GrowthStep(1.05), num_steps=1)
+        return [teleporter.teleport(inputs, targets).outcome for _ in range(4)]
+
+    models = [(Writes(), torch.randn(8, 6), torch.arange(8) % 4) for _ in range(3)]
+    torch.backends.mha.set_fastpath_enabled(True)
+    kernels = torch.backends.cuda.flash_sdp_enabled()  # type: ignore[no-untyped-call]
+    with ThreadPoolExecutor(3) as pool:
+        outcomes = list(pool.map(run, range(3)))
+    assert outcomes == [[Outcome.MOVED] * 4] * 3
+    assert torch.backends.mha.get_fastpath_enabled()
+    assert torch.backends.cuda.flash_sdp_enabled() == kernels  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"move": RandomMove(0)}, {"objective": HutchinsonTrace(), "step": FixedStep(1e-4)}],
+    ids=["move", "objective"],
+)
+def test_a_default_device_is_not_where_random_numbers_are_drawn(options: dict[str, Any]) -> None:
+    model, inputs, targets = Writes(), torch.randn(8, 6), torch.arange(8) % 4
+    torch.set_default_device("meta")
+    try:
+        teleporter = Teleporter(model, nn.functional.cross_entropy, **{"step": GrowthStep(1.1), **options})
+        assert teleporter.teleport(inputs, targets).outcome is Outcome.MOVED
+    finally:
+        torch.set_default_device(None)

@@ -204,6 +204,20 @@ class TestEvalDrift:
     def test_it_is_silent_without_one(self, name: str) -> None:
         assert climb(make(name), num_steps=1).eval_drift is None
 
+    def test_a_loss_that_means_nothing_there_is_told(self) -> None:
+        case = make("batch_norm_in_train_mode")
+
+        def loss_fn(outputs: Tensor, targets: Tensor) -> Tensor:
+            if not case.model.training:
+                raise AttributeError("no auxiliary outputs")
+            return case.loss_fn(outputs, targets)
+
+        teleporter = Teleporter(case.model, loss_fn, step=GrowthStep(1.1), num_steps=1)
+        report = teleporter.teleport(case.inputs, case.targets)
+        assert (report.outcome, report.eval_drift) == (Outcome.MOVED, None)
+        message = "no eval_drift: in evaluation mode the loss raises AttributeError (no auxiliary outputs)"
+        assert report.messages == (message,)
+
     def test_it_is_silent_in_eval_mode(self) -> None:
         case = make("batch_norm_in_train_mode")
         case.model.eval()

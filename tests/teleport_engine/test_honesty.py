@@ -29,9 +29,11 @@ class Net(nn.Module):
         return logits if self.extra is None else logits + self.extra(self, h)
 
 
-def climb(model: nn.Module, loss_fn: Any = nn.functional.cross_entropy, inputs: Any = None) -> TeleportReport:
+def climb(
+    model: nn.Module, loss_fn: Any = nn.functional.cross_entropy, inputs: Any = None, tau: Any = 1.0
+) -> TeleportReport:
     inputs = torch.randn(6, 5).double() if inputs is None else inputs
-    teleporter = Teleporter(model.double(), loss_fn, step=GrowthStep(1.2), num_steps=3)
+    teleporter = Teleporter(model.double(), loss_fn, tau=tau, step=GrowthStep(1.2), num_steps=3)
     return teleporter.teleport(inputs, torch.arange(6) % 3)
 
 
@@ -229,3 +231,30 @@ def test_nothing_to_move_is_an_outcome(model: nn.Module, outcome: Outcome, reaso
 def test_a_model_without_parameters_is_an_outcome() -> None:
     report = climb(nn.Sequential(nn.Tanh()))
     assert (report.outcome, report.layers, report.grad_norm_before) == (Outcome.NO_MOVABLE_LAYER, (), 0.0)
+
+
+class Routed(nn.Module):
+    """Tokens go to one of two experts; nobody goes to the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.out = nn.Linear(5, 24), nn.Linear(24, 3)
+        self.experts = nn.ModuleList([nn.Linear(24, 24), nn.Linear(24, 24)])
+        self.nothing = nn.Linear(1, 24)
+        self.nothing.weight = nn.Parameter(torch.zeros(24, 0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.first(x))
+        chosen = [torch.ones(len(x)).bool(), torch.zeros(len(x)).bool()]
+        h = torch.cat([expert(h[rows]) for expert, rows in zip(self.experts, chosen, strict=True)])
+        logits: Tensor = self.out(torch.tanh(h + self.nothing(x[:, :0])))
+        return logits
+
+
+@pytest.mark.parametrize("tau", [1.0, 0.99, "auto"])
+def test_no_rows_and_no_columns_at_all(tau: Any) -> None:
+    report = climb(Routed(), tau=tau)
+    assert report.outcome in (Outcome.MOVED, Outcome.CAP_REACHED)
+    assert reasons(report)["experts.1"] == "no gradient in its null space"
+    assert reasons(report)["nothing"] == "not a linear layer: frozen"
+    assert report.num_steps > 0

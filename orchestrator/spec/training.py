@@ -42,6 +42,7 @@ Phase = Literal["search", "confirm"]
 HIGHER_IS_BETTER = frozenset({"validation_accuracy"})
 
 EVALUATIONS_PER_RUN = 50
+CHECKPOINT_EVERY = 60.0
 
 
 class Evaluate(Options):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -47,7 +49,7 @@ def scaler_of(workload: Workload, device: torch.device) -> torch.amp.GradScaler 
     return torch.amp.GradScaler(device.type) if workload.precision == "float16" else None
 
 
-def _loss_through(forward: nn.Module, precision: str, device: torch.device) -> LossFn:
+def _loss_through(forward: Callable[[Tensor], Tensor], precision: str, device: torch.device) -> LossFn:
     if precision == "float32":
         return lambda inputs, targets: cross_entropy(forward(inputs), targets)
     dtype: torch.dtype = getattr(torch, precision)

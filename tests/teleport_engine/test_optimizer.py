@@ -186,7 +186,8 @@ def test_what_a_teleporter_has_learnt_is_in_the_state(what: str, tmp_path: Any) 
         }[what]
         torch.manual_seed(3)
         model = mlp(5, 96, 96, 3)
-        teleporter = Teleporter(model, loss_fn, step=GrowthStep(1.3), **{"schedule": Schedule(), **options})
+        options = {"schedule": Schedule(), **options}
+        teleporter = Teleporter(model, loss_fn, step=GrowthStep(1.3), **options)
         return model, TeleportOptimizer(torch.optim.SGD(model.parameters(), lr=0.1), teleporter)
 
     data = [(torch.randn(64, 5), torch.arange(64) % 3) for _ in range(6)]

@@ -30,6 +30,7 @@ class ListSource(TrialSource):
         self.started: list[str] = []
         self.rows: dict[str, list[HistoryRow]] = {}
         self.results: dict[str, TrialResult] = {}
+        self.checkpoints: dict[str, bytes] = {}
         self.interrupt_after: int | None = None
 
     @property
@@ -44,6 +45,13 @@ class ListSource(TrialSource):
         proposed = self.waves[0].popleft()
         self.running.add(proposed.trial_id)
         return proposed
+
+    def checkpoint_of(self, config: TrialConfig) -> bytes | None:
+        return self.checkpoints.get(config.trial_id)
+
+    def on_checkpoint(self, config: TrialConfig, data: bytes) -> None:
+        assert config.trial_id in self.running
+        self.checkpoints[config.trial_id] = data
 
     def on_started(self, config: TrialConfig) -> None:
         assert config.trial_id in self.running

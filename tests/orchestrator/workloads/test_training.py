@@ -41,6 +41,11 @@ class Noise:
     def summary(self) -> TeleportSummary:
         return TeleportSummary(count=len(self.seen), outcomes={}, mean_gain=1.5, max_loss_drift=0.25, layers=())
 
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
+
 
 def run(
     of: SeedTask,

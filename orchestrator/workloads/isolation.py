@@ -44,7 +44,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
     kind, keys, position, has_gauss, gauss = np.random.get_state()
     state: dict[str, Any] = {
         "torch": torch.get_rng_state(),
-        "numpy": [kind, keys.tolist(), position, has_gauss, gauss],
+        "numpy": [kind, list(map(int, keys)), position, has_gauss, gauss],
         "python": random.getstate(),
     }
     if device.type == "cuda":

@@ -178,15 +178,15 @@ def test_a_run_goes_on_from_its_state_dict_as_if_never_stopped(name: str, tmp_pa
 @pytest.mark.parametrize("what", ["random move", "randomised factorisation", "while it pays"])
 def test_what_a_teleporter_has_learnt_is_in_the_state(what: str, tmp_path: Any) -> None:
     def made() -> tuple[nn.Module, TeleportOptimizer]:
-        options: dict[str, Any] = {
+        known: dict[str, dict[str, Any]] = {
             "random move": {"move": RandomMove(seed=1)},
             # Warm-started: a basis depends on the teleports before.
             "randomised factorisation": {"factorisation": "randomised", "tau": 0.9},
             "while it pays": {"schedule": WhileItPays(Schedule(), least_gain=1e9, patience=5)},
-        }[what]
+        }
         torch.manual_seed(3)
         model = mlp(5, 96, 96, 3)
-        options = {"schedule": Schedule(), **options}
+        options = {"schedule": Schedule(), **known[what]}
         teleporter = Teleporter(model, loss_fn, step=GrowthStep(1.3), **options)
         return model, TeleportOptimizer(torch.optim.SGD(model.parameters(), lr=0.1), teleporter)
 

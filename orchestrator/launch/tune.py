@@ -56,7 +56,7 @@ def run_in_worker(config: dict[str, Any]) -> None:
         tune.report({"rows": [row.model_dump_json() for row in rows]})
 
     def save(data: bytes) -> None:
-        tune.report({"rows": [], "checkpoint": data})
+        tune.report({"rows": [], "checkpoint": Box(data)})
 
     result = run_trial(trial, report, Checkpoints(start.take(), save))
     tune.report({"rows": [], "result": result.model_dump_json()})
@@ -69,10 +69,10 @@ def placement(config: dict[str, Any]) -> tune.PlacementGroupFactory:
 
 @final
 class Box:
-    """What a trial goes on from, hidden from Tune, which copies, prints and writes out a trial's configuration.
+    """A checkpoint on its way, hidden from Tune, which copies, prints and keeps configurations and reports.
 
     Args:
-        data: a checkpoint; None: there is none.
+        data: the checkpoint; None: there is none.
     """
 
     def __init__(self, data: bytes | None) -> None:
@@ -176,8 +176,9 @@ class SourceCallback(tune.Callback):  # type: ignore[misc]
         rows = [HistoryRow.model_validate_json(row) for row in result.get("rows", ())]
         if rows:
             self._running.source.on_history(config, rows)
-        if "checkpoint" in result:
-            self._running.source.on_checkpoint(config, result["checkpoint"])
+        data = result["checkpoint"].take() if "checkpoint" in result else None
+        if data is not None:
+            self._running.source.on_checkpoint(config, data)
         if "result" in result:
             del self._running.trials[trial.trial_id]
             self._running.source.on_ended(config, TrialResult.model_validate_json(result["result"]))

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import final
 
+from orchestrator.checkpoints import Checkpoint, UnusableCheckpoint
 from orchestrator.interrupts import Interrupts
 from orchestrator.launch import TrialSource
 from orchestrator.paths import SweepPaths
@@ -30,6 +31,9 @@ from orchestrator.studies import open_journal, plan_studies
 from orchestrator.track import Tracker
 
 Observe = Callable[[Progress], None]
+
+# A worker that dies says nothing of its trial: a machine was taken away, or another trial took the memory.
+NUM_RETRIES = 2
 
 
 def confirm_configs(record: SweepRecord) -> list[TrialConfig]:
@@ -58,6 +62,7 @@ def confirm_configs(record: SweepRecord) -> list[TrialConfig]:
             values=config.values,
             origin=config.trial_id,
             share=share,
+            checkpoint_every=record.spec.checkpoint.every,
         )
         for turn, seed in enumerate(record.spec.confirm_seeds)
         for config in (chosen if turn % 2 == 0 else reversed(chosen))
@@ -95,9 +100,14 @@ class Driver(TrialSource):
         self._interrupts = interrupts
         self._trials = {trial.trial_id: trial for trial in record.trials}
         results = [trial.result for trial in record.trials if trial.result is not None]
+        for result in results:
+            paths.remove_checkpoint(result.trial_id)  # where a crash came between the two
         self._studies = {study.name: study for study in plan_studies(self._spec, open_journal(paths.journal), results)}
         self._outstanding: set[str] = set()
         self._running: set[str] = set()
+        self._kept_rows: dict[str, int] = {}
+        self._again: deque[TrialConfig] = deque()
+        self._num_lost: Counter[str] = Counter()
         self._confirm: deque[TrialConfig] | None = None
         self._started_at = time.monotonic()
         self._seeds_before = sum(len(trial.config.seeds) for trial in record.trials if trial.result is not None)
@@ -109,17 +119,19 @@ class Driver(TrialSource):
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether no trial will ever come again."""
+        """Whether no trial will ever come again; one that runs may be lost, and is then to run again."""
         self._release()
-        return self._is_search_over() and not self._confirm_left()
+        return self._is_search_over() and not self._confirm_left() and not self._outstanding
 
     def propose(self) -> TrialConfig | None:
         """Hand out the next trial; see :meth:`TrialSource.propose`.
 
         Returns:
-            A search trial of the study that is furthest behind, or else a confirm trial; None where the next
-            one depends on trials that still run, or ``max_concurrent`` is reached.
+            One whose worker died, or a search trial of the study that is furthest behind, or else a confirm trial;
+            None where the next one depends on trials that still run, or ``max_concurrent`` is reached.
         """
+        if self._again:
+            return self._again.popleft()
         limit = self._spec.search.max_concurrent
         if limit is not None and len(self._outstanding) >= limit:
             return None
@@ -135,14 +147,38 @@ class Driver(TrialSource):
         """Stop where the user has asked to; see :meth:`TrialSource.check`."""
         self._interrupts.check()
 
+    def checkpoint_of(self, config: TrialConfig) -> bytes | None:
+        """Look up what a trial that was cut off goes on from; what cannot be used is told in the log and removed."""
+        trial_id = config.trial_id
+        data = self._paths.read_checkpoint(trial_id)
+        if data is None:
+            return None
+        try:
+            num_rows = Checkpoint.from_bytes(data, trial_id).num_rows
+            on_file = self._paths.count_rows(trial_id)
+            if on_file < num_rows:
+                raise UnusableCheckpoint(f"it comes after {num_rows} rows of the curves, but {on_file} are on file")
+        except UnusableCheckpoint as error:
+            self._log.warning("checkpoint of %s is not used, so it begins anew: %s", describe(config), error)
+            self._paths.remove_checkpoint(trial_id)
+            return None
+        self._kept_rows[trial_id] = num_rows
+        return data
+
     def on_started(self, config: TrialConfig) -> None:
-        """Put a configuration on file, then say that it runs."""
+        """Put a configuration on file, then say that it runs; rows after its checkpoint will come again."""
         self._paths.write_config(config)
-        self._paths.start_history(config.trial_id)
+        num_rows = self._kept_rows.pop(config.trial_id, 0)
+        rows = self._paths.start_history(config.trial_id, num_rows)
         self._trials[config.trial_id] = Trial(config=config)
         self._running.add(config.trial_id)
         self._tracker.begin_trial(config)
-        self._log.info("started %s", describe(config))
+        if rows:
+            self._tracker.log_history(config.trial_id, rows)
+            last = rows[-1]
+            self._log.info("going on with %s from step %d of seed %d", describe(config), last.step, last.seed)
+        else:
+            self._log.info("started %s", describe(config))
         self._show()
 
     def on_history(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> None:
@@ -150,8 +186,14 @@ class Driver(TrialSource):
         self._paths.append_history(config.trial_id, rows)
         self._tracker.log_history(config.trial_id, rows)
 
+    def on_checkpoint(self, config: TrialConfig, data: bytes) -> None:
+        """Put on file what a trial could go on from; it is removed when the trial has its result."""
+        self._paths.write_checkpoint(config.trial_id, data)
+
     def on_ended(self, config: TrialConfig, result: TrialResult) -> None:
-        """Put a result on file, then tell the study, the tracker and the log."""
+        """Put a result on file, then tell the study, the tracker and the log; one that was lost runs again first."""
+        if self._is_to_run_again(config, result):
+            return
         if config.trial_id not in self._trials:
             self.on_started(config)
         self._paths.write_result(result)
@@ -163,6 +205,19 @@ class Driver(TrialSource):
         self._tracker.end_trial(result)
         self._write_log(config, result)
         self._show()
+
+    def _is_to_run_again(self, config: TrialConfig, result: TrialResult) -> bool:
+        """Take back a trial whose worker died, a limited number of times; it stays outstanding."""
+        is_lost = result.failure is not None and result.failure.kind == "lost"
+        if not is_lost or self._num_lost[config.trial_id] >= NUM_RETRIES:
+            return False
+        assert result.failure is not None
+        self._num_lost[config.trial_id] += 1
+        self._running.discard(config.trial_id)
+        self._again.append(config)
+        self._log.warning("lost %s, it runs again: %s", describe(config), result.failure.message)
+        self._show()
+        return True
 
     def progress(self) -> Progress:
         """Count where the sweep stands."""

@@ -12,10 +12,11 @@ from typing import Any
 from orchestrator.catalog import SymmetryOptions
 from orchestrator.ids import Json
 from orchestrator.results import SweepRecord, Trial, TrialState
-from orchestrator.spec import BASELINE, Range, SweepSpec, Workload
+from orchestrator.spec import BASELINE, Phase, Range, SweepSpec, Workload
 
 BOUND_SHARE = 0.02
 TPE_STARTUP_TRIALS = 10
+PHASES: tuple[Phase, ...] = ("search", "confirm")
 INVERTIBLE_ACTIVATIONS = frozenset({"leaky_relu", "tanh"})
 
 
@@ -72,7 +73,21 @@ def _spec_lints(spec: SweepSpec) -> Iterator[str]:
             "seconds_to_target",
         ):
             yield f"{label}: the search improves {spec.search.objective.metric}, the target is on {target}"
+    yield from _precision_lints(spec)
     yield from _arm_lints(spec)
+
+
+def _precision_lints(spec: SweepSpec) -> Iterator[str]:
+    """A precision that a CPU only pretends to have; it runs as asked all the same."""
+    if all(spec.resources.share(phase).gpu for phase in PHASES):
+        return
+    for label, template in spec.workloads.items():
+        trained = [Workload.model_validate(template.concretise(corner)) for corner in template.corners()]
+        if any(one.precision == "float16" for one in trained):
+            yield (
+                f"{label}: float16 without a GPU is emulated, so its seconds say nothing; give trials a GPU "
+                "(resources.gpu), or take bfloat16 or float32"
+            )
 
 
 def _arm_lints(spec: SweepSpec) -> Iterator[str]:

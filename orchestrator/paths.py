@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
 from collections.abc import Iterable, Iterator
@@ -69,6 +70,10 @@ class SweepPaths:
         """Name the file of how a trial ended."""
         return self.trials / trial_id / "result.json"
 
+    def checkpoint(self, trial_id: str) -> Path:
+        """Name the file of what a trial that was cut off goes on from."""
+        return self.trials / trial_id / "checkpoint.pt"
+
     def best_config(self, workload: str, arm: str) -> Path:
         """Name the file of an arm's best configuration: a spec that runs."""
         return self.best / f"{workload}.{arm}.yaml"
@@ -83,17 +88,44 @@ class SweepPaths:
 
     def append_history(self, trial_id: str, rows: Iterable[HistoryRow]) -> None:
         """Add rows to a trial's curves."""
-        text = "".join(f"{row.model_dump_json()}\n" for row in rows)
         with open(self.history(trial_id), "a", encoding="utf-8") as file:
-            file.write(text)
+            file.write(_lines(rows))
 
-    def start_history(self, trial_id: str) -> None:
-        """Begin a trial's curves afresh: what an attempt that was cut off left is dropped."""
-        atomic_write(self.history(trial_id), "")
+    def start_history(self, trial_id: str, num_rows: int = 0) -> list[HistoryRow]:
+        """Begin a trial's curves, or go on with them.
+
+        Args:
+            trial_id: whose.
+            num_rows: how many rows of an attempt that was cut off to keep; what came after them is dropped.
+
+        Returns:
+            The rows that are kept.
+        """
+        kept = list(itertools.islice(self._read_history(trial_id), num_rows))
+        atomic_write(self.history(trial_id), _lines(kept))
+        return kept
+
+    def write_checkpoint(self, trial_id: str, data: bytes) -> None:
+        """Store what to go on from, in place of the one before."""
+        atomic_write(self.checkpoint(trial_id), data)
+
+    def read_checkpoint(self, trial_id: str) -> bytes | None:
+        """Read what to go on from; None where there is nothing."""
+        path = self.checkpoint(trial_id)
+        return path.read_bytes() if path.is_file() else None
+
+    def remove_checkpoint(self, trial_id: str) -> None:
+        """Forget what to go on from, where there is something."""
+        self.checkpoint(trial_id).unlink(missing_ok=True)
+
+    def count_rows(self, trial_id: str) -> int:
+        """Count the rows of a trial's curves on file."""
+        return sum(1 for _ in self._read_history(trial_id))
 
     def write_result(self, result: TrialResult) -> None:
         """Store how a trial ended: from here on it counts as finished and never runs again."""
         atomic_write(self.result(result.trial_id), result.model_dump_json(indent=1))
+        self.remove_checkpoint(result.trial_id)
 
     def read_trial(self, trial_id: str, *, with_history: bool = True) -> Trial:
         """Read one trial.
@@ -131,6 +163,10 @@ class SweepPaths:
         for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
             if line.endswith("\n"):
                 yield HistoryRow.model_validate_json(line)
+
+
+def _lines(rows: Iterable[HistoryRow]) -> str:
+    return "".join(f"{row.model_dump_json()}\n" for row in rows)
 
 
 def sweep_names(home: Path) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.ids import Json, digest
-from orchestrator.spec import Arm, Objective, Phase, Share, SweepSpec, Workload
+from orchestrator.spec import CHECKPOINT_EVERY, Arm, Objective, Phase, Share, SweepSpec, Workload
 
 
 class Record(BaseModel):
@@ -38,6 +38,7 @@ class TrialConfig(Record):
         number: the trial's number in its Optuna study; None in confirm.
         origin: in confirm, the id of the search trial whose configuration this is.
         share: what the trial is given; no part of its identity.
+        checkpoint_every: wall-clock seconds between checkpoints; None: none is taken; no part of its identity.
     """
 
     workload: str
@@ -51,6 +52,7 @@ class TrialConfig(Record):
     number: int | None = None
     origin: str | None = None
     share: Share = Share()
+    checkpoint_every: float | None = CHECKPOINT_EVERY
 
     @property
     def study(self) -> str:

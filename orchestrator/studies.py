@@ -190,6 +190,7 @@ class Study:
             values=values,
             number=number,
             share=self.spec.resources.share("search"),
+            checkpoint_every=self.spec.checkpoint.every,
         )
 
     def _dismiss(self, config: TrialConfig) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, final
 
@@ -23,8 +22,9 @@ from orchestrator.catalog import (
     SymmetryOptions,
     TeleportOptions,
 )
-from orchestrator.results import LayerSummary, TeleportSummary
+from orchestrator.results import TeleportSummary
 from orchestrator.spec import Arm
+from orchestrator.tally import Tally, gain_of, has_moved
 from orchestrator.workloads.isolation import stream_seed
 from orchestrator.workloads.training import Move, Site, Treat, Treatment
 from teleport_engine import (
@@ -35,7 +35,6 @@ from teleport_engine import (
     IdentityMove,
     LogGradNorm,
     Objective,
-    Outcome,
     RandomMove,
     Schedule,
     Teleporter,
@@ -80,6 +79,10 @@ class _Teleports(Protocol):
 
     def __call__(self, step_index: int, inputs: Tensor, targets: Tensor) -> TeleportReport: ...
 
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
+
 
 @final
 class TeleportTreatment:
@@ -100,7 +103,7 @@ class TeleportTreatment:
         self._teleport = teleport
         self._timetable = timetable
         self._around = around
-        self._reports: list[TeleportReport] = []
+        self._tally = Tally()
 
     def is_due(self, step_index: int) -> bool:
         """Tell what the timetable says; without it each step would pay for a reading of the clock."""
@@ -110,29 +113,33 @@ class TeleportTreatment:
         """Teleport, and tell what it cost and did."""
         report = self._teleport(step_index, inputs, targets)
         self._timetable.note(report)
-        self._reports.append(report)
+        self._tally.add(report)
         return Move(
-            has_moved=_has_moved(report),
+            has_moved=has_moved(report),
             gradient_evaluations=report.num_gradient_evaluations,
             loss_drift=report.loss_drift,
-            gain=_gain(report),
+            gain=gain_of(report),
             probe_drift=report.probe_drift,
             around=self._around(report),
         )
 
     def summary(self) -> TeleportSummary:
         """Sum up all teleports of the seed."""
-        moved = [report for report in self._reports if _has_moved(report)]
-        acted = [report for report in self._reports if _has_moved(report) or report.outcome is Outcome.PUT_BACK]
-        gains = [gain for gain in map(_gain, acted) if 0.0 < gain < math.inf]
-        return TeleportSummary(
-            count=len(self._reports),
-            outcomes=dict(Counter(report.outcome.value for report in self._reports)),
-            mean_gain=math.exp(sum(map(math.log, gains)) / len(gains)) if gains else None,
-            max_loss_drift=max((abs(report.loss_drift) for report in moved), default=None),
-            layers=_layers(self._reports),
-            max_probe_drift=max((abs(r.probe_drift) for r in moved if r.probe_drift is not None), default=None),
-        )
+        return self._tally.summary()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tell what the teleports to come depend on, and what has been counted so far."""
+        return {
+            "teleport": self._teleport.state_dict(),
+            "timetable": self._timetable.state_dict(),
+            "tally": self._tally.state_dict(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self._teleport.load_state_dict(state_dict["teleport"])
+        self._timetable.load_state_dict(state_dict["timetable"])
+        self._tally.load_state_dict(state_dict["tally"])
 
 
 @final
@@ -164,6 +171,14 @@ class ResetTreatment:
         """Count the resets."""
         outcomes = {"state reset": self._count} if self._count else {}
         return TeleportSummary(count=self._count, outcomes=outcomes, mean_gain=None, max_loss_drift=None, layers=())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tell how often it has acted."""
+        return {"count": self._count}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self._count = state_dict["count"]
 
 
 def _teleport(options: TeleportOptions, site: Site) -> Treatment:
@@ -216,13 +231,7 @@ def _rival(
         grad_norm_cap=options.grad_norm_cap,
         max_loss_drift=options.max_loss_drift,
     )
-
-    def teleport(step_index: int, inputs: Tensor, targets: Tensor) -> TeleportReport:
-        if options.batch_size is not None:
-            inputs, targets = site.draws.samples(site.draws.indices(options.batch_size))
-        return rival.teleport(inputs, targets)
-
-    return TeleportTreatment(teleport, _timetable(options.schedule, site))
+    return TeleportTreatment(_RivalTeleport(rival, options.batch_size, site), _timetable(options.schedule, site))
 
 
 TREATMENTS: dict[str, Callable[[Any, Site], Treatment | None]] = {
@@ -234,6 +243,26 @@ TREATMENTS: dict[str, Callable[[Any, Site], Treatment | None]] = {
     "init_scaled": _init_scaled,
     "state_reset": ResetTreatment,
 }
+
+
+@final
+class _RivalTeleport:
+    """One teleport of a rival, on a batch of its own where the options ask for one; it remembers nothing."""
+
+    def __init__(self, rival: LevelSetTeleporter | SymmetryTeleporter, batch_size: int | None, site: Site) -> None:
+        self._rival = rival
+        self._batch_size = batch_size
+        self._draws = site.draws
+
+    def __call__(self, step_index: int, inputs: Tensor, targets: Tensor) -> TeleportReport:
+        if self._batch_size is not None:
+            inputs, targets = self._draws.samples(self._draws.indices(self._batch_size))
+        return self._rival.teleport(inputs, targets)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
 
 
 @final
@@ -283,6 +312,12 @@ class _NullSpace:
             probe = draws.samples(draws.indices(self._probe_size, [draws.batch(step_index), *seen]))
         return self._teleporter.teleport(inputs, targets, subspace=subspace, probe=probe)
 
+    def state_dict(self) -> dict[str, Any]:
+        return self._teleporter.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._teleporter.load_state_dict(state_dict)
+
 
 def _settings(options: RandomMoveOptions | LrScaledOptions) -> TeleportOptions:
     assert options.teleport is not None, "treatment_of lets nothing through that lacks its settings"
@@ -308,36 +343,3 @@ def _timetable(when: ScheduleOptions, site: Site) -> Timetable:
 
 def _step_rule(options: FixedStepOptions | GrowthStepOptions) -> FixedStep | GrowthStep:
     return FixedStep(options.lr) if isinstance(options, FixedStepOptions) else GrowthStep(options.factor)
-
-
-def _has_moved(report: TeleportReport) -> bool:
-    return any(layer.moved for layer in report.layers)
-
-
-def _gain(report: TeleportReport) -> float:
-    """‖g‖² after over before, also where it was put back then; 1 where there is nothing to divide by."""
-    ratio = report.grad_norm_ratio
-    return ratio * ratio if math.isfinite(ratio) else 1.0
-
-
-def _layers(reports: Sequence[TeleportReport]) -> tuple[LayerSummary, ...]:
-    """Average each linear map over the teleports; norms and the like, which have no inputs, are left out."""
-    summaries = []
-    for parts in zip(*(report.layers for report in reports), strict=True):
-        first = parts[0]
-        if first.d_in is None:
-            continue
-        ranks = [part.rank for part in parts if part.rank is not None]
-        null_dims = [part.null_dim for part in parts if part.null_dim is not None]
-        reasons = [part.reason for part in parts if not part.moved]
-        summaries.append(
-            LayerSummary(
-                name=first.name,
-                d_in=first.d_in,
-                mean_rank=sum(ranks) / len(ranks) if ranks else None,
-                mean_null_dim=sum(null_dims) / len(null_dims) if null_dims else None,
-                moved=sum(part.moved for part in parts),
-                reason=reasons[-1] if reasons else None,
-            )
-        )
-    return tuple(summaries)

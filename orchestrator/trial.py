@@ -12,6 +12,7 @@ from typing import final
 
 import torch
 
+from orchestrator.checkpoints import Checkpoint, Checkpoints
 from orchestrator.results import (
     HistoryRow,
     Machine,
@@ -25,14 +26,14 @@ from orchestrator.results import (
 from orchestrator.spec import Share
 from orchestrator.treatments import treatment_of
 from orchestrator.workloads.isolation import isolated
-from orchestrator.workloads.training import SeedTask, train_seed
+from orchestrator.workloads.training import SeedTask, State, train_seed
 
 SECONDS_BETWEEN_REPORTS = 0.5
 
 Report = Callable[[Sequence[HistoryRow]], None]
 
 
-def run_trial(config: TrialConfig, report: Report) -> TrialResult:
+def run_trial(config: TrialConfig, report: Report, checkpoints: Checkpoints | None = None) -> TrialResult:
     """Train every seed of a trial in this process.
 
     A seed that diverges ends the trial as FAIL with the seeds that ran, itself the last. Whatever else goes
@@ -40,7 +41,9 @@ def run_trial(config: TrialConfig, report: Report) -> TrialResult:
 
     Args:
         config: what to run.
-        report: is handed new rows of the curves in order, about twice a second and at the end of each seed.
+        report: is handed new rows of the curves in order, about twice a second and at the end of each seed; where
+            the trial goes on from a checkpoint, those after it.
+        checkpoints: what to go on from, and where to put what to go on from next time; None: neither.
 
     Returns:
         How it ended.
@@ -52,10 +55,17 @@ def run_trial(config: TrialConfig, report: Report) -> TrialResult:
     value: float | None = None
     machine: Machine | None = None
     try:
+        start = None
+        if checkpoints is not None and checkpoints.start is not None:
+            start = Checkpoint.from_bytes(checkpoints.start, config.trial_id)
+            # As if it had begun so much later that it had run without a break.
+            started_at -= start.seconds
+            seeds += start.finished
         device = _device(config.share)
         machine = _machine(device, num_threads)
+        diary = _Diary(config, report, checkpoints, seeds, started_at, 0 if start is None else start.num_rows)
         with isolated(num_threads):
-            failure = _run_seeds(config, device, report, seeds)
+            failure = _run_seeds(config, device, diary, seeds, None if start is None else start.seed)
         if failure is None:
             value = objective_value(config.objective, seeds)
     except Exception as error:  # noqa: BLE001 - a trial's crash is a result, not the sweep's end
@@ -74,17 +84,18 @@ def run_trial(config: TrialConfig, report: Report) -> TrialResult:
 
 
 def _run_seeds(
-    config: TrialConfig, device: torch.device, report: Report, seeds: list[SeedResult]
+    config: TrialConfig, device: torch.device, diary: _Diary, seeds: list[SeedResult], start: State | None
 ) -> TrialFailure | None:
     treat = treatment_of(config.method)
-    for seed in config.seeds:
-        buffer = _Buffer(report)
+    for seed in config.seeds[len(seeds) :]:
+        task = SeedTask(config.training, config.phase, seed, device)
         try:
-            result = train_seed(SeedTask(config.training, config.phase, seed, device), treat, buffer.add)
+            result = train_seed(task, treat, diary.add, start=start, keep=diary.keep)
         except Exception:
-            buffer.flush()
+            diary.flush()
             raise
-        buffer.flush()
+        diary.flush()
+        start = None
         seeds.append(result)
         if result.outcome == "diverged":
             message = f"seed {seed}: the loss was not finite after {result.num_steps} of {result.budget_steps} steps"
@@ -93,13 +104,29 @@ def _run_seeds(
 
 
 @final
-class _Buffer:
-    """Passes rows on in bunches: a report costs milliseconds where it crosses to another process."""
+class _Diary:
+    """Passes on what a trial writes down: rows in bunches, and now and then a checkpoint.
 
-    def __init__(self, report: Report) -> None:
+    A report costs milliseconds where it crosses to another process, and a checkpoint as much as the model is large.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        report: Report,
+        checkpoints: Checkpoints | None,
+        finished: Sequence[SeedResult],
+        started_at: float,
+        num_rows: int,
+    ) -> None:
+        self._config = config
         self._report = report
+        self._save = None if checkpoints is None or config.checkpoint_every is None else checkpoints.save
+        self._finished = finished
+        self._started_at = started_at
+        self._num_rows = num_rows
         self._rows: list[HistoryRow] = []
-        self._flushed_at = time.monotonic()
+        self._flushed_at = self._kept_at = time.monotonic()
 
     def add(self, row: HistoryRow) -> None:
         self._rows.append(row)
@@ -109,8 +136,26 @@ class _Buffer:
     def flush(self) -> None:
         rows, self._rows = self._rows, []
         self._flushed_at = time.monotonic()
+        self._num_rows += len(rows)
         if rows:
             self._report(rows)
+
+    def keep(self, state: Callable[[], State]) -> None:
+        """Save a checkpoint where one is due."""
+        every = self._config.checkpoint_every
+        if self._save is None or every is None or time.monotonic() - self._kept_at < every:
+            return
+        # The rows first: a checkpoint whose rows are not on file could not be used.
+        self.flush()
+        checkpoint = Checkpoint(
+            trial_id=self._config.trial_id,
+            num_rows=self._num_rows,
+            seconds=time.time() - self._started_at,
+            finished=tuple(self._finished),
+            seed=state(),
+        )
+        self._save(checkpoint.to_bytes())
+        self._kept_at = time.monotonic()
 
 
 def _device(share: Share) -> torch.device:

@@ -52,6 +52,22 @@ class Move(Protocol):
         """
         ...
 
+    def state_dict(self) -> dict[str, Any]:
+        """What its next directions depend on.
+
+        Returns:
+            The state, for `load_state_dict`.
+        """
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from a state.
+
+        Args:
+            state_dict: from `state_dict`.
+        """
+        ...
+
 
 @final
 class DirectedMove:
@@ -74,6 +90,21 @@ class DirectedMove:
         """
         return directions
 
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing to remember.
+
+        Returns:
+            An empty dict.
+        """
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing to take over.
+
+        Args:
+            state_dict: not looked at.
+        """
+
 
 @final
 class IdentityMove:
@@ -95,6 +126,21 @@ class IdentityMove:
             The same object.
         """
         return directions
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing to remember.
+
+        Returns:
+            An empty dict.
+        """
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing to take over.
+
+        Args:
+            state_dict: not looked at.
+        """
 
 
 @final

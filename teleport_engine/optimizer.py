@@ -246,14 +246,15 @@ class TeleportOptimizer(Optimizer):
         self._optimizer.add_param_group(param_group)
 
     def state_dict(self) -> dict[str, Any]:
-        """That of the optimizer inside, and under "teleport" the index of the step.
+        """That of the optimizer inside, and under "teleport" the index of the step and the teleporter's own state.
 
         Returns:
             The state.
         """
         for before in self._optimizer_state_dict_pre_hooks.values():
             before(self)
-        own = {"step_index": self._index, "is_asked": self._is_asked}
+        teleporter = self._teleporter.state_dict()
+        own = {"step_index": self._index, "is_asked": self._is_asked, "teleporter": teleporter}
         state = {**self._optimizer.state_dict(), _KEY: own}
         for after in self._optimizer_state_dict_post_hooks.values():
             state = after(self, state) or state
@@ -275,6 +276,7 @@ class TeleportOptimizer(Optimizer):
         self._optimizer.load_state_dict(state)
         if own is not None:
             self._index, self._is_asked = own["step_index"], own["is_asked"]
+            self._teleporter.load_state_dict(own["teleporter"])
         for after in self._optimizer_load_state_dict_post_hooks.values():
             after(self)
 

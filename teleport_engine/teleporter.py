@@ -179,6 +179,34 @@ class Teleporter:
         """When `step()` teleports."""
         return self._schedule
 
+    def state_dict(self) -> dict[str, Any]:
+        """What the next teleports depend on, besides weights and batches.
+
+        Returns:
+            The state of the schedule and of the move, and the bases that the randomised factorisation starts from;
+            for `load_state_dict`, and for `torch.save`.
+        """
+        return {
+            "schedule": {} if self._schedule is None else self._schedule.state_dict(),
+            "move": self._plan.move.state_dict(),
+            "starts": dict(self._search.starts or {}),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from a state.
+
+        Args:
+            state_dict: from `state_dict` of a teleporter with the same options.
+        """
+        if self._schedule is not None:
+            self._schedule.load_state_dict(state_dict["schedule"])
+        self._plan.move.load_state_dict(state_dict["move"])
+        if self._search.starts is not None:
+            device = next(self._model.parameters()).device
+            self._search.starts.clear()
+            for name, bases in state_dict["starts"].items():
+                self._search.starts[name] = tuple(basis.to(device) for basis in bases)
+
     def step(
         self,
         step_index: int,

@@ -40,12 +40,27 @@ class TrialSource(ABC):
         """
 
     @abstractmethod
+    def checkpoint_of(self, config: TrialConfig) -> bytes | None:
+        """Look up what a trial is to go on from, before it is started.
+
+        Args:
+            config: of a trial that :meth:`propose` has handed out.
+
+        Returns:
+            What :meth:`on_checkpoint` took in last, of this launch or an earlier one; None: it begins anew.
+        """
+
+    @abstractmethod
     def on_started(self, config: TrialConfig) -> None:
         """Take note that a trial runs."""
 
     @abstractmethod
     def on_history(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> None:
         """Take in new rows of a running trial's curves, in order."""
+
+    @abstractmethod
+    def on_checkpoint(self, config: TrialConfig, data: bytes) -> None:
+        """Take in what a running trial could go on from; the rows before it have come before it."""
 
     @abstractmethod
     def on_ended(self, config: TrialConfig, result: TrialResult) -> None:

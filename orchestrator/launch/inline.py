@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import final
 
+from orchestrator.checkpoints import Checkpoints
 from orchestrator.launch.base import Launcher, TrialSource
 from orchestrator.results import HistoryRow
 
@@ -30,5 +31,9 @@ class InlineLauncher(Launcher):
                 source.on_history(config, rows)
                 source.check()
 
+            def save(data: bytes, config=config) -> None:  # type: ignore[no-untyped-def]
+                source.on_checkpoint(config, data)
+
+            start = source.checkpoint_of(config)
             source.on_started(config)
-            source.on_ended(config, run_trial(config, report))
+            source.on_ended(config, run_trial(config, report, Checkpoints(start, save)))

@@ -10,6 +10,7 @@ from typing import Any, final
 from ray import tune
 from ray.tune.search import Searcher
 
+from orchestrator.checkpoints import Checkpoints
 from orchestrator.launch.base import TrialSource
 from orchestrator.launch.ray import request
 from orchestrator.results import HistoryRow, TrialConfig, TrialResult
@@ -44,20 +45,49 @@ def run_in_worker(config: dict[str, Any]) -> None:
     """Run one trial inside a Tune worker and report it through Tune.
 
     Args:
-        config: ``{"trial": the trial's configuration as JSON}``.
+        config: ``{"trial": the trial's configuration as JSON, "start": a Box with what to go on from}``.
     """
     from orchestrator.trial import run_trial
+
+    trial = TrialConfig.model_validate_json(config["trial"])
+    start: Box = config["start"]
 
     def report(rows: Sequence[HistoryRow]) -> None:
         tune.report({"rows": [row.model_dump_json() for row in rows]})
 
-    result = run_trial(TrialConfig.model_validate_json(config["trial"]), report)
+    def save(data: bytes) -> None:
+        tune.report({"rows": [], "checkpoint": Box(data)})
+
+    result = run_trial(trial, report, Checkpoints(start.take(), save))
     tune.report({"rows": [], "result": result.model_dump_json()})
 
 
 def placement(config: dict[str, Any]) -> tune.PlacementGroupFactory:
     """Ask for what a trial's own configuration says, which differs between search and confirm."""
     return tune.PlacementGroupFactory([request(TrialConfig.model_validate_json(config["trial"]).share)])
+
+
+@final
+class Box:
+    """A checkpoint on its way, hidden from Tune, which copies, prints and keeps configurations and reports.
+
+    Args:
+        data: the checkpoint; None: there is none.
+    """
+
+    def __init__(self, data: bytes | None) -> None:
+        self._data = data
+
+    def __deepcopy__(self, memo: object) -> Box:
+        return self
+
+    def __repr__(self) -> str:
+        return "Box()"
+
+    def take(self) -> bytes | None:
+        """Take it out: once it is where it is wanted, nobody has to hold it."""
+        data, self._data = self._data, None
+        return data
 
 
 @final
@@ -109,7 +139,7 @@ class SourceSearcher(Searcher):  # type: ignore[misc]
         if config is None:
             return None
         self._running.trials[trial_id] = (config, time.time())
-        return {"trial": config.model_dump_json()}
+        return {"trial": config.model_dump_json(), "start": Box(source.checkpoint_of(config))}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """Do nothing: :class:`SourceCallback` says it."""
@@ -137,14 +167,18 @@ class SourceCallback(tune.Callback):  # type: ignore[misc]
         """Take the time and tell the source."""
         config, _ = self._running.trials[trial.trial_id]
         self._running.trials[trial.trial_id] = (config, time.time())
+        trial.config["start"].take()
         self._running.source.on_started(config)
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
-        """Pass rows on, and the result when it is there."""
+        """Pass rows and checkpoints on, and the result when it is there."""
         config, _ = self._running.trials[trial.trial_id]
         rows = [HistoryRow.model_validate_json(row) for row in result.get("rows", ())]
         if rows:
             self._running.source.on_history(config, rows)
+        data = result["checkpoint"].take() if "checkpoint" in result else None
+        if data is not None:
+            self._running.source.on_checkpoint(config, data)
         if "result" in result:
             del self._running.trials[trial.trial_id]
             self._running.source.on_ended(config, TrialResult.model_validate_json(result["result"]))

@@ -3,6 +3,7 @@
 from orchestrator.spec.sources import kind_of
 from orchestrator.spec.sweep import (
     BASELINE,
+    Checkpoint,
     Confirm,
     Resources,
     Search,
@@ -14,6 +15,7 @@ from orchestrator.spec.sweep import (
     spec_from_text,
 )
 from orchestrator.spec.training import (
+    CHECKPOINT_EVERY,
     EVALUATIONS_PER_RUN,
     HIGHER_IS_BETTER,
     Arm,
@@ -23,6 +25,7 @@ from orchestrator.spec.training import (
     Objective,
     ObjectiveMetric,
     Phase,
+    Precision,
     Share,
     Target,
     Workload,
@@ -32,9 +35,11 @@ from orchestrator.spec.yaml_text import read_file
 
 __all__ = [
     "BASELINE",
+    "CHECKPOINT_EVERY",
     "EVALUATIONS_PER_RUN",
     "HIGHER_IS_BETTER",
     "Arm",
+    "Checkpoint",
     "Choice",
     "Confirm",
     "CurveMetric",
@@ -44,6 +49,7 @@ __all__ = [
     "Objective",
     "ObjectiveMetric",
     "Phase",
+    "Precision",
     "Range",
     "Resources",
     "Search",

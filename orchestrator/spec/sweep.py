@@ -24,7 +24,7 @@ from orchestrator.ids import Json, digest
 from orchestrator.spec.faults import faults_of
 from orchestrator.spec.parse import Parsed, fixed, parse
 from orchestrator.spec.sources import source_of
-from orchestrator.spec.training import Arm, Objective, Phase, Share, Workload
+from orchestrator.spec.training import CHECKPOINT_EVERY, Arm, Objective, Phase, Share, Workload
 from orchestrator.spec.tree import Template, path_of
 from orchestrator.spec.yaml_text import Document, KeyPath, dotted, read_file, read_text, read_value, shorten
 
@@ -130,6 +130,17 @@ class Resources(Options):
         return own or both
 
 
+class Checkpoint(Options):
+    """How much of a trial a crash or an interrupt may cost.
+
+    Args:
+        every: wall-clock seconds between checkpoints of a trial, taken at evaluations, off the optimizer clock; a
+            trial that is shorter takes none. None: none at all, and a trial that was cut off begins anew.
+    """
+
+    every: Annotated[float, Field(gt=0)] | None = CHECKPOINT_EVERY
+
+
 class SweepSpec(Options):
     """A whole sweep.
 
@@ -142,6 +153,7 @@ class SweepSpec(Options):
         search: the first phase.
         confirm: the second phase.
         resources: what a trial is given.
+        checkpoint: how much of a trial may be lost.
     """
 
     version: Literal[1]
@@ -152,6 +164,7 @@ class SweepSpec(Options):
     search: Search = Search()
     confirm: Confirm = Confirm()
     resources: Resources = Resources()
+    checkpoint: Checkpoint = Checkpoint()
 
     @model_validator(mode="after")
     def _confirm_seeds_are_fresh(self) -> Self:
@@ -194,8 +207,9 @@ class SweepSpec(Options):
 
     @cached_property
     def identity(self) -> str:
-        """Hash of all that shapes the results: not the description, nor where data lies, nor the resources."""
-        plain = self.model_dump(mode="json", exclude={"description", "resources"}, exclude_defaults=True)
+        """Hash of all that shapes the results: not the description, nor where data lies, resources, checkpoints."""
+        unshaping = {"description", "resources", "checkpoint"}
+        plain = self.model_dump(mode="json", exclude=unshaping, exclude_defaults=True)
         for workload in plain["workloads"].values():
             workload["data"].pop("root", None)
         return digest(plain)

@@ -36,11 +36,13 @@ ObjectiveMetric = Literal[
     "train_loss", "validation_loss", "validation_accuracy", "steps_to_target", "seconds_to_target"
 ]
 Mode = Literal["min", "max"]
+Precision = Literal["float32", "bfloat16", "float16"]
 Phase = Literal["search", "confirm"]
 
 HIGHER_IS_BETTER = frozenset({"validation_accuracy"})
 
 EVALUATIONS_PER_RUN = 50
+CHECKPOINT_EVERY = 60.0
 
 
 class Evaluate(Options):
@@ -81,6 +83,9 @@ class Workload(Options):
         epochs: passes over the training split.
         evaluate: when the curves are measured.
         target: the quality whose reaching is timed.
+        precision: of forward and backward of training; ``bfloat16`` and ``float16`` by autocast. Weights, optimizer,
+            teleports and evaluation are float32 throughout.
+        compile: whether training runs a compiled forward (``torch.compile``); compiling is off the clock.
     """
 
     model: Annotated[ModelOptions, OneOf("model", MODELS)]
@@ -92,6 +97,8 @@ class Workload(Options):
     epochs: PositiveInt
     evaluate: Evaluate = Evaluate()
     target: Target
+    precision: Precision = "float32"
+    compile: bool = False
 
     @model_validator(mode="after")
     def _model_takes_the_data(self) -> Self:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import final
+from collections.abc import Sequence
+from typing import Any, Self, final
 
 import torch
 from torch import Tensor
@@ -12,30 +12,81 @@ from orchestrator.workloads.data.dataset import Split
 from orchestrator.workloads.isolation import stream_seed
 
 
-def batches(split: Split, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Draw full batches for ever, from a fresh permutation of the split each epoch.
+@final
+class Batches:
+    """Full batches for ever, from a fresh permutation of the split each epoch.
 
     Args:
         split: the training split.
         batch_size: samples per batch; more than the split has means the whole split.
         seed: of the trial; the order depends on it alone, on CPU and CUDA alike.
-
-    Yields:
-        Inputs ``[batch_size, *input_shape]`` and targets ``[batch_size]``, copies.
     """
-    inputs, targets = split.inputs, split.targets
-    for indices in _order(len(split), batch_size, seed, targets.device):
-        yield inputs.index_select(0, indices), targets.index_select(0, indices)
+
+    def __init__(self, split: Split, batch_size: int, seed: int) -> None:
+        self._inputs, self._targets = split.inputs, split.targets
+        self._order = _Order(len(split), batch_size, seed, split.targets.device)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        """Give inputs ``[batch_size, *input_shape]`` and targets ``[batch_size]``, copies."""
+        indices = self._order.next()
+        return self._inputs.index_select(0, indices), self._targets.index_select(0, indices)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tell the position in the data.
+
+        Returns:
+            The state, for :meth:`load_state_dict`.
+        """
+        return self._order.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a position.
+
+        Args:
+            state_dict: of the same split, batch size and seed.
+        """
+        self._order.load_state_dict(state_dict)
 
 
-def _order(num_samples: int, batch_size: int, seed: int, device: torch.device) -> Iterator[Tensor]:
+@final
+class _Order:
     """Which samples each batch has, step by step; drawn on the CPU, moved to the device once an epoch."""
-    generator = torch.Generator().manual_seed(stream_seed(seed, "order"))
-    size = min(batch_size, num_samples)
-    last = num_samples - num_samples % size
-    while True:
-        order = torch.randperm(num_samples, generator=generator)[:last]
-        yield from torch.split(order.to(device), size)
+
+    def __init__(self, num_samples: int, batch_size: int, seed: int, device: torch.device) -> None:
+        self._num_samples = num_samples
+        self._size = min(batch_size, num_samples)
+        self._device = device
+        self._generator = torch.Generator().manual_seed(stream_seed(seed, "order"))
+        # The generator as the permutation of this epoch found it: with it, an epoch can be drawn again.
+        self._drawn_from = self._generator.get_state()
+        self._epoch: tuple[Tensor, ...] = ()
+        self._position = 0
+
+    def next(self) -> Tensor:
+        if self._position == len(self._epoch):
+            self._draw()
+        self._position += 1
+        return self._epoch[self._position - 1]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"generator": self._drawn_from, "position": self._position}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._drawn_from = state_dict["generator"]
+        self._generator.set_state(self._drawn_from)
+        self._epoch, self._position = (), 0
+        if state_dict["position"]:
+            self._draw()
+            self._position = state_dict["position"]
+
+    def _draw(self) -> None:
+        self._drawn_from = self._generator.get_state()
+        last = self._num_samples - self._num_samples % self._size
+        order = torch.randperm(self._num_samples, generator=self._generator)[:last]
+        self._epoch, self._position = torch.split(order.to(self._device), self._size), 0
 
 
 @final
@@ -51,7 +102,7 @@ class Draws:
     def __init__(self, split: Split, batch_size: int, seed: int) -> None:
         self._split = split
         self._generator = torch.Generator().manual_seed(stream_seed(seed, "teleport"))
-        self._order = _order(len(split), batch_size, seed, torch.device("cpu"))
+        self._order = _Order(len(split), batch_size, seed, torch.device("cpu"))
         self._step = -1
         self._batch = torch.empty(0, dtype=torch.int64)
         self.batch_size = min(batch_size, len(split))
@@ -98,6 +149,30 @@ class Draws:
             Their indices, on the CPU.
         """
         while self._step < step_index:
-            self._batch = next(self._order)
+            self._batch = self._order.next()
             self._step += 1
         return self._batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tell what the next draws depend on.
+
+        Returns:
+            The state, for :meth:`load_state_dict`.
+        """
+        # Cloned: a view would be saved with all of the epoch that it is a part of.
+        return {
+            "generator": self._generator.get_state(),
+            "order": self._order.state_dict(),
+            "step": self._step,
+            "batch": self._batch.clone(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state.
+
+        Args:
+            state_dict: of the same split, batch size and seed.
+        """
+        self._generator.set_state(state_dict["generator"])
+        self._order.load_state_dict(state_dict["order"])
+        self._step, self._batch = state_dict["step"], state_dict["batch"]

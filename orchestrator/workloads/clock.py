@@ -61,6 +61,22 @@ class OptimizerClock:
         finally:
             self._teleport_seconds += self._read() - start
 
+    def state_dict(self) -> dict[str, float]:
+        """Tell the seconds so far.
+
+        Returns:
+            The state, for :meth:`load_state_dict`.
+        """
+        return {"seconds": self._seconds, "teleport_seconds": self._teleport_seconds}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Go on from there; what passed between is not counted.
+
+        Args:
+            state_dict: from :meth:`state_dict`.
+        """
+        self._seconds, self._teleport_seconds = state_dict["seconds"], state_dict["teleport_seconds"]
+
     def _read(self) -> float:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)

@@ -6,91 +6,29 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Protocol, final
+from dataclasses import dataclass, fields
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from orchestrator.catalog import MODELS, OPTIMIZERS
-from orchestrator.results import HistoryRow, SeedResult, TeleportSummary
+from orchestrator.results import HistoryRow, SeedResult
 from orchestrator.spec import Phase, Target, Workload
-from orchestrator.workloads.batches import Draws, batches
+from orchestrator.workloads.arithmetic import scaler_of, training_loss
+from orchestrator.workloads.batches import Batches, Draws
 from orchestrator.workloads.budget import Budget
 from orchestrator.workloads.clock import OptimizerClock
 from orchestrator.workloads.data.dataset import DataSet, load_cached
 from orchestrator.workloads.evaluate import Evaluator, LossFn
-from orchestrator.workloads.isolation import seed_everything, stream_seed
+from orchestrator.workloads.isolation import random_state, seed_everything, set_random_state, stream_seed
 from orchestrator.workloads.loss import cross_entropy
 from orchestrator.workloads.lr_schedules import scheduler_of
+from orchestrator.workloads.treatment import Move, Site, Treat, Treatment
 
-
-@final
-@dataclass(frozen=True)
-class Move:
-    """What one application of a treatment did.
-
-    Args:
-        has_moved: whether weights changed.
-        gradient_evaluations: its cost, in gradients of the training batch.
-        loss_drift: change of the loss on the batch.
-        gain: ratio of ‖g‖² after to before.
-        probe_drift: change of the loss on data outside the batch; None: not measured.
-        around: what the optimizer step that follows is taken inside of; None: nothing.
-    """
-
-    has_moved: bool
-    gradient_evaluations: float
-    loss_drift: float = 0.0
-    gain: float = 1.0
-    probe_drift: float | None = None
-    around: AbstractContextManager[None] | None = None
-
-
-class Treatment(Protocol):
-    """What an arm does to the weights before an optimizer step.
-
-    It draws from no generator but its own, and leaves gradients and optimizer state alone unless that is what
-    it is for.
-    """
-
-    def is_due(self, step_index: int) -> bool:
-        """Tell whether it acts before optimizer step ``step_index``, counted from 0."""
-        ...
-
-    def apply(self, step_index: int, inputs: Tensor, targets: Tensor) -> Move:
-        """Act, on the batch that the optimizer step is about to use."""
-        ...
-
-    def summary(self) -> TeleportSummary:
-        """Sum up all applications."""
-        ...
-
-
-@final
-@dataclass(frozen=True)
-class Site:
-    """What a treatment may build on.
-
-    Args:
-        model: with its initial weights, on its device.
-        loss_fn: ``loss_fn(outputs, targets)``, the primary loss.
-        optimizer: that trains it.
-        budget: of the seed.
-        seed: of the seed.
-        draws: gives it samples of the training split, without moving the data order.
-    """
-
-    model: nn.Module
-    loss_fn: LossFn
-    optimizer: torch.optim.Optimizer
-    budget: Budget
-    seed: int
-    draws: Draws
-
-
-Treat = Callable[[Site], Treatment | None]
+# Tensors and plain values alone, so that it can be read without running what is in it.
+State = dict[str, Any]
 
 
 @final
@@ -116,6 +54,9 @@ def train_seed(
     treat: Treat,
     emit: Callable[[HistoryRow], None],
     now: Callable[[], float] = time.perf_counter,
+    *,
+    start: State | None = None,
+    keep: Callable[[Callable[[], State]], None] = lambda state: None,
 ) -> SeedResult:
     """Train one seed from its initial weights to the end of its budget, or until its loss is not finite.
 
@@ -127,6 +68,8 @@ def train_seed(
         emit: takes each row of the curves as it is measured: at step 0, at every ``evaluate.every``-th step and
             at the last.
         now: the clock's source of seconds.
+        start: of the same task, to go on from: on the CPU, every metric is bit for bit as if it had not stopped.
+        keep: called after each row but the last, off the clock, with what gives the state at that row.
 
     Returns:
         How it ended.
@@ -136,16 +79,42 @@ def train_seed(
     model = initial_model(task, data_set)
     optimizer = _optimizer(task.workload, model)
     scheduler = scheduler_of(task.workload.lr_schedule, optimizer, budget.num_steps)
+    loss_of = training_loss(task.workload, model, data_set.train)
     seed_everything(stream_seed(task.seed, "training"))
     draws = Draws(data_set.train, task.workload.data.batch_size, task.seed)
-    treatment = treat(Site(model, cross_entropy, optimizer, budget, task.seed, draws))
-    loop = _Loop(task, data_set, model, optimizer, scheduler, treatment, OptimizerClock(task.device, now))
+    parts = _Parts(
+        model=model,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        scaler=scaler_of(task.workload, task.device),
+        batches=Batches(data_set.train, task.workload.data.batch_size, task.seed),
+        draws=draws,
+        treatment=treat(Site(model, cross_entropy, optimizer, budget, task.seed, draws)),
+        clock=OptimizerClock(task.device, now),
+    )
+    loop = _Loop(parts, loss_of, task.device)
     curve = _Curve(task, budget, loop, Evaluator(model, data_set), emit)
-    is_finite = curve.record()
+
+    def state() -> State:
+        own = {"loop": loop.state_dict(), "curve": curve.state_dict(), "random": random_state(task.device)}
+        return {**own, "parts": parts.state_dict()}
+
+    if start is None:
+        is_finite = curve.record()
+    else:
+        is_finite = True
+        parts.load_state_dict(start["parts"])
+        loop.load_state_dict(start["loop"])
+        curve.load_state_dict(start["curve"])
+        set_random_state(start["random"], task.device)
     for first, last in budget.stretches():
         if not is_finite:
             break
+        if last <= loop.num_steps:
+            continue
         is_finite = loop.advance(first, last) and curve.record()
+        if is_finite and last < budget.num_steps:
+            keep(state)
     return curve.result("completed" if is_finite else "diverged")
 
 
@@ -173,29 +142,50 @@ def _optimizer(workload: Workload, model: nn.Module) -> torch.optim.Optimizer:
 
 
 @final
+@dataclass(frozen=True)
+class _Parts:
+    """All that has a state of its own; what is None has none."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: LambdaLR | None
+    scaler: torch.amp.GradScaler | None
+    batches: Batches
+    draws: Draws
+    treatment: Treatment | None
+    clock: OptimizerClock
+
+    def state_dict(self) -> State:
+        return {name: part.state_dict() for name, part in self._parts().items()}
+
+    def load_state_dict(self, state_dict: State) -> None:
+        for name, part in self._parts().items():
+            part.load_state_dict(state_dict[name])
+
+    def _parts(self) -> dict[str, Any]:
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: part for name, part in found.items() if part is not None}
+
+
+@final
 class _Loop:
     """The hot loop; it keeps no curve, so that nothing but training runs between two evaluations."""
 
-    def __init__(
-        self,
-        task: SeedTask,
-        data_set: DataSet,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        scheduler: LambdaLR | None,
-        treatment: Treatment | None,
-        clock: OptimizerClock,
-    ) -> None:
-        self._model = model
-        self._optimizer = optimizer
-        self._scheduler = scheduler
-        self._batches = batches(data_set.train, task.workload.data.batch_size, task.seed)
-        self._device = task.device
-        self.treatment = treatment
-        self.clock = clock
+    def __init__(self, parts: _Parts, loss_of: LossFn, device: torch.device) -> None:
+        self._parts = parts
+        self._loss_of = loss_of
+        self._device = device
+        self.treatment = parts.treatment
+        self.clock = parts.clock
         self.num_steps = 0
         self.gradient_evaluations = 0.0
-        self.moves: list[Move] = []
+        self.num_moved = 0
+        self._moves: list[Move] = []
+
+    @property
+    def skips_steps(self) -> bool:
+        """Whether steps whose gradients overflow are left out, which float16 does."""
+        return self._parts.scaler is not None
 
     def advance(self, first: int, last: int) -> bool:
         """Take the optimizer steps ``first .. last - 1``.
@@ -204,8 +194,9 @@ class _Loop:
             False where a loss was not finite: on the CPU the step is not taken; on CUDA, where reading each
             loss would stall the device, it shows at the end of the stretch.
         """
-        model, optimizer, draw, treatment = self._model, self._optimizer, self._batches, self.treatment
-        scheduler = self._scheduler
+        optimizer, scheduler, scaler = self._parts.optimizer, self._parts.scheduler, self._parts.scaler
+        draw, treatment, loss_of = self._parts.batches, self.treatment, self._loss_of
+        update = optimizer.step if scaler is None else self._scaled_step
         is_cpu = self._device.type == "cpu"
         watched = torch.zeros((), device=self._device)
         with self.clock.running():
@@ -215,23 +206,50 @@ class _Loop:
                 if treatment is not None and treatment.is_due(step):
                     around = self._treat(treatment, step, inputs, targets)
                 optimizer.zero_grad()
-                loss = cross_entropy(model(inputs), targets)
+                loss = loss_of(inputs, targets)
                 if is_cpu:
                     if not math.isfinite(loss.item()):
                         return False
                 else:
                     watched += loss.detach()
+                if scaler is not None:
+                    loss = scaler.scale(loss)
                 loss.backward()  # type: ignore[no-untyped-call]
                 if around is None:
-                    optimizer.step()
+                    update()
                 else:
                     with around:
-                        optimizer.step()
+                        update()
                 if scheduler is not None:
                     scheduler.step()
                 self.num_steps += 1
                 self.gradient_evaluations += 1.0
             return math.isfinite(watched.item())
+
+    def take_moves(self) -> list[Move]:
+        """Give what the treatment did since the last call."""
+        moves, self._moves = self._moves, []
+        return moves
+
+    def state_dict(self) -> State:
+        """Count; moves that were not taken are no part of it."""
+        return {
+            "num_steps": self.num_steps,
+            "gradient_evaluations": self.gradient_evaluations,
+            "num_moved": self.num_moved,
+        }
+
+    def load_state_dict(self, state_dict: State) -> None:
+        """Go on from a count."""
+        self.num_steps = state_dict["num_steps"]
+        self.gradient_evaluations = state_dict["gradient_evaluations"]
+        self.num_moved = state_dict["num_moved"]
+
+    def _scaled_step(self) -> None:
+        scaler = self._parts.scaler
+        assert scaler is not None
+        scaler.step(self._parts.optimizer)
+        scaler.update()
 
     def _treat(
         self, treatment: Treatment, step: int, inputs: Tensor, targets: Tensor
@@ -239,7 +257,8 @@ class _Loop:
         with self.clock.teleporting():
             move = treatment.apply(step, inputs, targets)
         self.gradient_evaluations += move.gradient_evaluations
-        self.moves.append(move)
+        self.num_moved += move.has_moved
+        self._moves.append(move)
         return move.around
 
 
@@ -260,7 +279,6 @@ class _Curve:
         self._loop = loop
         self._evaluator = evaluator
         self._emit = emit
-        self._num_moves_seen = 0
         self._last: HistoryRow | None = None
         self._reached: HistoryRow | None = None
 
@@ -270,10 +288,11 @@ class _Curve:
         metrics = self._evaluator.curves()
         if self._task.phase == "confirm" and loop.num_steps == self._budget.num_steps:
             metrics |= self._evaluator.test()
+        if loop.skips_steps and not math.isfinite(metrics.get("grad_norm", 0.0)):
+            del metrics["grad_norm"]
         if not all(map(math.isfinite, metrics.values())):
             return False
-        metrics |= _of_moves(loop.moves[self._num_moves_seen :])
-        self._num_moves_seen = len(loop.moves)
+        metrics |= _of_moves(loop.take_moves())
         row = HistoryRow(
             seed=self._task.seed,
             step=loop.num_steps,
@@ -281,7 +300,7 @@ class _Curve:
             seconds=loop.clock.seconds,
             teleport_seconds=loop.clock.teleport_seconds,
             gradient_evaluations=loop.gradient_evaluations,
-            num_teleports=sum(move.has_moved for move in loop.moves),
+            num_teleports=loop.num_moved,
             metrics=metrics,
         )
         self._last = row
@@ -290,6 +309,16 @@ class _Curve:
             self._reached = row
         self._emit(row)
         return True
+
+    def state_dict(self) -> State:
+        """Tell the last row, and the one that reached the target."""
+        rows = {"last": self._last, "reached": self._reached}
+        return {name: None if row is None else row.model_dump() for name, row in rows.items()}
+
+    def load_state_dict(self, state_dict: State) -> None:
+        """Go on from there."""
+        rows = {name: None if row is None else HistoryRow(**row) for name, row in state_dict.items()}
+        self._last, self._reached = rows["last"], rows["reached"]
 
     def result(self, outcome: str) -> SeedResult:
         """Sum up the seed."""
@@ -325,3 +354,6 @@ def _of_moves(moves: list[Move]) -> dict[str, float]:
     if probed:
         figures["teleport_probe_drift"] = max(probed)
     return {name: value for name, value in figures.items() if math.isfinite(value)}
+
+
+__all__ = ["Move", "SeedTask", "Site", "State", "Treat", "Treatment", "initial_model", "train_seed"]

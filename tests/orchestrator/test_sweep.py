@@ -48,6 +48,12 @@ class _CutSource(TrialSource):
     def check(self) -> None:
         self.source.check()
 
+    def checkpoint_of(self, config: TrialConfig) -> bytes | None:
+        return self.source.checkpoint_of(config)
+
+    def on_checkpoint(self, config: TrialConfig, data: bytes) -> None:
+        self.source.on_checkpoint(config, data)
+
     def on_started(self, config: TrialConfig) -> None:
         self.source.on_started(config)
 

@@ -17,7 +17,7 @@ from orchestrator.results import HistoryRow, SeedResult, TrialConfig, TrialState
 from orchestrator.spec import Arm
 from orchestrator.treatments import TREATMENTS, treatment_of
 from orchestrator.trial import run_trial
-from orchestrator.workloads.batches import Draws, batches
+from orchestrator.workloads.batches import Batches, Draws
 from orchestrator.workloads.data.dataset import Split, load_cached
 from orchestrator.workloads.training import Site, train_seed
 from teleport_engine import RandomMove, Teleporter, TeleportReport, WhileItPays
@@ -184,7 +184,7 @@ def test_own_batches_are_drawn_from_the_training_split_and_outside_each_other(mo
     first, second = seen
     assert (len(first["inputs"]), len(first["subspace"]), len(first["probe"][0])) == (24, 40, 900)
     assert not torch.equal(first["inputs"], second["inputs"])
-    order = batches(load_cached(task(**WIDE).workload.data, torch.device("cpu")).train, 32, seed=0)
+    order = Batches(load_cached(task(**WIDE).workload.data, torch.device("cpu")).train, 32, seed=0)
     for step, given in ((0, first), (2, second)):
         trained = next(islice(order, 0 if step == 0 else 1, None))[0]
         inside = {bytes(row.numpy()) for row in torch.cat([trained, given["inputs"], given["subspace"]])}
@@ -202,7 +202,7 @@ def split(num: int = 20) -> Split:
 
 
 def test_draws_know_what_the_training_batches_hold_and_do_not_move_them() -> None:
-    draws, order = Draws(split(), 6, seed=3), batches(split(), 6, seed=3)
+    draws, order = Draws(split(), 6, seed=3), Batches(split(), 6, seed=3)
     for step in range(8):
         targets = next(order)[1]
         if step % 3 == 2:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer, lr_scheduler
 
-from teleport_engine import GrowthStep, Outcome, Schedule, Teleporter, TeleportOptimizer
+from teleport_engine import GrowthStep, Outcome, RandomMove, Schedule, Teleporter, TeleportOptimizer, WhileItPays
 from tests.teleport_engine.cases import mlp
 
 loss_fn = nn.functional.cross_entropy
@@ -171,6 +171,35 @@ def test_a_run_goes_on_from_its_state_dict_as_if_never_stopped(name: str, tmp_pa
     resumed.load_state_dict(saved["optimizer"])
     assert resumed.step_index == 3
     run(fresh, resumed, data[3:])
+    assert bits(fresh.state_dict()) == bits(model.state_dict())
+    assert bits(resumed.state_dict()) == bits(optimizer.state_dict())
+
+
+@pytest.mark.parametrize("what", ["random move", "randomised factorisation", "while it pays"])
+def test_what_a_teleporter_has_learnt_is_in_the_state(what: str, tmp_path: Any) -> None:
+    def made() -> tuple[nn.Module, TeleportOptimizer]:
+        known: dict[str, dict[str, Any]] = {
+            "random move": {"move": RandomMove(seed=1)},
+            # Warm-started: a basis depends on the teleports before.
+            "randomised factorisation": {"factorisation": "randomised", "tau": 0.9},
+            "while it pays": {"schedule": WhileItPays(Schedule(), least_gain=1e9, patience=5)},
+        }
+        torch.manual_seed(3)
+        model = mlp(5, 96, 96, 3)
+        options = {"schedule": Schedule(), **known[what]}
+        teleporter = Teleporter(model, loss_fn, step=GrowthStep(1.3), **options)
+        return model, TeleportOptimizer(torch.optim.SGD(model.parameters(), lr=0.1), teleporter)
+
+    data = [(torch.randn(64, 5), torch.arange(64) % 3) for _ in range(6)]
+    model, optimizer = made()
+    train(model, optimizer, data[:3])
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "at.pt")
+    train(model, optimizer, data[3:])
+    fresh, resumed = made()
+    saved = torch.load(tmp_path / "at.pt", weights_only=True)
+    fresh.load_state_dict(saved["model"])
+    resumed.load_state_dict(saved["optimizer"])
+    train(fresh, resumed, data[3:])
     assert bits(fresh.state_dict()) == bits(model.state_dict())
     assert bits(resumed.state_dict()) == bits(optimizer.state_dict())
 

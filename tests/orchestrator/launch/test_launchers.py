@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +34,7 @@ class ListSource(TrialSource):
         self.started: list[str] = []
         self.rows: dict[str, list[HistoryRow]] = {}
         self.results: dict[str, TrialResult] = {}
+        self.checkpoints: dict[str, bytes] = {}
         self.interrupt_after: int | None = None
 
     @property
@@ -44,6 +49,13 @@ class ListSource(TrialSource):
         proposed = self.waves[0].popleft()
         self.running.add(proposed.trial_id)
         return proposed
+
+    def checkpoint_of(self, config: TrialConfig) -> bytes | None:
+        return self.checkpoints.get(config.trial_id)
+
+    def on_checkpoint(self, config: TrialConfig, data: bytes) -> None:
+        assert config.trial_id in self.running
+        self.checkpoints[config.trial_id] = data
 
     def on_started(self, config: TrialConfig) -> None:
         assert config.trial_id in self.running
@@ -114,6 +126,56 @@ class LauncherContract(ABC):
             self.launcher().launch(source)
         assert not source.results
 
+    def test_a_trial_goes_on_from_its_checkpoint(self) -> None:
+        class Cut(ListSource):
+            def check(self) -> None:
+                if self.checkpoints:
+                    raise KeyboardInterrupt
+
+        of = long_config()
+        whole = ListSource([of])
+        self.launcher().launch(whole)
+        cut = Cut([of])
+        with pytest.raises(KeyboardInterrupt):
+            self.launcher().launch(cut)
+        again = ListSource([of])
+        again.checkpoints = dict(cut.checkpoints)
+        self.launcher().launch(again)
+        check_goes_on(again.rows[of.trial_id], whole.rows[of.trial_id])
+
+
+def long_config() -> TrialConfig:
+    """Thirty epochs with a checkpoint after each."""
+    plain = config().training.model_dump(mode="json")
+    return config(training=plain | {"epochs": 30, "evaluate": {"every": 9}}, checkpoint_every=1e-9)
+
+
+def check_goes_on(later: Sequence[HistoryRow], whole: Sequence[HistoryRow]) -> None:
+    """Check that rows are the last ones of an undisturbed trial, and not all of them."""
+    assert 0 < len(later) < len(whole)
+    expected = [(row.step, row.metrics) for row in whole[-len(later) :]]
+    assert [(row.step, row.metrics) for row in later] == expected
+
+
+def kill_worker() -> None:
+    """Kill the process that runs a trial as the kernel would, this test's own alone."""
+    parents: dict[int, int] = {}
+    workers: list[int] = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            if (path / "cmdline").read_bytes().startswith(b"ray::ImplicitFunc"):
+                workers.append(int(path.name))
+    mine = [pid for pid in workers if os.getpid() in _ancestors(pid, parents)]
+    assert len(mine) == 1, mine
+    os.kill(mine[0], signal.SIGKILL)
+
+
+def _ancestors(pid: int, parents: dict[int, int]) -> Iterator[int]:
+    while pid in parents:
+        pid = parents[pid]
+        yield pid
+
 
 def _crashing() -> dict[str, object]:
     plain = config(lr=0.05).training.model_dump(mode="json")
@@ -136,3 +198,41 @@ class TestRay(LauncherContract):
         with pytest.raises(Infeasible, match=r"a trial asks for 1000 CPU, the cluster has [0-9]+ in all"):
             RayLauncher(shares=[Share(cpu=1000.0)]).launch(source)
         assert not source.started
+
+    def test_a_killed_workers_trial_goes_on_from_its_checkpoint(self) -> None:
+        class Killing(ListSource):
+            """Kills the worker at the third checkpoint, and hands the trial out again when it hears of it."""
+
+            def __init__(self, configs: Sequence[TrialConfig]) -> None:
+                super().__init__(configs)
+                self.num_checkpoints = 0
+                self.num_rows_before = 0
+
+            @property
+            def is_exhausted(self) -> bool:
+                return super().is_exhausted and not self.running
+
+            def on_checkpoint(self, config: TrialConfig, data: bytes) -> None:
+                super().on_checkpoint(config, data)
+                self.num_checkpoints += 1
+                if self.num_checkpoints == 3:
+                    kill_worker()
+
+            def on_ended(self, config: TrialConfig, result: TrialResult) -> None:
+                if result.failure is not None and result.failure.kind == "lost":
+                    assert "the worker died" in result.failure.message
+                    self.num_rows_before = len(self.rows[config.trial_id])
+                    self.running.remove(config.trial_id)
+                    self.waves[0].append(config)
+                else:
+                    super().on_ended(config, result)
+
+        of = long_config()
+        whole, killed = ListSource([of]), Killing([of])
+        InlineLauncher().launch(whole)
+        self.launcher().launch(killed)
+        assert killed.results[of.trial_id].state is TrialState.COMPLETE
+        assert killed.started == [of.trial_id] * 2
+        later = killed.rows[of.trial_id][killed.num_rows_before :]
+        check_goes_on(later, whole.rows[of.trial_id])
+        assert len(later) <= len(whole.rows[of.trial_id]) - 4, "the rows before the third checkpoint are not repeated"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from orchestrator.results import HistoryRow, SeedResult, TeleportSummary
 from orchestrator.workloads import evaluate
-from orchestrator.workloads.batches import batches
+from orchestrator.workloads.batches import Batches
 from orchestrator.workloads.data.dataset import Split, load_cached
 from orchestrator.workloads.evaluate import Evaluator
 from orchestrator.workloads.training import Move, SeedTask, Site, Treatment, initial_model, train_seed
@@ -40,6 +40,11 @@ class Noise:
 
     def summary(self) -> TeleportSummary:
         return TeleportSummary(count=len(self.seen), outcomes={}, mean_gain=1.5, max_loss_drift=0.25, layers=())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
 
 
 def run(
@@ -83,7 +88,7 @@ def test_metrics_are_what_a_plain_loop_gives() -> None:
     data = load_cached(of.workload.data, CPU)
     model = initial_model(of, data)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
-    draw = batches(data.train, 128, 0)
+    draw = Batches(data.train, 128, 0)
     for _ in range(18):
         inputs, targets = next(draw)
         optimizer.zero_grad()
@@ -132,7 +137,7 @@ def test_weights_and_data_order_follow_from_the_seed_whatever_the_treatment_draw
     plain, plain_rows = run(task())
     assert [row.metrics["train_loss"] for row in rows] == [row.metrics["train_loss"] for row in plain_rows]
     assert result.metrics["validation_loss"] == plain.metrics["validation_loss"]
-    draw = batches(load_cached(task().workload.data, CPU).train, 128, 0)
+    draw = Batches(load_cached(task().workload.data, CPU).train, 128, 0)
     order = [next(draw) for _ in range(18)]
     for step, inputs, targets in treated[0].seen:
         assert torch.equal(inputs, order[step][0])
@@ -234,19 +239,19 @@ def test_weights_that_blow_up_at_the_last_step_are_seen(monkeypatch: pytest.Monk
 
 def test_each_epoch_is_a_fresh_permutation_without_repetition() -> None:
     split = Split(torch.arange(10.0).unsqueeze(1), torch.arange(10))
-    draw = batches(split, 3, seed=0)
+    draw = Batches(split, 3, seed=0)
     epochs = [torch.cat([next(draw)[1] for _ in range(3)]).tolist() for _ in range(3)]
     assert all(len(set(epoch)) == 9 for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
-    again = batches(split, 3, seed=0)
+    again = Batches(split, 3, seed=0)
     assert torch.cat([next(again)[1] for _ in range(3)]).tolist() == epochs[0]
-    other = batches(split, 3, seed=1)
+    other = Batches(split, 3, seed=1)
     assert torch.cat([next(other)[1] for _ in range(3)]).tolist() != epochs[0]
 
 
 def test_a_batch_larger_than_the_split_is_the_split() -> None:
     split = Split(torch.arange(10.0).unsqueeze(1), torch.arange(10))
-    assert sorted(next(batches(split, 64, seed=0))[1].tolist()) == list(range(10))
+    assert sorted(next(Batches(split, 64, seed=0))[1].tolist()) == list(range(10))
 
 
 def test_a_data_set_is_loaded_once_per_process(monkeypatch: pytest.MonkeyPatch) -> None:

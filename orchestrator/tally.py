@@ -1,0 +1,135 @@
+"""What all teleports of a seed come to, added up as they happen: no report is kept."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any, final
+
+from orchestrator.results import LayerSummary, TeleportSummary
+from teleport_engine import LayerReport, Outcome, TeleportReport
+
+
+def has_moved(report: TeleportReport) -> bool:
+    """Tell whether any weight changed."""
+    return any(layer.moved for layer in report.layers)
+
+
+def gain_of(report: TeleportReport) -> float:
+    """‖g‖² after over before, also where it was put back then; 1 where there is nothing to divide by."""
+    ratio = report.grad_norm_ratio
+    return ratio * ratio if math.isfinite(ratio) else 1.0
+
+
+@final
+class Tally:
+    """Adds teleports up."""
+
+    def __init__(self) -> None:
+        self._outcomes: Counter[str] = Counter()
+        self._sum_log_gain = 0.0
+        self._num_gains = 0
+        self._max_loss_drift: float | None = None
+        self._max_probe_drift: float | None = None
+        self._layers: dict[int, _Layer] = {}
+
+    def add(self, report: TeleportReport) -> None:
+        """Take in one teleport.
+
+        Args:
+            report: of it.
+        """
+        self._outcomes[report.outcome.value] += 1
+        moved = has_moved(report)
+        gain = gain_of(report)
+        if (moved or report.outcome is Outcome.PUT_BACK) and 0.0 < gain < math.inf:
+            self._sum_log_gain += math.log(gain)
+            self._num_gains += 1
+        if moved:
+            self._max_loss_drift = _larger(self._max_loss_drift, report.loss_drift)
+            if report.probe_drift is not None:
+                self._max_probe_drift = _larger(self._max_probe_drift, report.probe_drift)
+        for index, layer in enumerate(report.layers):
+            # Norms and the like, which have no inputs, are left out.
+            if layer.d_in is not None:
+                self._layers.setdefault(index, _Layer(layer.name, layer.d_in)).add(layer)
+
+    def summary(self) -> TeleportSummary:
+        """Sum up what was added.
+
+        Returns:
+            The summary; means and largest values over the teleports that acted.
+        """
+        return TeleportSummary(
+            count=self._outcomes.total(),
+            outcomes=dict(self._outcomes),
+            mean_gain=math.exp(self._sum_log_gain / self._num_gains) if self._num_gains else None,
+            max_loss_drift=self._max_loss_drift,
+            layers=tuple(self._layers[index].summary() for index in sorted(self._layers)),
+            max_probe_drift=self._max_probe_drift,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tell what was added so far.
+
+        Returns:
+            The state, for :meth:`load_state_dict`: plain values alone.
+        """
+        return {
+            "outcomes": dict(self._outcomes),
+            "gain": (self._sum_log_gain, self._num_gains),
+            "max_drift": (self._max_loss_drift, self._max_probe_drift),
+            "layers": {index: asdict(layer) for index, layer in self._layers.items()},
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state.
+
+        Args:
+            state_dict: from :meth:`state_dict`.
+        """
+        self._outcomes = Counter(state_dict["outcomes"])
+        self._sum_log_gain, self._num_gains = state_dict["gain"]
+        self._max_loss_drift, self._max_probe_drift = state_dict["max_drift"]
+        self._layers = {index: _Layer(**layer) for index, layer in state_dict["layers"].items()}
+
+
+@final
+@dataclass
+class _Layer:
+    """One linear map over the teleports."""
+
+    name: str
+    d_in: int
+    sum_rank: int = 0
+    num_ranks: int = 0
+    sum_null_dim: int = 0
+    num_null_dims: int = 0
+    moved: int = 0
+    reason: str | None = None
+
+    def add(self, layer: LayerReport) -> None:
+        if layer.rank is not None:
+            self.sum_rank += layer.rank
+            self.num_ranks += 1
+        if layer.null_dim is not None:
+            self.sum_null_dim += layer.null_dim
+            self.num_null_dims += 1
+        self.moved += layer.moved
+        if not layer.moved:
+            self.reason = layer.reason
+
+    def summary(self) -> LayerSummary:
+        return LayerSummary(
+            name=self.name,
+            d_in=self.d_in,
+            mean_rank=self.sum_rank / self.num_ranks if self.num_ranks else None,
+            mean_null_dim=self.sum_null_dim / self.num_null_dims if self.num_null_dims else None,
+            moved=self.moved,
+            reason=self.reason,
+        )
+
+
+def _larger(before: float | None, drift: float) -> float:
+    return abs(drift) if before is None else max(before, abs(drift))

@@ -155,9 +155,10 @@ class LayerSample:
     def settle_again(self) -> None:
         """Takes the subspaces of what was added again, but for those that were lowered."""
         again = [from_triangle(triangle, self._settings.tau) for triangle in self._triangles]
+        # Nothing was found yet where a proof was void.
         self._found = [
             [new if old.tau == self._settings.tau else old for old, new in zip(before, after, strict=True)]
-            for before, after in zip(self._found, again, strict=True)
+            for before, after in zip(self._found or again, again, strict=True)
         ]
 
     @property

@@ -246,14 +246,14 @@ class TeleportOptimizer(Optimizer):
         self._optimizer.add_param_group(param_group)
 
     def state_dict(self) -> dict[str, Any]:
-        """That of the optimizer inside, and under "teleport" the index of the step.
+        """That of the optimizer inside, and under "teleport" the index of the step and the state of the schedule.
 
         Returns:
             The state.
         """
         for before in self._optimizer_state_dict_pre_hooks.values():
             before(self)
-        own = {"step_index": self._index, "is_asked": self._is_asked}
+        own = {"step_index": self._index, "is_asked": self._is_asked, "schedule": self._schedule.state_dict()}
         state = {**self._optimizer.state_dict(), _KEY: own}
         for after in self._optimizer_state_dict_post_hooks.values():
             state = after(self, state) or state
@@ -263,7 +263,8 @@ class TeleportOptimizer(Optimizer):
         """Takes a state over.
 
         Args:
-            state_dict: from `state_dict`; or that of a plain optimizer, which leaves the index as it is.
+            state_dict: from `state_dict`; or that of a plain optimizer, which leaves index and
+                schedule as they are.
 
         Raises:
             ValueError: if it does not fit the parameter groups.
@@ -275,6 +276,8 @@ class TeleportOptimizer(Optimizer):
         self._optimizer.load_state_dict(state)
         if own is not None:
             self._index, self._is_asked = own["step_index"], own["is_asked"]
+            if "schedule" in own:
+                self._schedule.load_state_dict(own["schedule"])
         for after in self._optimizer_load_state_dict_post_hooks.values():
             after(self)
 

@@ -232,7 +232,7 @@ class Teleporter:
             ValueError: if the input is wrong: see `teleport`.
         """
         device = checked_model(self._model)
-        with eagerly(), untouched(device) as random_state:
+        with untouched(device) as random_state, eagerly():
             problem, sample = self._problem(inputs, targets, subspace, device)
             view = survey(self._model, problem, self._search, sample, random_state, Seconds())
             if not view.live:
@@ -264,7 +264,7 @@ class Teleporter:
         given = inputs if isinstance(inputs, list) else [inputs]
         if not given:
             raise ValueError("inputs must hold at least one batch, got an empty list")
-        with eagerly(), untouched(device) as random_state:
+        with untouched(device) as random_state, eagerly():
             batches = [checked_inputs("inputs", one, device) for one in given]
             problem = Problem(Forward(self._model), self._loss_fn, batches[0], None, [], self._objective)
             settings = Settings(self._search.settings.tau, with_energies=True)
@@ -309,7 +309,7 @@ class Teleporter:
         device = checked_model(self._model)
         if probe is None and self._plan.limits.probe_drift is not None:
             raise ValueError("max_probe_drift needs teleport(..., probe=(inputs, targets)), got probe None")
-        with eagerly(), untouched(device) as random_state:
+        with untouched(device) as random_state, eagerly():
             problem, sample = self._problem(inputs, targets, subspace, device)
             watched = Probe(problem, probe, device)
             seconds = Seconds()

@@ -51,6 +51,10 @@ class Forward:
         self._has_substitutes: bool | None = None
         self._writes_inputs: bool | None = None
         self._attributes = [vars(module) for module in model.modules()]
+        containers = [value for old in self._attributes for value in old.values() if isinstance(value, _CONTAINERS)]
+        # As they are now, so they are before each call; most are empty, and looked at fast.
+        self._empty = [container for container in containers if not container]
+        self._filled = [(container, _listed(container)) for container in containers if container]
         self._recurrent = [module for module in model.modules() if isinstance(module, nn.RNNBase)]
         embeddings = [module for module in model.modules() if isinstance(module, (nn.Embedding, nn.EmbeddingBag))]
         # Sparse gradients have neither a second backward nor a norm; `max_norm` writes to the weight itself.
@@ -107,9 +111,6 @@ class Forward:
             swap.update(replace or {})
             swap.update({id(weight): swap.get(id(weight), weight).clone() for weight in self._renormalised})
         before = [dict(attributes) for attributes in self._attributes]
-        contents = [
-            (value, _listed(value)) for old in before for value in old.values() if isinstance(value, _CONTAINERS)
-        ]
         try:
             for owner, name, tensor in slots:
                 owner[name] = swap.get(id(tensor), tensor)
@@ -125,7 +126,10 @@ class Forward:
                 owner[name] = tensor
             for attributes, old in zip(self._attributes, before, strict=True):
                 _put_back(attributes, old)
-            for container, listed in contents:
+            for container in self._empty:
+                if container:
+                    container.clear()
+            for container, listed in self._filled:
                 _refill(container, listed)
 
 
@@ -163,7 +167,10 @@ def _refill(container: Any, old: list[Any]) -> None:
         if all(one is other for one, other in pairs):
             return
     container.clear()
-    if isinstance(container, (dict, set)):
+    if is_dict:
+        for key, value in old:  # not update: a Counter would count the pairs
+            container[key] = value
+    elif isinstance(container, set):
         container.update(old)
     else:
         container.extend(old)

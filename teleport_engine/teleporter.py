@@ -51,7 +51,7 @@ class Teleporter:
         loss_fn: `loss_fn(outputs, targets)` gives a tensor without dimensions.
         tau: share of each layer's input energy that a move must not touch, in (0, 1]. 1 is exact on the batch. "auto",
             or an `AutoTau`: 1, and less only in the layers, and by as much, as their null space is shorter than asked
-            for and a bound of the drift allows; layers whose input is fixed stay.
+            for and a bound of the drift allows; layers whose input is fixed stay, where the basis holds the batch.
         step: how far to move; see `teleport_engine.step_rule`.
         objective: what to climb; see `teleport_engine.objectives`.
         num_steps: teleport steps per batch.
@@ -281,8 +281,9 @@ class Teleporter:
     ) -> TeleportReport:
         """Moves the weights `num_steps` times uphill in the gradient norm, the loss on the batch staying.
 
-        Gradients, optimizer state, buffers, modes, hooks, `requires_grad` and random state are as before. If
-        anything raises on the way, so are the weights. With DistributedDataParallel every rank must call it; the
+        Gradients, optimizer state, buffers, modes, hooks, `requires_grad` and torch's random state are as before. If
+        anything raises on the way, so are the weights. (What a model writes to its own weights in a forward it has
+        written then, as in any forward.) With DistributedDataParallel every rank must call it; the
         move is made by rank 0 on its batch, and all ranks end with its weights and its report.
 
         Args:
@@ -297,9 +298,9 @@ class Teleporter:
             What was done. Numerical trouble is an outcome in it, never an exception.
 
         Raises:
-            ValueError: if a batch is empty or on another device than the model, the loss is no scalar, the
-                forward is random (active dropout), a trainable weight is in low precision, or the route asked
-                for is not valid here.
+            ValueError: if a batch is empty or on another device than the model, the loss is no real scalar, the
+                forward is random (active dropout), an operation has no second derivative where one is needed, a
+                trainable weight is in low precision, or the route asked for is not valid here.
         """
         return self._wrapped.together(functools.partial(self._teleport, inputs, targets, subspace, probe))
 

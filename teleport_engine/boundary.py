@@ -1,13 +1,13 @@
 """What users hand in, checked and normalised once."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from teleport_engine.types import Inputs
+from teleport_engine.types import Inputs, tensors_in, with_tensors
 
 __all__ = ["checked_data", "checked_inputs", "checked_limit", "checked_model", "num_samples"]
 
@@ -60,26 +60,9 @@ def checked_model(model: nn.Module) -> torch.device:
     return device or torch.device("cpu")
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            yield from _tensors(part)
-    elif isinstance(value, (tuple, list)):
-        for part in value:
-            yield from _tensors(part)
-
-
-def _detached(value: Any) -> Any:
+def _detached(tensor: Tensor) -> Tensor:
     """Free of the caller's graph, and of inference mode, whose tensors no backward may save."""
-    if isinstance(value, Tensor):
-        return value.clone() if value.is_inference() else value.detach()
-    if isinstance(value, Mapping):
-        return {key: _detached(part) for key, part in value.items()}
-    if type(value) in (tuple, list):
-        return type(value)(_detached(part) for part in value)
-    return value
+    return tensor.clone() if tensor.is_inference() else tensor.detach()
 
 
 def checked_data(name: str, value: Any, device: torch.device) -> Any:
@@ -96,13 +79,16 @@ def checked_data(name: str, value: Any, device: torch.device) -> Any:
     Raises:
         ValueError: if a tensor is on another device, or all are empty (one may be: the boxes of a picture with none).
     """
-    tensors = list(_tensors(value))
+    tensors = list(tensors_in(value))
     for tensor in tensors:
         if tensor.device != device:
             raise ValueError(f"{name} must be on the device of the model, {device}, got {tensor.device}")
     if tensors and all(tensor.numel() == 0 for tensor in tensors):
         raise ValueError(f"{name} must not be an empty batch, got shape {tuple(tensors[0].shape)}")
-    return _detached(value)
+    # What holds nothing to detach stays the very object: a mapping may be more than a dict.
+    if not any(one.requires_grad or one.is_inference() for one in tensors):
+        return value
+    return with_tensors(value, _detached)
 
 
 def checked_inputs(name: str, value: Any, device: torch.device) -> Inputs:
@@ -136,5 +122,5 @@ def num_samples(inputs: Inputs) -> int:
     Returns:
         The length; 1 where no tensor says it.
     """
-    first = next(_tensors(inputs), None)
+    first = next(tensors_in(inputs), None)
     return 1 if first is None or first.ndim == 0 else max(1, first.shape[0])

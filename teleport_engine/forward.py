@@ -5,7 +5,9 @@ move its running statistics), the random state is put back, and a forward that d
 Not one module, hook, mode or `requires_grad` is touched.
 """
 
+import itertools
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, final
@@ -15,9 +17,11 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from teleport_engine.substitutes import Substitutes
-from teleport_engine.types import Inputs
+from teleport_engine.types import Inputs, tensors_in, with_tensors
 
 __all__ = ["Forward", "RandomState", "untouched"]
+
+_CONTAINERS = (dict, list, set, deque)
 
 # Switches and generators are the process's: teleports in several threads take turns.
 _TURN = threading.RLock()
@@ -30,7 +34,8 @@ class Forward:
     """The forward of a model, with its buffers copied and its parameters replaced on demand.
 
     What the model writes to attributes of its modules on the way (a counter, a cached tensor, the weight that an old
-    `weight_norm` computes) is taken back after each call.
+    `weight_norm` computes, what a list, dict or set holds, a hook that removes itself) is taken back after each call;
+    a model that writes to its inputs is given copies.
 
     Args:
         model: any module; its structure is read once, here.
@@ -44,7 +49,12 @@ class Forward:
         self._parameter_slots: list[_Slot] = []
         self._buffer_slots: list[_Slot] = []
         self._has_substitutes: bool | None = None
+        self._writes_inputs: bool | None = None
         self._attributes = [vars(module) for module in model.modules()]
+        containers = [value for old in self._attributes for value in old.values() if isinstance(value, _CONTAINERS)]
+        # As they are now, so they are before each call; most are empty, and looked at fast.
+        self._empty = [container for container in containers if not container]
+        self._filled = [(container, _listed(container)) for container in containers if container]
         self._recurrent = [module for module in model.modules() if isinstance(module, nn.RNNBase)]
         embeddings = [module for module in model.modules() if isinstance(module, (nn.Embedding, nn.EmbeddingBag))]
         # Sparse gradients have neither a second backward nor a norm; `max_norm` writes to the weight itself.
@@ -66,12 +76,16 @@ class Forward:
             The model's outputs.
         """
         with self._swapped(replace):
-            # The first call finds out whether any operation needs its substitute.
+            # The first call finds out whether any operation needs its substitute, and whether inputs are written to.
+            given = with_tensors(inputs, Tensor.clone) if self._writes_inputs is not False else inputs
             if self._has_substitutes is False:
-                return _call(self._model, inputs)
+                return _call(self._model, given)
+            before = [tensor._version for tensor in tensors_in(given)]
             with Substitutes() as mode:
-                outputs = _call(self._model, inputs)
+                outputs = _call(self._model, given)
             self._has_substitutes = mode.num_replaced > 0
+            if self._writes_inputs is None:
+                self._writes_inputs = before != [tensor._version for tensor in tensors_in(given)]
             return outputs
 
     @contextmanager
@@ -112,6 +126,11 @@ class Forward:
                 owner[name] = tensor
             for attributes, old in zip(self._attributes, before, strict=True):
                 _put_back(attributes, old)
+            for container in self._empty:
+                if container:
+                    container.clear()
+            for container, listed in self._filled:
+                _refill(container, listed)
 
 
 @contextmanager
@@ -132,6 +151,29 @@ def _put_back(attributes: dict[str, Any], old: dict[str, Any]) -> None:
     if attributes.keys() != old.keys() or any(attributes[name] is not value for name, value in old.items()):
         attributes.clear()
         attributes.update(old)
+
+
+def _listed(container: Any) -> list[Any]:
+    return list(container.items()) if isinstance(container, dict) else list(container)
+
+
+def _refill(container: Any, old: list[Any]) -> None:
+    """By identity: tensors have no truth value to compare by."""
+    is_dict, now = isinstance(container, dict), _listed(container)
+    if len(now) == len(old):
+        pairs = (
+            zip(itertools.chain(*now), itertools.chain(*old), strict=True) if is_dict else zip(now, old, strict=True)
+        )
+        if all(one is other for one, other in pairs):
+            return
+    container.clear()
+    if is_dict:
+        for key, value in old:  # not update: a Counter would count the pairs
+            container[key] = value
+    elif isinstance(container, set):
+        container.update(old)
+    else:
+        container.extend(old)
 
 
 def _collect(owner: dict[str, Tensor | None], slots: list[_Slot]) -> None:

@@ -264,7 +264,8 @@ class TeleportOptimizer(Optimizer):
         """Takes a state over.
 
         Args:
-            state_dict: from `state_dict`; or that of a plain optimizer, which leaves the index as it is.
+            state_dict: from `state_dict`; or that of a plain optimizer, which leaves index and
+                schedule as they are.
 
         Raises:
             ValueError: if it does not fit the parameter groups.

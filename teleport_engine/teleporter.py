@@ -51,7 +51,7 @@ class Teleporter:
         loss_fn: `loss_fn(outputs, targets)` gives a tensor without dimensions.
         tau: share of each layer's input energy that a move must not touch, in (0, 1]. 1 is exact on the batch. "auto",
             or an `AutoTau`: 1, and less only in the layers, and by as much, as their null space is shorter than asked
-            for and a bound of the drift allows; layers whose input is fixed stay.
+            for and a bound of the drift allows; layers whose input is fixed stay, where the basis holds the batch.
         step: how far to move; see `teleport_engine.step_rule`.
         objective: what to climb; see `teleport_engine.objectives`.
         num_steps: teleport steps per batch.
@@ -260,7 +260,7 @@ class Teleporter:
             ValueError: if the input is wrong: see `teleport`.
         """
         device = checked_model(self._model)
-        with eagerly(), untouched(device) as random_state:
+        with untouched(device) as random_state, eagerly():
             problem, sample = self._problem(inputs, targets, subspace, device)
             view = survey(self._model, problem, self._search, sample, random_state, Seconds())
             if not view.live:
@@ -292,7 +292,7 @@ class Teleporter:
         given = inputs if isinstance(inputs, list) else [inputs]
         if not given:
             raise ValueError("inputs must hold at least one batch, got an empty list")
-        with eagerly(), untouched(device) as random_state:
+        with untouched(device) as random_state, eagerly():
             batches = [checked_inputs("inputs", one, device) for one in given]
             problem = Problem(Forward(self._model), self._loss_fn, batches[0], None, [], self._objective)
             settings = Settings(self._search.settings.tau, with_energies=True)
@@ -309,8 +309,9 @@ class Teleporter:
     ) -> TeleportReport:
         """Moves the weights `num_steps` times uphill in the gradient norm, the loss on the batch staying.
 
-        Gradients, optimizer state, buffers, modes, hooks, `requires_grad` and random state are as before. If
-        anything raises on the way, so are the weights. With DistributedDataParallel every rank must call it; the
+        Gradients, optimizer state, buffers, modes, hooks, `requires_grad` and torch's random state are as before. If
+        anything raises on the way, so are the weights. (What a model writes to its own weights in a forward it has
+        written then, as in any forward.) With DistributedDataParallel every rank must call it; the
         move is made by rank 0 on its batch, and all ranks end with its weights and its report.
 
         Args:
@@ -325,9 +326,9 @@ class Teleporter:
             What was done. Numerical trouble is an outcome in it, never an exception.
 
         Raises:
-            ValueError: if a batch is empty or on another device than the model, the loss is no scalar, the
-                forward is random (active dropout), a trainable weight is in low precision, or the route asked
-                for is not valid here.
+            ValueError: if a batch is empty or on another device than the model, the loss is no real scalar, the
+                forward is random (active dropout), an operation has no second derivative where one is needed, a
+                trainable weight is in low precision, or the route asked for is not valid here.
         """
         return self._wrapped.together(functools.partial(self._teleport, inputs, targets, subspace, probe))
 
@@ -337,7 +338,7 @@ class Teleporter:
         device = checked_model(self._model)
         if probe is None and self._plan.limits.probe_drift is not None:
             raise ValueError("max_probe_drift needs teleport(..., probe=(inputs, targets)), got probe None")
-        with eagerly(), untouched(device) as random_state:
+        with untouched(device) as random_state, eagerly():
             problem, sample = self._problem(inputs, targets, subspace, device)
             watched = Probe(problem, probe, device)
             seconds = Seconds()

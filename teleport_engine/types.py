@@ -12,12 +12,12 @@ Shapes, in every docstring of this package:
 Inputs of a block are rows: `X [N, d]`, and a linear map is `Z = X W^T + b`, `[N, o]`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from torch import Tensor
 
-__all__ = ["Inputs", "LossFn", "Params", "Product"]
+__all__ = ["Inputs", "LossFn", "Params", "Product", "tensors_in", "with_tensors"]
 
 Inputs: TypeAlias = Tensor | tuple[Any, ...] | Mapping[str, Any]
 """What `model(...)` takes: one tensor, a tuple of positional or a dict of keyword arguments."""
@@ -67,3 +67,44 @@ class Product(NamedTuple):
             Itself where the factor is 1.
         """
         return self if factor == 1.0 else Product(self.left, factor * self.right)
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors of a batch, in its order.
+
+    Args:
+        value: a tensor, or tuples, lists and mappings of such; anything else holds none.
+
+    Yields:
+        Each.
+    """
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from tensors_in(part)
+    elif isinstance(value, (tuple, list)):
+        for part in value:
+            yield from tensors_in(part)
+
+
+def with_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """The same batch, its tensors replaced.
+
+    Args:
+        value: as in `tensors_in`.
+        function: gives the tensor to put in the place of one.
+
+    Returns:
+        The structure made anew; a mapping becomes a dict, a tuple or list of a class of its own keeps its class where
+        it is a named tuple, and otherwise stays the very object.
+    """
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, Mapping):
+        return {key: with_tensors(part, function) for key, part in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(with_tensors(part, function) for part in value)
+    if isinstance(value, tuple) and getattr(value, "_fields", None) is not None:
+        return type(value)(*(with_tensors(part, function) for part in value))
+    return value

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
@@ -141,7 +142,7 @@ class Watch(TorchFunctionMode):
 
     def _note_call(self, arguments: dict[str, Any], read: Callable[[_Call], Use | None], result: Tensor) -> None:
         rows = self._rows.get(id(arguments["weight"]))
-        if rows is None or rows.is_bias:
+        if rows is None or rows.is_bias or is_functorch_wrapped_tensor(result):
             return
         edge = get_gradient_edge(result) if result.requires_grad else None
         layer = self._layers[rows.layer_index]

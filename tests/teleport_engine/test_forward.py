@@ -1,9 +1,11 @@
 """What a teleport leaves as it was (B5)."""
 
 import copy
+import importlib
 import warnings
+from collections import UserDict
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -363,11 +365,14 @@ def test_teleports_in_several_threads_take_turns() -> None:
     models = [(Writes(), torch.randn(8, 6), torch.arange(8) % 4) for _ in range(3)]
     torch.backends.mha.set_fastpath_enabled(True)
     kernels = torch.backends.cuda.flash_sdp_enabled()  # type: ignore[no-untyped-call]
+    importlib.import_module("torch._dynamo")  # whose stance is one for all threads
+    stance = torch._dynamo.eval_frame._stance.stance
     with ThreadPoolExecutor(3) as pool:
         outcomes = list(pool.map(run, range(3)))
     assert outcomes == [[Outcome.MOVED] * 4] * 3
     assert torch.backends.mha.get_fastpath_enabled()
     assert torch.backends.cuda.flash_sdp_enabled() == kernels  # type: ignore[no-untyped-call]
+    assert torch._dynamo.eval_frame._stance.stance == stance
 
 
 @pytest.mark.parametrize(
@@ -383,3 +388,74 @@ def test_a_default_device_is_not_where_random_numbers_are_drawn(options: dict[st
         assert teleporter.teleport(inputs, targets).outcome is Outcome.MOVED
     finally:
         torch.set_default_device(None)
+
+
+class Hoards(Writes):
+    """Keeps what it saw in containers, registers a buffer late, and has a hook that removes itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log: list[Tensor] = []
+        self.cache: dict[int, Tensor] = {}
+        self.sizes: set[int] = set()
+        self.handles = [self.last.register_forward_pre_hook(self._only_once)]
+
+    def _only_once(self, *_: Any) -> None:
+        self.handles[0].remove()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.log.append(x)
+        self.cache[len(self.cache)] = x
+        self.sizes.add(len(self.sizes))
+        self.register_buffer("mean", x.mean(0))
+        return super().forward(x)
+
+
+def test_what_a_model_keeps_in_containers_is_taken_back() -> None:
+    model = Hoards()
+    assert climb(model, torch.randn(6, 6)).outcome is Outcome.MOVED
+    assert (model.log, model.cache, model.sizes) == ([], {}, set())
+    assert "mean" not in dict(model.named_buffers())
+    assert len(model.last._forward_pre_hooks) == 1
+
+
+def test_a_model_that_writes_to_its_inputs_is_given_copies() -> None:
+    class Normalises(Writes):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.sub_(0.5).mul_(2.0))
+
+    model, inputs = Normalises().double(), torch.randn(6, 6).double()
+    kept = inputs.clone()
+    report = climb(model, inputs)
+    assert (report.outcome, report.route, report.messages) == (Outcome.MOVED, "jvp", ())
+    assert torch.equal(inputs, kept)
+    assert report.loss_before == pytest.approx(
+        float(nn.functional.cross_entropy(model(inputs.clone()), torch.arange(6) % 3).detach()), abs=1e-12
+    )
+
+
+class Pair(NamedTuple):
+    x: Tensor
+    scale: float = 1.0
+
+
+class Labels(UserDict[str, Tensor]):
+    @property
+    def label(self) -> Tensor:
+        return self.data["label"]
+
+
+def test_batches_keep_their_classes() -> None:
+    class Scales(Writes):
+        def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+            return scale * super().forward(x)
+
+    def loss_fn(outputs: Tensor, targets: Labels) -> Tensor:
+        return nn.functional.cross_entropy(outputs, targets.label)
+
+    teleporter = Teleporter(Scales(), loss_fn, step=GrowthStep(1.1))
+    targets = Labels(label=torch.arange(6) % 3)
+    with torch.inference_mode():
+        inputs = Pair(torch.randn(6, 6), 2.0)
+    report = teleporter.teleport(inputs, targets)
+    assert (report.outcome, report.layers[0].reason) == (Outcome.MOVED, "input is fixed")

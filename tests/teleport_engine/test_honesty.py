@@ -258,3 +258,14 @@ def test_no_rows_and_no_columns_at_all(tau: Any) -> None:
     assert reasons(report)["experts.1"] == "no gradient in its null space"
     assert reasons(report)["nothing"] == "not a linear layer: frozen"
     assert report.num_steps > 0
+
+
+@pytest.mark.parametrize("tau", [1.0, 0.99])
+def test_what_runs_under_vmap_is_no_linear_map_at_work(tau: float) -> None:
+    def again(net: Net, h: Tensor) -> Tensor:
+        mapped: Tensor = torch.func.vmap(net.mid)(h)
+        return mapped[:, :3]
+
+    report = climb(Net(again), tau=tau)
+    assert reasons(report)["mid"] == ELSEWHERE
+    assert reasons(report)["out"] == ""

@@ -18,6 +18,7 @@ from teleport_engine.forward import Forward
 from teleport_engine.layer_inputs import WeightLayer
 from teleport_engine.maps import Use
 from teleport_engine.objectives import Gradient, GradNorm, Measured, Objective
+from teleport_engine.twice import Twice
 from teleport_engine.types import Inputs, LossFn
 from teleport_engine.watch import Watch
 
@@ -131,6 +132,7 @@ class Problem:
         self.objective = objective
         self.num_gradient_evaluations = 0.0
         self._is_twice_differentiable = False
+        self._is_served: bool | None = None
 
     def record(self, layers: Sequence[WeightLayer], *, is_census: bool = False) -> Record:
         """Runs forward and loss, watching some weights.
@@ -146,9 +148,12 @@ class Problem:
             ValueError: if the loss is no scalar, or complex.
         """
         watch = Watch(layers, is_census=is_census)
+        twice = Twice()
         with contextlib.ExitStack() as modes:
             if self.objective.needs_hessian:
                 modes.enter_context(Decomposed())
+            elif self._is_served is not False:  # the first call finds out whether there is anything to serve
+                modes.enter_context(twice)
             with watch if layers else contextlib.nullcontext():
                 outputs = self.forward(self.inputs)
                 if is_census:
@@ -160,6 +165,8 @@ class Problem:
             raise ValueError(f"loss_fn must return a scalar tensor (no dimensions), got {got}")
         if loss.is_complex():
             raise ValueError(f"loss_fn must return a real number, got {str(loss.dtype).removeprefix('torch.')}")
+        if self._is_served is None:
+            self._is_served = twice.num_replaced > 0
         self.num_gradient_evaluations += _FORWARD
         return Record(loss, watch.uses, watch.num_other_uses, watch.num_other_bias_uses)
 

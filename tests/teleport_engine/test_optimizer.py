@@ -387,19 +387,3 @@ def test_a_gradient_scaler_takes_it(overflow: bool) -> None:
     optimizer.zero_grad()
     # The step that was skipped has had its teleport; the next one has its own.
     assert (optimizer.before_backward(x, y) is None) is overflow
-
-
-def test_the_state_of_the_schedule_goes_along() -> None:
-    def make() -> tuple[nn.Module, TeleportOptimizer]:
-        model = mlp(6, 24, 4).double()
-        schedule = WhileItPays(Schedule(), 1e9, patience=2)
-        teleporter = Teleporter(model, nn.functional.cross_entropy, step=GrowthStep(1.1), schedule=schedule)
-        return model, TeleportOptimizer(torch.optim.SGD(model.parameters(), lr=0.1), teleporter)
-
-    (_, first), (_, second) = make(), make()
-    for _ in range(3):
-        first.before_backward(torch.randn(6, 6).double(), torch.arange(6) % 4)
-        first.step()
-    assert first.state_dict()["teleport"]["schedule"]["num_poor"] == 2
-    second.load_state_dict(first.state_dict())
-    assert second.before_backward(torch.randn(6, 6).double(), torch.arange(6) % 4) is None

@@ -111,7 +111,7 @@ CONVOLUTIONS: list[tuple[Call, tuple[int, ...], tuple[int, ...], dict[str, Any]]
 ]
 
 
-@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
+@pytest.mark.parametrize("case", CONVOLUTIONS, ids=lambda case: f"{case[0].__name__} {case[2]} {case[3]}")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_convolutions(case: tuple[Call, tuple[int, ...], tuple[int, ...], dict[str, Any]], dtype: torch.dtype) -> None:
     function, shape, kernel, options = case

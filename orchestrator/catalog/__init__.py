@@ -1,6 +1,7 @@
 """What a spec may name: NAME -> (torch-free options, where the builder lives)."""
 
 from orchestrator.catalog.arms import (
+    AutoTauOptions,
     FixedStepOptions,
     FollowerOptions,
     GrowthStepOptions,
@@ -26,6 +27,7 @@ __all__ = [
     "MODELS",
     "OPTIMIZERS",
     "SAMPLERS",
+    "AutoTauOptions",
     "ConstantOptions",
     "DataOptions",
     "Entry",

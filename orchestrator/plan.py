@@ -17,7 +17,7 @@ from orchestrator.results import Trial, TrialConfig, TrialState
 from orchestrator.spec import Arm, Phase, SweepSpec, Workload
 from orchestrator.statistics import ALPHA, seeds_needed, smallest_p
 from orchestrator.workloads.budget import Budget
-from orchestrator.workloads.data.locate import locate
+from orchestrator.workloads.data.locate import locate_for
 
 SecondsPerStep = Callable[[Workload, Arm], float | None]
 
@@ -260,6 +260,6 @@ def _warnings(spec: SweepSpec) -> Iterable[str]:
             yield f"{phase} asks for {share.cpu:g} CPU a trial; this machine has {os.cpu_count()}"
     for label, template in spec.workloads.items():
         data = Workload.model_validate(template.concretise(template.corners()[0])).data
-        found = locate(data.name, data.root)
+        found = locate_for(data)
         if not found.is_found:
             yield f"{label}: data set {data.name} is not here: {found.reason}"

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from orchestrator.catalog.entry import Entry, InputKind, NamedOptions
+from orchestrator.catalog.places import num_characters, text_path
+
+EMBEDDED_TEXT = "python_reference"
+# Python's reference grows from release to release; its beginning of this length is what is used.
+EMBEDDED_CHARACTERS = 400_000
 
 
 class DataOptions(NamedOptions, ABC):
@@ -28,7 +33,7 @@ class DataOptions(NamedOptions, ABC):
 
     @property
     def input_kind(self) -> InputKind:
-        """What a sample is."""
+        """What one input is: an image ``[C, H, W]``, a sequence ``[T, d]``, or tokens ``[T]``, int64."""
         return "image"
 
     @property
@@ -53,14 +58,13 @@ class DigitsOptions(DataOptions):
         return (1, 8, 8)
 
 
-class FashionMnistOptions(DataOptions):
-    """FashionMNIST: 60,000 + 10,000 images of 28 × 28 pixels in IDX files.
+class IdxOptions(DataOptions):
+    """60,000 + 10,000 images of 28 × 28 pixels in IDX files.
 
     Args:
         num_train: how many training images to use; None: all that are not in the validation split.
     """
 
-    name: Literal["fashion_mnist"]
     num_train: PositiveInt | None = Field(default=None, le=55_000)
 
     @property
@@ -74,7 +78,225 @@ class FashionMnistOptions(DataOptions):
         return (1, 28, 28)
 
 
+class MnistOptions(IdxOptions):
+    """MNIST: handwritten digits."""
+
+    name: Literal["mnist"]
+
+
+class FashionMnistOptions(IdxOptions):
+    """FashionMNIST: pieces of clothing."""
+
+    name: Literal["fashion_mnist"]
+
+
+class CifarOptions(DataOptions):
+    """50,000 + 10,000 colour images of 32 × 32 pixels.
+
+    Args:
+        num_train: how many training images to use; None: all that are not in the validation split.
+    """
+
+    num_train: PositiveInt | None = Field(default=None, le=45_000)
+
+    @property
+    def train_size(self) -> int:
+        """45,000, or as many as were asked for."""
+        return self.num_train or 45_000
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Three channels of 32 × 32 pixels."""
+        return (3, 32, 32)
+
+
+class Cifar10Options(CifarOptions):
+    """CIFAR-10: ten classes."""
+
+    name: Literal["cifar10"]
+
+
+class Cifar100Options(CifarOptions):
+    """CIFAR-100 with its hundred fine classes."""
+
+    name: Literal["cifar100"]
+
+
+class SequenceOptions(DataOptions):
+    """A set of images read as sequences.
+
+    Args:
+        tokens: ``rows``: T = height tokens of d = width pixels; ``pixels``: T = height · width tokens of one.
+    """
+
+    tokens: Literal["rows", "pixels"] = "rows"
+
+    @property
+    @abstractmethod
+    def images(self) -> DataOptions:
+        """The set of images behind it."""
+
+    @property
+    def train_size(self) -> int:
+        """As many as there are images."""
+        return self.images.train_size
+
+    @property
+    def input_kind(self) -> InputKind:
+        """A sequence."""
+        return "sequence"
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Tokens, and numbers in each."""
+        _, height, width = self.images.sample_shape
+        return (height, width) if self.tokens == "rows" else (height * width, 1)
+
+    def _images(self, name: str) -> dict[str, object]:
+        return self.model_dump(exclude={"tokens"}) | {"name": name}
+
+
+class SeqDigitsOptions(SequenceOptions):
+    """scikit-learn's digits, row by row or pixel by pixel."""
+
+    name: Literal["seq_digits"]
+
+    @property
+    def images(self) -> DigitsOptions:
+        """``digits``."""
+        return DigitsOptions.model_validate(self._images("digits"))
+
+
+class SeqMnistOptions(SequenceOptions):
+    """Sequential MNIST.
+
+    Args:
+        num_train: as of ``mnist``.
+    """
+
+    name: Literal["seq_mnist"]
+    num_train: PositiveInt | None = Field(default=None, le=55_000)
+
+    @property
+    def images(self) -> MnistOptions:
+        """``mnist``."""
+        return MnistOptions.model_validate(self._images("mnist"))
+
+
+class SeqFashionMnistOptions(SequenceOptions):
+    """Sequential FashionMNIST.
+
+    Args:
+        num_train: as of ``fashion_mnist``.
+    """
+
+    name: Literal["seq_fashion_mnist"]
+    num_train: PositiveInt | None = Field(default=None, le=55_000)
+
+    @property
+    def images(self) -> FashionMnistOptions:
+        """``fashion_mnist``."""
+        return FashionMnistOptions.model_validate(self._images("fashion_mnist"))
+
+
+class SyntheticOptions(DataOptions):
+    """Clusters on a curved surface, drawn here: of any size and dimension, no two classes linearly separable.
+
+    Args:
+        num_train: training samples; validation and test have a fifth as many each, at least 500.
+        shape: of one input: ``[C, H, W]`` an image, ``[T, d]`` a sequence, ``[d]`` the image ``[1, 1, d]``.
+        num_classes: of the targets, all equally likely.
+        noise: standard deviation of the noise on every value, where the signal's is 1.
+        seed: of the draw; it is the data's own and has nothing to do with a trial's seed.
+    """
+
+    name: Literal["synthetic"]
+    num_train: PositiveInt = 10_000
+    shape: Annotated[tuple[PositiveInt, ...], Field(strict=False, min_length=1, max_length=3)] = (64,)
+    num_classes: Annotated[int, Field(ge=2, le=10_000)] = 10
+    noise: NonNegativeFloat = 0.5
+    seed: Annotated[NonNegativeInt, Field(lt=2**32)] = 0
+
+    @property
+    def train_size(self) -> int:
+        """As many as were asked for."""
+        return self.num_train
+
+    @property
+    def input_kind(self) -> InputKind:
+        """By the number of axes of ``shape``."""
+        return "sequence" if len(self.shape) == 2 else "image"
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """``shape``, with the axes of an image."""
+        return (1, 1, *self.shape) if len(self.shape) == 1 else self.shape
+
+
+class TextOptions(DataOptions):
+    """Characters of a text, each to be predicted from those before it.
+
+    Args:
+        file: ``python_reference``, which comes with Python, or NAME for ``ROOT/text/NAME.txt``.
+        context: characters in a window.
+        stride: from the start of one window to the next; None: ``context``, no overlap.
+        num_train: how many training windows to use, from the start; None: all.
+    """
+
+    name: Literal["text"]
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")] = EMBEDDED_TEXT
+    context: PositiveInt = 64
+    stride: PositiveInt | None = None
+    num_train: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _embedded_text_is_long_enough(self) -> Self:
+        if self.file == EMBEDDED_TEXT and self.context >= EMBEDDED_CHARACTERS // 20:
+            raise ValueError(
+                f"context must be below {EMBEDDED_CHARACTERS // 20:,}, the length of {EMBEDDED_TEXT}'s validation "
+                f"part; it is {self.context:,}"
+            )
+        return self
+
+    @property
+    def train_size(self) -> int:
+        """As many windows as were asked for, else what the training part has: a text of one's own is read."""
+        if self.num_train is not None:
+            return self.num_train
+        length = EMBEDDED_CHARACTERS if self.file == EMBEDDED_TEXT else num_characters(text_path(self.file, self.root))
+        return max(1, self.num_windows(length * 9 // 10))
+
+    @property
+    def input_kind(self) -> InputKind:
+        """Tokens."""
+        return "tokens"
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """A window of tokens."""
+        return (self.context,)
+
+    def num_windows(self, length: int) -> int:
+        """Count the windows in a part of the text; each needs one character more, its last target.
+
+        Args:
+            length: of the part, in characters.
+
+        Returns:
+            0 where the part is too short for one.
+        """
+        return max(0, (length - self.context - 1) // (self.stride or self.context) + 1)
+
+
 DATASETS: dict[str, Entry] = {
     "digits": Entry(DigitsOptions, "orchestrator.workloads.data.digits:load"),
-    "fashion_mnist": Entry(FashionMnistOptions, "orchestrator.workloads.data.fashion_mnist:load"),
+    "mnist": Entry(MnistOptions, "orchestrator.workloads.data.mnist:load"),
+    "fashion_mnist": Entry(FashionMnistOptions, "orchestrator.workloads.data.mnist:load"),
+    "cifar10": Entry(Cifar10Options, "orchestrator.workloads.data.cifar:load"),
+    "cifar100": Entry(Cifar100Options, "orchestrator.workloads.data.cifar:load"),
+    "seq_digits": Entry(SeqDigitsOptions, "orchestrator.workloads.data.sequence:load"),
+    "seq_mnist": Entry(SeqMnistOptions, "orchestrator.workloads.data.sequence:load"),
+    "seq_fashion_mnist": Entry(SeqFashionMnistOptions, "orchestrator.workloads.data.sequence:load"),
+    "synthetic": Entry(SyntheticOptions, "orchestrator.workloads.data.synthetic:load"),
+    "text": Entry(TextOptions, "orchestrator.workloads.data.text:load"),
 }

@@ -213,13 +213,16 @@ def data_fetch(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A data set (see `teleport data list`).")],
     data_root: DataRoot = None,
 ) -> None:
-    """Get a data set onto this machine and read it once.
+    """Get a data set onto this machine and read it once; goes on where an earlier call was cut off.
 
     Example: teleport data fetch fashion_mnist --data-root data
     """
+    from orchestrator.cli.downloads import watch
     from orchestrator.workloads.data.fetch import fetch
 
-    print(fetch(name, None if data_root is None else str(data_root.absolute())))
+    with watch() as show:
+        place = fetch(name, None if data_root is None else str(data_root.absolute()), show)
+    print(place)
 
 
 def track_sync(name: SweepName, home: Home = DEFAULT_HOME, tracking_uri: TrackingUri = None) -> int:

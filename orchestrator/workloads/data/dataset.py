@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from orchestrator.catalog import DATASETS, DataOptions
-from orchestrator.workloads.data.locate import DATA_ROOT_VARIABLE
+from orchestrator.catalog.places import DATA_ROOT_VARIABLE
 
 # A worker meets a handful of data sets; a full FashionMNIST takes 220 MB.
 NUM_CACHED = 4
+# In blocks that fit the processor's cache: numpy widens indices and counts to eight bytes a value first.
+BLOCK = 1 << 16
 
 
 @final
@@ -26,8 +28,8 @@ class Split:
     """Samples and what to predict.
 
     Args:
-        inputs: ``[n, *input_shape]``, float32, normalised.
-        targets: ``[n]``, int64, in ``0 .. num_classes - 1``.
+        inputs: ``[n, *input_shape]``: float32, normalised; or tokens, int64, in ``0 .. num_classes - 1``.
+        targets: int64, in ``0 .. num_classes - 1``: ``[n]``, one a sample; or ``[n, T]``, one a token.
     """
 
     inputs: Tensor
@@ -54,8 +56,8 @@ class DataSet:
         train: what the optimizer sees.
         validation: what the search may see besides.
         test: for confirm trials alone.
-        input_shape: shape of one sample.
-        num_classes: of the targets.
+        input_shape: shape of one sample: ``(C, H, W)``, ``(T, d)``, or ``(T,)`` for tokens.
+        num_classes: of the targets; of the tokens too, where the inputs are tokens.
         found: where the files lay, in words.
     """
 
@@ -82,7 +84,7 @@ def normalised(train: npt.NDArray[np.uint8], *others: npt.NDArray[np.uint8]) -> 
     """Scale to mean 0 and standard deviation 1 over all values of the training split.
 
     One mean and one deviation for all pixels: a deviation per pixel would divide by zero at the dark rim. Both
-    come from a histogram, so they are exact and the same to the last bit whatever the number of threads.
+    come from a histogram in whole numbers: the same to the last bit whatever the machine and the number of threads.
 
     Args:
         train: ``[n, ...]``; its statistics are used for all.
@@ -91,12 +93,47 @@ def normalised(train: npt.NDArray[np.uint8], *others: npt.NDArray[np.uint8]) -> 
     Returns:
         The splits in the order given, float32.
     """
-    counts = np.bincount(train.reshape(-1), minlength=256)
-    values = np.arange(256, dtype=np.float64)
-    mean = counts @ values / counts.sum()
-    deviation = math.sqrt(counts @ (values - mean) ** 2 / counts.sum()) or 1.0
-    table = ((values - mean) / deviation).astype(np.float32)
-    return [torch.from_numpy(table[split]) for split in (train, *others)]
+    counts = _histogram(train.reshape(-1)).tolist()
+    num, total = sum(counts), sum(count * value for value, count in enumerate(counts))
+    squares = sum(count * value * value for value, count in enumerate(counts))
+    mean = total / num
+    deviation = math.sqrt((num * squares - total * total) / (num * num)) or 1.0
+    table = ((np.arange(256, dtype=np.float64) - mean) / deviation).astype(np.float32)
+    return [torch.from_numpy(_looked_up(table, split)) for split in (train, *others)]
+
+
+def normalised_by_channel(train: npt.NDArray[np.uint8], *others: npt.NDArray[np.uint8]) -> list[Tensor]:
+    """Scale each channel to mean 0 and standard deviation 1 over the training split, as is usual for colours.
+
+    Args:
+        train: ``[n, C, ...]``; its statistics are used for all.
+        others: further splits.
+
+    Returns:
+        The splits in the order given, float32.
+    """
+    splits = [torch.empty(split.shape) for split in (train, *others)]
+    for channel in range(train.shape[1]):
+        parts = normalised(*(split[:, channel] for split in (train, *others)))
+        for split, part in zip(splits, parts, strict=True):
+            split[:, channel] = part
+    return splits
+
+
+def _histogram(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    counts = np.zeros(256, dtype=np.int64)
+    for first in range(0, len(values), BLOCK):
+        counts += np.bincount(values[first : first + BLOCK], minlength=256)
+    return counts
+
+
+def _looked_up(table: npt.NDArray[np.float32], codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    found = np.empty(codes.shape, np.float32)
+    flat, values = codes.reshape(-1), found.reshape(-1)
+    for first in range(0, len(flat), BLOCK):
+        # Clipping changes nothing, a byte is within the table; but it writes in place.
+        np.take(table, flat[first : first + BLOCK], out=values[first : first + BLOCK], mode="clip")
+    return found
 
 
 _CACHE: OrderedDict[tuple[str, str | None, str], DataSet] = OrderedDict()

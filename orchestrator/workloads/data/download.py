@@ -1,39 +1,45 @@
-"""Getting FashionMNIST through torchvision: bounded in time, and whole or not at all."""
+"""Getting a published data set into a data root: whole or not at all, and gone on with where it was cut off."""
 
 from __future__ import annotations
 
 import contextlib
-import http.client
+import fcntl
 import os
 import shutil
-import socket
+import tarfile
 import tempfile
-import threading
-import urllib.error
-import urllib.request
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from orchestrator.errors import DataNotFound
-from orchestrator.workloads.data.locate import FASHION_MNIST_FILES
+from orchestrator.workloads.data import http
+from orchestrator.workloads.data.http import Watch
+from orchestrator.workloads.data.locate import LAYOUTS
+from orchestrator.workloads.data.releases import RELEASES, Published, Unsound, release_of
 
-# A name that does not resolve can take minutes to say so: the answer is waited for no longer than this.
-ANSWER_SECONDS = 8.0
-# Silence in the middle of a download.
-READ_SECONDS = 20.0
+DOWNLOADABLE = frozenset(RELEASES)
 
-Fetch = Callable[[Path], None]
+# Brings one published file into a folder and says where it is.
+Get = Callable[[Published, Path, Watch], Path]
 
 
-def download_fashion_mnist(target: Path, fetch: Fetch | None = None) -> Path:
-    """Download into ``TARGET/FashionMNIST/raw``, as torchvision lays it out, its checksums checked.
+def unwatched(name: str, num_done: int, num_total: int | None) -> None:
+    """Watch nothing."""
 
-    The files come into a directory beside their place first and move there by one rename, so that a root is
-    never half written, whenever this is cut off, and two workers that download at once do not meet.
+
+def download(name: str, target: Path, *, watch: Watch = unwatched, get: Get | None = None) -> Path:
+    """Download a data set into a root, as torchvision lays it out, by its addresses and checksums.
+
+    What has come lies in ``TARGET/.incoming/NAME`` until all is there and unpacked; then it moves to its place by
+    one rename. So a root is never half written, whenever this is cut off, and the next call goes on from there.
+    Of several at once one downloads and the others wait for it.
 
     Args:
+        name: of the data set, one of :data:`DOWNLOADABLE`.
         target: the data root; made where it does not exist.
-        fetch: downloads into a root in torchvision's layout; None: torchvision.
+        watch: is told how far each file is.
+        get: brings one file; None: over HTTP.
 
     Returns:
         The folder with the files.
@@ -41,87 +47,59 @@ def download_fashion_mnist(target: Path, fetch: Fetch | None = None) -> Path:
     Raises:
         DataNotFound: no network, no space, no permission, or what came is not what was expected.
     """
-    folder = target / "FashionMNIST" / "raw"
+    folder = target / LAYOUTS[name][0].folder
+    incoming = target / ".incoming" / name
     made = [path for path in (folder.parent, target) if not path.exists()]
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".incoming-", dir=folder.parent))
-    except OSError as error:
-        raise DataNotFound(f"cannot write to {folder.parent} ({error.strerror or error})") from error
-    try:
-        (fetch or _fetch_by_torchvision)(staging)
-        _move_in(staging / "FashionMNIST" / "raw", folder)
-    except (OSError, RuntimeError) as error:
+        incoming.mkdir(parents=True, exist_ok=True)
+        with _alone(incoming):
+            if not _is_whole(name, folder):
+                _bring(name, folder, incoming, watch, get or http.get)
+    except (OSError, RuntimeError, Unsound, EOFError, zlib.error, tarfile.TarError) as error:
         raise DataNotFound(f"the download into {target} failed: {error}") from error
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        _remove_if_empty(made)
+        _remove_if_empty([incoming, incoming.parent, *made])
     return folder
 
 
-def _move_in(arrived: Path, folder: Path) -> None:
-    missing = [name for name in FASHION_MNIST_FILES if not (arrived / name).is_file()]
-    if missing:
-        raise RuntimeError(f"{', '.join(missing)} did not come")
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a directory's lock, which its owner's death releases."""
+    opened = os.open(folder, os.O_RDONLY)
     try:
-        os.replace(arrived, folder)
-    except OSError:
-        # Another worker was faster, and by the same rename: what is there is whole.
-        if not all((folder / name).is_file() for name in FASHION_MNIST_FILES):
-            raise
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        # The one before us may have left nothing, not even the directory.
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        os.close(opened)
+
+
+def _bring(name: str, folder: Path, incoming: Path, watch: Watch, get: Get) -> None:
+    release = release_of(name)
+    arrived = [get(published, incoming, watch) for published in release.downloads]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Unpacked beside its place, in the same file system, so that one rename puts it there.
+    staging = Path(tempfile.mkdtemp(prefix="unpacked-", dir=incoming))
+    try:
+        staging.chmod(0o755)
+        for path in arrived:
+            release.unpack(path, staging)
+        if not _is_whole(name, staging):
+            missing = [file for file in LAYOUTS[name][0].files if not (staging / file).is_file()]
+            raise Unsound(f"{', '.join(missing)} did not come")
+        os.replace(staging, folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    for path in arrived:
+        path.unlink()
+
+
+def _is_whole(name: str, folder: Path) -> bool:
+    return all((folder / file).is_file() for file in LAYOUTS[name][0].files)
 
 
 def _remove_if_empty(folders: Sequence[Path]) -> None:
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.rmdir()
-
-
-def _fetch_by_torchvision(root: Path) -> None:
-    from torchvision.datasets import FashionMNIST
-
-    check_answers(FashionMNIST.mirrors[0])
-    with _socket_timeout(READ_SECONDS):
-        FashionMNIST(str(root), download=True)
-
-
-def check_answers(url: str, seconds: float = ANSWER_SECONDS) -> None:
-    """Find out in bounded time whether a server answers at all, through whatever proxy the environment names.
-
-    Args:
-        url: of the server.
-        seconds: to wait, looking up the name included.
-
-    Raises:
-        RuntimeError: it does not.
-    """
-    trouble: list[str] = [f"no answer from {url} in {seconds:g} s"]
-
-    def ask() -> None:
-        request = urllib.request.Request(url, method="HEAD")
-        try:
-            with urllib.request.urlopen(request, timeout=seconds):
-                trouble.clear()
-        except urllib.error.HTTPError:
-            # Some answer, for example 403 to a bare HEAD: the network is there.
-            trouble.clear()
-        except (OSError, http.client.HTTPException) as error:
-            trouble[:] = [f"no network to {url} ({error})"]
-
-    # Looking up a name obeys no timeout: a thread that may be left behind does.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if trouble:
-        raise RuntimeError(trouble[0])
-
-
-@contextlib.contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    """Torchvision opens its connections without a timeout; this is the one it then gets."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from orchestrator.catalog import DATASETS
+from orchestrator.catalog.datasets import SequenceOptions
+from orchestrator.catalog.places import download_root
 from orchestrator.errors import DataNotFound
-from orchestrator.workloads.data.download import download_fashion_mnist
-from orchestrator.workloads.data.locate import Location, download_root, locate
+from orchestrator.workloads.data.download import DOWNLOADABLE, download, unwatched
+from orchestrator.workloads.data.http import Watch
+from orchestrator.workloads.data.locate import Location, locate
 
-DOWNLOADS = {"fashion_mnist": download_fashion_mnist}
 
-
-def fetch(name: str, root: str | None = None) -> Location:
+def fetch(name: str, root: str | None = None, watch: Watch = unwatched) -> Location:
     """Get a data set where it is not here yet, and read it once, so that a damaged file is known now.
 
     Args:
         name: of the data set.
         root: where to look first and to download to; None: as :func:`orchestrator.workloads.data.locate.locate`.
+        watch: is told how far each file is.
 
     Returns:
         Where it lies.
@@ -26,11 +28,13 @@ def fetch(name: str, root: str | None = None) -> Location:
         DataCorrupt: it is here, and damaged.
     """
     place = locate(name, root)
-    if not place.is_found:
-        if place.is_mistake or name not in DOWNLOADS:
-            raise DataNotFound(f"{name}: {place.reason}")
-        DOWNLOADS[name](download_root(root))
-        place = locate(name, root)
     entry = DATASETS[name]
-    entry.load()(entry.options.model_validate({"name": name, "batch_size": 1, "root": root}))
+    options = entry.options.model_validate({"name": name, "batch_size": 1, "root": root})
+    if not place.is_found:
+        published = options.images.name if isinstance(options, SequenceOptions) else name
+        if place.is_mistake or published not in DOWNLOADABLE:
+            raise DataNotFound(f"{name}: {place.reason}")
+        download(published, download_root(root), watch=watch)
+        place = locate(name, root)
+    entry.load()(options)
     return place

@@ -5,20 +5,66 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import final
 
+from orchestrator.catalog import DataOptions
+from orchestrator.catalog.datasets import EMBEDDED_TEXT, TextOptions
+from orchestrator.catalog.places import DATA_ROOT_VARIABLE, data_root, download_root, missing_text, text_path
 from orchestrator.errors import UserError, nearest
 
-DATA_ROOT_VARIABLE = "TELEPORT_DATA"
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-FASHION_MNIST_FILES = (
+IDX_FILES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
+CIFAR10_BATCHES = tuple(f"data_batch_{index}" for index in range(1, 6))
+
+
+@final
+@dataclass(frozen=True)
+class Layout:
+    """One form in which a data set lies under a root, as torchvision or its authors lay it out.
+
+    Args:
+        folder: below the root.
+        train: files of the training split, in order.
+        test: files of the test split.
+    """
+
+    folder: str
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.train + self.test
+
+
+# The first form is the one that a download makes.
+LAYOUTS: dict[str, tuple[Layout, ...]] = {
+    "mnist": (Layout("MNIST/raw", IDX_FILES[:2], IDX_FILES[2:]),),
+    "fashion_mnist": (Layout("FashionMNIST/raw", IDX_FILES[:2], IDX_FILES[2:]),),
+    "cifar10": (
+        Layout("cifar-10-batches-py", CIFAR10_BATCHES, ("test_batch",)),
+        Layout("cifar-10-batches-bin", tuple(f"{name}.bin" for name in CIFAR10_BATCHES), ("test_batch.bin",)),
+    ),
+    "cifar100": (
+        Layout("cifar-100-python", ("train",), ("test",)),
+        Layout("cifar-100-binary", ("train.bin",), ("test.bin",)),
+    ),
+}
+CONTENTS = {
+    "mnist": "the four IDX files",
+    "fashion_mnist": "the four IDX files",
+    "cifar10": "the five training batches and the test batch",
+    "cifar100": "the files train and test",
+}
 
 
 @final
@@ -28,27 +74,29 @@ class Location:
 
     Args:
         name: of the data set.
-        folder: the directory that holds its files; None where it was not found.
+        folder: the directory that holds its files; None where it was not found, or needs none.
         reason: why it was not found and what to do; empty where it was.
         is_mistake: whether the reason is a mistake of the user's that no download may paper over.
+        origin: where it comes from, for what needs no files of its own.
     """
 
     name: str
     folder: Path | None
     reason: str = ""
     is_mistake: bool = False
+    origin: str = ""
 
     @property
     def is_found(self) -> bool:
         """Whether it is there."""
-        return self.folder is not None
+        return not self.reason
 
     def __str__(self) -> str:
-        return f"not found: {self.reason}" if self.folder is None else str(self.folder)
+        return f"not found: {self.reason}" if self.reason else self.origin or str(self.folder)
 
 
 def locate(name: str, root: str | None = None) -> Location:
-    """Look where a data set lies; opens no file, reaches no network.
+    """Look where a data set lies; reads no file, reaches no network.
 
     Args:
         name: of the data set.
@@ -65,38 +113,96 @@ def locate(name: str, root: str | None = None) -> Location:
     return LOCATORS[name](root)
 
 
-def data_root(root: str | None = None) -> tuple[Path | None, str]:
-    """Tell which directory the user named, and how.
+def locate_for(options: DataOptions) -> Location:
+    """Look where what a spec asks for lies: as :func:`locate`, but for the one text that it names.
+
+    Args:
+        options: of the data set.
+
+    Returns:
+        The folder, or the reason why there is none.
+    """
+    if not isinstance(options, TextOptions) or options.file == EMBEDDED_TEXT:
+        return locate(options.name, options.root)
+    mistake = root_mistake(options.root)
+    path = text_path(options.file, options.root)
+    if mistake:
+        return Location("text", None, mistake, is_mistake=True)
+    if not os.path.lexists(path):
+        return Location("text", None, missing_text(path), is_mistake=True)
+    return Location("text", path.parent, origin=str(path))
+
+
+def root_mistake(root: str | None) -> str:
+    """Say what is wrong with the root that the user named; empty where nothing is.
 
     Args:
         root: the spec's ``data.root``.
 
     Returns:
-        The directory (None where none was named) and where it was named.
+        The place where it was named, the directory, and that it is none.
     """
-    if root is not None:
-        return Path(root).expanduser(), "data.root"
-    named = os.environ.get(DATA_ROOT_VARIABLE)
-    return (Path(named).expanduser(), f"${DATA_ROOT_VARIABLE}") if named else (None, "")
-
-
-def download_root(root: str | None = None) -> Path:
-    """Tell where a download goes, and is found again: the named root, else the user's cache directory.
-
-    Args:
-        root: the spec's ``data.root``.
-
-    Returns:
-        The directory; it may not exist.
-    """
-    named, _ = data_root(root)
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return named if named is not None else Path(cache).expanduser() / "teleport" / "data"
+    named, place = data_root(root)
+    if named is None or named.is_dir():
+        return ""
+    return f"{place} {named} {'is no directory' if named.exists() else 'does not exist'}"
 
 
 def has_file(folder: Path, name: str) -> bool:
     """Tell whether a folder has an entry of that name, plain or gz; a damaged one counts."""
     return any(os.path.lexists(folder / candidate) for candidate in (name, f"{name}.gz"))
+
+
+def layout_of(name: str, folder: Path) -> Layout:
+    """Tell in which of its forms a data set lies in a folder, by the files that are there.
+
+    Args:
+        name: of the data set.
+        folder: where :func:`locate` found it.
+
+    Returns:
+        The form; the first where none fits.
+    """
+    layouts = LAYOUTS[name]
+    return next((each for each in layouts if _has_any(folder, each)), layouts[0])
+
+
+def _has_any(folder: Path, layout: Layout) -> bool:
+    return any(has_file(folder, file) for file in layout.files)
+
+
+def _locate_files(name: str, root: str | None) -> Location:
+    mistake = root_mistake(root)
+    if mistake:
+        return Location(name, None, mistake, is_mistake=True)
+    named, _ = data_root(root)
+    base = download_root(root)
+    places = [(base / layout.folder, layout) for layout in LAYOUTS[name]]
+    if name == "fashion_mnist":
+        packaged = (DEBIAN_FOLDER, LAYOUTS[name][0])
+        # MNIST's files have the same names: lying loose in a root they would be taken for either.
+        places = [*places, (base, LAYOUTS[name][0]), packaged] if named is not None else [packaged, *places]
+    for folder, layout in places:
+        if _has_any(folder, layout):
+            return Location(name, folder)
+    return Location(name, None, _nowhere(name, root))
+
+
+def _nowhere(name: str, root: str | None) -> str:
+    named, place = data_root(root)
+    package = "dataset-fashion-mnist" if name == "fashion_mnist" else ""
+    looked = [
+        f"in {named} (from {place})" if named is not None else f"in no data root (data.root, ${DATA_ROOT_VARIABLE})"
+    ]
+    looked += [f"in {DEBIAN_FOLDER}"] if package else []
+    cures = [f"apt-get install {package}"] if package else []
+    cures += [f"teleport data fetch {name}"]
+    layouts = " or ".join(f"ROOT/{layout.folder}" for layout in LAYOUTS[name])
+    return (
+        f"looked {', '.join(looked)}, and for an earlier download in {download_root(root)}. "
+        f"One of these mends it: {'; '.join(cures)}; or "
+        f"put {CONTENTS[name]} into {layouts} and name ROOT as data.root"
+    )
 
 
 def _locate_digits(root: str | None) -> Location:
@@ -110,28 +216,42 @@ def _locate_digits(root: str | None) -> Location:
     return Location("digits", folder)
 
 
-def _locate_fashion_mnist(root: str | None) -> Location:
-    named, place = data_root(root)
-    if named is not None and not named.is_dir():
-        what = "is no directory" if named.exists() else "does not exist"
-        return Location("fashion_mnist", None, f"{place} {named} {what}", is_mistake=True)
-    target = download_root(root)
-    places = [DEBIAN_FOLDER, target / "FashionMNIST" / "raw"]
-    if named is not None:
-        places = [named / "FashionMNIST" / "raw", named, DEBIAN_FOLDER]
-    for folder in places:
-        if any(has_file(folder, name) for name in FASHION_MNIST_FILES):
-            return Location("fashion_mnist", folder)
-    looked = f"{named} (from {place})" if named is not None else f"no data root (data.root, ${DATA_ROOT_VARIABLE})"
-    reason = (
-        f"looked in {looked}, in {DEBIAN_FOLDER}, and for an earlier download in {target}. "
-        "One of these mends it: apt-get install dataset-fashion-mnist; teleport data fetch fashion_mnist; or "
-        "put the four IDX files into ROOT/FashionMNIST/raw and name ROOT as data.root"
-    )
-    return Location("fashion_mnist", None, reason)
+def _locate_sequence(images: str, root: str | None) -> Location:
+    return replace(LOCATORS[images](root), name=f"seq_{images}")
+
+
+def _locate_synthetic(root: str | None) -> Location:
+    return Location("synthetic", None, origin="drawn here from its seed, needs no file")
+
+
+def embedded_text() -> Path | None:
+    """Find the module of the standard library that holds Python's reference; None where Python lacks it."""
+    module = importlib.util.find_spec("pydoc_data")
+    if module is None or not module.submodule_search_locations:
+        return None
+    path = Path(next(iter(module.submodule_search_locations))) / "topics.py"
+    return path if path.is_file() else None
+
+
+def _locate_text(root: str | None) -> Location:
+    path = embedded_text()
+    if path is None:
+        return Location("text", None, "this Python lacks pydoc_data/topics.py; install Python again, or use `file`")
+    own = text_path("*", root).parent
+    names = sorted(each.stem for each in own.glob("*.txt"))
+    beside = f"; in {own}: {', '.join(names)}" if names else f"; your own: {own}/NAME.txt"
+    return Location("text", path.parent, origin=f"{EMBEDDED_TEXT} in {path}{beside}")
 
 
 LOCATORS: dict[str, Callable[[str | None], Location]] = {
     "digits": _locate_digits,
-    "fashion_mnist": _locate_fashion_mnist,
+    "mnist": partial(_locate_files, "mnist"),
+    "fashion_mnist": partial(_locate_files, "fashion_mnist"),
+    "cifar10": partial(_locate_files, "cifar10"),
+    "cifar100": partial(_locate_files, "cifar100"),
+    "seq_digits": partial(_locate_sequence, "digits"),
+    "seq_mnist": partial(_locate_sequence, "mnist"),
+    "seq_fashion_mnist": partial(_locate_sequence, "fashion_mnist"),
+    "synthetic": _locate_synthetic,
+    "text": _locate_text,
 }

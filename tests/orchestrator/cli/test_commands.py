@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.catalog import DATASETS
 from orchestrator.cli import exit_code
 from orchestrator.cli.show import draw
 from orchestrator.paths import SweepPaths
 from orchestrator.results import TrialResult
 from orchestrator.spec import load_spec
 from tests.orchestrator.specs import TINY
+from tests.orchestrator.workloads.data.idx_files import write
 
 COMMANDS = ("plan", "run", "resume", "train", "status", "list", "report", "export", "ui", "doctor")
 
@@ -177,11 +179,32 @@ def test_train_says_what_is_still_open(spec: Path, capsys: pytest.CaptureFixture
     assert "did you mean 'baseline'?" in refused(capsys, "train", str(spec), "--arm", "baselin")
 
 
-def test_data_list_names_every_data_set(capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_list_says_of_every_set_where_it_is_or_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The root is handed on to workers by the environment.
+    monkeypatch.setenv("TELEPORT_DATA", str(tmp_path))
+    folder = write(tmp_path / "MNIST" / "raw")
+    assert exit_code(["data", "list", "--data-root", str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found.keys() == DATASETS.keys()
+    assert found["mnist"]["folder"] == found["seq_mnist"]["folder"] == str(folder)
+    assert "teleport data fetch cifar10" in found["cifar10"]["reason"]
     assert exit_code(["data", "list"]) == 0
     out = capsys.readouterr().out
-    assert "digits" in out
-    assert "fashion_mnist" in out
+    assert "drawn here from its seed" in out
+    assert "python_reference in " in out
+
+
+def test_data_fetch_says_where_it_lies_and_refuses_what_is_damaged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write(tmp_path / "MNIST" / "raw")
+    assert exit_code(["data", "fetch", "mnist", "--data-root", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.strip() == str(folder)
+    (folder / "train-labels-idx1-ubyte.gz").write_bytes(b"")
+    err = refused(capsys, "data", "fetch", "mnist", "--data-root", str(tmp_path))
+    assert "found an empty one; mend it by removing" in err
 
 
 def test_credentials_stay_out_of_what_is_kept(spec: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from orchestrator.workloads.data.locate import LOCATORS
 from orchestrator.workloads.isolation import seed_everything
 from orchestrator.workloads.loss import cross_entropy
 from teleport_engine import GrowthStep, Outcome, Teleporter
+from tests.orchestrator.workloads.data import cifar_files
 from tests.orchestrator.workloads.data.idx_files import write
 
 # What options cannot do without, beside the name.
@@ -42,7 +44,15 @@ NEEDED: dict[str, dict[str, Any]] = {
     "lstm": {"d_hidden": 8},
     "torchvision": {"architecture": "mobilenet_v3_small"},
     "digits": {"batch_size": 4},
+    "mnist": {"batch_size": 4},
     "fashion_mnist": {"batch_size": 4},
+    "cifar10": {"batch_size": 4},
+    "cifar100": {"batch_size": 4},
+    "seq_digits": {"batch_size": 4},
+    "seq_mnist": {"batch_size": 4},
+    "seq_fashion_mnist": {"batch_size": 4},
+    "synthetic": {"batch_size": 4, "num_train": 200},
+    "text": {"batch_size": 4},
     "sgd": {"lr": 0.1},
     "momentum": {"lr": 0.1},
     "nesterov": {"lr": 0.1},
@@ -156,25 +166,61 @@ def test_a_model_can_be_teleported(name: str, shape: tuple[int, ...]) -> None:
     assert cross_entropy(model(inputs), targets).item() == pytest.approx(before, abs=1e-2)
 
 
+def root_with(name: str, folder: Path) -> str:
+    """Write a small set in its real format; what needs no files leaves the root empty."""
+    images = name.removeprefix("seq_")
+    if images in ("mnist", "fashion_mnist"):
+        write(folder / {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}[images] / "raw")
+    elif name in ("cifar10", "cifar100"):
+        cifar_files.write(folder, name)
+    return str(folder)
+
+
 @pytest.mark.parametrize("name", DATASETS)
 def test_a_data_set_is_what_it_says(name: str, tmp_path: Path) -> None:
-    root = None
-    if name == "fashion_mnist":
-        root = str(tmp_path)
-        write(tmp_path)
+    root = root_with(name, tmp_path)
     options = made(DATASETS, name, root=root)
     assert isinstance(options, DataOptions)
     data: DataSet = DATASETS[name].load()(options)
+    num_axes = {"image": 3, "sequence": 2, "tokens": 1}[options.input_kind]
+    is_tokens = options.input_kind == "tokens"
     assert data.input_shape == options.sample_shape
+    assert len(data.input_shape) == num_axes
     for split in (data.train, data.validation, data.test):
         assert split.inputs.shape == (len(split), *data.input_shape)
-        assert (split.inputs.dtype, split.targets.dtype) == (torch.float32, torch.int64)
+        assert split.targets.shape == (split.inputs.shape if is_tokens else (len(split),))
+        assert split.inputs.dtype == (torch.int64 if is_tokens else torch.float32)
+        assert split.targets.dtype == torch.int64
         assert split.inputs.isfinite().all()
         assert 0 <= split.targets.min() <= split.targets.max() < data.num_classes
         assert len(split) > 0
-    assert data.train.inputs.double().mean().item() == pytest.approx(0, abs=1e-5)
-    assert LOCATORS[name](root).is_found
-    assert data.found == str(LOCATORS[name](root))
+    if is_tokens:
+        assert 0 <= data.train.inputs.min() <= data.train.inputs.max() < data.num_classes
+    else:
+        assert data.train.inputs.double().mean().item() == pytest.approx(0, abs=1e-5)
+        assert data.train.inputs.double().std(correction=0).item() == pytest.approx(1, abs=1e-5)
+    place = LOCATORS[name](root)
+    assert (place.name, place.is_found) == (name, True)
+    assert str(place.folder or place) in data.found
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_data_set_is_the_same_from_its_files_and_from_the_cache(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TELEPORT_CACHE", str(tmp_path / "cache"))
+    options = made(DATASETS, name, root=root_with(name, tmp_path))
+    first, second = DATASETS[name].load()(options), DATASETS[name].load()(options)
+    monkeypatch.setenv("TELEPORT_CACHE", os.devnull)
+    fresh = DATASETS[name].load()(options)
+    for other in (second, fresh):
+        assert (first.input_shape, first.num_classes, first.found) == (
+            other.input_shape, other.num_classes, other.found
+        )  # fmt: skip
+        for part in ("train", "validation", "test"):
+            mine, theirs = getattr(first, part), getattr(other, part)
+            assert torch.equal(mine.inputs, theirs.inputs)
+            assert torch.equal(mine.targets, theirs.targets)
 
 
 def test_every_model_says_what_it_takes() -> None:

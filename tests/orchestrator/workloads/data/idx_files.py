@@ -1,4 +1,4 @@
-"""Writes FashionMNIST's files in their real format, at any size."""
+"""Writes the files of MNIST and FashionMNIST in their real format, at any size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.workloads.data.locate import FASHION_MNIST_FILES
+from orchestrator.workloads.data.locate import IDX_FILES
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -22,7 +22,7 @@ def idx_bytes(values: Bytes) -> bytes:
 def arrays(num_train: int = 48, num_test: int = 12) -> dict[str, Bytes]:
     random = np.random.RandomState(3)
     found: dict[str, Bytes] = {}
-    for name, size in zip(FASHION_MNIST_FILES, (num_train, num_train, num_test, num_test), strict=True):
+    for name, size in zip(IDX_FILES, (num_train, num_train, num_test, num_test), strict=True):
         shape, top = ((size, 28, 28), 256) if "images" in name else ((size,), 10)
         found[name] = random.randint(0, top, size=shape).astype(np.uint8)
     return found

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from orchestrator.catalog import DATASETS
+from orchestrator.catalog.datasets import TextOptions
 from orchestrator.errors import UserError
 from orchestrator.workloads.data import locate as module
-from orchestrator.workloads.data.locate import LOCATORS, locate
+from orchestrator.workloads.data.locate import LOCATORS, locate, locate_for
+from tests.orchestrator.workloads.data import cifar_files
 from tests.orchestrator.workloads.data.idx_files import write
 
 
@@ -53,3 +55,28 @@ def test_locating_imports_neither_torch_nor_numpy_nor_scikit_learn() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_sequences_lie_where_their_images_lie(tmp_path: Path) -> None:
+    folder = write(tmp_path / "MNIST" / "raw")
+    place = locate("seq_mnist", str(tmp_path))
+    assert (place.name, place.folder) == ("seq_mnist", folder)
+
+
+def test_a_text_is_located_by_its_name(tmp_path: Path) -> None:
+    def text(file: str) -> TextOptions:
+        return TextOptions(name="text", batch_size=1, file=file, root=str(tmp_path))
+
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "mine.txt").write_text("a b c")
+    assert str(locate_for(text("mine"))) == str(tmp_path / "text" / "mine.txt")
+    assert not locate_for(text("other")).is_found
+    assert "other.txt does not exist; put a UTF-8 text there" in str(locate_for(text("other")))
+    assert "mine" in str(locate("text", str(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+@pytest.mark.parametrize("is_binary", [False, True])
+def test_both_forms_of_cifar_are_known(tmp_path: Path, name: str, is_binary: bool) -> None:
+    folder = cifar_files.write(tmp_path, name, is_binary=is_binary)
+    assert locate(name, str(tmp_path)).folder == folder

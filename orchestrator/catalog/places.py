@@ -1,0 +1,118 @@
+"""Where data may lie on this machine: what the user named, else the usual directories. Opens no data set."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+from orchestrator.errors import DataCorrupt, DataNotFound, Fault
+
+DATA_ROOT_VARIABLE = "TELEPORT_DATA"
+CACHE_VARIABLE = "TELEPORT_CACHE"
+
+
+def data_root(root: str | None = None) -> tuple[Path | None, str]:
+    """Tell which directory the user named, and how.
+
+    Args:
+        root: the spec's ``data.root``.
+
+    Returns:
+        The directory (None where none was named) and where it was named.
+    """
+    if root is not None:
+        return Path(root).expanduser(), "data.root"
+    named = os.environ.get(DATA_ROOT_VARIABLE)
+    return (Path(named).expanduser(), f"${DATA_ROOT_VARIABLE}") if named else (None, "")
+
+
+def cache_root() -> Path:
+    """Tell where this user's own copies go: ``$TELEPORT_CACHE``, else ``teleport`` in the user's cache directory.
+
+    Returns:
+        The directory; it may not exist.
+    """
+    named = os.environ.get(CACHE_VARIABLE)
+    if named:
+        return Path(named).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "teleport"
+
+
+def download_root(root: str | None = None) -> Path:
+    """Tell where a download goes, and is found again: the named root, else the user's cache directory.
+
+    Args:
+        root: the spec's ``data.root``.
+
+    Returns:
+        The directory; it may not exist.
+    """
+    named, _ = data_root(root)
+    return named if named is not None else cache_root() / "data"
+
+
+def text_path(file: str, root: str | None = None) -> Path:
+    """Tell where a text of the user's lies: ``ROOT/text/FILE.txt``.
+
+    Args:
+        file: its name, without ``.txt``.
+        root: the spec's ``data.root``.
+
+    Returns:
+        The path; it may not exist.
+    """
+    return download_root(root) / "text" / f"{file}.txt"
+
+
+def read_text(path: Path) -> str:
+    """Read a text as it is, line ends included.
+
+    Args:
+        path: of a UTF-8 file.
+
+    Returns:
+        Its characters.
+
+    Raises:
+        DataNotFound: it is not there.
+        DataCorrupt: it is no UTF-8, or cannot be read.
+    """
+    try:
+        return path.read_bytes().decode()
+    except FileNotFoundError:
+        raise DataNotFound(f"text: {missing_text(path)}") from None
+    except UnicodeDecodeError as error:
+        message = f"expected UTF-8, found byte {error.object[error.start]:#04x} at {error.start}; save it as UTF-8"
+        raise DataCorrupt(Fault(str(path), message)) from None
+    except OSError as error:
+        message = f"expected a text file, cannot read it ({error.strerror or error}); put one there"
+        raise DataCorrupt(Fault(str(path), message)) from error
+
+
+def missing_text(path: Path) -> str:
+    """Say that a text is not there, and what to do."""
+    embedded = "leave `file` out for the embedded text"
+    return f"{path} does not exist; put a UTF-8 text there, name its directory's parent as data.root, or {embedded}"
+
+
+def num_characters(path: Path) -> int:
+    """Count the characters of a text; read again only where it has changed.
+
+    Args:
+        path: of a UTF-8 file.
+
+    Returns:
+        The number of code points.
+
+    Raises:
+        DataNotFound: it is not there.
+        DataCorrupt: it is no UTF-8, or cannot be read.
+    """
+    status = path.stat() if path.exists() else None
+    return _num_characters(path, None if status is None else (status.st_size, status.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=16)
+def _num_characters(path: Path, state: tuple[int, int] | None) -> int:
+    return len(read_text(path))

@@ -34,10 +34,15 @@ class Entry:
     Args:
         options: the torch-free settings; its ``name`` is the entry's name.
         builder: ``"module:attribute"`` of what makes it, imported only when a trial is about to run.
+        locate: ``"module:attribute"`` of what finds a plug-in's data set: takes the root (None: none was named) and
+            returns the folder or raises ``DataNotFound``; empty: there is nothing to find.
+        plugin: the plug-in that registered it, filled in then; empty: it is one of ours.
     """
 
     options: type[NamedOptions]
     builder: str
+    locate: str = ""
+    plugin: str = ""
 
     def load(self) -> Callable[..., Any]:
         """Import the builder.
@@ -45,9 +50,17 @@ class Entry:
         Returns:
             The callable named by ``builder``.
         """
-        module, _, attribute = self.builder.partition(":")
-        loaded: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-        return loaded
+        return _imported(self.builder)
+
+    def load_locator(self) -> Callable[..., Any]:
+        """Import what finds the data set, named by ``locate``."""
+        return _imported(self.locate)
+
+
+def _imported(target: str) -> Callable[..., Any]:
+    module, _, attribute = target.partition(":")
+    loaded: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    return loaded
 
 
 @final

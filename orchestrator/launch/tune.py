@@ -10,6 +10,7 @@ from typing import Any, final
 from ray import tune
 from ray.tune.search import Searcher
 
+from orchestrator import plugins
 from orchestrator.launch.base import TrialSource
 from orchestrator.launch.ray import request
 from orchestrator.results import HistoryRow, TrialConfig, TrialResult
@@ -44,13 +45,14 @@ def run_in_worker(config: dict[str, Any]) -> None:
     """Run one trial inside a Tune worker and report it through Tune.
 
     Args:
-        config: ``{"trial": the trial's configuration as JSON}``.
+        config: ``{"trial": the trial's configuration as JSON, "plugins": those it needs, module -> directory}``.
     """
     from orchestrator.trial import run_trial
 
     def report(rows: Sequence[HistoryRow]) -> None:
         tune.report({"rows": [row.model_dump_json() for row in rows]})
 
+    plugins.load_travelled(config["plugins"])
     result = run_trial(TrialConfig.model_validate_json(config["trial"]), report)
     tune.report({"rows": [], "result": result.model_dump_json()})
 
@@ -109,7 +111,10 @@ class SourceSearcher(Searcher):  # type: ignore[misc]
         if config is None:
             return None
         self._running.trials[trial_id] = (config, time.time())
-        return {"trial": config.model_dump_json()}
+        return {
+            "trial": config.model_dump_json(),
+            "plugins": {name: plugins.folder_of(name) for name in config.training.plugins},
+        }
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """Do nothing: :class:`SourceCallback` says it."""

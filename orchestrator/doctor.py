@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from orchestrator import plugins
 from orchestrator.catalog import DATASETS
+from orchestrator.errors import PluginError
 from orchestrator.provenance import versions
 
 
@@ -35,18 +37,20 @@ class Finding:
         return "ok" if self.is_well else "MISSING" if self.is_needed else "-"
 
 
-def examine(home: Path, address: str | None, tracking_uri: str) -> list[Finding]:
+def examine(home: Path, address: str | None, tracking_uri: str, named: Sequence[str] = ()) -> list[Finding]:
     """Try everything that a sweep needs.
 
     Args:
         home: where sweeps are stored.
         address: of a Ray cluster; None starts a private one for the trial.
         tracking_uri: of the MLflow store.
+        named: plug-ins beside those that installed packages declare.
 
     Returns:
         A finding for each part; nothing raises.
     """
     found = [Finding(package, version != "not installed", version) for package, version in versions().items()]
+    found += _plugins(named)
     found.append(_try("home", lambda: _home(home)))
     found.append(_try("devices", _devices))
     found.append(_try("optuna study", _optuna))
@@ -62,6 +66,18 @@ def _try(what: str, check: Callable[[], str]) -> Finding:
     except Exception as error:  # noqa: BLE001 - whatever a part throws is what is to be shown
         message = str(error).strip().splitlines()
         return Finding(what, False, f"{type(error).__name__}: {message[0] if message else ''}")
+
+
+def _plugins(named: Sequence[str]) -> Iterator[Finding]:
+    for name in dict.fromkeys([*plugins.installed(), *named]):
+        try:
+            plugins.load([name])
+        except PluginError as error:
+            # Without the place, which is this finding's name.
+            detail = "; ".join(fault.message for fault in error.faults)
+            yield Finding(f"plug-in {name}", False, detail, is_needed=name in named)
+        else:
+            yield Finding(f"plug-in {name}", True, plugins.describe(name))
 
 
 def _home(home: Path) -> str:

@@ -81,6 +81,11 @@ class DataCorrupt(UserError):
 
 
 @final
+class PluginError(UserError):
+    """A plug-in that cannot be imported, or does not register what it should."""
+
+
+@final
 class Infeasible(UserError):
     """The cluster can never place what the spec asks for."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator
@@ -50,6 +51,7 @@ class SweepPaths:
         self.root = self.home / name
         self.spec = self.root / "spec.yaml"
         self.journal = self.root / "study.journal"
+        self.plugins = self.root / "plugins.json"
         self.provenance = self.root / "provenance.json"
         self.lock = self.root / "lock"
         self.log = self.root / "log.txt"
@@ -151,6 +153,16 @@ class SweepPaths:
             return []
         ids = sorted(path.parent.name for path in self.trials.glob("*/config.json"))
         return [self.read_trial(trial_id, with_history=with_history) for trial_id in ids]
+
+    def write_plugins(self, names: Iterable[str]) -> None:
+        """Store which plug-ins the sweep needs, by module; where it needs none there is no file."""
+        names = list(names)
+        if names:
+            atomic_write(self.plugins, json.dumps(names))
+
+    def read_plugins(self) -> tuple[str, ...]:
+        """Read which plug-ins the sweep needs."""
+        return tuple(json.loads(self.plugins.read_text(encoding="utf-8"))) if self.plugins.is_file() else ()
 
     def read_provenance(self) -> Provenance:
         """Read where the sweep comes from."""

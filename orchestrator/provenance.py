@@ -7,8 +7,10 @@ import platform
 import socket
 import subprocess
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
+from orchestrator.plugins import version_of
 from orchestrator.results import Provenance
 
 PACKAGES = ("teleport", "torch", "torchvision", "ray", "optuna", "mlflow", "numpy")
@@ -25,11 +27,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def collect(command: str) -> Provenance:
+def collect(command: str, plugins: Iterable[str] = ()) -> Provenance:
     """Collect the provenance of a sweep that begins now.
 
     Args:
         command: what runs it again, for a shell.
+        plugins: that it needs, loaded.
 
     Returns:
         The record; commit and dirtiness are None where the code lies in no git repository.
@@ -42,7 +45,7 @@ def collect(command: str) -> Provenance:
         command=command,
         git_commit=commit,
         git_dirty=None if changes is None else bool(changes),
-        versions=versions(),
+        versions=versions() | {f"plug-in {name}": version_of(name) for name in plugins},
         host=socket.gethostname(),
         started_at=time.time(),
     )

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from orchestrator import plugins
 from orchestrator.driver import Driver, Observe
-from orchestrator.errors import Interrupted, SweepConflict
+from orchestrator.errors import Fault, Interrupted, PluginError, SweepConflict
 from orchestrator.interrupts import Interrupts
 from orchestrator.launch import Launcher
 from orchestrator.lints import lints
@@ -135,6 +136,27 @@ def sync(paths: SweepPaths, tracker: Tracker) -> int:
         return tracker.close()
 
 
+def stored_spec(paths: SweepPaths) -> SweepSpec:
+    """Read the spec of a sweep that was begun, with the plug-ins that it was run with.
+
+    Args:
+        paths: of the sweep.
+
+    Returns:
+        The spec as run.
+
+    Raises:
+        PluginError: a plug-in is no longer there, or no longer fits.
+    """
+    try:
+        plugins.load(paths.read_plugins())
+    except PluginError as error:
+        hint = "install it, or run from the directory that holds it"
+        faults = (Fault(f"sweep {paths.name!r}: {fault.place}", f"{fault.message}; {hint}") for fault in error.faults)
+        raise PluginError(*faults) from None
+    return parse_spec(read_file(paths.spec))
+
+
 def read_record(paths: SweepPaths, *, with_history: bool = True) -> SweepRecord:
     """Read a sweep from its files.
 
@@ -145,8 +167,7 @@ def read_record(paths: SweepPaths, *, with_history: bool = True) -> SweepRecord:
     Returns:
         What is stored.
     """
-    spec = parse_spec(read_file(paths.spec))
-    return SweepRecord(spec, paths.read_provenance(), tuple(paths.read_trials(with_history=with_history)))
+    return SweepRecord(stored_spec(paths), paths.read_provenance(), tuple(paths.read_trials(with_history=with_history)))
 
 
 @final
@@ -197,7 +218,7 @@ def _artifacts(paths: SweepPaths) -> list[Path]:
 def _refuse_other_spec(spec: SweepSpec, paths: SweepPaths) -> None:
     if not paths.exists():
         return
-    stored = parse_spec(read_file(paths.spec))
+    stored = stored_spec(paths)
     if stored.identity == spec.identity:
         return
     difference = difflib.unified_diff(
@@ -211,7 +232,8 @@ def _refuse_other_spec(spec: SweepSpec, paths: SweepPaths) -> None:
 
 def _begin(spec: SweepSpec, paths: SweepPaths, command: str) -> SweepRecord:
     if not paths.provenance.is_file():
-        atomic_write(paths.provenance, collect(command).model_dump_json(indent=1))
+        atomic_write(paths.provenance, collect(command, spec.plugins).model_dump_json(indent=1))
+    paths.write_plugins(spec.plugins)
     atomic_write(paths.spec, spec.to_yaml())
     return SweepRecord(spec, paths.read_provenance(), tuple(paths.read_trials(with_history=False)))
 
@@ -263,4 +285,4 @@ def _has_crashed(trial: Trial) -> bool:
     return failure is not None and failure.kind != "diverged"
 
 
-__all__ = ["Outcome", "Standing", "read_record", "run", "standing"]
+__all__ = ["Outcome", "Standing", "read_record", "run", "standing", "stored_spec"]

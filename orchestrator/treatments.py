@@ -6,11 +6,12 @@ import functools
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, final
+from typing import Any, Literal, Protocol, final
 
 from torch import Tensor
 
 from orchestrator.catalog import (
+    AutoTauOptions,
     FixedStepOptions,
     GrowthStepOptions,
     InitScaledOptions,
@@ -28,6 +29,7 @@ from orchestrator.tally import Tally, gain_of, has_moved
 from orchestrator.workloads.isolation import stream_seed
 from orchestrator.workloads.training import Move, Site, Treat, Treatment
 from teleport_engine import (
+    AutoTau,
     FixedStep,
     GradCurvature,
     GradNorm,
@@ -284,7 +286,7 @@ class _NullSpace:
         self._teleporter = Teleporter(
             site.model,
             site.loss_fn,
-            tau=options.tau,
+            tau=_tau(options.tau),
             step=_step_rule(options.step),
             objective=OBJECTIVES[options.objective],
             num_steps=options.schedule.steps,
@@ -339,6 +341,10 @@ def _schedule(when: ScheduleOptions, site: Site) -> Schedule:
 def _timetable(when: ScheduleOptions, site: Site) -> Timetable:
     schedule = _schedule(when, site)
     return schedule if when.stop_below_gain is None else WhileItPays(schedule, when.stop_below_gain, when.patience)
+
+
+def _tau(tau: float | Literal["auto"] | AutoTauOptions) -> float | Literal["auto"] | AutoTau:
+    return AutoTau(**tau.model_dump()) if isinstance(tau, AutoTauOptions) else tau
 
 
 def _step_rule(options: FixedStepOptions | GrowthStepOptions) -> FixedStep | GrowthStep:

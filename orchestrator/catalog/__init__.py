@@ -1,6 +1,7 @@
 """What a spec may name: NAME -> (torch-free options, where the builder lives)."""
 
 from orchestrator.catalog.arms import (
+    AutoTauOptions,
     FixedStepOptions,
     FollowerOptions,
     GrowthStepOptions,
@@ -19,6 +20,7 @@ from orchestrator.catalog.lr_schedules import LR_SCHEDULES, ConstantOptions, LrS
 from orchestrator.catalog.models import MODELS, ModelOptions, models_for
 from orchestrator.catalog.optimizers import OPTIMIZERS
 from orchestrator.catalog.samplers import SAMPLERS
+from orchestrator.catalog.workloads import WORKLOADS
 
 __all__ = [
     "DATASETS",
@@ -26,6 +28,8 @@ __all__ = [
     "MODELS",
     "OPTIMIZERS",
     "SAMPLERS",
+    "WORKLOADS",
+    "AutoTauOptions",
     "ConstantOptions",
     "DataOptions",
     "Entry",

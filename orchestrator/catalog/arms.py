@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Discriminator, Field, NonNegativeInt, PositiveFloat, PositiveInt, Tag, model_validator
 
 from orchestrator.catalog.entry import Options
 
@@ -58,13 +58,44 @@ class ScheduleOptions(Options):
         return self
 
 
+class AutoTauOptions(Options):
+    """Tau for each layer and batch: 1 where that leaves room to move, elsewhere as little below it as is needed.
+
+    Args:
+        null_share: of a layer's inputs, that its null space should have.
+        drift: of the loss on the batch: what all layers together may change it by to first order, and a bound on
+            what a step does change it by, unless ``max_loss_drift`` is given.
+        least: tau that no layer falls below.
+    """
+
+    null_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
+    drift: PositiveFloat = 0.01
+    least: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.99
+
+
+def _form_of_tau(value: Any) -> str:
+    """Tell which of the three ways to write tau is meant, so that a mistake is told of that one alone."""
+    if isinstance(value, dict | AutoTauOptions):
+        return "settings"
+    return "word" if isinstance(value, str) else "number"
+
+
+Tau = Annotated[
+    Annotated[float, Field(gt=0.0, le=1.0), Tag("number")]
+    | Annotated[Literal["auto"], Tag("word")]
+    | Annotated[AutoTauOptions, Tag("settings")],
+    Field(discriminator=Discriminator(_form_of_tau)),
+]
+
+
 class TeleportOptions(Options):
     """Teleport by null-space projection (arXiv 2502.11362).
 
     What it draws from the training split, it draws by a generator of its own that follows from the seed.
 
     Args:
-        tau: share of the input energy that the preserved subspace holds; 1 is exact.
+        tau: share of the input energy that the preserved subspace holds; 1 is exact. ``auto`` or its settings: per
+            layer and batch, see :class:`AutoTauOptions`.
         step: how far each teleport step goes.
         schedule: when to teleport.
         grad_norm_cap: a teleport step that would take ‖g‖ above this is undone, and the teleport ends.
@@ -84,7 +115,7 @@ class TeleportOptions(Options):
         factorisation: of the layers' inputs; ``randomised`` and ``auto`` save time on wide layers below tau = 1.
     """
 
-    tau: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    tau: Tau = 1.0
     step: Annotated[FixedStepOptions | GrowthStepOptions, Field(discriminator="rule")]
     schedule: ScheduleOptions = ScheduleOptions()
     grad_norm_cap: PositiveFloat | None = None
@@ -97,6 +128,12 @@ class TeleportOptions(Options):
     max_relative_step: PositiveFloat | None = None
     move_bias: bool = False
     factorisation: Literal["exact", "randomised", "auto"] = "exact"
+
+    @model_validator(mode="after")
+    def _auto_tau_needs_every_direction(self) -> Self:
+        if not isinstance(self.tau, float) and self.factorisation == "randomised":
+            raise ValueError("tau: auto chooses among all directions; factorisation must be exact or auto")
+        return self
 
 
 class RivalOptions(Options, ABC):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Annotated, Any, Literal, final
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema, core_schema
 
 # Samples are images [C, H, W], sequences [T, d], or tokens [T] of whole numbers.
@@ -34,10 +34,15 @@ class Entry:
     Args:
         options: the torch-free settings; its ``name`` is the entry's name.
         builder: ``"module:attribute"`` of what makes it, imported only when a trial is about to run.
+        locate: ``"module:attribute"`` of what finds a plug-in's data set: takes the root (None: none was named) and
+            returns the folder or raises ``DataNotFound``; empty: there is nothing to find.
+        plugin: the plug-in that registered it, filled in then; empty: it is one of ours.
     """
 
     options: type[NamedOptions]
     builder: str
+    locate: str = ""
+    plugin: str = ""
 
     def load(self) -> Callable[..., Any]:
         """Import the builder.
@@ -45,14 +50,24 @@ class Entry:
         Returns:
             The callable named by ``builder``.
         """
-        module, _, attribute = self.builder.partition(":")
-        loaded: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-        return loaded
+        return _imported(self.builder)
+
+    def load_locator(self) -> Callable[..., Any]:
+        """Import what finds the data set, named by ``locate``."""
+        return _imported(self.locate)
+
+
+def _imported(target: str) -> Callable[..., Any]:
+    module, _, attribute = target.partition(":")
+    loaded: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    return loaded
 
 
 @final
 class OneOf:
     """Pydantic annotation: options of one family, told apart by their ``name``.
+
+    The family is looked at when something is validated, not when the annotated model is made: plug-ins add to it.
 
     Args:
         kind: what a member is called in messages, for example ``"model"``.
@@ -61,6 +76,25 @@ class OneOf:
 
     def __init__(self, kind: str, family: Mapping[str, Entry]) -> None:
         self.kind = kind
+        self.family = family
+        self._known: dict[str, Entry] = {}
+        self._adapter: TypeAdapter[Any] | None = None
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self._validate)
+
+    def _validate(self, value: Any) -> Any:
+        if self._adapter is None or self._known != self.family:
+            self._known = dict(self.family)
+            self._adapter = TypeAdapter(Annotated[Any, _Tagged(self._known)])
+        return self._adapter.validate_python(value)
+
+
+@final
+class _Tagged:
+    """The union of a family as it is now."""
+
+    def __init__(self, family: Mapping[str, Entry]) -> None:
         self.family = family
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:

@@ -15,10 +15,12 @@ from orchestrator.cli.options import (
     AsJson,
     DataRoot,
     Home,
+    Plugins,
     SweepName,
     TrackingUri,
     make_tracker,
     store_of,
+    use_plugins,
 )
 
 data_app = typer.Typer(
@@ -66,13 +68,19 @@ def list_(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     Example: teleport list
     """
     from orchestrator.cli.show import draw
+    from orchestrator.errors import PluginError
     from orchestrator.paths import SweepPaths, sweep_names
     from orchestrator.sweep import standing
 
-    found = [standing(SweepPaths(home, name)) for name in sweep_names(home)]
+    found, names = [], sweep_names(home)
+    for name in names:
+        try:
+            found.append(standing(SweepPaths(home, name)))
+        except PluginError as error:  # of one sweep, and the others are there all the same
+            print(f"warning: {error}", file=sys.stderr)
     if as_json:
         print(json.dumps([asdict(each) for each in found], indent=1))
-    elif not found:
+    elif not names:
         print(f"no sweep in {home}; start one: teleport run sweeps/quickstart.yaml", file=sys.stderr)
     else:
         draw(
@@ -170,11 +178,12 @@ def ui(
 def doctor(
     home: Home = DEFAULT_HOME,
     data_root: DataRoot = None,
+    plugins: Plugins = None,
     address: Annotated[str | None, typer.Option(metavar="ADDR")] = None,
     tracking_uri: TrackingUri = None,
     as_json: AsJson = False,
 ) -> int:
-    """Check versions, devices, Ray, MLflow, Optuna and data on this machine.
+    """Check versions, plug-ins, devices, Ray, MLflow, Optuna and data on this machine.
 
     Example: teleport doctor
     """
@@ -183,7 +192,7 @@ def doctor(
     from orchestrator.doctor import examine
 
     use_data_root(data_root)
-    findings = examine(home, address, tracking_uri or store_of(home))
+    findings = examine(home, address, tracking_uri or store_of(home), plugins or ())
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
@@ -191,7 +200,7 @@ def doctor(
     return int(any(not finding.is_well and finding.is_needed for finding in findings))
 
 
-def data_list(data_root: DataRoot = None, as_json: AsJson = False) -> None:
+def data_list(data_root: DataRoot = None, plugins: Plugins = None, as_json: AsJson = False) -> None:
     """List the data sets and where each was found.
 
     Example: teleport data list
@@ -202,6 +211,7 @@ def data_list(data_root: DataRoot = None, as_json: AsJson = False) -> None:
     from orchestrator.workloads.data.locate import locate
 
     use_data_root(data_root)
+    use_plugins(plugins)
     found = {name: locate(name, None) for name in DATASETS}
     if as_json:
         print(json.dumps({name: asdict(each) for name, each in found.items()}, indent=1, default=str))
@@ -212,6 +222,7 @@ def data_list(data_root: DataRoot = None, as_json: AsJson = False) -> None:
 def data_fetch(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A data set (see `teleport data list`).")],
     data_root: DataRoot = None,
+    plugins: Plugins = None,
 ) -> None:
     """Get a data set onto this machine and read it once; goes on where an earlier call was cut off.
 
@@ -220,6 +231,7 @@ def data_fetch(
     from orchestrator.cli.downloads import watch
     from orchestrator.workloads.data.fetch import fetch
 
+    use_plugins(plugins)
     with watch() as show:
         place = fetch(name, None if data_root is None else str(data_root.absolute()), show)
     print(place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,9 +30,26 @@ TrackingUri = Annotated[
     str | None,
     typer.Option(envvar="MLFLOW_TRACKING_URI", metavar="URI", help="MLflow store; without it HOME/mlflow.db (SQLite)."),
 ]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", metavar="MODULE", help="A module with own models, data sets or workloads. Repeatable."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON for a machine to read.")]
 
 DEFAULT_HOME = Path("runs")
+
+
+def use_plugins(names: list[str] | None) -> None:
+    """Load the plug-ins that installed packages declare, and those that were named.
+
+    Args:
+        names: from the command line.
+    """
+    from orchestrator import plugins
+
+    for fault in plugins.load_installed():
+        print(f"warning: {fault}", file=sys.stderr)
+    plugins.load(names or ())
 
 
 def store_of(home: Path) -> str:

@@ -19,10 +19,12 @@ from orchestrator.cli.options import (
     Home,
     LauncherName,
     Overrides,
+    Plugins,
     SpecFile,
     SweepName,
     TrackingUri,
     make_tracker,
+    use_plugins,
 )
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ def plan(
     set_: Overrides = None,
     home: Home = DEFAULT_HOME,
     data_root: DataRoot = None,
+    plugins: Plugins = None,
     pilot: Annotated[bool, typer.Option("--pilot", help="Time an epoch of each study to estimate seconds.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -52,16 +55,20 @@ def plan(
     from orchestrator.cli.show import print_plan
     from orchestrator.paths import SweepPaths, sweep_names
     from orchestrator.plan import make_plan, measured_pace, pilot_pace
+    from orchestrator.plugins import is_loaded
     from orchestrator.spec import load_spec
 
     use_data_root(data_root)
+    use_plugins(plugins)
     loaded = load_spec(spec, set_ or ())
     if pilot:
         planned = make_plan(loaded, pilot_pace)
     else:
-        earlier = [
-            trial for name in sweep_names(home) for trial in SweepPaths(home, name).read_trials(with_history=False)
+        # What was run with other plug-ins cannot be read here, and has no part in this sweep's pace.
+        known = [
+            paths for paths in (SweepPaths(home, name) for name in sweep_names(home)) if is_loaded(paths.read_plugins())
         ]
+        earlier = [trial for paths in known for trial in paths.read_trials(with_history=False)]
         planned = make_plan(loaded, measured_pace(earlier))
     if as_json:
         print(json.dumps(planned.to_json(), indent=1))
@@ -75,6 +82,7 @@ def run(
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Of the sweep, instead of the spec's.")] = None,
     home: Home = DEFAULT_HOME,
     data_root: DataRoot = None,
+    plugins: Plugins = None,
     address: Address = None,
     launcher: LauncherName = "ray",
     tracking_uri: TrackingUri = None,
@@ -87,6 +95,7 @@ def run(
     from orchestrator.spec import load_spec
 
     use_data_root(data_root)
+    use_plugins(plugins)
     loaded = load_spec(spec, set_ or (), name=name)
     paths = SweepPaths(home, loaded.name)
     return _execute(loaded, paths, address=address, launcher=launcher, tracking_uri=tracking_uri)
@@ -96,6 +105,7 @@ def resume(
     name: SweepName,
     home: Home = DEFAULT_HOME,
     data_root: DataRoot = None,
+    plugins: Plugins = None,
     address: Address = None,
     launcher: LauncherName = "ray",
     tracking_uri: TrackingUri = None,
@@ -105,11 +115,12 @@ def resume(
     Example: teleport resume quickstart
     """
     from orchestrator.paths import find_sweep
-    from orchestrator.spec import load_spec
+    from orchestrator.sweep import stored_spec
 
     use_data_root(data_root)
+    use_plugins(plugins)
     paths = find_sweep(home, name)
-    return _execute(load_spec(paths.spec), paths, address=address, launcher=launcher, tracking_uri=tracking_uri)
+    return _execute(stored_spec(paths), paths, address=address, launcher=launcher, tracking_uri=tracking_uri)
 
 
 def train(
@@ -117,6 +128,7 @@ def train(
     set_: Overrides = None,
     home: Home = DEFAULT_HOME,
     data_root: DataRoot = None,
+    plugins: Plugins = None,
     workload: Annotated[str | None, typer.Option(metavar="LABEL", help="Of the spec; without it the first.")] = None,
     arm: Annotated[str | None, typer.Option(metavar="LABEL", help="Of the spec; without it the last.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Without it the first search seed.")] = None,
@@ -132,6 +144,7 @@ def train(
     from orchestrator.train import single_config, train_one
 
     use_data_root(data_root)
+    use_plugins(plugins)
     loaded = load_spec(spec, set_ or ())
     config = single_config(loaded, workload, arm, seed)
     return print_training(config, lambda show: train_one(config, home, f"{loaded.name}.train", show))

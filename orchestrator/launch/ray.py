@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, final
 
+from orchestrator import plugins
 from orchestrator.errors import Fault, Infeasible
 from orchestrator.launch.base import Launcher, TrialSource
 from orchestrator.spec import Share
@@ -124,11 +125,12 @@ def _cluster(address: str | None) -> Iterator[None]:
 
 
 def _code() -> dict[str, Any]:
-    """Carry this package to the workers of a cluster where it may not be installed."""
+    """Carry this package and the plug-ins to the workers of a cluster where they may not be installed."""
     import orchestrator
     import teleport_engine
 
-    return {"py_modules": [os.path.dirname(str(module.__file__)) for module in (orchestrator, teleport_engine)]}
+    own = [os.path.dirname(str(module.__file__)) for module in (orchestrator, teleport_engine)]
+    return {"py_modules": list(dict.fromkeys([*own, *map(plugins.code_of, plugins.loaded())]))}
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any, final
 from ray import tune
 from ray.tune.search import Searcher
 
+from orchestrator import plugins
 from orchestrator.checkpoints import Checkpoints
 from orchestrator.launch.base import TrialSource
 from orchestrator.launch.ray import request
@@ -45,10 +46,13 @@ def run_in_worker(config: dict[str, Any]) -> None:
     """Run one trial inside a Tune worker and report it through Tune.
 
     Args:
-        config: ``{"trial": the trial's configuration as JSON, "start": a Box with what to go on from}``.
+        config: ``{"trial": the trial's configuration as JSON, "start": a Box with what to go on from, "plugins": those
+            that it needs, module -> directory}``.
     """
     from orchestrator.trial import run_trial
 
+    # A configuration that names a plug-in's model cannot be read before the plug-in is there.
+    plugins.load_travelled(config["plugins"])
     trial = TrialConfig.model_validate_json(config["trial"])
     start: Box = config["start"]
 
@@ -139,7 +143,11 @@ class SourceSearcher(Searcher):  # type: ignore[misc]
         if config is None:
             return None
         self._running.trials[trial_id] = (config, time.time())
-        return {"trial": config.model_dump_json(), "start": Box(source.checkpoint_of(config))}
+        return {
+            "trial": config.model_dump_json(),
+            "start": Box(source.checkpoint_of(config)),
+            "plugins": {name: plugins.folder_of(name) for name in config.training.plugins},
+        }
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """Do nothing: :class:`SourceCallback` says it."""

@@ -120,6 +120,13 @@ def _lints(record: SweepRecord, studies: Sequence[Study]) -> Iterator[str]:
         outcomes = [run.outcome for run in study.best.confirm] if study.best is not None else []
         if "diverged" in outcomes:
             yield f"{name}: {outcomes.count('diverged')} confirm runs diverged; each counts as a miss"
+        price = study.price
+        if price is not None and price.layers and not any(layer.moved for layer in price.layers):
+            told = ", ".join(f"{outcome} {count:,}" for outcome, count in price.outcomes.items())
+            yield (
+                f"{name}: none of its {price.num_teleports:,} teleports moved a weight ({told}): it is the baseline "
+                "with the teleports' cost"
+            )
         gone = outcomes.count("crashed") + outcomes.count("lost")
         if gone:
             yield f"{name}: {gone} confirm runs crashed or were lost; their seeds are left out of the comparison"

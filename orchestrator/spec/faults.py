@@ -6,7 +6,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Discriminator, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from orchestrator.catalog import OneOf
@@ -88,11 +88,19 @@ def _step(field: Any, rest: list[str | int]) -> tuple[Any, bool]:
     family = next((item.family for item in field.metadata if isinstance(item, OneOf)), None)
     if family is not None:
         return (family[str(rest[0])].options, True) if rest and rest[0] in family else (None, False)
+    if isinstance(field.discriminator, Discriminator) and rest:
+        tagged = {tag.tag: arg for arg in typing.get_args(field.annotation) for tag in _tags(arg)}
+        member = tagged.get(str(rest[0]))
+        return (typing.get_args(member)[0], True) if member is not None else (None, False)
     members = [arg for arg in (typing.get_args(field.annotation) or (field.annotation,)) if _is_model(arg)]
     if field.discriminator and rest:
         tag_of = {typing.get_args(m.model_fields[field.discriminator].annotation)[0]: m for m in members}
         return (tag_of.get(rest[0]), rest[0] in tag_of)
     return (members[0] if members else field.annotation), False
+
+
+def _tags(annotated: Any) -> list[Tag]:
+    return [item for item in typing.get_args(annotated)[1:] if isinstance(item, Tag)]
 
 
 def _is_model(annotation: Any) -> typing.TypeGuard[type[BaseModel]]:

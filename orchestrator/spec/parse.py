@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -150,6 +151,27 @@ def _label(option: Any) -> Json:
         plain = [f"{k}={v}" for k, v in option.items() if not isinstance(v, dict | list)]
         return ", ".join(plain) or ", ".join(option) or "{}"
     return str(option) if isinstance(option, list) else option
+
+
+def merged(preset: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Let settings go before those of a preset, key by key; a distribution, or what has another name, as a whole.
+
+    Args:
+        preset: plain data.
+        own: plain data.
+
+    Returns:
+        Plain data with the keys of both.
+    """
+    both = {key for key in own if _is_refined(preset.get(key), own[key])}
+    return {**preset, **own, **{key: merged(preset[key], own[key]) for key in both}}
+
+
+def _is_refined(preset: object, own: object) -> bool:
+    if not (isinstance(preset, Mapping) and isinstance(own, Mapping)):
+        return False
+    is_plain = not any(kind in settings for kind in KINDS for settings in (preset, own))
+    return is_plain and own.get("name", preset.get("name")) == preset.get("name")
 
 
 def fixed(raw: dict[str, Json]) -> Template:

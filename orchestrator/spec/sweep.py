@@ -18,11 +18,11 @@ from pydantic import (
     model_validator,
 )
 
-from orchestrator.catalog import SAMPLERS, Options
+from orchestrator.catalog import SAMPLERS, WORKLOADS, Options
 from orchestrator.errors import Fault, SpecError, nearest
 from orchestrator.ids import Json, digest
 from orchestrator.spec.faults import faults_of
-from orchestrator.spec.parse import Parsed, fixed, parse
+from orchestrator.spec.parse import Parsed, fixed, merged, parse
 from orchestrator.spec.sources import source_of
 from orchestrator.spec.training import CHECKPOINT_EVERY, Arm, Objective, Phase, Share, Workload
 from orchestrator.spec.tree import Template, path_of
@@ -195,6 +195,13 @@ class SweepSpec(Options):
         teleport = None if source is None else _first(self.arms[source]).teleport
         return method if teleport is None else method.following(teleport)
 
+    @cached_property
+    def plugins(self) -> tuple[str, ...]:
+        """The plug-ins that brought what any workload may become."""
+        corners = [(template, corner) for template in self.workloads.values() for corner in template.corners()]
+        found = (Workload.model_validate(template.concretise(corner)).plugins for template, corner in corners)
+        return tuple(sorted({name for names in found for name in names}))
+
     @property
     def studies(self) -> list[tuple[str, str]]:
         """Every (workload, arm), workload by workload."""
@@ -295,6 +302,7 @@ def parse_spec(document: Document, overrides: Sequence[str] = (), *, name: str |
     faults = _override(document.data, overrides)
     if name is not None:
         document.data["name"] = name
+    faults += _expand(document)
     data = dict(document.data)
     for family, model in (("workloads", Workload), ("arms", Arm)):
         if family == "arms":
@@ -310,6 +318,22 @@ def parse_spec(document: Document, overrides: Sequence[str] = (), *, name: str |
     if faults or spec is None:
         raise SpecError(*_unique(faults))
     return spec
+
+
+def _expand(document: Document) -> list[Fault]:
+    """Put what a registered workload holds in place of its ``name``; what the spec says beside it goes before."""
+    faults = []
+    labels = document.data.get("workloads")
+    for label, raw in labels.items() if isinstance(labels, dict) else ():
+        if isinstance(raw, dict) and "name" in raw:
+            own = {key: value for key, value in raw.items() if key != "name"}
+            name = raw["name"]
+            if isinstance(name, str) and name in WORKLOADS:
+                labels[label] = merged(WORKLOADS[name], own)
+            else:
+                message = f"{shorten(name)} is no registered workload; {nearest(name, WORKLOADS)}; plug-ins bring them"
+                faults.append(Fault(document.place(("workloads", label, "name")), message))
+    return faults
 
 
 def _with_baseline(arms: object) -> object:
@@ -331,6 +355,8 @@ def _templates(document: Document, family: str, model: type[BaseModel]) -> tuple
         if not isinstance(raw, dict):
             faults.append(Fault(document.place(path), f"must be a mapping of settings, is {shorten(raw)}"))
             continue
+        if family == "workloads" and "name" in raw:
+            continue  # told already, and what it would hold is not known
         if family == "arms":
             faults += _kind_faults(document, label, raw)
         parsed = parse(document, path)

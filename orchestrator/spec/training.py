@@ -13,6 +13,7 @@ from orchestrator.catalog import (
     OPTIMIZERS,
     ConstantOptions,
     DataOptions,
+    Entry,
     FollowerOptions,
     InitScaledOptions,
     InputKind,
@@ -99,6 +100,18 @@ class Workload(Options):
     target: Target
     precision: Precision = "float32"
     compile: bool = False
+
+    @property
+    def plugins(self) -> tuple[str, ...]:
+        """The plug-ins that brought what is named here."""
+        parts: tuple[tuple[dict[str, Entry], NamedOptions], ...] = (
+            (MODELS, self.model),
+            (DATASETS, self.data),
+            (OPTIMIZERS, self.optimizer),
+            (LR_SCHEDULES, self.lr_schedule),
+        )
+        owners = (family[options.name].plugin for family, options in parts)
+        return tuple(dict.fromkeys(filter(None, owners)))
 
     @model_validator(mode="after")
     def _model_takes_the_data(self) -> Self:

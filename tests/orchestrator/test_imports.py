@@ -12,6 +12,7 @@ HEAVY = ("torch", "ray", "mlflow", "scipy", "optuna", "plotly", "pandas", "matpl
 LIGHT = (
     "orchestrator.errors",
     "orchestrator.catalog",
+    "orchestrator.plugins",
     "orchestrator.spec",
     "orchestrator.results",
     "orchestrator.paths",

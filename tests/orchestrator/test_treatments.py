@@ -78,6 +78,17 @@ def test_every_kind_changes_the_run_and_runs_again_from_its_file(kind: str) -> N
         assert seed.teleports.count == 3
 
 
+def test_auto_tau_moves_a_layer_that_has_no_null_space_and_its_settings_are_heeded(
+    reports: list[TeleportReport],
+) -> None:
+    """Batch 128 fills a layer of 16."""
+    narrow = {"model": {"name": "mlp", "widths": [16]}, "data": {"name": "digits", "batch_size": 128}}
+    once = EXACT | {"schedule": {"at": [4], "steps": 1}}
+    for tau in (1.0, "auto", {"null_share": 0.5, "drift": 1.0, "least": 0.5}):
+        run({"teleport": once | {"tau": tau}}, **narrow)
+    assert [report.layers[-1].null_dim for report in reports] == [0, 2, 8]
+
+
 def test_a_random_move_keeps_the_loss_and_is_as_long_as_the_directed_one(reports: list[TeleportReport]) -> None:
     once = EXACT | {"schedule": {"at": [4], "steps": 1}}
     run({"teleport": once})

@@ -68,6 +68,32 @@ class DataSet:
     num_classes: int
     found: str
 
+    @classmethod
+    def of(cls, inputs: Tensor, targets: Tensor, found: str) -> Self:
+        """Split samples by one fixed permutation: a fifth for the test, a tenth for validation, the rest for training.
+
+        Args:
+            inputs: ``[n, *input_shape]``, float32; scaled here to mean 0 and standard deviation 1 of each value over
+                the training split, and left as they are where they are tokens.
+            targets: ``[n]`` or ``[n, T]``, int64, in ``0 .. num_classes - 1``.
+            found: where they come from, in words.
+
+        Returns:
+            The data set; with n samples its training split has ``n - n // 5 - n // 10``.
+        """
+        order = torch.from_numpy(np.random.RandomState(0).permutation(len(targets)))
+        first_validation, first_train = len(targets) // 5, len(targets) // 5 + len(targets) // 10
+        test, validation, train = order.tensor_split([first_validation, first_train])
+        if inputs.is_floating_point():
+            deviation, mean = torch.std_mean(inputs[train], dim=0, correction=0)
+            inputs = (inputs - mean) / torch.where(deviation > 0, deviation, 1.0)
+        parts = {
+            name: Split(inputs[rows], targets[rows])
+            for name, rows in (("train", train), ("validation", validation), ("test", test))
+        }
+        num_classes = int(targets.max()) + 1
+        return cls(**parts, input_shape=tuple(inputs.shape[1:]), num_classes=num_classes, found=found)
+
     def to(self, device: torch.device) -> Self:
         """Copy to a device, where it is not there yet."""
         return type(self)(
@@ -152,9 +178,24 @@ def load_cached(options: DataOptions, device: torch.device) -> DataSet:
     identity = options.model_dump_json(exclude={"batch_size"})
     key = (identity, os.environ.get(DATA_ROOT_VARIABLE), str(device))
     if key not in _CACHE:
-        loaded: DataSet = DATASETS[options.name].load()(options)
+        loaded = _checked(DATASETS[options.name].load()(options), options)
         _CACHE[key] = loaded.to(device)
         while len(_CACHE) > NUM_CACHED:
             _CACHE.popitem(last=False)
     _CACHE.move_to_end(key)
     return _CACHE[key]
+
+
+def _checked(loaded: object, options: DataOptions) -> DataSet:
+    """Hold a data set to what its options said before it was loaded, by which the sweep was planned."""
+    if not isinstance(loaded, DataSet):
+        raise TypeError(f"data set {options.name}: its builder must return a DataSet, gave {type(loaded).__name__}")
+    if loaded.input_shape != options.sample_shape:
+        raise ValueError(
+            f"data set {options.name}: its options say sample_shape {options.sample_shape}, it has {loaded.input_shape}"
+        )
+    if DATASETS[options.name].plugin and len(loaded.train) != options.train_size:
+        raise ValueError(
+            f"data set {options.name}: its options say train_size {options.train_size}, it has {len(loaded.train)}"
+        )
+    return loaded

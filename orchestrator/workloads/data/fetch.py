@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
 from orchestrator.catalog import DATASETS
 from orchestrator.catalog.datasets import SequenceOptions
 from orchestrator.catalog.places import download_root
-from orchestrator.errors import DataNotFound
+from orchestrator.errors import DataNotFound, UserError
 from orchestrator.workloads.data.download import DOWNLOADABLE, download, unwatched
 from orchestrator.workloads.data.http import Watch
 from orchestrator.workloads.data.locate import Location, locate
@@ -29,7 +31,11 @@ def fetch(name: str, root: str | None = None, watch: Watch = unwatched) -> Locat
     """
     place = locate(name, root)
     entry = DATASETS[name]
-    options = entry.options.model_validate({"name": name, "batch_size": 1, "root": root})
+    try:
+        options = entry.options.model_validate({"name": name, "batch_size": 1, "root": root})
+    except ValidationError as error:
+        lacking = ", ".join(".".join(map(str, each["loc"])) for each in error.errors())
+        raise UserError(f"{name} has settings without a default ({lacking}); a sweep that has them reads it") from None
     if not place.is_found:
         published = options.images.name if isinstance(options, SequenceOptions) else name
         if place.is_mistake or published not in DOWNLOADABLE:

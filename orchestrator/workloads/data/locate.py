@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import final
 
-from orchestrator.catalog import DataOptions
+from orchestrator.catalog import DATASETS, DataOptions
 from orchestrator.catalog.datasets import EMBEDDED_TEXT, TextOptions
 from orchestrator.catalog.places import DATA_ROOT_VARIABLE, data_root, download_root, missing_text, text_path
-from orchestrator.errors import UserError, nearest
+from orchestrator.errors import DataNotFound, UserError, nearest
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 IDX_FILES = (
@@ -108,9 +108,11 @@ def locate(name: str, root: str | None = None) -> Location:
     Raises:
         UserError: no data set of that name.
     """
-    if name not in LOCATORS:
-        raise UserError(f"{name!r} is no data set; {nearest(name, LOCATORS)}")
-    return LOCATORS[name](root)
+    if name in LOCATORS:
+        return LOCATORS[name](root)
+    if name not in DATASETS:
+        raise UserError(f"{name!r} is no data set; {nearest(name, DATASETS)}")
+    return _locate_of_plugin(name, root)
 
 
 def locate_for(options: DataOptions) -> Location:
@@ -241,6 +243,18 @@ def _locate_text(root: str | None) -> Location:
     names = sorted(each.stem for each in own.glob("*.txt"))
     beside = f"; in {own}: {', '.join(names)}" if names else f"; your own: {own}/NAME.txt"
     return Location("text", path.parent, origin=f"{EMBEDDED_TEXT} in {path}{beside}")
+
+
+def _locate_of_plugin(name: str, root: str | None) -> Location:
+    entry = DATASETS[name]
+    if not entry.locate:
+        return Location(name, None, origin=f"the plug-in {entry.plugin} brings it")
+    try:
+        return Location(name, Path(entry.load_locator()(root)))
+    except DataNotFound as error:
+        return Location(name, None, str(error))
+    except Exception as error:  # noqa: BLE001 - a user's function may raise anything
+        return Location(name, None, f"{entry.locate} failed: {type(error).__name__}: {error}", is_mistake=True)
 
 
 LOCATORS: dict[str, Callable[[str | None], Location]] = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.catalog import DATASETS, MODELS, OPTIMIZERS, SAMPLERS
+from orchestrator.catalog import DATASETS, MODELS, OPTIMIZERS, SAMPLERS, AutoTauOptions
 from orchestrator.errors import SpecError
 from orchestrator.spec import Arm, Resources, Share, SweepSpec, Workload, load_spec, spec_from_text
 from tests.orchestrator.specs import TINY, tiny_spec
@@ -65,6 +65,23 @@ def test_identity_is_what_shapes_the_results() -> None:
     assert one.identity != tiny_spec("workloads.digits.epochs=2").identity
 
 
+@pytest.mark.parametrize(
+    ("tau", "expected"),
+    [("0.9", 0.9), ("1", 1.0), ("auto", "auto"), ("{}", AutoTauOptions()), ("{least: 0.9}", AutoTauOptions(least=0.9))],
+)
+def test_tau_is_a_number_or_chosen_per_layer(tau: str, expected: object) -> None:
+    teleport = tiny_spec(f"arms.teleport.teleport.tau={tau}").example_of("teleport").teleport
+    assert teleport is not None
+    assert teleport.tau == expected
+    assert Arm.model_validate_json(Arm(teleport=teleport).model_dump_json()).teleport == teleport
+
+
+def test_every_form_of_tau_may_stand_in_one_choice() -> None:
+    spec = tiny_spec("arms.teleport.teleport.tau={choice: [1.0, auto, {null_share: {uniform: [0.1, 0.3]}}]}")
+    names = {d.name for d in spec.arms["teleport"].distributions()}
+    assert {"teleport.tau", "teleport.tau[null_share].null_share"} <= names
+
+
 def test_a_spec_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         tiny_spec().name = "other"  # type: ignore[misc]
@@ -98,6 +115,14 @@ def test_broken_overrides_are_told(override: str, message: str) -> None:
         ("workloads.digits.evaluate.evry=3", "evaluate.evry: unknown key evry; did you mean 'every'?"),
         ("workloads.digits.optimizer.momentun=0.9", "did you mean 'momentum'?"),
         ("arms.teleport.teleport.schedule.epoch=3", "schedule.epoch: unknown key epoch; did you mean 'epochs'?"),
+        ("arms.teleport.teleport.tau=auot", "teleport.tau: auot is none of the valid values; did you mean 'auto'?"),
+        ("arms.teleport.teleport.tau=2", "teleport.tau: must be less than or equal to 1, is 2"),
+        ("arms.teleport.teleport.tau={leest: 1}", "teleport.tau.leest: unknown key leest; did you mean 'least'?"),
+        ("arms.teleport.teleport.tau={choice: [1, {drift: 0}]}", "tau.choice[1].drift: must be greater than 0, is 0"),
+        (
+            "arms.teleport.teleport={tau: auto, factorisation: randomised, step: {rule: fixed, lr: 1}}",
+            "factorisation must be exact or auto",
+        ),
         ("arms.teleport={telport: {}}", "telport: unknown key telport; did you mean 'teleport'?"),
         ("workloads.digits.model.name=mpl", "model: mpl is not registered; did you mean 'mlp'?"),
         ("workloads.digits.data.name=digit", "data: digit is not registered; did you mean 'digits'?"),

@@ -1,0 +1,10 @@
+"""Whole workloads that a spec may name: none of our own, plug-ins bring them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestrator.ids import Json
+
+# NAME -> what a spec would write under a workload's label; distributions may be in it.
+WORKLOADS: dict[str, Mapping[str, Json]] = {}

@@ -14,7 +14,8 @@ from orchestrator.workloads.loss import cross_entropy, num_correct
 
 # Enough that one more sample hardly moves the loss, few enough that 50 evaluations a run cost little.
 NUM_TRAIN_SUBSET = 1024
-CHUNK = 2048
+# Samples at a time: evaluation is not to need more memory than training does.
+CHUNK = 512
 CHUNK_TOKENS = 65_536
 
 LossFn = Callable[[Tensor, Tensor], Tensor]

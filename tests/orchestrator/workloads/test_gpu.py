@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
+from orchestrator.checkpoints import Checkpoints
 from orchestrator.results import HistoryRow, TrialState
 from orchestrator.trial import run_trial
 from tests.orchestrator.workloads.tasks import TELEPORT, config
@@ -30,3 +33,26 @@ def test_divergence_on_a_gpu_is_seen_at_the_end_of_the_stretch() -> None:
     result = run_trial(diverging, lambda rows: None)
     assert result.failure is not None
     assert (result.failure.kind, result.seeds[0].num_steps) == ("diverged", 4)
+
+
+@pytest.mark.parametrize("options", [{"precision": "bfloat16"}, {"precision": "float16"}, {"compile": True}], ids=str)
+def test_low_precision_and_compiled_training_on_a_gpu_come_near_the_plain_run(options: dict[str, Any]) -> None:
+    rows: dict[str, list[HistoryRow]] = {"plain": [], "own": []}
+    for name, training in (("plain", {}), ("own", options)):
+        result = run_trial(config(TELEPORT, share={"gpu": 1}, training=training), rows[name].extend)
+        assert result.state is TrialState.COMPLETE, result.failure
+    losses = {name: [row.metrics["train_loss"] for row in found] for name, found in rows.items()}
+    assert losses["own"] == pytest.approx(losses["plain"], rel=0.05)
+
+
+def test_a_trial_on_a_gpu_goes_on_from_its_checkpoint() -> None:
+    kept: list[tuple[int, bytes]] = []
+    whole: list[HistoryRow] = []
+    later: list[HistoryRow] = []
+    of = config(TELEPORT, share={"gpu": 1}, checkpoint_every=1e-9)
+    run_trial(of, whole.extend, Checkpoints(None, lambda data: kept.append((len(whole), data))))
+    num_rows, data = kept[len(kept) // 2]
+    result = run_trial(of, later.extend, Checkpoints(data, lambda data: None))
+    assert result.state is TrialState.COMPLETE, result.failure
+    expected = [row.metrics["train_loss"] for row in whole[num_rows:]]
+    assert [row.metrics["train_loss"] for row in later] == pytest.approx(expected, rel=1e-3)

@@ -24,7 +24,7 @@ from orchestrator.catalog import (
     SymmetryOptions,
     TeleportOptions,
 )
-from orchestrator.results import LayerSummary, TeleportSummary
+from orchestrator.results import LayerSpectrum, LayerSummary, StepSummary, TeleportSummary
 from orchestrator.spec import Arm
 from orchestrator.workloads.isolation import stream_seed
 from orchestrator.workloads.training import Move, Site, Treat, Treatment
@@ -49,6 +49,12 @@ from teleport_engine import (
     scaled_lr,
 )
 from teleport_engine.rivals import LevelSetTeleporter, SymmetryTeleporter
+from teleport_engine.subspace import Subspace
+
+# Of what is kept of a seed: steps of a teleport, and points of a spectrum.
+MAX_STEPS = 64
+MAX_POINTS = 64
+MAX_LOG_GAIN = 700.0
 
 OBJECTIVES: dict[str, Objective] = {
     "grad_norm": GradNorm(),
@@ -91,6 +97,7 @@ class TeleportTreatment:
         teleport: makes one teleport.
         timetable: when.
         around: what the step after a teleport is taken inside of, from the teleport's report.
+        spectra: gives the energy spectra at the first teleport, once training has ended.
     """
 
     def __init__(
@@ -98,10 +105,12 @@ class TeleportTreatment:
         teleport: _Teleports,
         timetable: Timetable,
         around: Callable[[TeleportReport], AbstractContextManager[None] | None] = lambda report: None,
+        spectra: Callable[[], tuple[LayerSpectrum, ...]] = tuple,
     ) -> None:
         self._teleport = teleport
         self._timetable = timetable
         self._around = around
+        self._spectra = spectra
         self._reports: list[TeleportReport] = []
 
     def is_due(self, step_index: int) -> bool:
@@ -134,6 +143,8 @@ class TeleportTreatment:
             max_loss_drift=max((abs(report.loss_drift) for report in moved), default=None),
             layers=_layers(self._reports),
             max_probe_drift=max((abs(r.probe_drift) for r in moved if r.probe_drift is not None), default=None),
+            steps=_steps(self._reports),
+            spectra=self._spectra(),
         )
 
 
@@ -169,7 +180,8 @@ class ResetTreatment:
 
 
 def _teleport(options: TeleportOptions, site: Site) -> Treatment:
-    return TeleportTreatment(_NullSpace(options, site), _timetable(options.schedule, site))
+    teleport = _NullSpace(options, site)
+    return TeleportTreatment(teleport, _timetable(options.schedule, site), spectra=teleport.spectra)
 
 
 def _random_move(options: RandomMoveOptions, site: Site) -> Treatment:
@@ -251,6 +263,8 @@ class _NullSpace:
     def __init__(self, options: TeleportOptions, site: Site, more: dict[str, Any] | None = None) -> None:
         self._options = options
         self._draws = site.draws
+        self._model = site.model
+        self._first: tuple[dict[str, Tensor], Tensor] | None = None
         self._probe_size = options.probe_size
         if self._probe_size is None and options.max_probe_drift is not None:
             self._probe_size = site.draws.batch_size
@@ -283,7 +297,25 @@ class _NullSpace:
         if self._probe_size is not None:
             # Outside the training batch too: the step that follows is about to fit it.
             probe = draws.samples(draws.indices(self._probe_size, [draws.batch(step_index), *seen]))
+        if options.spectrum and self._first is None:
+            # The weights are put aside: what a full factorisation takes is not what a teleport takes.
+            weights = {name: value.clone() for name, value in self._model.state_dict().items()}
+            self._first = weights, inputs if subspace is None else subspace
         return self._teleporter.teleport(inputs, targets, subspace=subspace, probe=probe)
+
+    def spectra(self) -> tuple[LayerSpectrum, ...]:
+        """Take the spectra of the first teleport's sample, at the weights it had; for after training."""
+        if self._first is None:
+            return ()
+        weights, inputs = self._first
+        last = {name: value.clone() for name, value in self._model.state_dict().items()}
+        self._model.load_state_dict(weights)
+        try:
+            found = self._teleporter.spectrum(inputs)
+        finally:
+            self._model.load_state_dict(last)
+        # The blocks of a packed or grouped weight are alike enough for a figure: the first stands for all.
+        return tuple(_layer_spectrum(name, blocks[0]) for name, blocks in found.items())
 
 
 def _settings(options: RandomMoveOptions | LrScaledOptions) -> TeleportOptions:
@@ -324,6 +356,57 @@ def _gain(report: TeleportReport) -> float:
     """‖g‖² after over before, also where it was put back then; 1 where there is nothing to divide by."""
     ratio = report.grad_norm_ratio
     return ratio * ratio if math.isfinite(ratio) else 1.0
+
+
+def _steps(reports: Sequence[TeleportReport]) -> tuple[StepSummary, ...]:
+    """Average what the teleports had come to, step by step."""
+    found = []
+    for index in range(min(MAX_STEPS, max((len(report.trace) for report in reports), default=0))):
+        known = [
+            report
+            for report in reports
+            if len(report.trace) > index
+            and report.grad_norm_before > 0.0
+            and 0.0 < report.trace[index].grad_norm < math.inf
+            and math.isfinite(report.trace[index].loss_drift)
+        ]
+        if known:
+            log_gains = [2.0 * math.log(report.trace[index].grad_norm / report.grad_norm_before) for report in known]
+            probed = [drift for report in known if (drift := _probe_drift(report, index)) is not None]
+            found.append(
+                StepSummary(
+                    step=index + 1,
+                    count=len(known),
+                    gain=math.exp(min(sum(log_gains) / len(log_gains), MAX_LOG_GAIN)),
+                    loss_drift=sum(abs(report.trace[index].loss_drift) for report in known) / len(known),
+                    probe_drift=sum(probed) / len(probed) if probed else None,
+                )
+            )
+    return tuple(found)
+
+
+def _probe_drift(report: TeleportReport, index: int) -> float | None:
+    """The change on the probe after a step: measured at each where it is bounded, else at the end alone."""
+    drift = report.trace[index].probe_drift
+    if drift is None and index == len(report.trace) - 1:
+        drift = report.probe_drift
+    return abs(drift) if drift is not None and math.isfinite(drift) else None
+
+
+def _layer_spectrum(name: str, subspace: Subspace) -> LayerSpectrum:
+    """Thin a curve to points that lie evenly on a logarithmic scale, the first and the last among them."""
+    curve = subspace.energy_curve().tolist()
+    ratio = math.log(max(len(curve), 1)) / (MAX_POINTS - 1)
+    directions = (
+        sorted({min(len(curve), round(math.exp(ratio * place))) for place in range(MAX_POINTS)}) if curve else []
+    )
+    shares = tuple(min(1.0, curve[number - 1]) for number in directions)
+    return LayerSpectrum(
+        name=name.removesuffix(".weight").removesuffix(".in_proj_weight"),
+        d_in=subspace.dim,
+        directions=tuple(directions),
+        shares=shares,
+    )
 
 
 def _layers(reports: Sequence[TeleportReport]) -> tuple[LayerSummary, ...]:

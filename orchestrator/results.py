@@ -125,6 +125,40 @@ class LayerSummary(Record):
     reason: str | None
 
 
+class StepSummary(Record):
+    """What a seed's teleports had come to after so many of their steps.
+
+    Args:
+        step: teleport steps taken, from 1.
+        count: teleports that got so far.
+        gain: geometric mean over these of ‖g‖² now over before the teleport.
+        loss_drift: mean absolute change of the loss on the teleport batch since then.
+        probe_drift: the same on the probe; None: none, or not measured at each step.
+    """
+
+    step: int
+    count: int
+    gain: float
+    loss_drift: float
+    probe_drift: float | None = None
+
+
+class LayerSpectrum(Record):
+    """How the energy of a layer's inputs lies in their directions, the strongest first.
+
+    Args:
+        name: dotted module name.
+        d_in: input dimensions.
+        directions: numbers of directions, at most 64 of them, the last all that have been found.
+        shares: of the energy that so many directions hold.
+    """
+
+    name: str
+    d_in: int
+    directions: tuple[int, ...]
+    shares: tuple[float, ...]
+
+
 class TeleportSummary(Record):
     """All teleports of one seed, or what its arm does in their place.
 
@@ -136,6 +170,8 @@ class TeleportSummary(Record):
         max_loss_drift: largest absolute change of the loss on a teleport batch; None: none moved.
         layers: the model's layers in order.
         max_probe_drift: largest absolute change of the loss on a probe; None: none moved, or there was no probe.
+        steps: step by step, at most the first 64; empty where nothing moved or the results are older than this.
+        spectra: of the layers' inputs at the first teleport; empty where the options did not ask for them.
     """
 
     count: int
@@ -144,6 +180,8 @@ class TeleportSummary(Record):
     max_loss_drift: float | None
     layers: tuple[LayerSummary, ...]
     max_probe_drift: float | None = None
+    steps: tuple[StepSummary, ...] = ()
+    spectra: tuple[LayerSpectrum, ...] = ()
 
 
 class SeedResult(Record):

@@ -7,8 +7,12 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
-from orchestrator.results import LayerSummary, TeleportSummary
+from orchestrator.results import LayerSummary, StepSummary, TeleportSummary
 from teleport_engine import LayerReport, Outcome, TeleportReport
+
+# Steps of a teleport that are told apart, and what a gain may be at most.
+MAX_STEPS = 64
+MAX_LOG_GAIN = 700.0
 
 
 def has_moved(report: TeleportReport) -> bool:
@@ -33,6 +37,7 @@ class Tally:
         self._max_loss_drift: float | None = None
         self._max_probe_drift: float | None = None
         self._layers: dict[int, _Layer] = {}
+        self._steps: list[_Step] = []
 
     def add(self, report: TeleportReport) -> None:
         """Take in one teleport.
@@ -54,6 +59,10 @@ class Tally:
             # Norms and the like, which have no inputs, are left out.
             if layer.d_in is not None:
                 self._layers.setdefault(index, _Layer(layer.name, layer.d_in)).add(layer)
+        for index in range(min(MAX_STEPS, len(report.trace))):
+            if index == len(self._steps):
+                self._steps.append(_Step())
+            self._steps[index].add(report, index)
 
     def summary(self) -> TeleportSummary:
         """Sum up what was added.
@@ -68,6 +77,7 @@ class Tally:
             max_loss_drift=self._max_loss_drift,
             layers=tuple(self._layers[index].summary() for index in sorted(self._layers)),
             max_probe_drift=self._max_probe_drift,
+            steps=tuple(step.summary(number) for number, step in enumerate(self._steps, start=1) if step.count),
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -81,6 +91,7 @@ class Tally:
             "gain": (self._sum_log_gain, self._num_gains),
             "max_drift": (self._max_loss_drift, self._max_probe_drift),
             "layers": {index: asdict(layer) for index, layer in self._layers.items()},
+            "steps": [asdict(step) for step in self._steps],
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -93,6 +104,7 @@ class Tally:
         self._sum_log_gain, self._num_gains = state_dict["gain"]
         self._max_loss_drift, self._max_probe_drift = state_dict["max_drift"]
         self._layers = {index: _Layer(**layer) for index, layer in state_dict["layers"].items()}
+        self._steps = [_Step(**step) for step in state_dict["steps"]]
 
 
 @final
@@ -128,6 +140,41 @@ class _Layer:
             mean_null_dim=self.sum_null_dim / self.num_null_dims if self.num_null_dims else None,
             moved=self.moved,
             reason=self.reason,
+        )
+
+
+@final
+@dataclass
+class _Step:
+    """What the teleports had come to after so many of their steps."""
+
+    count: int = 0
+    sum_log_gain: float = 0.0
+    sum_loss_drift: float = 0.0
+    num_probed: int = 0
+    sum_probe_drift: float = 0.0
+
+    def add(self, report: TeleportReport, index: int) -> None:
+        step = report.trace[index]
+        is_positive = report.grad_norm_before > 0.0 and 0.0 < step.grad_norm < math.inf
+        if not (is_positive and math.isfinite(step.loss_drift)):
+            return
+        self.count += 1
+        self.sum_log_gain += 2.0 * math.log(step.grad_norm / report.grad_norm_before)
+        self.sum_loss_drift += abs(step.loss_drift)
+        # Measured at each step where it is bounded, else at the end alone.
+        drift = report.probe_drift if step.probe_drift is None and index == len(report.trace) - 1 else step.probe_drift
+        if drift is not None and math.isfinite(drift):
+            self.num_probed += 1
+            self.sum_probe_drift += abs(drift)
+
+    def summary(self, number: int) -> StepSummary:
+        return StepSummary(
+            step=number,
+            count=self.count,
+            gain=math.exp(min(self.sum_log_gain / self.count, MAX_LOG_GAIN)),
+            loss_drift=self.sum_loss_drift / self.count,
+            probe_drift=self.sum_probe_drift / self.num_probed if self.num_probed else None,
         )
 
 

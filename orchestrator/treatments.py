@@ -23,7 +23,7 @@ from orchestrator.catalog import (
     SymmetryOptions,
     TeleportOptions,
 )
-from orchestrator.results import TeleportSummary
+from orchestrator.results import LayerSpectrum, TeleportSummary
 from orchestrator.spec import Arm
 from orchestrator.tally import Tally, gain_of, has_moved
 from orchestrator.workloads.isolation import stream_seed
@@ -48,6 +48,10 @@ from teleport_engine import (
     scaled_lr,
 )
 from teleport_engine.rivals import LevelSetTeleporter, SymmetryTeleporter
+from teleport_engine.subspace import Subspace
+
+# Of a spectrum that is kept.
+MAX_POINTS = 64
 
 OBJECTIVES: dict[str, Objective] = {
     "grad_norm": GradNorm(),
@@ -94,6 +98,7 @@ class TeleportTreatment:
         teleport: makes one teleport.
         timetable: when.
         around: what the step after a teleport is taken inside of, from the teleport's report.
+        spectra: gives the energy spectra at the first teleport, once training has ended.
     """
 
     def __init__(
@@ -101,11 +106,13 @@ class TeleportTreatment:
         teleport: _Teleports,
         timetable: Timetable,
         around: Callable[[TeleportReport], AbstractContextManager[None] | None] = lambda report: None,
+        spectra: Callable[[], tuple[LayerSpectrum, ...]] = tuple,
     ) -> None:
         self._teleport = teleport
         self._timetable = timetable
         self._around = around
         self._tally = Tally()
+        self._spectra = spectra
 
     def is_due(self, step_index: int) -> bool:
         """Tell what the timetable says; without it each step would pay for a reading of the clock."""
@@ -127,7 +134,7 @@ class TeleportTreatment:
 
     def summary(self) -> TeleportSummary:
         """Sum up all teleports of the seed."""
-        return self._tally.summary()
+        return self._tally.summary().model_copy(update={"spectra": self._spectra()})
 
     def state_dict(self) -> dict[str, Any]:
         """Tell what the teleports to come depend on, and what has been counted so far."""
@@ -184,7 +191,8 @@ class ResetTreatment:
 
 
 def _teleport(options: TeleportOptions, site: Site) -> Treatment:
-    return TeleportTreatment(_NullSpace(options, site), _timetable(options.schedule, site))
+    teleport = _NullSpace(options, site)
+    return TeleportTreatment(teleport, _timetable(options.schedule, site), spectra=teleport.spectra)
 
 
 def _random_move(options: RandomMoveOptions, site: Site) -> Treatment:
@@ -280,6 +288,8 @@ class _NullSpace:
     def __init__(self, options: TeleportOptions, site: Site, more: dict[str, Any] | None = None) -> None:
         self._options = options
         self._draws = site.draws
+        self._model = site.model
+        self._first: tuple[dict[str, Tensor], Tensor] | None = None
         self._probe_size = options.probe_size
         if self._probe_size is None and options.max_probe_drift is not None:
             self._probe_size = site.draws.batch_size
@@ -312,13 +322,32 @@ class _NullSpace:
         if self._probe_size is not None:
             # Outside the training batch too: the step that follows is about to fit it.
             probe = draws.samples(draws.indices(self._probe_size, [draws.batch(step_index), *seen]))
+        if options.spectrum and self._first is None:
+            # The weights are put aside: what a full factorisation takes is not what a teleport takes.
+            weights = {name: value.clone() for name, value in self._model.state_dict().items()}
+            self._first = weights, inputs if subspace is None else subspace
         return self._teleporter.teleport(inputs, targets, subspace=subspace, probe=probe)
 
     def state_dict(self) -> dict[str, Any]:
-        return self._teleporter.state_dict()
+        return {"teleporter": self._teleporter.state_dict(), "first": self._first}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._teleporter.load_state_dict(state_dict)
+        self._teleporter.load_state_dict(state_dict["teleporter"])
+        self._first = state_dict["first"]
+
+    def spectra(self) -> tuple[LayerSpectrum, ...]:
+        """Take the spectra of the first teleport's sample, at the weights it had; for after training."""
+        if self._first is None:
+            return ()
+        weights, inputs = self._first
+        last = {name: value.clone() for name, value in self._model.state_dict().items()}
+        self._model.load_state_dict(weights)
+        try:
+            found = self._teleporter.spectrum(inputs)
+        finally:
+            self._model.load_state_dict(last)
+        # The blocks of a packed or grouped weight are alike enough for a figure: the first stands for all.
+        return tuple(_layer_spectrum(name, blocks[0]) for name, blocks in found.items())
 
 
 def _settings(options: RandomMoveOptions | LrScaledOptions) -> TeleportOptions:
@@ -349,3 +378,19 @@ def _tau(tau: float | Literal["auto"] | AutoTauOptions) -> float | Literal["auto
 
 def _step_rule(options: FixedStepOptions | GrowthStepOptions) -> FixedStep | GrowthStep:
     return FixedStep(options.lr) if isinstance(options, FixedStepOptions) else GrowthStep(options.factor)
+
+
+def _layer_spectrum(name: str, subspace: Subspace) -> LayerSpectrum:
+    """Thin a curve to points that lie evenly on a logarithmic scale, the first and the last among them."""
+    curve = subspace.energy_curve().tolist()
+    ratio = math.log(max(len(curve), 1)) / (MAX_POINTS - 1)
+    directions = (
+        sorted({min(len(curve), round(math.exp(ratio * place))) for place in range(MAX_POINTS)}) if curve else []
+    )
+    shares = tuple(min(1.0, curve[number - 1]) for number in directions)
+    return LayerSpectrum(
+        name=name.removesuffix(".weight").removesuffix(".in_proj_weight"),
+        d_in=subspace.dim,
+        directions=tuple(directions),
+        shares=shares,
+    )

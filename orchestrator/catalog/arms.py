@@ -113,6 +113,8 @@ class TeleportOptions(Options):
             shortened to it.
         move_bias: whether biases move along with their weights.
         factorisation: of the layers' inputs; ``randomised`` and ``auto`` save time on wide layers below tau = 1.
+        spectrum: whether the energy spectrum of each layer's inputs at the first teleport is kept, for the report; it
+            is taken after training, off the clock, and costs a full factorisation of every layer.
     """
 
     tau: Tau = 1.0
@@ -128,6 +130,7 @@ class TeleportOptions(Options):
     max_relative_step: PositiveFloat | None = None
     move_bias: bool = False
     factorisation: Literal["exact", "randomised", "auto"] = "exact"
+    spectrum: bool = False
 
     @model_validator(mode="after")
     def _auto_tau_needs_every_direction(self) -> Self:

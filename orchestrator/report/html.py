@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
 
-from orchestrator.report.figures import figures
+from orchestrator.report.figures import across_figures, figures
 from orchestrator.report.palette import arm_colours, dark_of
 from orchestrator.report.schema import Report, Study, Verdict
 from orchestrator.report.tables import (
@@ -51,7 +51,8 @@ def _content(report: Report) -> dict[str, Any]:
     from markupsafe import Markup
 
     by_workload = {workload: figures(report, workload) for workload in report.workloads}
-    drawn = {figure.key: figure.to_plotly() for made in by_workload.values() for figure in made}
+    across = across_figures(report)
+    drawn = {figure.key: figure.to_plotly() for made in (*by_workload.values(), across) for figure in made}
     dark = dark_of()
     return {
         "sweep": report.sweep,
@@ -62,7 +63,10 @@ def _content(report: Report) -> dict[str, Any]:
         "controls": _table(control_rows(report)),
         "price": _table(price_rows(report)),
         "layers": _table(layer_rows(report)),
-        "groups": [{"workload": workload, "figures": made} for workload, made in by_workload.items()],
+        "groups": [
+            *({"workload": workload, "figures": made} for workload, made in by_workload.items()),
+            *([{"workload": "Across workloads", "figures": across}] if across else []),
+        ],
         "bests": list(_bests(report)),
         "searches": [_search(report, study) for study in report.studies],
         "failures": list(_failures(report)),

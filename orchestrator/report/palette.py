@@ -15,6 +15,7 @@ _ARMS = (
     ("#0f7686", "#5cc6d8"),
     ("#806a00", "#d9bd4a"),
 )
+LAYERS = _ARMS
 INK = ("#1b1f24", "#e7eaee")
 MUTED = ("#667080", "#98a2b0")
 GRID = ("#e4e7eb", "#2b313a")

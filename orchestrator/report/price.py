@@ -7,8 +7,8 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from orchestrator.report.schema import Price
-from orchestrator.results import LayerSummary, TeleportSummary, TrialResult
+from orchestrator.report.schema import Price, Spectrum
+from orchestrator.results import LayerSpectrum, LayerSummary, SeedResult, StepSummary, TeleportSummary, TrialResult
 
 
 def price_of(results: Sequence[TrialResult]) -> Price | None:
@@ -24,6 +24,7 @@ def price_of(results: Sequence[TrialResult]) -> Price | None:
     if not seeds:
         return None
     summaries = [seed.teleports for seed in seeds if seed.teleports is not None]
+    layers = _layers(summaries)
     total = sum(seed.seconds for seed in seeds)
     return Price(
         seconds=statistics.median(seed.seconds for seed in seeds),
@@ -35,7 +36,58 @@ def price_of(results: Sequence[TrialResult]) -> Price | None:
         gain=_geometric_mean(summary.mean_gain for summary in summaries),
         max_loss_drift=max((s.max_loss_drift for s in summaries if s.max_loss_drift is not None), default=None),
         max_probe_drift=max((s.max_probe_drift for s in summaries if s.max_probe_drift is not None), default=None),
-        layers=_layers(summaries),
+        layers=layers,
+        null_shares={each.name: each.mean_null_dim / each.d_in for each in layers if each.mean_null_dim is not None},
+        seconds_per_teleport=_seconds_per_teleport(seeds),
+        steps=_steps(summaries),
+        spectra=_spectra(summaries),
+    )
+
+
+def _seconds_per_teleport(seeds: Sequence[SeedResult]) -> float | None:
+    count = sum(seed.teleports.count for seed in seeds if seed.teleports is not None)
+    return sum(seed.teleport_seconds for seed in seeds) / count if count else None
+
+
+def _steps(summaries: Sequence[TeleportSummary]) -> tuple[StepSummary, ...]:
+    """Average step by step, a run weighing as many teleports as it had."""
+    by_step: dict[int, list[StepSummary]] = {}
+    for summary in summaries:
+        for step in summary.steps:
+            by_step.setdefault(step.step, []).append(step)
+    return tuple(
+        StepSummary(
+            step=number,
+            count=sum(step.count for step in steps),
+            gain=math.exp(_weighted((math.log(step.gain), step.count) for step in steps)),
+            loss_drift=_weighted((step.loss_drift, step.count) for step in steps),
+            probe_drift=_weighted((step.probe_drift, step.count) for step in steps if step.probe_drift is not None)
+            if any(step.probe_drift is not None for step in steps)
+            else None,
+        )
+        for number, steps in sorted(by_step.items())
+    )
+
+
+def _weighted(values: Iterable[tuple[float, int]]) -> float:
+    known = list(values)
+    return math.fsum(value * weight for value, weight in known) / sum(weight for _, weight in known)
+
+
+def _spectra(summaries: Sequence[TeleportSummary]) -> tuple[Spectrum, ...]:
+    """Average each layer's spectrum over the runs: same model and sample size, so the same numbers of directions."""
+    by_layer: dict[tuple[str, tuple[int, ...]], list[LayerSpectrum]] = {}
+    for summary in summaries:
+        for spectrum in summary.spectra:
+            by_layer.setdefault((spectrum.name, spectrum.directions), []).append(spectrum)
+    return tuple(
+        Spectrum(
+            layer=name,
+            d_in=found[0].d_in,
+            directions=tuple(number / found[0].d_in for number in directions),
+            shares=tuple(map(statistics.fmean, zip(*(each.shares for each in found), strict=True))),
+        )
+        for (name, directions), found in by_layer.items()
     )
 
 

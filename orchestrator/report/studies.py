@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from orchestrator.catalog import TeleportOptions
 from orchestrator.progress import num_planned
 from orchestrator.report.best import spec_of
 from orchestrator.report.champions import steps_to_target, stored_id
@@ -13,7 +14,7 @@ from orchestrator.report.curves import bands_of, curve_of
 from orchestrator.report.price import price_of
 from orchestrator.report.schema import Candidate, ConfirmSeed, SearchTrial, Study
 from orchestrator.results import SweepRecord, Trial, TrialResult, TrialState
-from orchestrator.spec import kind_of
+from orchestrator.spec import Arm, kind_of
 from orchestrator.statistics import censored_median
 
 
@@ -58,7 +59,17 @@ def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]
         curves=curves,
         bands=bands_of(curves),
         source=record.spec.sources.get(arm),
+        tau=_tau(best[0].config.method) if best else None,
     )
+
+
+def _tau(arm: Arm) -> float | Literal["auto"] | None:
+    """The tau of an arm's teleports, those of a control included."""
+    settings = arm.settings
+    teleport = settings if isinstance(settings, TeleportOptions) else getattr(settings, "teleport", None)
+    if teleport is None:
+        return None
+    return teleport.tau if isinstance(teleport.tau, float) else "auto"
 
 
 def _confirm_trials(record: SweepRecord, champion: Trial) -> list[Trial]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
@@ -19,7 +20,7 @@ from orchestrator.treatments import TREATMENTS, treatment_of
 from orchestrator.trial import run_trial
 from orchestrator.workloads.batches import Batches, Draws
 from orchestrator.workloads.data.dataset import Split, load_cached
-from orchestrator.workloads.training import Site, train_seed
+from orchestrator.workloads.training import Site, initial_model, train_seed
 from teleport_engine import RandomMove, Teleporter, TeleportReport, WhileItPays
 from teleport_engine.rivals import SymmetryTeleporter
 from tests.orchestrator.workloads.tasks import TELEPORT, config, task
@@ -322,3 +323,44 @@ def test_ids_of_older_configurations_stay_as_they_were() -> None:
     """Of a home made before there were other kinds of arm, and before a teleport had further options."""
     assert config(TELEPORT).trial_id == TrialConfig.model_validate_json(config(TELEPORT).model_dump_json()).trial_id
     assert config(TELEPORT).trial_id == "7679a836472e"
+
+
+def test_steps_are_summed_up_over_the_teleports(reports: list[TeleportReport]) -> None:
+    seed, _ = run({"teleport": EXACT | {"probe_size": 64}})
+    assert seed.teleports is not None
+    first, last = seed.teleports.steps
+    assert (first.step, last.step, first.count, last.count) == (1, 2, 3, 3)
+    for index, step in enumerate((first, last)):
+        gains = [(report.trace[index].grad_norm / report.grad_norm_before) ** 2 for report in reports]
+        assert step.gain == pytest.approx(math.prod(gains) ** (1 / 3))
+        assert step.loss_drift == pytest.approx(sum(abs(r.trace[index].loss_drift) for r in reports) / 3)
+    assert last.gain == pytest.approx(1.3**2, rel=0.2)
+    assert first.probe_drift is None
+    assert last.probe_drift == pytest.approx(sum(abs(r.probe_drift or 0.0) for r in reports) / 3)
+
+
+def test_the_spectrum_is_that_of_the_first_teleport_and_changes_nothing() -> None:
+    seed, rows = run({"teleport": EXACT | {"spectrum": True}})
+    plain, without = run({"teleport": EXACT})
+    assert curves(rows) == curves(without)
+    assert seed.teleports is not None
+    assert plain.teleports is not None
+    assert plain.teleports.spectra == ()
+    names = {spectrum.name: spectrum for spectrum in seed.teleports.spectra}
+    assert {layer.name for layer in seed.teleports.layers} == set(names)
+    work = task(**WIDE)
+    data = load_cached(work.workload.data, work.device)
+    inputs, _ = next(Batches(data.train, 32, work.seed))
+    # The first teleport is before the first step, so its weights are the initial ones.
+    initial = initial_model(work, data)
+    activations = [inputs.flatten(1)]
+    for layer in [each for each in initial.modules() if isinstance(each, nn.Linear)][:-1]:
+        activations.append(layer(activations[-1]).relu())
+    for spectrum, values in zip(seed.teleports.spectra, activations, strict=True):
+        energy = torch.linalg.svdvals(values.detach().double()).square()
+        curve = energy.cumsum(0) / energy.sum()
+        assert spectrum.d_in == values.shape[1]
+        assert spectrum.shares == pytest.approx([float(curve[number - 1]) for number in spectrum.directions], abs=1e-6)
+        assert spectrum.directions[0] == 1
+        assert spectrum.directions[-1] == 32
+        assert len(spectrum.directions) <= 64

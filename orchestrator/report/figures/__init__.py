@@ -7,11 +7,12 @@ from typing import Literal
 from orchestrator.report.figures.curves import curve_figure
 from orchestrator.report.figures.effects import effect_figure, points_figure
 from orchestrator.report.figures.frame import TIME_METRICS, Figure
+from orchestrator.report.figures.teleports import depth_figure, drift_figure, null_space_figure, spectrum_figures
 from orchestrator.report.palette import arm_colours
 from orchestrator.report.schema import Report
 from orchestrator.spec import BASELINE
 
-__all__ = ["Figure", "curve_figure", "effect_figure", "figures", "points_figure"]
+__all__ = ["Figure", "across_figures", "curve_figure", "effect_figure", "figures", "points_figure"]
 
 
 def figures(report: Report, workload: str) -> list[Figure]:
@@ -22,8 +23,8 @@ def figures(report: Report, workload: str) -> list[Figure]:
         workload: label.
 
     Returns:
-        Curves against steps and seconds, time to target with its raw points, effects with their intervals; empty
-        before confirm.
+        Curves against steps and seconds, time to target with its raw points, effects with their intervals, and what
+        the teleports did; empty before confirm.
     """
     studies = [study for study in report.studies if study.workload == workload]
     colours = arm_colours(report.arms)
@@ -42,4 +43,18 @@ def figures(report: Report, workload: str) -> list[Figure]:
     shown = [c for c in comparisons if c.metric in TIME_METRICS and c.interval is not None]
     if shown:
         found.append(effect_figure(shown, colours))
-    return found
+    made = (drift_figure(studies, colours), null_space_figure(studies, colours))
+    return [*found, *(figure for figure in made if figure is not None), *spectrum_figures(studies)]
+
+
+def across_figures(report: Report) -> list[Figure]:
+    """Draw what shows over the workloads of a sweep alone.
+
+    Args:
+        report: of a sweep.
+
+    Returns:
+        The time of a teleport against depth, where the workloads differ in it.
+    """
+    depth = depth_figure(report, arm_colours(report.arms))
+    return [] if depth is None else [depth]

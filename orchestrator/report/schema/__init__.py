@@ -20,6 +20,7 @@ from orchestrator.report.schema.study import (
     Price,
     SearchTrial,
     SeedCurve,
+    Spectrum,
     Study,
 )
 from orchestrator.results import Machine, Provenance
@@ -41,6 +42,7 @@ __all__ = [
     "SearchTrial",
     "SeedCurve",
     "SeedPair",
+    "Spectrum",
     "Standing",
     "Study",
     "Sweep",

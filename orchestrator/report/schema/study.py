@@ -8,7 +8,7 @@ from pydantic import Field
 
 from orchestrator.ids import Json
 from orchestrator.report.schema.part import Part
-from orchestrator.results import LayerSummary
+from orchestrator.results import LayerSummary, StepSummary
 
 
 class SearchTrial(Part):
@@ -96,6 +96,22 @@ class Candidate(Part):
     confirm: tuple[ConfirmSeed, ...]
 
 
+class Spectrum(Part):
+    """How the energy of a layer's inputs lies in their directions at the first teleport, the strongest first.
+
+    Args:
+        layer: dotted module name.
+        d_in: input dimensions.
+        directions: as shares of ``d_in``, at most 64 of them.
+        shares: of the energy that so many directions hold; mean over the runs.
+    """
+
+    layer: str
+    d_in: int
+    directions: tuple[float, ...]
+    shares: tuple[float, ...]
+
+
 class Price(Part):
     """What the treatment cost and did, over the confirm seeds of an arm.
 
@@ -110,6 +126,10 @@ class Price(Part):
         max_loss_drift: largest absolute change of the loss on a teleport batch; None: none moved.
         max_probe_drift: the same on the probes, data outside the teleport batches; None: none moved, or no probe.
         layers: means over the runs.
+        null_shares: of those that were factorised: mean null space as a share of the layer's inputs.
+        seconds_per_teleport: of all runs together; None where there was none.
+        steps: what the teleports had come to step by step: of all runs together, each teleport counting alike.
+        spectra: empty where the spec did not ask for them.
     """
 
     seconds: float
@@ -122,6 +142,10 @@ class Price(Part):
     max_loss_drift: float | None = None
     max_probe_drift: float | None = None
     layers: tuple[LayerSummary, ...] = ()
+    null_shares: dict[str, float] = Field(default_factory=dict)
+    seconds_per_teleport: float | None = None
+    steps: tuple[StepSummary, ...] = ()
+    spectra: tuple[Spectrum, ...] = ()
 
 
 class SeedCurve(Part):
@@ -200,6 +224,7 @@ class Study(Part):
         bands: over these curves.
         source: label of the teleport arm whose chosen settings a control takes; None: it has its own.
         equal_time: None for the baseline, and where no seed arrived.
+        tau: of the best's teleports, ``auto`` where it is chosen per layer; None: it has none, or there is no best.
     """
 
     workload: str
@@ -219,3 +244,4 @@ class Study(Part):
     bands: tuple[Band, ...] = ()
     source: str | None = None
     equal_time: EqualTime | None = None
+    tau: float | Literal["auto"] | None = None

@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from orchestrator.progress import num_planned
 from orchestrator.results import (
     HistoryRow,
+    LayerSpectrum,
     LayerSummary,
     Machine,
     Provenance,
     SeedResult,
+    StepSummary,
     SweepRecord,
     TeleportSummary,
     Trial,
@@ -274,6 +276,11 @@ def _teleports() -> TeleportSummary:
             LayerSummary(name="2", d_in=128, mean_rank=31.5, mean_null_dim=96.5, moved=38, reason="no null space"),
             LayerSummary(name="4", d_in=128, mean_rank=30.0, mean_null_dim=98.0, moved=40, reason=None),
         ),
+        steps=(
+            StepSummary(step=1, count=38, gain=1.3, loss_drift=0.0),
+            StepSummary(step=2, count=30, gain=1.9, loss_drift=2e-7, probe_drift=3e-3),
+        ),
+        spectra=(LayerSpectrum(name="2", d_in=128, directions=(1, 2, 8, 32), shares=(0.5, 0.75, 0.95, 1.0)),),
     )
 
 

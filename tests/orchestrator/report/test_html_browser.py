@@ -63,7 +63,7 @@ def test_it_is_drawn_without_error_or_network_and_fits(
     opened = Opened(browser, report_file, width, scheme)
     page = opened.page
     num_figures = page.locator(".plot").count()
-    assert num_figures == 7
+    assert num_figures == 10
     # Each curve figure has its lines, each figure of points its points, all inside the page.
     assert page.locator(".plot:has(.main-svg .trace)").count() == num_figures
     assert page.evaluate("[...document.querySelectorAll('.plot')].every(p => p.clientWidth > 250)")

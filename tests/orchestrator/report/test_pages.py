@@ -16,7 +16,8 @@ import pytest
 
 from orchestrator.paths import SweepPaths
 from orchestrator.report import RENDERERS, Report, render_html, render_json, render_markdown, summarise, write_report
-from orchestrator.report.figures import figures
+from orchestrator.report.figures import across_figures, figures
+from orchestrator.report.figures.teleports import SMALLEST_DRIFT
 from orchestrator.report.html import script_json
 from orchestrator.report.palette import arm_colours, dark_of
 from orchestrator.report.wording import number, ratio_change
@@ -143,12 +144,14 @@ def test_every_number_that_is_drawn_is_in_the_json(record: SweepRecord) -> None:
     report = summarise(record)
     known = numbers_of(json.loads(render_json(report)))
     for workload in report.workloads:
-        for figure in figures(report, workload):
+        for figure in [*figures(report, workload), *across_figures(report)]:
             for trace in figure.data:
                 if trace["name"] in DRAWN_NOT_MEASURED:
                     continue
                 drawn = {float(x) for x in trace["x"] if x is not None}
-                if "tickvals" not in figure.layout["yaxis"]:
+                if figure.key.endswith("-drift"):
+                    drawn.discard(SMALLEST_DRIFT)
+                if "tickvals" not in figure.layout["yaxis"] and trace["type"] != "bar":
                     drawn |= {float(y) for y in trace["y"] if y is not None}
                 if figure.key.endswith("-effects"):
                     edge = 10 ** (figure.layout["xaxis"]["range"][1] / 1.06)
@@ -160,7 +163,7 @@ def test_every_number_that_is_drawn_is_in_the_json(record: SweepRecord) -> None:
 def test_plotly_accepts_every_figure_and_axes_have_units(record: SweepRecord) -> None:
     report = summarise(record)
     for workload in report.workloads:
-        made = figures(report, workload)
+        made = [*figures(report, workload), *across_figures(report)]
         assert len({figure.key for figure in made}) == len(made)
         for figure in made:
             plotly.graph_objects.Figure(**figure.to_plotly())
@@ -193,7 +196,8 @@ def test_a_miss_is_a_cross_at_the_right_edge() -> None:
 
 def test_seeds_with_equal_times_do_not_hide_each_other() -> None:
     report = summarise(sweep(effects=Effects(noise=0.0, own_noise=0.0)))
-    for figure in figures(report, "mlp_digits")[-3:]:
+    times = ("steps_to_target", "seconds_to_target", "effects")
+    for figure in (each for each in figures(report, "mlp_digits") if each.key.endswith(times)):
         for trace in figure.data:
             if trace["name"] in {"baseline", "teleport", "seeds"}:
                 assert len(set(zip(trace["x"], trace["y"], strict=True))) == 8
@@ -250,3 +254,87 @@ def test_importing_it_imports_nothing_heavy() -> None:
     code = f"import sys, orchestrator.report; print({{{heavy}}} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
+
+
+DEPTHS = """
+version: 1
+name: depths
+workloads:
+"""
+for depth in (1, 2, 4):
+    DEPTHS += f"""
+  d{depth}:
+    model: {{name: mlp, widths: {[8] * depth}}}
+    data: {{name: digits, batch_size: 32}}
+    optimizer: {{name: sgd, lr: {{loguniform: [0.01, 1.0]}}}}
+    epochs: 10
+    evaluate: {{every: 5}}
+    target: {{metric: train_loss, value: 0.1}}
+"""
+DEPTHS += (
+    "arms: {teleport: {teleport: {step: {rule: growth, factor: 1.5}}}}\nsearch: {trials: 1}\nconfirm: {seeds: 2}\n"
+)
+
+
+def deep(trial: Trial) -> Trial:
+    """As many layers as the model has, and a time that grows with them."""
+    assert trial.result is not None
+    depth = len(trial.config.training.model.model_dump()["widths"])
+    seeds = []
+    for seed in trial.result.seeds:
+        if seed.teleports is not None:
+            layer = seed.teleports.layers[1]
+            layers = tuple(layer.model_copy(update={"name": str(place)}) for place in range(depth + 1))
+            seed = seed.model_copy(
+                update={
+                    "teleports": seed.teleports.model_copy(update={"layers": layers}),
+                    "teleport_seconds": 0.5 * (depth + 1),
+                }
+            )
+        seeds.append(seed)
+    return trial.model_copy(update={"result": trial.result.model_copy(update={"seeds": tuple(seeds)})})
+
+
+def test_time_against_depth_is_drawn_where_one_model_has_three_depths() -> None:
+    report = summarise(sweep(spec_from_text(DEPTHS), change=deep))
+    [figure] = across_figures(report)
+    [trace] = figure.data
+    assert trace["x"] == [2, 3, 5]
+    assert trace["y"] == pytest.approx([0.5 * 2 / 40, 0.5 * 3 / 40, 0.5 * 5 / 40])
+    assert set(trace["y"]) <= numbers_of(json.loads(render_json(report)))
+    assert "Across workloads" in render_html(report)
+    two = spec_from_text(DEPTHS, overrides=["workloads.d2.model.widths=[8]"])
+    assert across_figures(summarise(sweep(two, change=deep))) == []
+    other = spec_from_text(DEPTHS, overrides=["workloads.d2.model={name: cnn, channels: [4]}"])
+    assert across_figures(summarise(sweep(other))) == []
+
+
+def test_gain_is_drawn_against_drift_step_by_step_and_on_the_probe() -> None:
+    figure = next(f for f in figures(summarise(sweep()), "mlp_digits") if f.key.endswith("-drift"))
+    steps, probe = figure.data
+    assert (steps["x"], steps["y"]) == ([SMALLEST_DRIFT, pytest.approx(2e-7)], pytest.approx([1.3, 1.9]))
+    assert (probe["x"], probe["y"]) == (pytest.approx([3e-3]), pytest.approx([1.9]))
+    assert steps["name"].startswith("teleport (tau ")
+    assert "Diamonds" in figure.caption
+
+
+def test_null_space_and_spectrum_are_drawn_as_shares_of_the_inputs() -> None:
+    found = {figure.key: figure for figure in figures(summarise(sweep()), "mlp_digits")}
+    [bars] = found["mlp_digits-null-space"].data
+    assert (bars["y"], bars["x"]) == (["2", "4"], [96.5 / 128, 98.0 / 128])
+    [line] = found["mlp_digits-teleport-spectrum"].data
+    assert line["x"] == [1 / 128, 2 / 128, 8 / 128, 32 / 128]
+    assert line["y"] == [0.5, 0.75, 0.95, 1.0]
+
+
+def test_results_from_before_these_were_kept_have_no_such_figures() -> None:
+    def old(trial: Trial) -> Trial:
+        plain = json.loads(trial.model_dump_json())
+        for seed in plain["result"]["seeds"]:
+            if seed["teleports"] is not None:
+                del seed["teleports"]["steps"], seed["teleports"]["spectra"]
+        return Trial.model_validate(plain)
+
+    keys = {figure.key for figure in figures(summarise(sweep(change=old)), "mlp_digits")}
+    assert "mlp_digits-null-space" in keys
+    assert not {"mlp_digits-drift", "mlp_digits-teleport-spectrum"} & keys

@@ -97,6 +97,10 @@ def _failures(record: SweepRecord) -> Iterator[Failure]:
             )
 
 
+# As the engine calls the outcome of a teleport that was measured and taken back.
+PUT_BACK = "put back"
+
+
 def _control_lints(studies: Sequence[Study], comparisons: Sequence[Comparison]) -> Iterator[str]:
     """A gain that nothing in the sweep tells from a larger step or larger weights."""
     for found in comparisons:
@@ -121,7 +125,9 @@ def _lints(record: SweepRecord, studies: Sequence[Study]) -> Iterator[str]:
         if "diverged" in outcomes:
             yield f"{name}: {outcomes.count('diverged')} confirm runs diverged; each counts as a miss"
         price = study.price
-        if price is not None and price.layers and not any(layer.moved for layer in price.layers):
+        # What puts its teleports back means to, and acts otherwise.
+        is_idle = price is not None and price.layers and PUT_BACK not in price.outcomes
+        if price is not None and is_idle and not any(layer.moved for layer in price.layers):
             told = ", ".join(f"{outcome} {count:,}" for outcome, count in price.outcomes.items())
             yield (
                 f"{name}: none of its {price.num_teleports:,} teleports moved a weight ({told}): it is the baseline "

@@ -382,22 +382,32 @@ def test_the_drift_on_probes_stands_beside_that_on_the_batches() -> None:
     assert [row[9] for row in price_rows(summarise(sweep()))[1]] == ["–", "3.00e-07"]
 
 
-def test_an_arm_that_never_moved_is_told_to_be_the_baseline() -> None:
-    def still(trial: Trial) -> Trial:
+def still(outcome: str) -> Callable[[Trial], Trial]:
+    """No teleport moves a weight; all end in one way."""
+
+    def change(trial: Trial) -> Trial:
         assert trial.result is not None
         seeds = []
         for seed in trial.result.seeds:
             if seed.teleports is not None:
                 layers = tuple(layer.model_copy(update={"moved": 0}) for layer in seed.teleports.layers)
-                change = {"layers": layers, "outcomes": {"no null space": seed.teleports.count}, "mean_gain": None}
-                seed = seed.model_copy(update={"teleports": seed.teleports.model_copy(update=change)})
+                update = {"layers": layers, "outcomes": {outcome: seed.teleports.count}, "mean_gain": None}
+                seed = seed.model_copy(update={"teleports": seed.teleports.model_copy(update=update)})
             seeds.append(seed)
         return trial.model_copy(update={"result": trial.result.model_copy(update={"seeds": tuple(seeds)})})
 
-    report = summarise(sweep(change=still))
+    return change
+
+
+def test_an_arm_that_never_moved_is_told_to_be_the_baseline() -> None:
+    report = summarise(sweep(change=still("no null space")))
     price = report.study("mlp_digits", "teleport").price
     assert price is not None
     assert report.lints == (
         f"mlp_digits/teleport: none of its {price.num_teleports:,} teleports moved a weight (no null space "
         f"{price.num_teleports:,}): it is the baseline with the teleports' cost",
     )
+
+
+def test_an_arm_that_measures_and_puts_back_is_meant_not_to_move() -> None:
+    assert not summarise(sweep(change=still("put back"))).lints

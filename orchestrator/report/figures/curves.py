@@ -18,6 +18,8 @@ METRIC_TITLES = {
     "validation_accuracy": "validation accuracy",
 }
 
+HEADROOM = 3.0
+
 
 def curve_figure(
     studies: Sequence[Study],
@@ -50,8 +52,16 @@ def curve_figure(
     is_log = metric not in HIGHER_IS_BETTER
     layout = layout_of(AXES[axis], f"{title} ({'log scale' if is_log else 'share'})")
     layout["xaxis"] |= {"rangemode": "tozero"}
+    caption = "Thin: each confirm seed. Thick: their median, with the quartiles as a band."
     if is_log:
-        layout["yaxis"] |= {"type": "log", "tickformat": "~g", "dtick": _log_ticks(data)}
+        ceiling = _ceiling(studies, metric)
+        values = [y for trace in data for y in trace["y"] if y is not None and y > 0.0]
+        layout["yaxis"] |= {"type": "log", "tickformat": "~g", "dtick": _log_ticks([min(y, ceiling) for y in values])}
+        if values and max(values) > ceiling:
+            layout["yaxis"] |= {"range": [math.log10(0.8 * min(values)), math.log10(ceiling)]}
+            caption += (
+                f" Runs that go beyond {ceiling:.3g}, {HEADROOM:g} times the largest value at the start, leave it."
+            )
     if target is not None and ends and (target > 0.0 or not is_log):
         data.append(_target_line(min(ends), max(ends), target))
         layout["annotations"] = [_target_label(target, is_log)]
@@ -59,7 +69,7 @@ def curve_figure(
         key=f"{studies[0].workload}-{metric}-{axis}",
         workload=studies[0].workload,
         title=f"{title} against {AXES[axis]}".capitalize(),
-        caption="Thin: each confirm seed. Thick: their median, with the quartiles as a band.",
+        caption=caption,
         data=data,
         layout=layout,
     )
@@ -113,9 +123,15 @@ def _band(study: Study, colour: str, metric: str, axis: str) -> list[Trace]:
     ]
 
 
-def _log_ticks(data: Sequence[Trace]) -> int | str:
+def _ceiling(studies: Sequence[Study], metric: str) -> float:
+    """Where the axis ends: one run that diverges would press all others flat."""
+    firsts = (curve.metrics[metric][0] for study in studies for curve in study.curves if curve.metrics.get(metric))
+    starts = [first for first in firsts if first is not None]
+    return HEADROOM * max(starts) if starts and max(starts) > 0.0 else math.inf
+
+
+def _log_ticks(values: Sequence[float]) -> int | str:
     """Label 1, 2 and 5 of each decade, or each decade alone where there are many."""
-    values = [y for trace in data for y in trace["y"] if y is not None and y > 0.0]
     return 1 if values and max(values) / min(values) > 1_000.0 else "D2"
 
 

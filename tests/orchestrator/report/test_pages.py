@@ -203,6 +203,27 @@ def test_seeds_with_equal_times_do_not_hide_each_other() -> None:
                 assert len(set(zip(trace["x"], trace["y"], strict=True))) == 8
 
 
+def test_a_run_that_goes_through_the_roof_leaves_the_axis_to_the_others() -> None:
+    def soaring(trial: Trial) -> Trial:
+        rows = [
+            row.model_copy(update={"metrics": {**row.metrics, "train_loss": 1e17}}) if index else row
+            for index, row in enumerate(trial.history)
+        ]
+        return trial.model_copy(update={"history": tuple(rows)})
+
+    def of_one_seed(trial: Trial) -> Trial:
+        return soaring(trial) if in_arm("teleport", 1000)(trial) else trial
+
+    def made(report: Report) -> Any:
+        return next(f for f in figures(report, "mlp_digits") if f.key.endswith("train_loss-step"))
+
+    figure = made(summarise(sweep(change=confirm_only(of_one_seed))))
+    low, high = figure.layout["yaxis"]["range"]
+    assert 10**low < 0.1 < 10**high < 10.0
+    assert "3 times the largest value at the start" in figure.caption
+    assert "range" not in made(summarise(sweep())).layout["yaxis"]
+
+
 def test_the_json_is_strict_and_says_its_version() -> None:
     report = summarise(sweep(change=confirm_only(lambda t: missing(t) if in_arm("teleport")(t) else t)))
     plain = json.loads(render_json(report), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))

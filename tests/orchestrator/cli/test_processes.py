@@ -121,6 +121,27 @@ def test_a_driver_killed_outright_is_resumed_to_exactly_the_planned_trials(sweep
     check_whole(paths)
 
 
+def test_a_driver_killed_within_a_trial_goes_on_there_to_the_same_metrics(sweep: tuple[Path, SweepPaths]) -> None:
+    spec, paths = sweep
+    longer = (
+        SPEC.replace("epochs: 40\n", "epochs: 200\n").replace("trials: 3", "trials: 1").replace("every: 9", "every: 90")
+    )
+    spec.write_text(longer + "checkpoint: {every: 0.2}\n")
+    process = teleport("run", str(spec), "--home", str(paths.home), "--launcher", "inline")
+    wait_until(lambda: any(paths.trials.glob("*/checkpoint.pt")), process)
+    process.kill()
+    process.communicate(timeout=60)
+    [file] = paths.trials.glob("*/checkpoint.pt")
+    for home in (paths.home, paths.home / "undisturbed"):
+        again = teleport("run", str(spec), "--home", str(home), "--launcher", "inline")
+        _, err = again.communicate(timeout=240)
+        assert again.returncode == 0, err
+    assert f"going on with digits/baseline search #0 ({file.parent.name}) from step" in paths.log.read_text()
+    records = read_record(paths), read_record(SweepPaths(paths.home / "undisturbed", "tiny"))
+    mine, theirs = ({trial.trial_id: [r.metrics for r in trial.history] for trial in r.trials} for r in records)
+    assert mine == theirs
+
+
 def test_a_second_instance_is_refused_while_the_first_runs(sweep: tuple[Path, SweepPaths]) -> None:
     spec, paths = sweep
     process = teleport("run", str(spec), "--home", str(paths.home), "--launcher", "inline")

@@ -17,6 +17,7 @@ from orchestrator.catalog import (
     InitScaledOptions,
     LevelSetOptions,
     LrScaledOptions,
+    MeasuringOptions,
     RandomMoveOptions,
     ScheduleOptions,
     StateResetOptions,
@@ -350,7 +351,7 @@ class _NullSpace:
         return tuple(_layer_spectrum(name, blocks[0]) for name, blocks in found.items())
 
 
-def _settings(options: RandomMoveOptions | LrScaledOptions) -> TeleportOptions:
+def _settings(options: MeasuringOptions) -> TeleportOptions:
     assert options.teleport is not None, "treatment_of lets nothing through that lacks its settings"
     return options.teleport
 

@@ -207,13 +207,13 @@ class FollowerOptions(Options, ABC):
         return self
 
 
-class RandomMoveOptions(FollowerOptions):
-    """The teleport's control for direction: random null-space moves, as long as the directed one would be here.
+class MeasuringOptions(FollowerOptions, ABC):
+    """A control that makes the teleports of another arm, to measure what it does in their place.
 
     Args:
         of: see :class:`FollowerOptions`.
         teleport: the settings themselves, instead of ``of``.
-        scale: length of a move, as a multiple of the directed one's.
+        scale: of what it does, as a multiple or an exponent of what was measured.
     """
 
     teleport: TeleportOptions | None = None
@@ -223,6 +223,16 @@ class RandomMoveOptions(FollowerOptions):
     def is_concrete(self) -> bool:
         """Whether ``teleport`` is given."""
         return self.teleport is not None
+
+
+class RandomMoveOptions(MeasuringOptions):
+    """The teleport's control for direction: random null-space moves, as long as the directed one would be here.
+
+    Args:
+        of: see :class:`FollowerOptions`.
+        teleport: see :class:`MeasuringOptions`.
+        scale: length of a move, as a multiple of the directed one's.
+    """
 
     def following(self, teleport: TeleportOptions) -> Self:
         """Take over all settings, save that no gain ends its schedule: a random move is not made to have one.
@@ -236,7 +246,7 @@ class RandomMoveOptions(FollowerOptions):
         return self.model_copy(update={"of": None, "teleport": _without_stop(teleport)})
 
 
-class LrScaledOptions(FollowerOptions):
+class LrScaledOptions(MeasuringOptions):
     """The teleport's control for larger steps: where it is due, the learning rate times the gain it would have had.
 
     Each teleport is made, measured and put back bit for bit; then that one optimizer step is taken with the
@@ -244,17 +254,9 @@ class LrScaledOptions(FollowerOptions):
 
     Args:
         of: see :class:`FollowerOptions`.
-        teleport: the settings themselves, instead of ``of``.
+        teleport: see :class:`MeasuringOptions`.
         scale: exponent of the measured ratio.
     """
-
-    teleport: TeleportOptions | None = None
-    scale: PositiveFloat = 1.0
-
-    @property
-    def is_concrete(self) -> bool:
-        """Whether ``teleport`` is given."""
-        return self.teleport is not None
 
     def following(self, teleport: TeleportOptions) -> Self:
         """Take over all settings.

@@ -1,19 +1,10 @@
 """The spec: what a sweep is, read from YAML and checked whole."""
 
+from orchestrator.spec.names import check_name
+from orchestrator.spec.phases import Confirm, Search
+from orchestrator.spec.resources import Checkpoint, Resources
 from orchestrator.spec.sources import kind_of
-from orchestrator.spec.sweep import (
-    BASELINE,
-    Checkpoint,
-    Confirm,
-    Resources,
-    Search,
-    SweepSpec,
-    check_name,
-    dump_yaml,
-    load_spec,
-    parse_spec,
-    spec_from_text,
-)
+from orchestrator.spec.sweep import BASELINE, SweepSpec, dump_yaml, load_spec, parse_spec, spec_from_text
 from orchestrator.spec.training import (
     CHECKPOINT_EVERY,
     EVALUATIONS_PER_RUN,

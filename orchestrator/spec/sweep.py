@@ -2,143 +2,29 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    Field,
-    PositiveInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from orchestrator.catalog import SAMPLERS, WORKLOADS, Options
+from orchestrator.catalog import WORKLOADS, Options
 from orchestrator.errors import Fault, SpecError, nearest
 from orchestrator.ids import Json, digest
 from orchestrator.spec.faults import faults_of
+from orchestrator.spec.names import Name
 from orchestrator.spec.parse import Parsed, fixed, merged, parse
+from orchestrator.spec.phases import Confirm, Search
+from orchestrator.spec.resources import Checkpoint, Resources
 from orchestrator.spec.sources import source_of
-from orchestrator.spec.training import CHECKPOINT_EVERY, Arm, Objective, Phase, Share, Workload
+from orchestrator.spec.training import Arm, Workload
 from orchestrator.spec.tree import Template, path_of
 from orchestrator.spec.yaml_text import Document, KeyPath, dotted, read_file, read_text, read_value, shorten
 
 BASELINE = "baseline"
 FIRST_CONFIRM_SEED = 1_000
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
-
-
-def check_name(name: str) -> str:
-    """Check that a name can be a file's and a label in every table.
-
-    Args:
-        name: of a sweep, workload or arm.
-
-    Returns:
-        The name.
-
-    Raises:
-        ValueError: it is none.
-    """
-    if not _NAME.match(name) or ".." in name:
-        raise ValueError(
-            f"{shorten(name)} is no valid name: letters, digits, '_', '-' and '.', at most 64, beginning with a "
-            "letter or digit, without '/' or '..'"
-        )
-    return name
-
-
-def _check_sampler(name: str) -> str:
-    if name not in SAMPLERS:
-        raise ValueError(f"{shorten(name)} is not registered; {nearest(name, SAMPLERS)}")
-    return name
-
-
-def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    if len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds must differ from each other, are {list(seeds)}")
-    return seeds
-
-
-Name = Annotated[str, AfterValidator(check_name)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Seeds = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1), AfterValidator(_distinct)]
-
-
-class Search(Options):
-    """The first phase: find each arm's best configuration.
-
-    Args:
-        sampler: who proposes.
-        seed: of the sampler.
-        trials: per workload and arm.
-        seeds: each trial trains all of them.
-        objective: what is improved, over the mean of the seeds.
-        max_concurrent: trials at once, in confirm too; None: as many as the resources hold.
-    """
-
-    sampler: Annotated[str, AfterValidator(_check_sampler)] = "tpe"
-    seed: Seed = 0
-    trials: PositiveInt = 16
-    seeds: Seeds = (0,)
-    objective: Objective = Objective()
-    max_concurrent: PositiveInt | None = None
-
-
-class Confirm(Options):
-    """The second phase: take the best of each arm to fresh seeds, in full.
-
-    Args:
-        top_k: configurations per arm.
-        seeds: how many, or which; never a seed of the search.
-    """
-
-    top_k: PositiveInt = 1
-    seeds: Annotated[int, Field(ge=1, le=1_000)] | Seeds = 8
-
-
-class Resources(Options):
-    """What one trial is given, for both phases or for each.
-
-    Args:
-        cpu: cores, for both phases.
-        gpu: GPUs, for both phases; may be a fraction.
-        search: instead, for the search alone.
-        confirm: instead, for confirm alone.
-    """
-
-    cpu: Annotated[float, Field(gt=0)] | None = None
-    gpu: Annotated[float, Field(ge=0)] | None = None
-    search: Share | None = None
-    confirm: Share | None = None
-
-    @model_validator(mode="after")
-    def _one_form(self) -> Self:
-        if (self.search or self.confirm) and (self.cpu is not None or self.gpu is not None):
-            raise ValueError("give cpu and gpu for both phases, or search and confirm, not both forms")
-        return self
-
-    def share(self, phase: Phase) -> Share:
-        """Tell what a trial of ``phase`` is given."""
-        own = self.search if phase == "search" else self.confirm
-        both = Share(cpu=1.0 if self.cpu is None else self.cpu, gpu=self.gpu or 0.0)
-        return own or both
-
-
-class Checkpoint(Options):
-    """How much of a trial a crash or an interrupt may cost.
-
-    Args:
-        every: wall-clock seconds between checkpoints of a trial, taken at evaluations, off the optimizer clock; a
-            trial that is shorter takes none. None: none at all, and a trial that was cut off begins anew.
-    """
-
-    every: Annotated[float, Field(gt=0)] | None = CHECKPOINT_EVERY
 
 
 class SweepSpec(Options):

@@ -9,64 +9,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import final
 
 from orchestrator.checkpoints import Checkpoint, UnusableCheckpoint
+from orchestrator.confirmation import Confirmation, confirm_configs
 from orchestrator.interrupts import Interrupts
 from orchestrator.launch import TrialSource
 from orchestrator.paths import SweepPaths
-from orchestrator.progress import Progress, count
-from orchestrator.report import champions
-from orchestrator.results import (
-    HistoryRow,
-    SweepRecord,
-    Trial,
-    TrialConfig,
-    TrialResult,
-    TrialState,
-)
+from orchestrator.progress import Progress, Tallies
+from orchestrator.report import Champions, champions
+from orchestrator.results import HistoryRow, SweepRecord, TrialConfig, TrialResult, TrialState
+from orchestrator.retries import Retries
 from orchestrator.studies import open_journal, plan_studies
 from orchestrator.track import Tracker
 
 Observe = Callable[[Progress], None]
-
-# A worker that dies says nothing of its trial: a machine was taken away, or another trial took the memory.
-NUM_RETRIES = 2
-
-
-def confirm_configs(record: SweepRecord) -> list[TrialConfig]:
-    """List the confirm trials: the best of each arm on every confirm seed.
-
-    Arms take turns within each seed, and every other seed in the opposite order, so that a machine that slows
-    down or heats up hurts all alike.
-
-    Args:
-        record: with the search's results.
-
-    Returns:
-        The configurations, in the order to run them.
-    """
-    chosen = [trial.config for trials in champions(record).values() for trial in trials]
-    share = record.spec.resources.share("confirm")
-    return [
-        TrialConfig(
-            workload=config.workload,
-            arm=config.arm,
-            phase="confirm",
-            seeds=(seed,),
-            training=config.training,
-            method=config.method,
-            objective=config.objective,
-            values=config.values,
-            origin=config.trial_id,
-            share=share,
-            checkpoint_every=record.spec.checkpoint.every,
-        )
-        for turn, seed in enumerate(record.spec.confirm_seeds)
-        for config in (chosen if turn % 2 == 0 else reversed(chosen))
-    ]
 
 
 @final
@@ -91,56 +49,56 @@ class Driver(TrialSource):
         log: logging.Logger,
         interrupts: Interrupts,
     ) -> None:
-        self._record = record
         self._spec = record.spec
         self._paths = paths
         self._tracker = tracker
         self._observe = observe
         self._log = log
         self._interrupts = interrupts
-        self._trials = {trial.trial_id: trial for trial in record.trials}
-        results = [trial.result for trial in record.trials if trial.result is not None]
-        for result in results:
+        self._tallies = Tallies(record.spec)
+        self._ended: set[str] = set()
+        self._num_seeds_before = 0
+        results = [(trial.config, trial.result) for trial in record.trials if trial.result is not None]
+        for config, result in results:
             paths.remove_checkpoint(result.trial_id)  # where a crash came between the two
-        self._studies = {study.name: study for study in plan_studies(self._spec, open_journal(paths.journal), results)}
-        self._outstanding: set[str] = set()
+            self._tallies.end(config, result)
+            self._ended.add(result.trial_id)
+            self._num_seeds_before += len(config.seeds)
+        storage = open_journal(paths.journal)
+        self._studies = {
+            study.name: study for study in plan_studies(record.spec, storage, (result for _, result in results))
+        }
+        self._retries = Retries()
+        self._handed_out: set[str] = set()
         self._running: set[str] = set()
         self._kept_rows: dict[str, int] = {}
-        self._again: deque[TrialConfig] = deque()
-        self._num_lost: Counter[str] = Counter()
-        self._confirm: deque[TrialConfig] | None = None
+        self._confirmation: Confirmation | None = None
         self._started_at = time.monotonic()
-        self._seeds_before = sum(len(trial.config.seeds) for trial in record.trials if trial.result is not None)
-
-    @property
-    def record(self) -> SweepRecord:
-        """The sweep as it stands, without curves."""
-        return SweepRecord(self._spec, self._record.provenance, tuple(self._trials.values()))
 
     @property
     def is_exhausted(self) -> bool:
         """Whether no trial will ever come again; one that runs may be lost, and is then to run again."""
         self._release()
-        return self._is_search_over() and not self._confirm_left() and not self._outstanding
+        return self._is_search_over() and self._confirm().is_exhausted and not self._is_anything_open
 
     def propose(self) -> TrialConfig | None:
         """Hand out the next trial; see :meth:`TrialSource.propose`.
 
         Returns:
-            One whose worker died, or a search trial of the study that is furthest behind, or else a confirm trial;
-            None where the next one depends on trials that still run, or ``max_concurrent`` is reached.
+            One whose worker died, or a search trial of the study that is furthest behind, or else a confirm trial, or
+            else one that is to run alone; None where the next one depends on trials that still run, or
+            ``max_concurrent`` is reached.
         """
-        if self._again:
-            return self._again.popleft()
         limit = self._spec.search.max_concurrent
-        if limit is not None and len(self._outstanding) >= limit:
+        if self._retries.runs_alone or (limit is not None and len(self._handed_out) >= limit):
             return None
-        config = self._propose_search()
+        config = self._retries.take() or self._propose_search()
         if config is None and self._is_search_over():
-            left = self._confirm_left()
-            config = left.popleft() if left else None
+            config = self._confirm().propose()
+        if config is None and not self._handed_out:
+            config = self._retries.take_alone()
         if config is not None:
-            self._outstanding.add(config.trial_id)
+            self._handed_out.add(config.trial_id)
         return config
 
     def check(self) -> None:
@@ -165,13 +123,18 @@ class Driver(TrialSource):
         self._kept_rows[trial_id] = num_rows
         return data
 
+    @property
+    def overdue(self) -> Collection[str]:
+        """Ids of silent trials whose time is up; see :meth:`TrialSource.overdue`."""
+        return ()
+
     def on_started(self, config: TrialConfig) -> None:
         """Put a configuration on file, then say that it runs; rows after its checkpoint will come again."""
         self._paths.write_config(config)
         num_rows = self._kept_rows.pop(config.trial_id, 0)
         rows = self._paths.start_history(config.trial_id, num_rows)
-        self._trials[config.trial_id] = Trial(config=config)
         self._running.add(config.trial_id)
+        self._tallies.begin(config)
         self._tracker.begin_trial(config)
         if rows:
             self._tracker.log_history(config.trial_id, rows)
@@ -181,48 +144,42 @@ class Driver(TrialSource):
             self._log.info("started %s", describe(config))
         self._show()
 
-    def on_history(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> None:
+    def on_history(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> bool:
         """Put rows on file, then track them."""
         self._paths.append_history(config.trial_id, rows)
         self._tracker.log_history(config.trial_id, rows)
+        return True
 
     def on_checkpoint(self, config: TrialConfig, data: bytes) -> None:
         """Put on file what a trial could go on from; it is removed when the trial has its result."""
         self._paths.write_checkpoint(config.trial_id, data)
 
     def on_ended(self, config: TrialConfig, result: TrialResult) -> None:
-        """Put a result on file, then tell the study, the tracker and the log; one that was lost runs again first."""
-        if self._is_to_run_again(config, result):
-            return
-        if config.trial_id not in self._trials:
-            self.on_started(config)
-        self._paths.write_result(result)
-        self._trials[config.trial_id] = Trial(config=config, result=result)
+        """Put a result on file, then tell the study, the tracker and the log, unless the trial is to run again."""
+        self._handed_out.discard(config.trial_id)
+        has_started = config.trial_id in self._running
         self._running.discard(config.trial_id)
-        self._outstanding.discard(config.trial_id)
+        if self._retries.take_back(config, result):
+            assert result.failure is not None
+            self._tallies.take_back(config)
+            self._log.warning("%s %s, it runs again: %s", result.failure.kind, describe(config), result.failure.message)
+            self._show()
+            return
+        if not has_started:
+            self.on_started(config)
+            self._running.discard(config.trial_id)
+        self._paths.write_result(result)
+        self._ended.add(config.trial_id)
+        self._tallies.end(config, result)
         if config.phase == "search":
             self._studies[config.study].tell(result)
         self._tracker.end_trial(result)
         self._write_log(config, result)
         self._show()
 
-    def _is_to_run_again(self, config: TrialConfig, result: TrialResult) -> bool:
-        """Take back a trial whose worker died, a limited number of times; it stays outstanding."""
-        is_lost = result.failure is not None and result.failure.kind == "lost"
-        if not is_lost or self._num_lost[config.trial_id] >= NUM_RETRIES:
-            return False
-        assert result.failure is not None
-        self._num_lost[config.trial_id] += 1
-        self._running.discard(config.trial_id)
-        self._again.append(config)
-        self._log.warning("lost %s, it runs again: %s", describe(config), result.failure.message)
-        self._show()
-        return True
-
     def progress(self) -> Progress:
         """Count where the sweep stands."""
-        seconds = time.monotonic() - self._started_at
-        return count(self._spec, self._trials.values(), frozenset(self._running), seconds, self._seeds_before)
+        return self._tallies.progress(time.monotonic() - self._started_at, self._num_seeds_before)
 
     def _propose_search(self) -> TrialConfig | None:
         # A study may find itself exhausted only when it is asked, and so let go of those that wait for it.
@@ -249,7 +206,7 @@ class Driver(TrialSource):
         ]
         if not ready:
             return False
-        best = champions(self.record)
+        best = self._champions()
         for study, source in ready:
             chosen = best[source.workload, source.arm]
             study.follow(chosen[0].config.method.teleport if chosen else None)
@@ -257,17 +214,27 @@ class Driver(TrialSource):
                 self._log.warning("%s has no settings to take: no trial of %s ended well", study.name, source.name)
         return True
 
+    @property
+    def _is_anything_open(self) -> bool:
+        """Whether any trial runs, or is to run again."""
+        return bool(self._handed_out) or self._retries.is_waiting
+
     def _is_search_over(self) -> bool:
-        return self._confirm is not None or (
-            all(study.is_exhausted for study in self._studies.values()) and not self._outstanding
+        return self._confirmation is not None or (
+            all(study.is_exhausted for study in self._studies.values()) and not self._is_anything_open
         )
 
-    def _confirm_left(self) -> deque[TrialConfig]:
-        """The confirm trials that have not been handed out; fixed once the search is over."""
-        if self._confirm is None:
-            ended = {trial_id for trial_id, trial in self._trials.items() if trial.result is not None}
-            self._confirm = deque(c for c in confirm_configs(self.record) if c.trial_id not in ended)
-        return self._confirm
+    def _confirm(self) -> Confirmation:
+        """The confirm phase; its trials are fixed once the search is over."""
+        if self._confirmation is None:
+            chosen = [trial for trials in self._champions().values() for trial in trials]
+            self._confirmation = Confirmation(confirm_configs(self._spec, chosen), self._ended)
+        return self._confirmation
+
+    def _champions(self) -> Champions:
+        return champions(
+            SweepRecord(self._spec, self._paths.read_provenance(), tuple(self._paths.read_trials(with_history=False)))
+        )
 
     def _show(self) -> None:
         self._observe(self.progress())

@@ -1,4 +1,4 @@
-"""Where a sweep stands: counted from its trials, while it runs and after."""
+"""Where a sweep stands: counted trial by trial, while it runs and after."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import final
 
-from orchestrator.results import Trial, TrialState
+from orchestrator.results import Trial, TrialConfig, TrialResult, TrialState
 from orchestrator.spec import Phase, SweepSpec
+
+PHASES: tuple[Phase, ...] = ("search", "confirm")
 
 
 @final
@@ -22,6 +24,7 @@ class StudyProgress:
         num_done: trials that ended, in whatever state.
         num_running: trials that run now.
         num_failed: of those that ended, how many are FAIL.
+        num_pruned: of those that ended, how many were stopped early.
         best: best objective so far; None where nothing is COMPLETE.
     """
 
@@ -31,6 +34,7 @@ class StudyProgress:
     num_done: int
     num_running: int
     num_failed: int
+    num_pruned: int
     best: float | None
 
 
@@ -94,49 +98,102 @@ def num_planned(spec: SweepSpec, workload: str, arm: str, phase: Phase) -> int:
     return min(spec.confirm.top_k, num_search) * len(spec.confirm_seeds)
 
 
-def count(
-    spec: SweepSpec, trials: Iterable[Trial], running: frozenset[str], seconds: float, done_before: int
-) -> Progress:
-    """Count where a sweep stands.
+@final
+class Tallies:
+    """Counts a sweep's trials as they begin and end, so that telling where it stands costs nothing of their number.
+
+    Args:
+        spec: of the sweep.
+    """
+
+    def __init__(self, spec: SweepSpec) -> None:
+        self._spec = spec
+        self._better = min if spec.search.objective.mode == "min" else max
+        self._studies = {
+            (f"{workload}/{arm}", phase): _Tally(num_planned(spec, workload, arm, phase))
+            for phase in PHASES
+            for workload, arm in spec.studies
+        }
+
+    def begin(self, config: TrialConfig) -> None:
+        """Count a trial that runs."""
+        self._of(config).running.add(config.trial_id)
+
+    def take_back(self, config: TrialConfig) -> None:
+        """Uncount a trial that no longer runs and has not ended either."""
+        self._of(config).running.discard(config.trial_id)
+
+    def end(self, config: TrialConfig, result: TrialResult) -> None:
+        """Count a trial that has ended."""
+        tally = self._of(config)
+        tally.running.discard(config.trial_id)
+        tally.num_done += 1
+        tally.num_failed += result.state is TrialState.FAIL
+        tally.num_pruned += result.state is TrialState.PRUNED
+        if result.value is not None:
+            tally.best = result.value if tally.best is None else self._better(tally.best, result.value)
+
+    def progress(self, seconds: float | None = None, num_seeds_before: int = 0) -> Progress:
+        """Tell where the sweep stands.
+
+        Args:
+            seconds: how long this run of the sweep has lasted; None: nothing is said of the time left.
+            num_seeds_before: how many seeds had been trained before it.
+
+        Returns:
+            The counts and the time left.
+        """
+        studies = tuple(tally.progress(study, phase) for (study, phase), tally in self._studies.items())
+        num_seeds: dict[Phase, int] = {"search": len(self._spec.search.seeds), "confirm": 1}
+        done = sum(study.num_done * num_seeds[study.phase] for study in studies) - num_seeds_before
+        open_ = sum((study.num_planned - study.num_done) * num_seeds[study.phase] for study in studies)
+        left = seconds / done * max(open_, 0) if seconds is not None and done > 0 else None
+        return Progress(studies, self._spec.search.objective.metric, left)
+
+    def _of(self, config: TrialConfig) -> _Tally:
+        return self._studies[config.study, config.phase]
+
+
+@final
+class _Tally:
+    """One phase of one study."""
+
+    def __init__(self, num_planned: int) -> None:
+        self.num_planned = num_planned
+        self.running: set[str] = set()
+        self.num_done = 0
+        self.num_failed = 0
+        self.num_pruned = 0
+        self.best: float | None = None
+
+    def progress(self, study: str, phase: Phase) -> StudyProgress:
+        return StudyProgress(
+            study=study,
+            phase=phase,
+            num_planned=self.num_planned,
+            num_done=self.num_done,
+            num_running=len(self.running),
+            num_failed=self.num_failed,
+            num_pruned=self.num_pruned,
+            best=self.best,
+        )
+
+
+def count(spec: SweepSpec, trials: Iterable[Trial], *, is_running: bool) -> Progress:
+    """Count where a sweep stands from its files.
 
     Args:
         spec: of the sweep.
         trials: every trial that was begun.
-        running: ids of those that run now.
-        seconds: how long this run of the sweep has lasted.
-        done_before: how many seeds had been trained before it.
+        is_running: whether some process drives the sweep, so that what has not ended runs.
 
     Returns:
-        The counts and the time left.
+        The counts, without the time left.
     """
-    by_study: dict[tuple[str, Phase], list[Trial]] = {}
+    tallies = Tallies(spec)
     for trial in trials:
-        by_study.setdefault((trial.config.study, trial.config.phase), []).append(trial)
-    phases: tuple[Phase, ...] = ("search", "confirm")
-    studies = tuple(
-        _study(spec, workload, arm, phase, by_study.get((f"{workload}/{arm}", phase), []), running)
-        for phase in phases
-        for workload, arm in spec.studies
-    )
-    seeds_of: dict[Phase, int] = {"search": len(spec.search.seeds), "confirm": 1}
-    seeds_done = sum(study.num_done * seeds_of[study.phase] for study in studies) - done_before
-    seeds_left = sum((study.num_planned - study.num_done) * seeds_of[study.phase] for study in studies)
-    left = seconds / seeds_done * max(seeds_left, 0) if seeds_done > 0 else None
-    return Progress(studies, spec.search.objective.metric, left)
-
-
-def _study(
-    spec: SweepSpec, workload: str, arm: str, phase: Phase, trials: list[Trial], running: frozenset[str]
-) -> StudyProgress:
-    ended = [trial.result for trial in trials if trial.result is not None]
-    values = [result.value for result in ended if result.value is not None]
-    best = (min if spec.search.objective.mode == "min" else max)(values) if values else None
-    return StudyProgress(
-        study=f"{workload}/{arm}",
-        phase=phase,
-        num_planned=num_planned(spec, workload, arm, phase),
-        num_done=len(ended),
-        num_running=sum(trial.trial_id in running for trial in trials if trial.result is None),
-        num_failed=sum(result.state is TrialState.FAIL for result in ended),
-        best=best,
-    )
+        if trial.result is not None:
+            tallies.end(trial.config, trial.result)
+        elif is_running:
+            tallies.begin(trial.config)
+    return tallies.progress()

@@ -224,16 +224,20 @@ class TrialState(StrEnum):
     FAIL = "FAIL"
 
 
+FailureKind = Literal["diverged", "crashed", "memory", "lost"]
+
+
 class TrialFailure(Record):
     """Why a trial is FAIL.
 
     Args:
-        kind: ``diverged`` (a loss was not finite), ``crashed`` (an exception) or ``lost`` (the worker died).
+        kind: ``diverged`` (a loss was not finite), ``crashed`` (an exception), ``memory`` (there was not enough) or
+            ``lost`` (the worker died).
         message: one line.
         traceback: where it was raised; empty for the other kinds.
     """
 
-    kind: Literal["diverged", "crashed", "lost"]
+    kind: FailureKind
     message: str
     traceback: str = ""
 
@@ -280,14 +284,14 @@ class TrialResult(Record):
     machine: Machine | None = None
 
     @classmethod
-    def lost(cls, trial_id: str, message: str, started_at: float, ended_at: float) -> Self:
+    def lost(cls, trial_id: str, message: str, started_at: float, ended_at: float, kind: FailureKind = "lost") -> Self:
         """Make the result of a trial whose worker died without giving one."""
         return cls(
             trial_id=trial_id,
             state=TrialState.FAIL,
             value=None,
             seeds=(),
-            failure=TrialFailure(kind="lost", message=message),
+            failure=TrialFailure(kind=kind, message=message),
             started_at=started_at,
             ended_at=ended_at,
         )

@@ -197,8 +197,7 @@ def standing(paths: SweepPaths) -> Standing:
     """
     record = read_record(paths, with_history=False)
     running = is_locked(paths)
-    ids = frozenset(trial.trial_id for trial in record.trials if running and trial.result is None)
-    progress = count(record.spec, record.trials, ids, 0.0, 0)
+    progress = count(record.spec, record.trials, is_running=running)
     status = _ended(paths)
     return Standing(paths.name, "running" if running else "interrupted" if status is None else status.lower(), progress)
 

@@ -14,6 +14,7 @@ import torch
 
 from orchestrator.checkpoints import Checkpoint, Checkpoints
 from orchestrator.results import (
+    FailureKind,
     HistoryRow,
     Machine,
     SeedResult,
@@ -70,7 +71,8 @@ def run_trial(config: TrialConfig, report: Report, checkpoints: Checkpoints | No
             value = objective_value(config.objective, seeds)
     except Exception as error:  # noqa: BLE001 - a trial's crash is a result, not the sweep's end
         message = f"{type(error).__name__}: {error}".splitlines()[0]
-        failure = TrialFailure(kind="crashed", message=message, traceback=traceback.format_exc())
+        kind: FailureKind = "memory" if is_out_of_memory(error) else "crashed"
+        failure = TrialFailure(kind=kind, message=message, traceback=traceback.format_exc())
     return TrialResult(
         trial_id=config.trial_id,
         state=TrialState.COMPLETE if failure is None else TrialState.FAIL,
@@ -80,6 +82,20 @@ def run_trial(config: TrialConfig, report: Report, checkpoints: Checkpoints | No
         started_at=started_at,
         ended_at=time.time(),
         machine=machine,
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether something failed because there was not enough memory, of a GPU or of the machine.
+
+    Args:
+        error: what was raised; torch raises a plain RuntimeError where the machine's own memory is used up.
+
+    Returns:
+        Whether it was.
+    """
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )
 
 

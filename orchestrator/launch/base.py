@@ -7,7 +7,7 @@ Neither knows the other's insides, so a launcher is some sixty lines, and every 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from orchestrator.results import HistoryRow, TrialConfig, TrialResult
 
@@ -55,8 +55,21 @@ class TrialSource(ABC):
         """Take note that a trial runs."""
 
     @abstractmethod
-    def on_history(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> None:
-        """Take in new rows of a running trial's curves, in order."""
+    def on_history(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> bool:
+        """Take in new rows of a running trial's curves, in order.
+
+        Returns:
+            Whether the trial goes on. Where it does not, the source has ended it: the launcher stops it and says no
+            more of it.
+        """
+
+    @property
+    @abstractmethod
+    def overdue(self) -> Collection[str]:
+        """Ids of running trials whose time is up though they say nothing.
+
+        A launcher that can kills their workers, which ends them as any worker's death does.
+        """
 
     @abstractmethod
     def on_checkpoint(self, config: TrialConfig, data: bytes) -> None:
@@ -64,7 +77,7 @@ class TrialSource(ABC):
 
     @abstractmethod
     def on_ended(self, config: TrialConfig, result: TrialResult) -> None:
-        """Take in how a trial ended; called once for every trial that was started."""
+        """Take in how a trial ended; called once for every trial that was started and not ended by the source."""
 
 
 class Launcher(ABC):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import final
 
@@ -28,7 +29,8 @@ class InlineLauncher(Launcher):
             assert config is not None, "nothing runs and the source is not exhausted, so it has a trial"
 
             def report(rows: Sequence[HistoryRow], config=config) -> None:  # type: ignore[no-untyped-def]
-                source.on_history(config, rows)
+                if not source.on_history(config, rows):
+                    raise _Ended
                 source.check()
 
             def save(data: bytes, config=config) -> None:  # type: ignore[no-untyped-def]
@@ -36,4 +38,10 @@ class InlineLauncher(Launcher):
 
             start = source.checkpoint_of(config)
             source.on_started(config)
-            source.on_ended(config, run_trial(config, report, Checkpoints(start, save)))
+            with contextlib.suppress(_Ended):
+                source.on_ended(config, run_trial(config, report, Checkpoints(start, save)))
+
+
+@final
+class _Ended(BaseException):
+    """Leaves a trial that the source has ended; no Exception, which a trial would take for its own."""

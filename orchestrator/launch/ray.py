@@ -64,9 +64,8 @@ class RayLauncher(Launcher):
 
             from orchestrator.launch.tune import fit
 
-            total = ray.cluster_resources()
-            self._check_feasible(total)
-            fit(source, scratch, self._capacity(total))
+            self._check_feasible(ray.cluster_resources())
+            fit(source, scratch, lambda: self._capacity(ray.cluster_resources()))
 
     def _capacity(self, total: Mapping[str, float]) -> int:
         """Count how many trials the cluster holds at once."""

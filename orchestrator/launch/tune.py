@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
+import ray
 from ray import tune
+from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from orchestrator import plugins
 from orchestrator.checkpoints import Checkpoints
 from orchestrator.launch.base import TrialSource
 from orchestrator.launch.ray import request
-from orchestrator.results import HistoryRow, TrialConfig, TrialResult
+from orchestrator.results import FailureKind, HistoryRow, TrialConfig, TrialResult
+
+CAPACITY_SECONDS = 1.0
+# Tune asks for no more than so many at once; how many there are is the searcher's business.
+MAX_PENDING = 10_000
+# What Ray says of a worker that it has killed because its machine ran out of memory.
+OUT_OF_MEMORY = ("OutOfMemoryError", "memory pressure", "low on memory")
 
 
-def fit(source: TrialSource, scratch: str, capacity: int) -> None:
+def fit(source: TrialSource, scratch: str, capacity: Callable[[], int]) -> None:
     """Run every trial of a source on the cluster that this process is connected to.
 
     Args:
         source: of the trials.
         scratch: directory for what Tune insists on writing.
-        capacity: how many trials the cluster holds at once.
+        capacity: asks the cluster how many trials it holds at once.
     """
     # By default Tune asks a searcher for one trial at a time and starts its workers one after the other.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(capacity)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(MAX_PENDING)
     running = Running(source)
     tuner = tune.Tuner(
         tune.with_resources(run_in_worker, placement),
         tune_config=tune.TuneConfig(
-            search_alg=SourceSearcher(running, capacity),
+            search_alg=SourceSearcher(running, Capacity(capacity)),
+            scheduler=SourceScheduler(running),
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=str,
@@ -112,11 +122,43 @@ class Running:
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
-    def lose(self, tune_id: str, message: str) -> None:
+    def hear(self, tune_id: str, report: Mapping[str, Any]) -> bool:
+        """Pass on what a trial has reported.
+
+        Args:
+            tune_id: of the trial.
+            report: rows, a checkpoint or its result.
+
+        Returns:
+            Whether it goes on.
+        """
+        if tune_id not in self.trials:
+            return False
+        config, _ = self.trials[tune_id]
+        rows = [HistoryRow.model_validate_json(row) for row in report.get("rows", ())]
+        if rows and not self.source.on_history(config, rows):
+            del self.trials[tune_id]
+            return False
+        data = report["checkpoint"].take() if "checkpoint" in report else None
+        if data is not None:
+            self.source.on_checkpoint(config, data)
+        if "result" not in report:
+            return True
+        del self.trials[tune_id]
+        self.source.on_ended(config, TrialResult.model_validate_json(report["result"]))
+        return False
+
+    def lose(self, tune_id: str, message: str, kind: FailureKind = "lost") -> None:
         """Tell the source that a trial ended without a result, unless it had already given one."""
         if tune_id in self.trials:
             config, started_at = self.trials.pop(tune_id)
-            self.source.on_ended(config, TrialResult.lost(config.trial_id, message, started_at, time.time()))
+            self.source.on_ended(config, TrialResult.lost(config.trial_id, message, started_at, time.time(), kind))
+
+    @property
+    def overdue(self) -> list[str]:
+        """Tune's ids of the trials whose time is up though they say nothing."""
+        overdue = self.source.overdue
+        return [tune_id for tune_id, (config, _) in self.trials.items() if config.trial_id in overdue]
 
 
 @final
@@ -125,10 +167,10 @@ class SourceSearcher(Searcher):  # type: ignore[misc]
 
     Args:
         running: where to note them.
-        capacity: how many trials the cluster holds at once.
+        capacity: tells how many trials the cluster holds at once, now.
     """
 
-    def __init__(self, running: Running, capacity: int) -> None:
+    def __init__(self, running: Running, capacity: Capacity) -> None:
         super().__init__()
         self._running = running
         self._capacity = capacity
@@ -139,7 +181,7 @@ class SourceSearcher(Searcher):  # type: ignore[misc]
         if source.is_exhausted:
             return str(Searcher.FINISHED)
         # One trial beyond those that run keeps Tune's workers busy; more would be proposed unlearned.
-        config = source.propose() if len(self._running.trials) <= self._capacity else None
+        config = source.propose() if len(self._running.trials) <= self._capacity() else None
         if config is None:
             return None
         self._running.trials[trial_id] = (config, time.time())
@@ -153,6 +195,51 @@ class SourceSearcher(Searcher):  # type: ignore[misc]
         """Do nothing: :class:`SourceCallback` says it."""
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Save nothing: the sweep's files are the truth."""
+
+
+@final
+class SourceScheduler(TrialScheduler):  # type: ignore[misc]
+    """Stops what the source has ended; whom Tune starts first is no question, for the source proposes in order.
+
+    Args:
+        running: where the trials are noted.
+    """
+
+    def __init__(self, running: Running) -> None:
+        super().__init__()
+        self._running = running
+        self._killed: set[str] = set()
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
+        """Pass on what a trial reports, and stop it where it is over: its worker is free for the next at once."""
+        return str(self.CONTINUE if self._running.hear(trial.trial_id, result) else self.STOP)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """Leave the choice to Tune, which takes them in order; Tune comes by several times a second."""
+        for tune_id in self._running.overdue:
+            worker = tune_controller.get_trial(tune_id).temporary_state.ray_actor
+            if tune_id not in self._killed and worker is not None:
+                self._killed.add(tune_id)
+                ray.kill(worker)
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Do nothing."""
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Do nothing: :class:`SourceCallback` says it."""
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> None:
+        """Do nothing: :class:`SourceCallback` says it."""
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """Do nothing."""
+
+    def debug_string(self) -> str:
+        """Name it in Tune's own messages."""
+        return "the source's own order"
+
+    def save(self, checkpoint_path: str) -> None:
         """Save nothing: the sweep's files are the truth."""
 
 
@@ -178,24 +265,35 @@ class SourceCallback(tune.Callback):  # type: ignore[misc]
         trial.config["start"].take()
         self._running.source.on_started(config)
 
-    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
-        """Pass rows and checkpoints on, and the result when it is there."""
-        config, _ = self._running.trials[trial.trial_id]
-        rows = [HistoryRow.model_validate_json(row) for row in result.get("rows", ())]
-        if rows:
-            self._running.source.on_history(config, rows)
-        data = result["checkpoint"].take() if "checkpoint" in result else None
-        if data is not None:
-            self._running.source.on_checkpoint(config, data)
-        if "result" in result:
-            del self._running.trials[trial.trial_id]
-            self._running.source.on_ended(config, TrialResult.model_validate_json(result["result"]))
-
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Tell the source that the worker died."""
-        lines = str(trial.get_error() or "").strip().splitlines()
-        self._running.lose(trial.trial_id, f"the worker died: {lines[-1]}" if lines else "the worker died")
+        """Tell the source that the worker died, and whether it was for want of memory."""
+        text = str(trial.get_error() or "").strip()
+        lines = text.splitlines()
+        kind: FailureKind = "memory" if any(phrase in text for phrase in OUT_OF_MEMORY) else "lost"
+        message = f"the worker died: {lines[-1]}" if lines else "the worker died"
+        self._running.lose(trial.trial_id, message, kind)
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Tell the source of a worker that ended without a word."""
         self._running.lose(trial.trial_id, "the worker ended without a result")
+
+
+@final
+class Capacity:
+    """How many trials the cluster holds, asked for again now and then: nodes join and leave.
+
+    Args:
+        ask: asks the cluster.
+    """
+
+    def __init__(self, ask: Callable[[], int]) -> None:
+        self._ask = ask
+        self._asked_at = -math.inf
+        self._last = 1
+
+    def __call__(self) -> int:
+        """Tell it, at most so many seconds old."""
+        if time.monotonic() - self._asked_at >= CAPACITY_SECONDS:
+            self._last = self._ask()
+            self._asked_at = time.monotonic()
+        return self._last

@@ -1,7 +1,7 @@
 """The best-config report: pure, results in, bytes out. Imports no plotting, torch, ray or mlflow."""
 
 from orchestrator.report.best import best_spec
-from orchestrator.report.champions import champions
+from orchestrator.report.champions import Champions, champions
 from orchestrator.report.html import render_html
 from orchestrator.report.markdown import render_markdown
 from orchestrator.report.schema import Report, Verdict
@@ -11,6 +11,7 @@ from orchestrator.report.write import RENDERERS, render_json, write_report
 
 __all__ = [
     "RENDERERS",
+    "Champions",
     "Report",
     "Verdict",
     "best_spec",

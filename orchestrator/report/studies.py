@@ -144,7 +144,7 @@ def _confirm_seed(trial: Trial) -> ConfirmSeed:
     )
 
 
-def _outcome(result: TrialResult) -> Literal["reached", "missed", "diverged", "crashed", "lost"]:
+def _outcome(result: TrialResult) -> Literal["reached", "missed", "diverged", "crashed", "memory", "lost"]:
     if result.failure is not None:
         return result.failure.kind
     return "missed" if result.seeds[0].steps_to_target is None else "reached"

@@ -133,7 +133,7 @@ def _lints(record: SweepRecord, studies: Sequence[Study]) -> Iterator[str]:
                 f"{name}: none of its {price.num_teleports:,} teleports moved a weight ({told}): it is the baseline "
                 "with the teleports' cost"
             )
-        gone = outcomes.count("crashed") + outcomes.count("lost")
+        gone = sum(outcomes.count(kind) for kind in ("crashed", "memory", "lost"))
         if gone:
             yield f"{name}: {gone} confirm runs crashed or were lost; their seeds are left out of the comparison"
     if record.provenance.git_dirty:

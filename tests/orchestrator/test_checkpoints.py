@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ import torch
 
 from orchestrator.catalog import OPTIMIZERS
 from orchestrator.checkpoints import Checkpoint, Checkpoints, UnusableCheckpoint
-from orchestrator.driver import NUM_RETRIES
 from orchestrator.errors import Interrupted
 from orchestrator.launch import InlineLauncher, Launcher, TrialSource
 from orchestrator.paths import SweepPaths
 from orchestrator.results import HistoryRow, TrialConfig, TrialResult, TrialState
+from orchestrator.retries import NUM_RETRIES
 from orchestrator.spec import SweepSpec
 from orchestrator.sweep import Outcome, read_record, run
 from orchestrator.track import MemoryTracker
@@ -230,11 +230,16 @@ class Watched(TrialSource):
     def on_started(self, config: TrialConfig) -> None:
         self.source.on_started(config)
 
-    def on_history(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> None:
+    def on_history(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> bool:
         self.rows.setdefault(config.trial_id, []).extend(rows)
-        self.source.on_history(config, rows)
+        goes_on = self.source.on_history(config, rows)
         if self.cut_at == 0:
             raise KeyboardInterrupt
+        return goes_on
+
+    @property
+    def overdue(self) -> Collection[str]:
+        return self.source.overdue
 
     def on_checkpoint(self, config: TrialConfig, data: bytes) -> None:
         self.source.on_checkpoint(config, data)

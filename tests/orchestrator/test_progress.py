@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from orchestrator.cli.display import Lines, line, table
-from orchestrator.progress import Progress, count, num_planned
+from orchestrator.progress import Progress, Tallies, count, num_planned
 from orchestrator.results import Trial
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.trials import complete, config, failed
@@ -16,12 +16,12 @@ from tests.orchestrator.trials import complete, config, failed
 
 def progress(seconds: float = 10.0, done_before: int = 0) -> Progress:
     one, two, three = config(lr=0.1), config(lr=0.2), config(arm="teleport", lr=0.1)
-    trials = [
-        Trial(config=one, result=complete(one, 0.5)),
-        Trial(config=two, result=failed(two)),
-        Trial(config=three),
-    ]
-    return count(tiny_spec(), trials, frozenset({three.trial_id}), seconds, done_before)
+    tallies = Tallies(tiny_spec())
+    for begun in (one, two, three):
+        tallies.begin(begun)
+    tallies.end(one, complete(one, 0.5))
+    tallies.end(two, failed(two))
+    return tallies.progress(seconds, done_before)
 
 
 def test_counts_are_by_study_and_phase() -> None:
@@ -35,6 +35,29 @@ def test_counts_are_by_study_and_phase() -> None:
     assert (counted.num_planned, counted.num_done, counted.num_running, counted.num_failed) == (10, 2, 1, 1)
     assert [s.best for s in counted.studies] == [0.5, None, None, None]
     assert not counted.is_finished
+
+
+def test_a_sweep_on_file_counts_the_same() -> None:
+    one, two, three = config(lr=0.1), config(lr=0.2), config(arm="teleport", lr=0.1)
+    trials = [
+        Trial(config=one, result=complete(one, 0.5)),
+        Trial(config=two, result=failed(two)),
+        Trial(config=three),
+    ]
+    counted = progress(seconds=0.0, done_before=2)
+    assert count(tiny_spec(), trials, is_running=True) == counted
+    assert count(tiny_spec(), trials, is_running=False).num_running == 0
+
+
+def test_a_trial_that_was_lost_is_counted_when_it_runs_again() -> None:
+    tallies, lost = Tallies(tiny_spec()), config(lr=0.1)
+    tallies.begin(lost)
+    tallies.take_back(lost)
+    assert tallies.progress(1.0, 0).num_running == 0
+    tallies.begin(lost)
+    tallies.end(lost, complete(lost, 0.5))
+    counted = tallies.progress(1.0, 0)
+    assert (counted.num_done, counted.num_running) == (1, 0)
 
 
 def test_time_left_is_the_pace_of_this_run() -> None:

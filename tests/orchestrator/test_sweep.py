@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
 
-from orchestrator.driver import confirm_configs
+from orchestrator.confirmation import confirm_configs
 from orchestrator.errors import Interrupted, SweepConflict, SweepLocked
 from orchestrator.launch import InlineLauncher, Launcher, TrialSource
 from orchestrator.lock import locked
 from orchestrator.paths import SweepPaths
 from orchestrator.progress import Progress
-from orchestrator.report import write_report
+from orchestrator.report import champions, write_report
 from orchestrator.results import HistoryRow, SweepRecord, TrialConfig, TrialResult, TrialState
 from orchestrator.spec import SweepSpec
 from orchestrator.sweep import Outcome, read_record, run, standing, sync
@@ -57,10 +57,15 @@ class _CutSource(TrialSource):
     def on_started(self, config: TrialConfig) -> None:
         self.source.on_started(config)
 
-    def on_history(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> None:
-        self.source.on_history(config, rows)
+    def on_history(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> bool:
+        goes_on = self.source.on_history(config, rows)
         if self.left == 0:
             raise KeyboardInterrupt
+        return goes_on
+
+    @property
+    def overdue(self) -> Collection[str]:
+        return self.source.overdue
 
     def on_ended(self, config: TrialConfig, result: TrialResult) -> None:
         self.left -= 1
@@ -198,8 +203,13 @@ def test_when_everything_fails_the_sweep_still_ends_with_a_report(tmp_path: Path
 
 
 def test_confirm_interleaves_the_arms_and_turns_their_order(finished: Outcome) -> None:
-    arms = [(config.seeds[0], config.arm) for config in confirm_configs(read_record(finished.paths))]
+    arms = [(config.seeds[0], config.arm) for config in _confirmed(finished)]
     assert arms == [(1000, "baseline"), (1000, "teleport"), (1001, "teleport"), (1001, "baseline")]
+
+
+def _confirmed(outcome: Outcome) -> list[TrialConfig]:
+    record = read_record(outcome.paths)
+    return confirm_configs(record.spec, [trial for trials in champions(record).values() for trial in trials])
 
 
 def test_top_k_sends_the_best_of_each_arm_to_confirm(tmp_path: Path) -> None:

@@ -215,15 +215,35 @@ def test_a_crash_keeps_the_seeds_and_rows_before_it(monkeypatch: pytest.MonkeyPa
 
     def crashing(self: Evaluator) -> dict[str, float]:
         if next(calls) == 8:
-            raise MemoryError
+            raise LookupError("gone")
         return curves(self)
 
     monkeypatch.setattr(Evaluator, "curves", crashing)
     result, rows = run(config())
     assert result.failure is not None
-    assert (result.failure.kind, result.failure.message) == ("crashed", "MemoryError: ")
+    assert (result.failure.kind, result.failure.message) == ("crashed", "LookupError: gone")
     assert [seed.seed for seed in result.seeds] == [0]
     assert [(row.seed, row.step) for row in rows[-3:]] == [(0, 18), (1, 0), (1, 4)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory: you tried ..."),
+    ],
+    ids=["python", "gpu", "cpu"],
+)
+def test_want_of_memory_is_told_apart_from_a_crash(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def greedy(self: Evaluator) -> dict[str, float]:
+        raise error
+
+    monkeypatch.setattr(Evaluator, "curves", greedy)
+    result, _ = run(config())
+    assert result.failure is not None
+    assert result.failure.kind == "memory"
+    assert type(error).__name__ in result.failure.message
 
 
 def test_missing_data_is_a_crash_of_the_trial_alone(tmp_path: Any) -> None:

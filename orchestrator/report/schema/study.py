@@ -53,7 +53,7 @@ class ConfirmSeed(Part):
 
     trial_id: str
     seed: int
-    outcome: Literal["reached", "missed", "diverged", "crashed", "lost", "running"]
+    outcome: Literal["reached", "missed", "diverged", "crashed", "memory", "lost", "running"]
     budget_steps: int | None = None
     steps_to_target: int | None = None
     seconds_to_target: float | None = None

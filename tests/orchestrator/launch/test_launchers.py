@@ -7,7 +7,7 @@ import os
 import signal
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from orchestrator.errors import Infeasible
 from orchestrator.launch import InlineLauncher, Launcher, RayLauncher, TrialSource
 from orchestrator.results import HistoryRow, TrialConfig, TrialResult, TrialState
 from orchestrator.spec import Share
-from tests.orchestrator.trials import config
+from tests.orchestrator.trials import config, failed
 
 # Ray's own code, on this Python: nothing of ours.
 ray_warnings = pytest.mark.filterwarnings(
@@ -35,6 +35,7 @@ class ListSource(TrialSource):
         self.rows: dict[str, list[HistoryRow]] = {}
         self.results: dict[str, TrialResult] = {}
         self.checkpoints: dict[str, bytes] = {}
+        self.first: TrialConfig | None = None
         self.interrupt_after: int | None = None
 
     @property
@@ -61,10 +62,15 @@ class ListSource(TrialSource):
         assert config.trial_id in self.running
         self.started.append(config.trial_id)
 
-    def on_history(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> None:
+    def on_history(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> bool:
         assert config.trial_id in self.started
         assert config.trial_id not in self.results
         self.rows.setdefault(config.trial_id, []).extend(rows)
+        return True
+
+    @property
+    def overdue(self) -> Collection[str]:
+        return ()
 
     def on_ended(self, config: TrialConfig, result: TrialResult) -> None:
         assert config.trial_id not in self.results
@@ -126,6 +132,27 @@ class LauncherContract(ABC):
             self.launcher().launch(source)
         assert not source.results
 
+    def test_a_trial_that_the_source_has_ended_is_stopped_and_heard_of_no_more(self) -> None:
+        class Ending(ListSource):
+            """Ends the first trial at its second bunch of rows."""
+
+            def on_history(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> bool:
+                super().on_history(config, rows)
+                if config != self.first or len(self.rows[config.trial_id]) < 2:
+                    return True
+                self.running.remove(config.trial_id)
+                self.results[config.trial_id] = failed(config)
+                return False
+
+        first = endless_config()
+        source = Ending([first, config(lr=0.05), config(lr=0.06)])
+        source.first = first
+        self.launcher().launch(source)
+        assert source.results[first.trial_id] == failed(first)
+        assert all(
+            source.results[of.trial_id].state is TrialState.COMPLETE for of in (config(lr=0.05), config(lr=0.06))
+        )
+
     def test_a_trial_goes_on_from_its_checkpoint(self) -> None:
         class Cut(ListSource):
             def check(self) -> None:
@@ -148,6 +175,12 @@ def long_config() -> TrialConfig:
     """Thirty epochs with a checkpoint after each."""
     plain = config().training.model_dump(mode="json")
     return config(training=plain | {"epochs": 30, "evaluate": {"every": 9}}, checkpoint_every=1e-9)
+
+
+def endless_config() -> TrialConfig:
+    """Longer than any test waits; a row at least twice a second."""
+    plain = config().training.model_dump(mode="json")
+    return config(training=plain | {"epochs": 100_000, "evaluate": {"every": 9}})
 
 
 def check_goes_on(later: Sequence[HistoryRow], whole: Sequence[HistoryRow]) -> None:
@@ -198,6 +231,24 @@ class TestRay(LauncherContract):
         with pytest.raises(Infeasible, match=r"a trial asks for 1000 CPU, the cluster has [0-9]+ in all"):
             RayLauncher(shares=[Share(cpu=1000.0)]).launch(source)
         assert not source.started
+
+    def test_a_silent_trial_whose_time_is_up_is_killed(self) -> None:
+        class Impatient(ListSource):
+            """Wants the first trial ended once it has started."""
+
+            @property
+            def overdue(self) -> Collection[str]:
+                return self.started[:1] if len(self.results) == 0 else ()
+
+        silent = config(
+            training=config().training.model_dump(mode="json") | {"evaluate": {"every": 10**9}, "epochs": 10**6}
+        )
+        source = Impatient([silent, config(lr=0.05)])
+        self.launcher().launch(source)
+        failure = source.results[silent.trial_id].failure
+        assert failure is not None
+        assert failure.kind == "lost"
+        assert source.results[config(lr=0.05).trial_id].state is TrialState.COMPLETE
 
     def test_a_killed_workers_trial_goes_on_from_its_checkpoint(self) -> None:
         class Killing(ListSource):

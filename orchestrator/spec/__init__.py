@@ -1,5 +1,8 @@
 """The spec: what a sweep is, read from YAML and checked whole."""
 
+from orchestrator.spec.budget import BudgetOptions
+from orchestrator.spec.duration import Duration, duration_text
+from orchestrator.spec.hooks import EVENT_KEYS, HookOptions, HooksOptions, check_webhook
 from orchestrator.spec.names import check_name
 from orchestrator.spec.phases import Confirm, Search
 from orchestrator.spec.resources import Checkpoint, Resources
@@ -29,13 +32,18 @@ __all__ = [
     "CHECKPOINT_EVERY",
     "EVALUATIONS_PER_RUN",
     "HIGHER_IS_BETTER",
+    "EVENT_KEYS",
     "Arm",
+    "BudgetOptions",
     "Checkpoint",
     "Choice",
     "Confirm",
     "CurveMetric",
     "Distribution",
+    "Duration",
     "Evaluate",
+    "HookOptions",
+    "HooksOptions",
     "Mode",
     "Objective",
     "ObjectiveMetric",
@@ -50,6 +58,8 @@ __all__ = [
     "Template",
     "Workload",
     "check_name",
+    "check_webhook",
+    "duration_text",
     "dump_yaml",
     "kind_of",
     "load_spec",

@@ -57,6 +57,7 @@ class SweepPaths:
         self.log = self.root / "log.txt"
         self.trials = self.root / "trials"
         self.report = self.root / "report"
+        self.report_page = self.report / "report.html"
         self.best = self.root / "best"
         self.outcome = self.root / "outcome.json"
 
@@ -87,6 +88,10 @@ class SweepPaths:
     def write_config(self, config: TrialConfig) -> None:
         """Store what is about to run."""
         atomic_write(self.config(config.trial_id), config.model_dump_json(indent=1))
+
+    def began_at(self, trial_id: str) -> float:
+        """Tell when a trial that has not ended was started last, in Unix time: its configuration is written then."""
+        return self.config(trial_id).stat().st_mtime
 
     def append_history(self, trial_id: str, rows: Iterable[HistoryRow]) -> None:
         """Add rows to a trial's curves."""

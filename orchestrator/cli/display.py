@@ -127,4 +127,3 @@ def time_left(seconds: float | None) -> str:
     if seconds is None:
         return "time left unknown"
     return f"about {duration_text(seconds)} left"
-

@@ -110,7 +110,11 @@ def print_standing(standing: Standing) -> None:
     """
     console = Console() if sys.stdout.isatty() else Console(width=200)
     print(f"{standing.name}: {standing.state}")
+    if standing.ended_early:
+        print(standing.ended_early)
     console.print(progress_table(standing.progress, console.width))
+    for usage in standing.usages:
+        print(f"budget: {usage.sentence}")
 
 
 def print_training(config: TrialConfig, run: Callable[[Show], tuple[TrialResult, Path]]) -> int:

@@ -2,7 +2,7 @@
 
 from orchestrator.spec.budget import BudgetOptions
 from orchestrator.spec.duration import Duration, duration_text
-from orchestrator.spec.hooks import EVENT_KEYS, HookOptions, HooksOptions, check_webhook
+from orchestrator.spec.hooks import EVENT_KEYS, HookOptions, HooksOptions
 from orchestrator.spec.names import check_name
 from orchestrator.spec.phases import Confirm, Search
 from orchestrator.spec.resources import Checkpoint, Resources
@@ -31,8 +31,8 @@ __all__ = [
     "BASELINE",
     "CHECKPOINT_EVERY",
     "EVALUATIONS_PER_RUN",
-    "HIGHER_IS_BETTER",
     "EVENT_KEYS",
+    "HIGHER_IS_BETTER",
     "Arm",
     "BudgetOptions",
     "Checkpoint",
@@ -58,9 +58,8 @@ __all__ = [
     "Template",
     "Workload",
     "check_name",
-    "check_webhook",
-    "duration_text",
     "dump_yaml",
+    "duration_text",
     "kind_of",
     "load_spec",
     "parse_spec",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from collections.abc import Mapping
 from typing import Annotated, Self
 from urllib.parse import urlsplit
@@ -34,18 +36,8 @@ def _check_command(command: tuple[str, ...]) -> tuple[str, ...]:
     return command
 
 
-def check_webhook(url: str) -> str:
-    """Check that something can be posted to an address.
-
-    Args:
-        url: the address itself.
-
-    Returns:
-        The address.
-
-    Raises:
-        ValueError: it is no http or https URL; the message does not repeat it, since it may be a secret.
-    """
+def _check_url(url: str) -> str:
+    """Check that something can be posted there; what is said does not repeat it, since it may be a secret."""
     try:
         parts = urlsplit(url)
         is_good = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
@@ -57,7 +49,7 @@ def check_webhook(url: str) -> str:
 
 
 def _check_address(address: str) -> str:
-    return address if _VARIABLE.match(address) else check_webhook(address)
+    return address if _VARIABLE.match(address) else _check_url(address)
 
 
 class HookOptions(Options):
@@ -68,9 +60,7 @@ class HookOptions(Options):
         webhook: an http or https URL, or ``$NAME`` of an environment variable that holds it.
     """
 
-    command: (
-        Annotated[tuple[str, ...], Field(strict=False, min_length=1), AfterValidator(_check_command)] | None
-    ) = None
+    command: Annotated[tuple[str, ...], Field(strict=False, min_length=1), AfterValidator(_check_command)] | None = None
     webhook: Annotated[str, AfterValidator(_check_address)] | None = None
 
     @model_validator(mode="after")
@@ -92,6 +82,49 @@ class HookOptions(Options):
             _PLACEHOLDER.sub(lambda found: f"{{{found[1]}}}" if found[1] else str(values[found[2]]), word)
             for word in self.command or ()
         )
+
+    def url(self) -> str:
+        """Look up where a webhook is.
+
+        Returns:
+            The address itself: a secret.
+
+        Raises:
+            ValueError: the environment does not have it.
+        """
+        assert self.webhook is not None
+        if not self.webhook.startswith("$"):
+            return self.webhook
+        url = os.environ.get(self.webhook[1:], "")
+        if not url:
+            raise ValueError(f"{self.webhook} is not set in the environment")
+        try:
+            return _check_url(url)
+        except ValueError as error:
+            raise ValueError(f"{self.webhook} {error}") from None
+
+    def lacks(self) -> str:
+        """Say what this machine lacks to call it.
+
+        Returns:
+            A clause; empty where it lacks nothing.
+        """
+        if self.command is not None:
+            program = self.command[0]
+            return "" if shutil.which(program) else f"no program {shorten(program)} is here"
+        try:
+            self.url()
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether the spec itself holds an address with a user, a password or a query."""
+        if self.webhook is None or self.webhook.startswith("$"):
+            return False
+        parts = urlsplit(self.webhook)
+        return "@" in parts.netloc or bool(parts.query)
 
     @property
     def placeholders(self) -> tuple[str, ...]:

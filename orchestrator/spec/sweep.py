@@ -106,7 +106,7 @@ class SweepSpec(Options):
 
     @cached_property
     def identity(self) -> str:
-        """Hash of all that shapes the results: not the description, nor where data lies, nor what it may take or tell."""
+        """Hash of all that shapes the results: not the words, where data lies, what it may take or whom it tells."""
         unshaping = {"description", "resources", "checkpoint", "budget", "hooks"}
         plain = self.model_dump(mode="json", exclude=unshaping, exclude_defaults=True)
         for workload in plain["workloads"].values():

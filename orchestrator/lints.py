@@ -76,8 +76,8 @@ def _spec_lints(spec: SweepSpec) -> Iterator[str]:
     for event, hook in spec.hooks.by_event.items():
         if hook.has_secrets:
             yield (
-                f"hooks.{event}: the webhook's user or query may be a secret, and the spec is kept and tracked; put the "
-                "URL into an environment variable and write $NAME"
+                f"hooks.{event}: the webhook's user or query may be a secret, and the spec is kept and tracked; put it "
+                "into an environment variable and write $NAME"
             )
     yield from _precision_lints(spec)
     yield from _arm_lints(spec)

@@ -37,6 +37,8 @@ def call(hook: HookOptions, event: Event, timeout: float, given_up: threading.Ev
     Returns:
         What went wrong, in a sentence; empty where all went well.
     """
+    if given_up.is_set():
+        return "was not called: the sweep is over and waits no longer"
     try:
         arguments, environment = _process_of(hook, event)
         process = subprocess.Popen(

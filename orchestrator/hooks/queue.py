@@ -74,13 +74,7 @@ class Queue:
         if self._thread.ident is None:
             return
         self._thread.join(seconds)
-        if not self._thread.is_alive():
-            return
-        with self._changed:
-            self._given_up.set()
-            if self._waiting is not None:
-                self._log.warning("%s was not called for what came last: the sweep waits no longer", self._name)
-                self._waiting = None
+        self._given_up.set()
         self._thread.join(SECONDS_TO_DIE)
 
     def _run(self) -> None:

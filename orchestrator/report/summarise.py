@@ -126,8 +126,8 @@ def _lints(record: SweepRecord, studies: Sequence[Study]) -> Iterator[str]:
             yield f"{name}: {study.num_diverged} of {study.num_trials} search trials diverged; they count in the budget"
         if study.num_timeout:
             yield (
-                f"{name}: {study.num_timeout} of {study.num_trials} search trials were over budget.per_trial; they count "
-                "as answers, so the time of a trial has shaped the search"
+                f"{name}: {study.num_timeout} of {study.num_trials} search trials were over budget.per_trial; they "
+                "count as answers, so the time of a trial has shaped the search"
             )
         if study.num_crashed:
             yield f"{name}: {study.num_crashed} of {study.num_trials} search trials crashed or were lost"

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, final
+from typing import final
 
 from orchestrator import plugins
 from orchestrator.budgets import Usage, spent, usages
 from orchestrator.driver import Driver, Observe
+from orchestrator.ending import end_of, in_words
 from orchestrator.errors import Fault, Interrupted, PluginError, SweepConflict
 from orchestrator.hooks import Hooks, SweepEnding
 from orchestrator.interrupts import Interrupts
@@ -21,14 +22,12 @@ from orchestrator.launch import Launcher
 from orchestrator.lints import lints
 from orchestrator.lock import is_locked, locked
 from orchestrator.paths import SweepPaths, atomic_write
-from orchestrator.progress import Progress, count, num_planned
+from orchestrator.progress import Progress, count
 from orchestrator.provenance import collect
 from orchestrator.report import Report, render_markdown, summarise, write_report
-from orchestrator.results import SweepEnd, SweepRecord, Trial, TrialState
+from orchestrator.results import SweepEnd, SweepRecord
 from orchestrator.spec import SweepSpec, parse_spec, read_file
 from orchestrator.track import SweepStatus, Tracker
-
-CRASH_TOLERANCE = 0.1
 
 
 @final
@@ -95,9 +94,9 @@ def run(
                     launcher.launch(driver)
             record = read_record(paths)
             report = write_report(record, paths, lints(record))
-            end = _end(record)
+            end = end_of(record)
             paths.write_end(end)
-            status, ending, message = end.status, _ending(end), "; ".join(end.failures) or end.ended_early
+            status, ending, message = end.status, in_words(end), "; ".join(end.failures) or end.ended_early
         except KeyboardInterrupt:
             status, ending = "KILLED", "interrupted"
             log.warning("interrupted")
@@ -220,22 +219,10 @@ def standing(paths: SweepPaths) -> Standing:
     return Standing(paths.name, _state(running, paths.read_end()), progress, record.ended_early, used)
 
 
-def _end(record: SweepRecord) -> SweepEnd:
-    failures = tuple(_failures(record))
-    return SweepEnd(status="FAILED" if failures else "FINISHED", failures=failures, ended_early=record.ended_early)
-
-
-def _ending(end: SweepEnd) -> Literal["finished", "ended early", "failed"]:
-    """Name an end for people; a sweep that failed has failed, also where it ended early."""
-    if end.status == "FAILED":
-        return "failed"
-    return "ended early" if end.ended_early else "finished"
-
-
 def _state(is_running: bool, end: SweepEnd | None) -> str:
     if is_running:
         return "running"
-    return "interrupted" if end is None else _ending(end)
+    return "interrupted" if end is None else in_words(end)
 
 
 def _artifacts(paths: SweepPaths) -> list[Path]:
@@ -278,39 +265,6 @@ def _logging(paths: SweepPaths) -> Iterator[logging.Logger]:
     finally:
         log.removeHandler(file)
         file.close()
-
-
-def _failures(record: SweepRecord) -> Iterator[str]:
-    """Say what makes a sweep count as failed: a crash in confirm, many in search, or an arm without a result.
-
-    A configuration that diverges, or takes too long, is an answer of the search, not a failure of the sweep; nor is
-    a study that a budget left without one.
-
-    Yields:
-        A sentence for each failure.
-    """
-    crashed = [trial for trial in record.trials if _has_crashed(trial)]
-    confirm = [trial for trial in crashed if trial.config.phase == "confirm"]
-    if confirm:
-        yield f"{len(confirm)} confirm trials crashed"
-    num_search = sum(trial.config.phase == "search" for trial in record.trials)
-    num_crashed = len(crashed) - len(confirm)
-    if num_crashed > CRASH_TOLERANCE * num_search:
-        yield f"{num_crashed} of {num_search} search trials crashed"
-    for workload, arm in record.spec.studies:
-        study = [
-            trial.result
-            for trial in record.trials
-            if trial.config.study == f"{workload}/{arm}" and trial.result is not None
-        ]
-        is_cut_short = bool(record.ended_early) and len(study) < num_planned(record.spec, workload, arm, "search")
-        if not is_cut_short and not any(result.state is TrialState.COMPLETE for result in study):
-            yield f"{workload}/{arm} has no trial that ended well"
-
-
-def _has_crashed(trial: Trial) -> bool:
-    failure = trial.result.failure if trial.result is not None else None
-    return failure is not None and not failure.is_answer
 
 
 __all__ = ["Outcome", "Standing", "read_record", "run", "standing", "stored_spec"]

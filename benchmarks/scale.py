@@ -62,7 +62,11 @@ def rows() -> list[dict[str, Any]]:
     ratio = statistics.median(ours / bare for ours, bare in pairs)
     table.append(row("search of 64 trials of 1 s on two workers against bare Ray Tune", ratio, "ratio", 1.05))
     ours, bare = _in_process("busy", side="ours"), _in_process("busy", side="bare")
-    table.append(row("idle share of bare Ray Tune's busy share on 16 workers, trials of 1 to 5 s", 1 - ours / bare, "ratio", 0.03))
+    table.append(
+        row(
+            "idle share of bare Ray Tune's busy share on 16 workers, trials of 1 to 5 s", 1 - ours / bare, "ratio", 0.03
+        )
+    )
     ours, bare = _in_process("memory", side="ours"), _in_process("memory", side="bare")
     table += [
         row("driver memory per trial against bare Ray Tune", ours / bare, "ratio", 1.3),
@@ -252,7 +256,7 @@ def _ours(address: str, home: Path, num_trials: int) -> None:
     from orchestrator.launch import RayLauncher, tune
     from orchestrator.spec import Share
 
-    tune.run_in_worker = simulated  # type: ignore[assignment]
+    tune.run_in_worker = simulated
     _run(home, _spec("random", num_trials), RayLauncher(address, [Share()]))
 
 
@@ -266,7 +270,10 @@ def _bare(address: str, home: Path, num_trials: int, num_cpus: int) -> list[tupl
     ray.init(address=address, log_to_driver=False)
     sampler = optuna.samplers.RandomSampler(seed=0)
     search = OptunaSearch(
-        {"lr": tune.loguniform(0.01, 0.5), "number": tune.randint(0, 10**9)}, metric="value", mode="min", sampler=sampler
+        {"lr": tune.loguniform(0.01, 0.5), "number": tune.randint(0, 10**9)},
+        metric="value",
+        mode="min",
+        sampler=sampler,
     )
     tuner = tune.Tuner(
         tune.with_resources(bare, {"cpu": 1}),
@@ -310,7 +317,7 @@ def busy(side: str) -> float:
 
 
 def memory(side: str) -> float:
-    """kB that the driver grows by with each trial."""
+    """KB that the driver grows by with each trial."""
     few, many = (_peak(side, num_trials) for num_trials in (100, 100 + MANY))
     return (many - few) / MANY
 

@@ -12,8 +12,10 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import final
 
+from orchestrator.budgets import Budgets
 from orchestrator.checkpoints import Checkpoint, UnusableCheckpoint
 from orchestrator.confirmation import Confirmation, confirm_configs
+from orchestrator.hooks import Hooks
 from orchestrator.interrupts import Interrupts
 from orchestrator.launch import TrialSource
 from orchestrator.paths import SweepPaths
@@ -25,6 +27,14 @@ from orchestrator.studies import open_journal, plan_studies
 from orchestrator.track import Tracker
 
 Observe = Callable[[Progress], None]
+
+# Trials report twice a second where their steps are short; one that is this long over its time may hang.
+SILENT_SECONDS = 10.0
+
+
+@final
+class OutOfBudget(BaseException):
+    """A budget of the whole sweep is used up; no Exception, which a trial in this process would take for its own."""
 
 
 @final
@@ -38,6 +48,7 @@ class Driver(TrialSource):
         observe: is shown where the sweep stands after every change.
         log: the sweep's log.
         interrupts: whether the user asked to stop.
+        hooks: are told of failed trials.
     """
 
     def __init__(
@@ -48,6 +59,7 @@ class Driver(TrialSource):
         observe: Observe,
         log: logging.Logger,
         interrupts: Interrupts,
+        hooks: Hooks,
     ) -> None:
         self._spec = record.spec
         self._paths = paths
@@ -55,6 +67,8 @@ class Driver(TrialSource):
         self._observe = observe
         self._log = log
         self._interrupts = interrupts
+        self._hooks = hooks
+        self._budgets = Budgets(record.spec, record.trials)
         self._tallies = Tallies(record.spec)
         self._ended: set[str] = set()
         self._num_seeds_before = 0
@@ -71,15 +85,26 @@ class Driver(TrialSource):
         self._retries = Retries()
         self._handed_out: set[str] = set()
         self._running: set[str] = set()
-        self._kept_rows: dict[str, int] = {}
+        self._goes_on_from: dict[str, Checkpoint] = {}
+        self._overdue_since: dict[str, float] = {}
         self._confirmation: Confirmation | None = None
         self._started_at = time.monotonic()
 
     @property
     def is_exhausted(self) -> bool:
         """Whether no trial will ever come again; one that runs may be lost, and is then to run again."""
+        return self.is_finished or not (self._handed_out or self._budgets.may_start())
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether everything that was planned has ended."""
         self._release()
         return self._is_search_over() and self._confirm().is_exhausted and not self._is_anything_open
+
+    @property
+    def ended_early(self) -> str:
+        """Which budget ends the sweep before it is finished, in a sentence; empty where none does."""
+        return "" if self.is_finished else self._budgets.reached() or ""
 
     def propose(self) -> TrialConfig | None:
         """Hand out the next trial; see :meth:`TrialSource.propose`.
@@ -90,7 +115,8 @@ class Driver(TrialSource):
             ``max_concurrent`` is reached.
         """
         limit = self._spec.search.max_concurrent
-        if self._retries.runs_alone or (limit is not None and len(self._handed_out) >= limit):
+        is_full = limit is not None and len(self._handed_out) >= limit
+        if is_full or self._retries.runs_alone or not self._budgets.may_start():
             return None
         config = self._retries.take() or self._propose_search()
         if config is None and self._is_search_over():
@@ -102,8 +128,14 @@ class Driver(TrialSource):
         return config
 
     def check(self) -> None:
-        """Stop where the user has asked to; see :meth:`TrialSource.check`."""
+        """Stop where the user has asked to, or a budget is used up; see :meth:`TrialSource.check`.
+
+        Raises:
+            OutOfBudget: what runs is to be cut off; it can go on when there is more.
+        """
         self._interrupts.check()
+        if self._budgets.reached():
+            raise OutOfBudget
 
     def checkpoint_of(self, config: TrialConfig) -> bytes | None:
         """Look up what a trial that was cut off goes on from; what cannot be used is told in the log and removed."""
@@ -112,28 +144,33 @@ class Driver(TrialSource):
         if data is None:
             return None
         try:
-            num_rows = Checkpoint.from_bytes(data, trial_id).num_rows
+            checkpoint = Checkpoint.from_bytes(data, trial_id)
             on_file = self._paths.count_rows(trial_id)
-            if on_file < num_rows:
-                raise UnusableCheckpoint(f"it comes after {num_rows} rows of the curves, but {on_file} are on file")
+            if on_file < checkpoint.num_rows:
+                told = f"it comes after {checkpoint.num_rows} rows of the curves, but {on_file} are on file"
+                raise UnusableCheckpoint(told)
         except UnusableCheckpoint as error:
             self._log.warning("checkpoint of %s is not used, so it begins anew: %s", describe(config), error)
             self._paths.remove_checkpoint(trial_id)
             return None
-        self._kept_rows[trial_id] = num_rows
+        self._goes_on_from[trial_id] = checkpoint
         return data
 
     @property
     def overdue(self) -> Collection[str]:
-        """Ids of silent trials whose time is up; see :meth:`TrialSource.overdue`."""
-        return ()
+        """Ids of trials whose time was up a while ago, and that say nothing; see :meth:`TrialSource.overdue`."""
+        now = time.monotonic()
+        for trial_id in filter(self._budgets.overdue, self._running):
+            self._overdue_since.setdefault(trial_id, now)
+        return [trial_id for trial_id, since in self._overdue_since.items() if now - since >= SILENT_SECONDS]
 
     def on_started(self, config: TrialConfig) -> None:
         """Put a configuration on file, then say that it runs; rows after its checkpoint will come again."""
         self._paths.write_config(config)
-        num_rows = self._kept_rows.pop(config.trial_id, 0)
-        rows = self._paths.start_history(config.trial_id, num_rows)
+        start = self._goes_on_from.pop(config.trial_id, None)
+        rows = self._paths.start_history(config.trial_id, 0 if start is None else start.num_rows)
         self._running.add(config.trial_id)
+        self._budgets.on_started(config, 0.0 if start is None else start.seconds)
         self._tallies.begin(config)
         self._tracker.begin_trial(config)
         if rows:
@@ -148,6 +185,9 @@ class Driver(TrialSource):
         """Put rows on file, then track them."""
         self._paths.append_history(config.trial_id, rows)
         self._tracker.log_history(config.trial_id, rows)
+        if self._budgets.overdue(config.trial_id):
+            self._end(config, self._budgets.timed_out(config.trial_id, time.time()))
+            return False
         return True
 
     def on_checkpoint(self, config: TrialConfig, data: bytes) -> None:
@@ -155,27 +195,46 @@ class Driver(TrialSource):
         self._paths.write_checkpoint(config.trial_id, data)
 
     def on_ended(self, config: TrialConfig, result: TrialResult) -> None:
-        """Put a result on file, then tell the study, the tracker and the log, unless the trial is to run again."""
-        self._handed_out.discard(config.trial_id)
-        has_started = config.trial_id in self._running
-        self._running.discard(config.trial_id)
-        if self._retries.take_back(config, result):
-            assert result.failure is not None
-            self._tallies.take_back(config)
-            self._log.warning("%s %s, it runs again: %s", result.failure.kind, describe(config), result.failure.message)
-            self._show()
-            return
-        if not has_started:
+        """Take in how a trial ended, unless it is to run again; one that was killed for its silence is overdue."""
+        if config.trial_id not in self._running:  # it was lost before it could start
             self.on_started(config)
-            self._running.discard(config.trial_id)
+        if self._is_lost(result) and self._budgets.overdue(config.trial_id):
+            result = self._budgets.timed_out(config.trial_id, result.ended_at)
+        if self._retries.take_back(config, result):
+            self._close(config)
+            self._budgets.on_stopped(config)
+            self._tallies.take_back(config)
+            assert result.failure is not None
+            told = result.failure.kind, describe(config), result.failure.message
+            self._log.warning("%s %s, it runs again: %s", *told)
+            self._show()
+        else:
+            self._end(config, result)
+
+    def _end(self, config: TrialConfig, result: TrialResult) -> None:
+        """Put a result on file, then tell everyone."""
         self._paths.write_result(result)
+        self._close(config)
         self._ended.add(config.trial_id)
+        self._budgets.on_ended(config, result)
         self._tallies.end(config, result)
         if config.phase == "search":
             self._studies[config.study].tell(result)
         self._tracker.end_trial(result)
+        if result.state is TrialState.FAIL:
+            self._hooks.trial_failed(config, result)
         self._write_log(config, result)
         self._show()
+
+    def _close(self, config: TrialConfig) -> None:
+        """Forget a trial that is in no launcher's hands any more."""
+        self._handed_out.discard(config.trial_id)
+        self._running.discard(config.trial_id)
+        self._overdue_since.pop(config.trial_id, None)
+
+    @staticmethod
+    def _is_lost(result: TrialResult) -> bool:
+        return result.failure is not None and result.failure.kind == "lost"
 
     def progress(self) -> Progress:
         """Count where the sweep stands."""

@@ -73,6 +73,12 @@ def _spec_lints(spec: SweepSpec) -> Iterator[str]:
             "seconds_to_target",
         ):
             yield f"{label}: the search improves {spec.search.objective.metric}, the target is on {target}"
+    for event, hook in spec.hooks.by_event.items():
+        if hook.has_secrets:
+            yield (
+                f"hooks.{event}: the webhook's user or query may be a secret, and the spec is kept and tracked; put it "
+                "into an environment variable and write $NAME"
+            )
     yield from _precision_lints(spec)
     yield from _arm_lints(spec)
 

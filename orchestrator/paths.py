@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import final
 
 from orchestrator.errors import SweepNotFound, nearest
-from orchestrator.results import HistoryRow, Provenance, Trial, TrialConfig, TrialResult
+from orchestrator.results import HistoryRow, Provenance, SweepEnd, Trial, TrialConfig, TrialResult
 
 
 def atomic_write(path: Path, content: str | bytes) -> None:
@@ -57,6 +57,7 @@ class SweepPaths:
         self.log = self.root / "log.txt"
         self.trials = self.root / "trials"
         self.report = self.root / "report"
+        self.report_page = self.report / "report.html"
         self.best = self.root / "best"
         self.outcome = self.root / "outcome.json"
 
@@ -87,6 +88,10 @@ class SweepPaths:
     def write_config(self, config: TrialConfig) -> None:
         """Store what is about to run."""
         atomic_write(self.config(config.trial_id), config.model_dump_json(indent=1))
+
+    def began_at(self, trial_id: str) -> float:
+        """Tell when a trial that has not ended was started last, in Unix time: its configuration is written then."""
+        return self.config(trial_id).stat().st_mtime
 
     def append_history(self, trial_id: str, rows: Iterable[HistoryRow]) -> None:
         """Add rows to a trial's curves."""
@@ -167,6 +172,14 @@ class SweepPaths:
     def read_provenance(self) -> Provenance:
         """Read where the sweep comes from."""
         return Provenance.model_validate_json(self.provenance.read_text(encoding="utf-8"))
+
+    def write_end(self, end: SweepEnd) -> None:
+        """Store how the sweep ended."""
+        atomic_write(self.outcome, end.model_dump_json(indent=1))
+
+    def read_end(self) -> SweepEnd | None:
+        """Read how the sweep ended; None where it has not."""
+        return SweepEnd.model_validate_json(self.outcome.read_text("utf-8")) if self.outcome.is_file() else None
 
     def _read_history(self, trial_id: str) -> Iterator[HistoryRow]:
         path = self.history(trial_id)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import glob
 import os
 import statistics as stdlib_statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
+from orchestrator.budgets import SECONDS_PER_HOUR, shortfalls
 from orchestrator.errors import UserError
 from orchestrator.ids import Json, canonical_json
 from orchestrator.lints import spec_lints
@@ -36,6 +37,8 @@ class StudyPlan:
         steps_per_seed: optimizer steps of one seed, at most.
         num_steps: optimizer steps of the whole study, at most.
         seconds: on one worker; None where the pace is not known.
+        gpu_hours: the same in GPUs times hours.
+        trial_seconds: of the longest trial.
     """
 
     workload: str
@@ -46,6 +49,8 @@ class StudyPlan:
     steps_per_seed: int
     num_steps: int
     seconds: float | None
+    gpu_hours: float | None
+    trial_seconds: float | None
 
 
 @final
@@ -100,8 +105,8 @@ def make_plan(spec: SweepSpec, seconds_per_step: SecondsPerStep = lambda workloa
     """
     studies = tuple(_study(spec, workload, arm, seconds_per_step) for workload, arm in spec.studies)
     num_concurrent = _num_concurrent(spec)
-    known = [study.seconds for study in studies if study.seconds is not None]
-    seconds = sum(known) / max(num_concurrent, 1) if len(known) == len(studies) else None
+    in_turn = _all_known(study.seconds for study in studies)
+    seconds = None if in_turn is None else sum(in_turn) / max(num_concurrent, 1)
     return Plan(
         name=spec.name,
         description=spec.description,
@@ -109,9 +114,20 @@ def make_plan(spec: SweepSpec, seconds_per_step: SecondsPerStep = lambda workloa
         num_concurrent=num_concurrent,
         seconds=seconds,
         power=tuple(power(spec.num_primary, len(spec.confirm_seeds))),
-        warnings=tuple(_warnings(spec)),
+        warnings=(*_warnings(spec), *_over_budget(spec, studies, seconds)),
         lints=tuple(spec_lints(spec)),
     )
+
+
+def _over_budget(spec: SweepSpec, studies: Sequence[StudyPlan], seconds: float | None) -> Iterable[str]:
+    gpu_hours = _all_known(study.gpu_hours for study in studies)
+    longest = [study.trial_seconds for study in studies if study.trial_seconds is not None]
+    return shortfalls(spec, seconds, None if gpu_hours is None else sum(gpu_hours), max(longest, default=None))
+
+
+def _all_known(values: Iterable[float | None]) -> list[float] | None:
+    known = list(values)
+    return None if None in known else [value for value in known if value is not None]
 
 
 def power(num_comparisons: int, num_seeds: int) -> list[str]:
@@ -220,7 +236,10 @@ def _study(spec: SweepSpec, workload: str, arm: str, seconds_per_step: SecondsPe
     method = spec.example_of(arm)
     num_search = num_planned(spec, workload, arm, "search")
     num_confirm = num_planned(spec, workload, arm, "confirm")
-    num_steps = _num_steps(largest) * (num_search * len(spec.search.seeds) + num_confirm)
+    steps = _num_steps(largest)
+    in_search = steps * num_search * len(spec.search.seeds)
+    in_confirm = steps * num_confirm
+    on_gpus = in_search * spec.resources.share("search").gpu + in_confirm * spec.resources.share("confirm").gpu
     pace = seconds_per_step(largest, method)
     return StudyPlan(
         workload=workload,
@@ -228,9 +247,11 @@ def _study(spec: SweepSpec, workload: str, arm: str, seconds_per_step: SecondsPe
         parameters=tuple(d.name for template in templates for d in template.distributions()),
         num_search=num_search,
         num_confirm=num_confirm,
-        steps_per_seed=_num_steps(largest),
-        num_steps=num_steps,
-        seconds=None if pace is None else pace * num_steps,
+        steps_per_seed=steps,
+        num_steps=in_search + in_confirm,
+        seconds=None if pace is None else pace * (in_search + in_confirm),
+        gpu_hours=None if pace is None else pace * on_gpus / SECONDS_PER_HOUR,
+        trial_seconds=None if pace is None else pace * steps * len(spec.search.seeds),
     )
 
 
@@ -264,3 +285,6 @@ def _warnings(spec: SweepSpec) -> Iterable[str]:
         found = locate_for(data)
         if not found.is_found:
             yield f"{label}: data set {data.name} is not here: {found.reason}"
+    for event, hook in spec.hooks.by_event.items():
+        if hook.lacks():
+            yield f"hooks.{event} cannot be called from here: {hook.lacks()}"

@@ -224,15 +224,15 @@ class TrialState(StrEnum):
     FAIL = "FAIL"
 
 
-FailureKind = Literal["diverged", "crashed", "memory", "lost"]
+FailureKind = Literal["diverged", "timeout", "crashed", "memory", "lost"]
 
 
 class TrialFailure(Record):
     """Why a trial is FAIL.
 
     Args:
-        kind: ``diverged`` (a loss was not finite), ``crashed`` (an exception), ``memory`` (there was not enough) or
-            ``lost`` (the worker died).
+        kind: ``diverged`` (a loss was not finite), ``timeout`` (it was over the budget of one trial), ``crashed`` (an
+            exception), ``memory`` (there was not enough) or ``lost`` (the worker died).
         message: one line.
         traceback: where it was raised; empty for the other kinds.
     """
@@ -240,6 +240,11 @@ class TrialFailure(Record):
     kind: FailureKind
     message: str
     traceback: str = ""
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether it speaks of the configuration rather than of the machine; such a trial has had its budget."""
+        return self.kind in {"diverged", "timeout"}
 
 
 class Machine(Record):
@@ -270,7 +275,7 @@ class TrialResult(Record):
         failure: why, where the state is FAIL.
         started_at: Unix time in seconds.
         ended_at: Unix time in seconds.
-        machine: where it ran; None where the worker died.
+        machine: where it ran; None where the worker died, or was ended from outside.
     """
 
     version: Literal[1] = 1
@@ -286,12 +291,21 @@ class TrialResult(Record):
     @classmethod
     def lost(cls, trial_id: str, message: str, started_at: float, ended_at: float, kind: FailureKind = "lost") -> Self:
         """Make the result of a trial whose worker died without giving one."""
+        return cls._without_seeds(trial_id, TrialFailure(kind=kind, message=message), started_at, ended_at)
+
+    @classmethod
+    def timed_out(cls, trial_id: str, message: str, started_at: float, ended_at: float) -> Self:
+        """Make the result of a trial that was ended since it was over the budget of one trial."""
+        return cls._without_seeds(trial_id, TrialFailure(kind="timeout", message=message), started_at, ended_at)
+
+    @classmethod
+    def _without_seeds(cls, trial_id: str, failure: TrialFailure, started_at: float, ended_at: float) -> Self:
         return cls(
             trial_id=trial_id,
             state=TrialState.FAIL,
             value=None,
             seeds=(),
-            failure=TrialFailure(kind=kind, message=message),
+            failure=failure,
             started_at=started_at,
             ended_at=ended_at,
         )
@@ -361,6 +375,20 @@ class Provenance(Record):
     started_at: float
 
 
+class SweepEnd(Record):
+    """How a sweep ended: ``outcome.json``, there only while no run of it is under way.
+
+    Args:
+        status: FAILED where it counts as failed.
+        failures: why, a sentence each.
+        ended_early: the budget that ended it before its last trial, in a sentence; empty: it ran to its end.
+    """
+
+    status: Literal["FINISHED", "FAILED"]
+    failures: tuple[str, ...] = ()
+    ended_early: str = ""
+
+
 @dataclass(frozen=True)
 class SweepRecord:
     """A sweep as it is stored: what was asked, where it comes from, what came out.
@@ -369,8 +397,10 @@ class SweepRecord:
         spec: as run.
         provenance: where it comes from.
         trials: every trial that was begun.
+        ended_early: the budget that ended it before its last trial, in a sentence; empty: none did.
     """
 
     spec: SweepSpec
     provenance: Provenance
     trials: tuple[Trial, ...]
+    ended_early: str = ""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import difflib
-import json
 import logging
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
 from orchestrator import plugins
-from orchestrator.driver import Driver, Observe
+from orchestrator.budgets import Usage, spent, usages
+from orchestrator.driver import Driver, Observe, OutOfBudget
+from orchestrator.ending import end_of, in_words
 from orchestrator.errors import Fault, Interrupted, PluginError, SweepConflict
+from orchestrator.hooks import Hooks, SweepEnding
 from orchestrator.interrupts import Interrupts
 from orchestrator.launch import Launcher
 from orchestrator.lints import lints
@@ -22,11 +25,9 @@ from orchestrator.paths import SweepPaths, atomic_write
 from orchestrator.progress import Progress, count
 from orchestrator.provenance import collect
 from orchestrator.report import Report, render_markdown, summarise, write_report
-from orchestrator.results import SweepRecord, Trial, TrialState
+from orchestrator.results import SweepEnd, SweepRecord
 from orchestrator.spec import SweepSpec, parse_spec, read_file
 from orchestrator.track import SweepStatus, Tracker
-
-CRASH_TOLERANCE = 0.1
 
 
 @final
@@ -78,38 +79,43 @@ def run(
     """
     interrupts = interrupts or Interrupts()
     _refuse_other_spec(spec, paths)
-    with locked(paths), _logging(paths) as log:
+    with locked(paths), _logging(paths) as log, closing(Hooks(spec.hooks, paths, log)) as hooks:
         record = _begin(spec, paths, command)
         tracker.begin_sweep(record, paths.read_trial)
         status: SweepStatus = "FAILED"
+        ending: SweepEnding = "stopped on an error"
+        message = ""
         report: Report | None = None
         try:
             paths.outcome.unlink(missing_ok=True)
             with interrupts.deferred():
-                driver = Driver(record, paths, tracker, observe, log, interrupts)
-                if not driver.is_exhausted:
-                    launcher.launch(driver)
-            record = read_record(paths)
+                driver = Driver(record, paths, tracker, observe, log, interrupts, hooks)
+                with suppress(OutOfBudget):
+                    if not driver.is_exhausted:
+                        launcher.launch(driver)
+            record = replace(read_record(paths), ended_early=driver.ended_early)
             report = write_report(record, paths, lints(record))
-            failures = tuple(_failures(record))
-            status = "FAILED" if failures else "FINISHED"
-            atomic_write(paths.outcome, json.dumps({"status": status, "failures": failures}))
+            end = end_of(record)
+            paths.write_end(end)
+            status, ending, message = end.status, in_words(end), "; ".join(end.failures) or end.ended_early
         except KeyboardInterrupt:
-            status = "KILLED"
+            status, ending = "KILLED", "interrupted"
             log.warning("interrupted")
             raise Interrupted(f"sweep {paths.name!r} was interrupted") from None
-        except Exception:
+        except Exception as error:
             if interrupts.is_asked:  # raised inside a library, which made something else of it
-                status = "KILLED"
+                status, ending = "KILLED", "interrupted"
                 log.warning("interrupted", exc_info=True)
                 raise Interrupted(f"sweep {paths.name!r} was interrupted") from None
+            message = f"{type(error).__name__}: {error}"
             log.exception("the sweep stopped on an error")
             raise
         finally:
             description = "" if report is None else render_markdown(report)
             tracker.end_sweep(status, description=description, artifacts=_artifacts(paths))
             num_untracked = tracker.close()
-    return Outcome(report, paths, failures, num_untracked)
+            hooks.sweep_finished(ending, message=message, report=paths.report_page if report is not None else None)
+    return Outcome(report, paths, end.failures, num_untracked)
 
 
 def sync(paths: SweepPaths, tracker: Tracker) -> int:
@@ -127,12 +133,12 @@ def sync(paths: SweepPaths, tracker: Tracker) -> int:
     """
     with locked(paths):
         record = read_record(paths)
-        status = _ended(paths)
-        if status is None:
+        end = paths.read_end()
+        if end is None:
             tracker.sync(record)
         else:
             description = render_markdown(summarise(record, lints(record)))
-            tracker.sync(record, status, description=description, artifacts=_artifacts(paths))
+            tracker.sync(record, end.status, description=description, artifacts=_artifacts(paths))
         return tracker.close()
 
 
@@ -167,7 +173,13 @@ def read_record(paths: SweepPaths, *, with_history: bool = True) -> SweepRecord:
     Returns:
         What is stored.
     """
-    return SweepRecord(stored_spec(paths), paths.read_provenance(), tuple(paths.read_trials(with_history=with_history)))
+    end = paths.read_end()
+    return SweepRecord(
+        stored_spec(paths),
+        paths.read_provenance(),
+        tuple(paths.read_trials(with_history=with_history)),
+        "" if end is None else end.ended_early,
+    )
 
 
 @final
@@ -177,13 +189,17 @@ class Standing:
 
     Args:
         name: of the sweep.
-        state: ``running``, ``finished``, ``failed`` (it ended, with failures) or ``interrupted``.
+        state: ``running``, ``finished``, ``ended early``, ``failed`` (it ended, with failures) or ``interrupted``.
         progress: its counts.
+        ended_early: the budget that ended it before its last trial, in a sentence; empty: none did.
+        usages: what is used of each of its budgets; what a running trial did before it was cut off is not in it.
     """
 
     name: str
     state: str
     progress: Progress
+    ended_early: str = ""
+    usages: tuple[Usage, ...] = ()
 
 
 def standing(paths: SweepPaths) -> Standing:
@@ -198,16 +214,16 @@ def standing(paths: SweepPaths) -> Standing:
     record = read_record(paths, with_history=False)
     running = is_locked(paths)
     progress = count(record.spec, record.trials, is_running=running)
-    status = _ended(paths)
-    return Standing(paths.name, "running" if running else "interrupted" if status is None else status.lower(), progress)
+    begun = (trial.trial_id for trial in record.trials if running and trial.result is None)
+    began_at = {trial_id: paths.began_at(trial_id) for trial_id in begun}
+    used = usages(record.spec.budget, spent(record.trials, began_at, time.time()))
+    return Standing(paths.name, _state(running, paths.read_end()), progress, record.ended_early, used)
 
 
-def _ended(paths: SweepPaths) -> SweepStatus | None:
-    """How a sweep ended; None where it has not."""
-    if not paths.outcome.is_file():
-        return None
-    status: SweepStatus = json.loads(paths.outcome.read_text(encoding="utf-8"))["status"]
-    return status
+def _state(is_running: bool, end: SweepEnd | None) -> str:
+    if is_running:
+        return "running"
+    return "interrupted" if end is None else in_words(end)
 
 
 def _artifacts(paths: SweepPaths) -> list[Path]:
@@ -250,38 +266,6 @@ def _logging(paths: SweepPaths) -> Iterator[logging.Logger]:
     finally:
         log.removeHandler(file)
         file.close()
-
-
-def _failures(record: SweepRecord) -> Iterator[str]:
-    """Say what makes a sweep count as failed: a crash in confirm, many in search, or an arm without a result.
-
-    A configuration that diverges is an answer of the search, not a failure of the sweep.
-
-    Yields:
-        A sentence for each failure.
-    """
-    crashed = [trial for trial in record.trials if _has_crashed(trial)]
-    confirm = [trial for trial in crashed if trial.config.phase == "confirm"]
-    if confirm:
-        yield f"{len(confirm)} confirm trials crashed"
-    num_search = sum(trial.config.phase == "search" for trial in record.trials)
-    num_crashed = len(crashed) - len(confirm)
-    if num_crashed > CRASH_TOLERANCE * num_search:
-        yield f"{num_crashed} of {num_search} search trials crashed"
-    for workload, arm in record.spec.studies:
-        complete = any(
-            trial.config.study == f"{workload}/{arm}"
-            and trial.result is not None
-            and trial.result.state is TrialState.COMPLETE
-            for trial in record.trials
-        )
-        if not complete:
-            yield f"{workload}/{arm} has no trial that ended well"
-
-
-def _has_crashed(trial: Trial) -> bool:
-    failure = trial.result.failure if trial.result is not None else None
-    return failure is not None and failure.kind != "diverged"
 
 
 __all__ = ["Outcome", "Standing", "read_record", "run", "standing", "stored_spec"]

@@ -83,3 +83,10 @@ def test_paths_that_are_named_exist() -> None:
     }
     assert named
     assert not [word for word in named if not (ROOT / word).exists()]
+
+
+@pytest.mark.parametrize("text", blocks(ROOT / "docs" / "sweeps.md", "yaml"), ids=lambda text: text.partition(":")[0])
+def test_the_parts_of_a_spec_in_sweeps_md_load(text: str) -> None:
+    [whole] = blocks(ROOT / "README.md", "yaml")
+    [key] = re.findall(r"^(\w+):", text, re.MULTILINE)
+    assert f"{key}:" in spec_from_text(f"{whole}\n{text}", "sweeps.md").to_yaml()

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.progress import Progress, StudyProgress
+from orchestrator.spec import duration_text
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -125,23 +126,4 @@ def time_left(seconds: float | None) -> str:
     """
     if seconds is None:
         return "time left unknown"
-    return f"about {duration(seconds)} left"
-
-
-def duration(seconds: float) -> str:
-    """Write a duration as people say it.
-
-    Args:
-        seconds: how long.
-
-    Returns:
-        A number and one unit.
-
-    >>> [duration(s) for s in (4.2, 90, 7000, 2e5)]
-    ['4 s', '2 min', '1.9 h', '2.3 d']
-    """
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 86400 else f"{seconds / 86400:.1f} d"
+    return f"about {duration_text(seconds)} left"

@@ -193,6 +193,9 @@ def _conclude(outcome: Outcome) -> int:
     from orchestrator.cli.show import print_verdicts
 
     print_verdicts(outcome.report)
+    if outcome.report.sweep.ended_early:
+        early = outcome.report.sweep.ended_early
+        print(f"ended early: {early}; with a larger budget `teleport run` goes on from here", file=sys.stderr)
     for failure in outcome.failures:
         print(f"failed: {failure}; see {outcome.paths.log}", file=sys.stderr)
     if outcome.num_untracked:
@@ -200,7 +203,7 @@ def _conclude(outcome: Outcome) -> int:
             f"MLflow has not got {outcome.num_untracked} runs; `teleport track sync {outcome.paths.name}` sends them",
             file=sys.stderr,
         )
-    print(f"report: {outcome.paths.report / 'report.html'}")
+    print(f"report: {outcome.paths.report_page}")
     return 1 if outcome.failures else 0
 
 

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli.display import duration
 from orchestrator.cli.display import table as progress_table
+from orchestrator.spec import duration_text
 
 if TYPE_CHECKING:
     from orchestrator.plan import Plan
@@ -67,7 +67,7 @@ def print_plan(plan: Plan) -> None:
                 str(study.num_search),
                 str(study.num_confirm),
                 f"{study.steps_per_seed:,}",
-                "?" if study.seconds is None else duration(study.seconds / plan.num_concurrent),
+                "?" if study.seconds is None else duration_text(study.seconds / plan.num_concurrent),
                 ", ".join(study.parameters) or "-",
             )
             for study in plan.studies
@@ -79,7 +79,7 @@ def print_plan(plan: Plan) -> None:
     if plan.seconds is None:
         print("time: unknown, nothing like it has run in this home; --pilot times an epoch of each study")
     else:
-        print(f"time: about {duration(plan.seconds)} on this machine")
+        print(f"time: about {duration_text(plan.seconds)} on this machine")
     for sentence in plan.power:
         print(f"power: {sentence}")
     for sentence in plan.lints:
@@ -110,7 +110,11 @@ def print_standing(standing: Standing) -> None:
     """
     console = Console() if sys.stdout.isatty() else Console(width=200)
     print(f"{standing.name}: {standing.state}")
+    if standing.ended_early:
+        print(standing.ended_early)
     console.print(progress_table(standing.progress, console.width))
+    for usage in standing.usages:
+        print(f"budget: {usage.sentence}")
 
 
 def print_training(config: TrialConfig, run: Callable[[Show], tuple[TrialResult, Path]]) -> int:

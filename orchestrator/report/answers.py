@@ -54,12 +54,12 @@ def _sentence(comparison: Comparison, target: Target) -> str:
             f"Neither {arm} nor the baseline reaches a {aim} on any of {comparison.num_pairs} paired seeds: there is "
             "nothing to compare; a nearer target or a longer run would tell."
         )
+    if comparison.verdict is Verdict.NOT_ENOUGH_SEEDS:
+        return f"Not enough seeds to say whether {arm} reaches a {aim} in fewer steps: {comparison.reason}."
     if comparison.verdict is Verdict.PENDING or comparison.effect is None or comparison.interval is None:
         return f"{arm}: no verdict yet, {comparison.reason}."
     effect, interval = comparison.effect, comparison.interval
     seeds = f"{comparison.num_pairs} paired seeds"
-    if comparison.verdict is Verdict.NOT_ENOUGH_SEEDS:
-        return f"Not enough seeds to say whether {arm} reaches a {aim} in fewer steps: {comparison.reason}."
     found = f"95 % interval {interval_text(comparison)}, p = {p_value(comparison.p_adjusted)}".replace("= <", "<")
     if comparison.verdict is Verdict.NO_DIFFERENCE:
         return (

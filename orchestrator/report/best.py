@@ -110,7 +110,7 @@ def _best_arm(record: SweepRecord, found: dict[str, tuple[Trial, ...]]) -> str:
 
 
 def _confirmed(record: SweepRecord, champion: Trial) -> list[Trial]:
-    """The confirm trials of a champion that say something: a divergence does, a crash does not."""
+    """The confirm trials of a champion that say something: a divergence or a timeout does, a crash does not."""
     return [
         trial
         for trial in record.trials
@@ -122,11 +122,11 @@ def _is_answer(trial: Trial) -> bool:
     result = trial.result
     if result is None:
         return False
-    return result.state is TrialState.COMPLETE or (result.failure is not None and result.failure.kind == "diverged")
+    return result.state is TrialState.COMPLETE or (result.failure is not None and result.failure.is_answer)
 
 
 def _order(trials: list[Trial]) -> tuple[float, float]:
-    """Median steps to target, then median final training loss; a divergence is infinite in both."""
+    """Median steps to target, then median final training loss; a divergence or a timeout is infinite in both."""
     steps = [steps_to_target(trial) if _is_well(trial) else math.inf for trial in trials]
     losses = [
         seed.metrics.get("train_loss", math.inf) if _is_well(trial) else math.inf

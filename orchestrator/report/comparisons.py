@@ -57,10 +57,10 @@ class Metric:
             run: that ended with an answer.
 
         Returns:
-            The value; infinitely bad where the run diverged; None where the run has no such figure.
+            The value; infinitely bad where the run diverged or timed out; None where the run has no such figure.
         """
         never = Measured.exactly(-math.inf if self.higher_is_better else math.inf)
-        if run.outcome == "diverged":
+        if run.is_broken_off:
             return never
         if self.limit is None:
             value = run.metrics.get(self.name)
@@ -81,7 +81,9 @@ METRICS = (
 )
 
 
-def comparisons_of(studies: Sequence[Study], confirm_seeds: Sequence[int], num_search: int) -> tuple[Comparison, ...]:
+def comparisons_of(
+    studies: Sequence[Study], confirm_seeds: Sequence[int], num_search: int, *, ended_early: bool = False
+) -> tuple[Comparison, ...]:
     """Compare every arm with the baseline of its workload, and every teleport arm with its controls and rivals.
 
     The primary comparisons (each teleport arm on steps to target) are one family: Holm's rule counts all that the
@@ -91,6 +93,7 @@ def comparisons_of(studies: Sequence[Study], confirm_seeds: Sequence[int], num_s
         studies: workload by workload.
         confirm_seeds: what was planned.
         num_search: search trials that each arm was offered.
+        ended_early: whether a budget ended the sweep, so that what has not run is not waited for.
 
     Returns:
         Per workload the primary ones first, those against another arm than the baseline last.
@@ -100,7 +103,7 @@ def comparisons_of(studies: Sequence[Study], confirm_seeds: Sequence[int], num_s
     found = []
     for workload, baseline in baselines.items():
         sources = {study.arm: study for study in studies if study.workload == workload}
-        contest = _Contest(baseline, tuple(confirm_seeds), num_search, max(family, 1), sources)
+        contest = _Contest(baseline, tuple(confirm_seeds), num_search, max(family, 1), sources, ended_early)
         arms = [study for study in sources.values() if study.arm != BASELINE]
         for metric in METRICS:
             found += [contest.compare(arm, metric) for arm in arms]
@@ -128,6 +131,7 @@ class _Contest:
     num_search: int
     family: int
     sources: Mapping[str, Study]
+    ended_early: bool
 
     def compare(self, arm: Study, metric: Metric) -> Comparison:
         is_claim = arm.kind == PRIMARY_KIND and metric.name == PRIMARY_METRIC
@@ -145,6 +149,9 @@ class _Contest:
         if refusal:
             return blank.model_copy(update={"verdict": Verdict.REFUSED, "reason": refusal})
         waiting = _waiting(self.baseline) or _waiting(arm)
+        if waiting and self.ended_early:
+            reason = f"the sweep ended early: {waiting}"
+            return blank.model_copy(update={"verdict": Verdict.NOT_ENOUGH_SEEDS, "reason": reason})
         if waiting:
             return blank.model_copy(update={"reason": waiting})
         return self._measured(blank, arm, metric)
@@ -163,9 +170,10 @@ class _Contest:
             "missing_seeds": sides.missing,
             "pairs": tuple(_seed_pair(seed, pair, metric) for seed, pair in pairs.items()),
         }
-        done = sides.num_running == 0
+        done = sides.num_running == 0 or self.ended_early
+        lacking = f"{len(pairs)} of {len(self.seeds)} pairs are there" if sides.num_running else ""
         if not pairs:
-            reason = "no seed has both arms" if done else f"confirm is running: 0 of {len(self.seeds)} pairs are there"
+            reason = self._unfinished(lacking) or "no seed has both arms"
             verdict = Verdict.NOT_ENOUGH_SEEDS if done else Verdict.PENDING
             return blank.model_copy(update={**facts, "verdict": verdict, "reason": reason})
         if (
@@ -189,11 +197,16 @@ class _Contest:
         }
         if not done:
             # A p looked at after every seed would cross .05 too often: there is one look, at the end.
-            reason = f"confirm is running: {len(pairs)} of {len(self.seeds)} pairs are there"
-            return blank.model_copy(update={**facts, "reason": reason})
+            return blank.model_copy(update={**facts, "reason": self._unfinished(lacking)})
         verdict = _verdict(effect.p, effect.direction, len(pairs), family, metric)
-        reason = _reason(verdict, len(pairs), family, sides.missing)
+        told = (_reason(verdict, len(pairs), family, sides.missing), self._unfinished(lacking))
+        reason = "; ".join(filter(None, told))
         return blank.model_copy(update={**facts, "p": effect.p, "verdict": verdict, "reason": reason})
+
+    def _unfinished(self, lacking: str) -> str:
+        """Say that confirm is not complete, and why; empty where it is."""
+        why = "the sweep ended early" if self.ended_early else "confirm is running"
+        return f"{why}: {lacking}" if lacking else ""
 
     def _refusal(self, arm: Study, metric: Metric) -> str:
         """Say why the comparison would be unfair, or can never be made; empty where it is fair."""
@@ -266,7 +279,7 @@ def _seed_pair(seed: int, pair: Pair, metric: Metric) -> SeedPair:
 
 
 def _is_miss(run: ConfirmSeed, metric: Metric) -> bool:
-    return run.outcome == "diverged" or (metric.is_time and run.outcome == "missed")
+    return run.is_broken_off or (metric.is_time and run.outcome == "missed")
 
 
 def _effect(effect: PairedEffect, pairs: Sequence[Pair], metric: Metric) -> Effect:

@@ -145,6 +145,7 @@ def _search(report: Report, study: Study) -> dict[str, Any]:
         "complete": study.num_complete,
         "pruned": study.num_pruned,
         "diverged": study.num_diverged,
+        "timed out": study.num_timeout,
         "crashed or lost": study.num_crashed,
     }
     told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)

@@ -54,7 +54,8 @@ def _lines(report: Report) -> Iterator[str]:
     for answer in report.answers:
         yield f"**{plain(answer.workload)}**: {plain(answer.sentence, 2_000)}"
         yield ""
-    yield f"Sweep `{sweep.name}`: {sweep.standing}."
+    why = f": {plain(sweep.ended_early)}" if sweep.ended_early else ""
+    yield f"Sweep `{sweep.name}`: {sweep.standing}{why}."
     yield ""
     yield from _section("Verdicts", *verdict_rows(report))
     yield from _section("Exploratory: no claims, p not adjusted", *exploratory_rows(report))

@@ -13,7 +13,7 @@ from orchestrator.report.champions import steps_to_target, stored_id
 from orchestrator.report.curves import bands_of, curve_of
 from orchestrator.report.price import price_of
 from orchestrator.report.schema import Candidate, ConfirmSeed, SearchTrial, Study
-from orchestrator.results import SweepRecord, Trial, TrialResult, TrialState
+from orchestrator.results import FailureKind, SweepRecord, Trial, TrialResult, TrialState
 from orchestrator.spec import Arm, kind_of
 from orchestrator.statistics import censored_median
 
@@ -51,7 +51,8 @@ def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]
         num_complete=sum(result.state is TrialState.COMPLETE for result in ended),
         num_pruned=sum(result.state is TrialState.PRUNED for result in ended),
         num_diverged=kinds.count("diverged"),
-        num_crashed=len(kinds) - kinds.count("diverged"),
+        num_timeout=kinds.count("timeout"),
+        num_crashed=kinds.count("crashed") + kinds.count("lost"),
         best=candidates[0] if candidates else None,
         candidates=candidates,
         search=tuple(map(_search_trial, search)),
@@ -144,7 +145,7 @@ def _confirm_seed(trial: Trial) -> ConfirmSeed:
     )
 
 
-def _outcome(result: TrialResult) -> Literal["reached", "missed", "diverged", "crashed", "memory", "lost"]:
+def _outcome(result: TrialResult) -> FailureKind | Literal["reached", "missed"]:
     if result.failure is not None:
         return result.failure.kind
     return "missed" if result.seeds[0].steps_to_target is None else "reached"

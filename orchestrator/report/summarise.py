@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from orchestrator.report.answers import answers_of
 from orchestrator.report.champions import champions, stored_id
@@ -25,6 +26,9 @@ def summarise(record: SweepRecord, lints: Iterable[str] = ()) -> Report:
     Returns:
         The report.
     """
+    if record.ended_early:
+        # What was cut off is not running, and may go on another time.
+        record = replace(record, trials=tuple(trial for trial in record.trials if trial.result is not None))
     spec = record.spec
     best = champions(record)
     targets = {label: _target(spec, label) for label in spec.workloads}
@@ -33,17 +37,18 @@ def summarise(record: SweepRecord, lints: Iterable[str] = ()) -> Report:
         study.model_copy(update={"equal_time": equal_time_of(study, found[workload, BASELINE], targets[workload])})
         for (workload, _), study in found.items()
     )
-    comparisons = comparisons_of(studies, spec.confirm_seeds, spec.search.trials)
+    comparisons = comparisons_of(studies, spec.confirm_seeds, spec.search.trials, ended_early=bool(record.ended_early))
     return Report(
         sweep=Sweep(
             name=spec.name,
             description=spec.description,
-            standing=_standing(spec, studies),
+            standing=Standing.ENDED_EARLY if record.ended_early else _standing(spec, studies),
             objective=spec.search.objective,
             search_seeds=spec.search.seeds,
             confirm_seeds=spec.confirm_seeds,
             targets=targets,
-            spec=json.loads(spec.model_dump_json()),
+            spec=json.loads(spec.model_dump_json(exclude={"hooks"})),
+            ended_early=record.ended_early,
         ),
         provenance=record.provenance,
         machines=_machines(record),
@@ -119,11 +124,18 @@ def _lints(record: SweepRecord, studies: Sequence[Study]) -> Iterator[str]:
         name = f"{study.workload}/{study.arm}"
         if study.num_diverged:
             yield f"{name}: {study.num_diverged} of {study.num_trials} search trials diverged; they count in the budget"
+        if study.num_timeout:
+            yield (
+                f"{name}: {study.num_timeout} of {study.num_trials} search trials were over budget.per_trial; they "
+                "count as answers, so the time of a trial has shaped the search"
+            )
         if study.num_crashed:
             yield f"{name}: {study.num_crashed} of {study.num_trials} search trials crashed or were lost"
         outcomes = [run.outcome for run in study.best.confirm] if study.best is not None else []
         if "diverged" in outcomes:
             yield f"{name}: {outcomes.count('diverged')} confirm runs diverged; each counts as a miss"
+        if "timeout" in outcomes:
+            yield f"{name}: {outcomes.count('timeout')} confirm runs were over budget.per_trial; each counts as a miss"
         price = study.price
         # What puts its teleports back means to, and acts otherwise.
         is_idle = price is not None and price.layers and PUT_BACK not in price.outcomes
@@ -136,6 +148,11 @@ def _lints(record: SweepRecord, studies: Sequence[Study]) -> Iterator[str]:
         gone = sum(outcomes.count(kind) for kind in ("crashed", "memory", "lost"))
         if gone:
             yield f"{name}: {gone} confirm runs crashed or were lost; their seeds are left out of the comparison"
+    if record.ended_early:
+        yield (
+            f"{record.ended_early}; to raise that budget and go on after a look at these numbers is a second look, for "
+            "which no p here is adjusted"
+        )
     if record.provenance.git_dirty:
         yield "the code had uncommitted changes when the sweep began: its commit alone does not say what ran"
     if len({machine.device for machine in _machines(record)}) > 1:

@@ -1,5 +1,8 @@
 """The spec: what a sweep is, read from YAML and checked whole."""
 
+from orchestrator.spec.budget import BudgetOptions
+from orchestrator.spec.duration import Duration, duration_text
+from orchestrator.spec.hooks import EVENT_KEYS, HookOptions, HooksOptions
 from orchestrator.spec.names import check_name
 from orchestrator.spec.phases import Confirm, Search
 from orchestrator.spec.resources import Checkpoint, Resources
@@ -28,14 +31,19 @@ __all__ = [
     "BASELINE",
     "CHECKPOINT_EVERY",
     "EVALUATIONS_PER_RUN",
+    "EVENT_KEYS",
     "HIGHER_IS_BETTER",
     "Arm",
+    "BudgetOptions",
     "Checkpoint",
     "Choice",
     "Confirm",
     "CurveMetric",
     "Distribution",
+    "Duration",
     "Evaluate",
+    "HookOptions",
+    "HooksOptions",
     "Mode",
     "Objective",
     "ObjectiveMetric",
@@ -51,6 +59,7 @@ __all__ = [
     "Workload",
     "check_name",
     "dump_yaml",
+    "duration_text",
     "kind_of",
     "load_spec",
     "parse_spec",

@@ -13,7 +13,9 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from orchestrator.catalog import WORKLOADS, Options
 from orchestrator.errors import Fault, SpecError, nearest
 from orchestrator.ids import Json, digest
+from orchestrator.spec.budget import BudgetOptions
 from orchestrator.spec.faults import faults_of
+from orchestrator.spec.hooks import HooksOptions
 from orchestrator.spec.names import Name
 from orchestrator.spec.parse import Parsed, fixed, merged, parse
 from orchestrator.spec.phases import Confirm, Search
@@ -40,6 +42,8 @@ class SweepSpec(Options):
         confirm: the second phase.
         resources: what a trial is given.
         checkpoint: how much of a trial may be lost.
+        budget: what it may cost at most.
+        hooks: who is told of what happens.
     """
 
     version: Literal[1]
@@ -51,6 +55,8 @@ class SweepSpec(Options):
     confirm: Confirm = Confirm()
     resources: Resources = Resources()
     checkpoint: Checkpoint = Checkpoint()
+    budget: BudgetOptions = BudgetOptions()
+    hooks: HooksOptions = HooksOptions()
 
     @model_validator(mode="after")
     def _confirm_seeds_are_fresh(self) -> Self:
@@ -100,8 +106,8 @@ class SweepSpec(Options):
 
     @cached_property
     def identity(self) -> str:
-        """Hash of all that shapes the results: not the description, nor where data lies, resources, checkpoints."""
-        unshaping = {"description", "resources", "checkpoint"}
+        """Hash of all that shapes the results: not the words, where data lies, what it may take or whom it tells."""
+        unshaping = {"description", "resources", "checkpoint", "budget", "hooks"}
         plain = self.model_dump(mode="json", exclude=unshaping, exclude_defaults=True)
         for workload in plain["workloads"].values():
             workload["data"].pop("root", None)

@@ -85,7 +85,7 @@ def fingerprint(result: TrialResult | None, num_rows: int = 0) -> str:
 def sweep_facts(record: SweepRecord) -> Facts:
     """Describe the sweep's own run."""
     spec, provenance = record.spec, record.provenance
-    plain = spec.model_dump(mode="json", exclude_unset=True, exclude={"version", "name", "description"})
+    plain = spec.model_dump(mode="json", exclude_unset=True, exclude={"version", "name", "description", "hooks"})
     tags = {
         **_sweep_tags(record),
         **{f"version.{name}": version for name, version in provenance.versions.items()},

@@ -19,6 +19,8 @@ LIGHT = (
     "orchestrator.space",
     "orchestrator.plan",
     "orchestrator.lints",
+    "orchestrator.budgets",
+    "orchestrator.hooks",
     "orchestrator.statistics",
     "orchestrator.studies",
     "orchestrator.report",

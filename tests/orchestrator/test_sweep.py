@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from orchestrator.lock import locked
 from orchestrator.paths import SweepPaths
 from orchestrator.progress import Progress
 from orchestrator.report import champions, write_report
-from orchestrator.results import HistoryRow, SweepRecord, TrialConfig, TrialResult, TrialState
-from orchestrator.spec import SweepSpec
-from orchestrator.sweep import Outcome, read_record, run, standing, sync
+from orchestrator.results import HistoryRow, SweepEnd, SweepRecord, TrialConfig, TrialResult, TrialState
+from orchestrator.spec import HookOptions, HooksOptions, SweepSpec
+from orchestrator.sweep import Outcome, read_record, run, standing, stored_spec, sync
 from orchestrator.track import MemoryTracker
+from orchestrator.track.projection import NOTE
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.trials import complete, failed
 
@@ -265,6 +267,61 @@ def test_a_report_on_the_way_does_not_end_a_sweep(tmp_path: Path) -> None:
 def test_a_sweep_that_ended_with_failures_says_so(tmp_path: Path) -> None:
     outcome = go(tiny_spec(), tmp_path, Simulated(crash_every=2))
     assert standing(outcome.paths).state == "failed"
+
+
+def test_a_sweep_that_ended_early_says_so_wherever_it_is_looked_at(tmp_path: Path) -> None:
+    sentence = "the trials budget of 10 is used up: 10 of 12 trials ended"
+    outcome = go(tiny_spec("budget={trials: 10, wall_clock: 1h}"), tmp_path, Simulated())
+    outcome.paths.write_end(SweepEnd(status="FINISHED", ended_early=sentence))
+    assert read_record(outcome.paths).ended_early == sentence
+    found = standing(outcome.paths)
+    assert (found.state, found.ended_early) == ("ended early", sentence)
+    assert [usage.budget for usage in found.usages] == ["wall_clock", "trials"]
+    assert found.usages[1].sentence == "10 of the trials budget of 10 used (100%)"
+    tracker = MemoryTracker()
+    sync(outcome.paths, tracker)
+    [note] = [run.tags[NOTE] for (_, trial_id), run in tracker.runs.items() if trial_id is None]
+    assert sentence in note
+
+
+def test_a_new_run_of_a_sweep_that_ended_early_has_not_ended_early(tmp_path: Path) -> None:
+    outcome = go(tiny_spec("budget.trials=10"), tmp_path, Simulated())
+    outcome.paths.write_end(SweepEnd(status="FINISHED", ended_early="the budget is used up"))
+    again = go(tiny_spec("budget.trials=20"), tmp_path, Simulated())
+    assert again.report.sweep.ended_early == ""
+    assert standing(outcome.paths).state == "finished"
+    assert stored_spec(outcome.paths).budget.trials == 20
+
+
+def finished_events(spec: SweepSpec, home: Path, launcher: Launcher, fails: str = "") -> list[dict[str, object]]:
+    """The events that a sweep's hook was told of."""
+    told = home / "told"
+    command = [sys.executable, "-c", "import sys; open(sys.argv[1], 'a').write(sys.stdin.read() + '\\n')", str(told)]
+    hooks = HooksOptions(sweep_finished=HookOptions(command=tuple(command)))
+    spec = spec.model_copy(update={"hooks": hooks})
+    if fails:
+        with pytest.raises(BaseException, match=fails):
+            go(spec, home, launcher)
+    else:
+        go(spec, home, launcher)
+    return [json.loads(line) for line in told.read_text().splitlines()]
+
+
+def test_the_end_of_every_run_is_told_to_its_hook(tmp_path: Path) -> None:
+    class Broken(Launcher):
+        def launch(self, source: TrialSource) -> None:
+            raise RuntimeError("no cluster")
+
+    [cut] = finished_events(tiny_spec(), tmp_path, Cut(2), fails="interrupted")
+    assert (cut["status"], cut["report"]) == ("interrupted", "")
+    [_, broken] = finished_events(tiny_spec(), tmp_path, Broken(), fails="no cluster")
+    assert (broken["status"], broken["message"]) == ("stopped on an error", "RuntimeError: no cluster")
+    *_, good = finished_events(tiny_spec(), tmp_path, Simulated())
+    assert (good["status"], good["message"]) == ("finished", "sweep tiny: finished")
+    assert Path(str(good["report"])).is_file()
+    [failed_] = finished_events(tiny_spec("name=other"), tmp_path / "other", Simulated(crash_every=2))
+    assert failed_["status"] == "failed"
+    assert "search trials crashed" in str(failed_["message"])
 
 
 def test_the_log_tells_the_story(finished: Outcome) -> None:

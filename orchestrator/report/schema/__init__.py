@@ -57,6 +57,7 @@ class Standing(StrEnum):
     NOT_CONFIRMED = "confirm has not run yet"
     CONFIRM = "confirm is running"
     FINISHED = "finished"
+    ENDED_EARLY = "ended early"
 
 
 class Sweep(Part):
@@ -70,7 +71,8 @@ class Sweep(Part):
         search_seeds: seeds of every search trial.
         confirm_seeds: fresh seeds, one per confirm trial; arms are paired by them.
         targets: what each workload must reach, by label.
-        spec: the spec as plain data.
+        spec: the spec as plain data, without its hooks: they shape nothing, and an address may be a secret.
+        ended_early: the budget that ended it before its last trial, in a sentence; empty: none did.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Sweep(Part):
     confirm_seeds: tuple[int, ...]
     targets: dict[str, Target]
     spec: dict[str, Json]
+    ended_early: str = ""
 
 
 class Answer(Part):
@@ -105,7 +108,7 @@ class Failure(Part):
         phase: search or confirm.
         number: in its study; None in confirm.
         seeds: of the trial.
-        kind: diverged, crashed or lost.
+        kind: diverged, timeout, crashed or lost.
         message: one line.
         traceback: of a crash.
     """

@@ -39,8 +39,8 @@ class ConfirmSeed(Part):
     Args:
         trial_id: whose.
         seed: which.
-        outcome: ``reached`` or ``missed`` the target, ``diverged`` (counts as a miss), ``crashed`` or ``lost`` (a
-            missing pair), ``running``.
+        outcome: ``reached`` or ``missed`` the target, ``diverged`` or ``timeout`` (each counts as a miss), ``crashed``
+            or ``lost`` (a missing pair), ``running``.
         budget_steps: where a miss is censored; None where nothing ran.
         steps_to_target: None: not reached.
         seconds_to_target: on the optimizer clock.
@@ -53,7 +53,7 @@ class ConfirmSeed(Part):
 
     trial_id: str
     seed: int
-    outcome: Literal["reached", "missed", "diverged", "crashed", "memory", "lost", "running"]
+    outcome: Literal["reached", "missed", "diverged", "timeout", "crashed", "memory", "lost", "running"]
     budget_steps: int | None = None
     steps_to_target: int | None = None
     seconds_to_target: float | None = None
@@ -65,8 +65,13 @@ class ConfirmSeed(Part):
 
     @property
     def is_answer(self) -> bool:
-        """Whether it says something about its target: a miss and a divergence do, a crash does not."""
-        return self.outcome in {"reached", "missed", "diverged"}
+        """Whether it says something about its target: a crash does not."""
+        return self.outcome in {"reached", "missed"} or self.is_broken_off
+
+    @property
+    def is_broken_off(self) -> bool:
+        """Whether it never came to its end by its own fault, which is as bad as can be."""
+        return self.outcome in {"diverged", "timeout"}
 
 
 class Candidate(Part):
@@ -215,7 +220,7 @@ class Study(Part):
         num_complete: of those that ended, COMPLETE.
         num_pruned: PRUNED.
         num_diverged: FAIL because the loss was not finite: an answer, and counted in the budget.
-        num_crashed: FAIL for another reason: no answer.
+        num_crashed: crashed or lost: no answer.
         best: the candidate that is compared; None while the search has none.
         candidates: all that were sent to confirm, best by search first.
         search: every search trial in the order of its number.
@@ -225,6 +230,7 @@ class Study(Part):
         source: label of the teleport arm whose chosen settings a control takes; None: it has its own.
         equal_time: None for the baseline, and where no seed arrived.
         tau: of the best's teleports, ``auto`` where it is chosen per layer; None: it has none, or there is no best.
+        num_timeout: FAIL because it was over the budget of one trial: an answer too.
     """
 
     workload: str
@@ -245,3 +251,4 @@ class Study(Part):
     source: str | None = None
     equal_time: EqualTime | None = None
     tau: float | Literal["auto"] | None = None
+    num_timeout: int = 0

@@ -12,7 +12,7 @@ from orchestrator.catalog import DATASETS
 from orchestrator.cli import exit_code
 from orchestrator.cli.show import draw
 from orchestrator.paths import SweepPaths
-from orchestrator.results import TrialResult
+from orchestrator.results import SweepEnd, TrialResult
 from orchestrator.spec import load_spec
 from tests.orchestrator.specs import TINY
 from tests.orchestrator.workloads.data.idx_files import write
@@ -109,6 +109,41 @@ def test_status_and_list(home: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert json.loads(capsys.readouterr().out)["state"] == "finished"
     assert exit_code(["list", "--home", str(home), "--json"]) == 0
     assert [sweep["name"] for sweep in json.loads(capsys.readouterr().out)] == ["tiny"]
+
+
+def test_plan_warns_of_budgets_that_will_not_do_and_hooks_that_cannot_be_called(
+    spec: Path, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_HOOK", raising=False)
+    budget = "budget={wall_clock: 0.001, trials: 8, gpu_hours: 1.0e-9, per_trial: 0.001}"
+    hooks = "hooks={trial_failed: {command: [no-such-program]}, sweep_finished: {webhook: $NO_HOOK}}"
+    sets = ["--set", budget, "--set", hooks, "--set", "resources.gpu=0.5"]
+    assert exit_code(["plan", str(spec), "--home", str(home), *sets]) == 0
+    err = capsys.readouterr().err
+    assert "warning: budget.wall_clock is 0.001s, the estimate is" in err
+    assert "warning: budget.gpu_hours is 1e-09, the estimate is" in err
+    assert "warning: budget.trials is 8, 6 of search and 4 of confirm are planned: confirm will not be complete" in err
+    assert "warning: budget.per_trial is 0.001s, the longest trial may take" in err
+    assert "warning: hooks.trial_failed cannot be called from here: no program 'no-such-program' is here" in err
+    assert "warning: hooks.sweep_finished cannot be called from here: $NO_HOOK is not set in the environment" in err
+
+
+def test_status_list_and_report_say_that_a_budget_ended_the_sweep(
+    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = ["--home", str(tmp_path / "runs")]
+    assert exit_code(["run", str(spec), *home, "--launcher", "inline", "--set", "budget.trials=10"]) == 0
+    sentence = "the trials budget of 10 is used up: 10 of 12 trials ended"
+    SweepPaths(tmp_path / "runs", "tiny").write_end(SweepEnd(status="FINISHED", ended_early=sentence))
+    capsys.readouterr()
+    assert exit_code(["status", "tiny", *home]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"tiny: ended early\n{sentence}\n")
+    assert "budget: 10 of the trials budget of 10 used (100%)" in out
+    assert exit_code(["list", *home]) == 0
+    assert "ended early" in capsys.readouterr().out
+    assert exit_code(["report", "tiny", *home, "--format", "md", "--out", str(tmp_path / "out")]) == 0
+    assert f"Sweep `tiny`: ended early: {sentence}." in (tmp_path / "out" / "report.md").read_text()
 
 
 def test_an_empty_home_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

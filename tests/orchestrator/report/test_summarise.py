@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Callable
 
 import pytest
 
-from orchestrator.report import Report, Verdict, champions, render_json, summarise, verdict_rows
+from orchestrator.report import (
+    Report,
+    Verdict,
+    champions,
+    render_html,
+    render_json,
+    render_markdown,
+    summarise,
+    verdict_rows,
+)
 from orchestrator.report.schema import Comparison, Standing
 from orchestrator.report.tables import price_rows
 from orchestrator.results import SweepRecord, Trial
@@ -204,6 +214,69 @@ def test_while_confirm_runs_there_is_an_effect_but_no_p() -> None:
     assert (comparison.verdict, comparison.p) == (Verdict.PENDING, None)
     assert comparison.reason == "confirm is running: 6 of 8 pairs are there"
     assert comparison.effect is not None
+
+
+EARLY = "the wall-clock budget of 2h is used up: 24 of 28 trials ended"
+
+
+def test_a_confirm_phase_that_a_budget_ended_is_judged_by_the_pairs_it_has() -> None:
+    record = sweep(effects=FASTER, change=confirm_only(lambda t: running(t) if t.config.seeds[0] > 1005 else t))
+    report = summarise(dataclasses.replace(record, ended_early=EARLY))
+    comparison = primary(report)
+    assert (report.sweep.standing, report.sweep.ended_early) == (Standing.ENDED_EARLY, EARLY)
+    assert (comparison.verdict, comparison.num_pairs, comparison.missing_seeds) == (Verdict.FASTER, 6, ())
+    assert comparison.reason == "the sweep ended early: 6 of 8 pairs are there"
+    assert any(EARLY in lint and "is a second look" in lint for lint in report.lints)
+    for page in (render_html(report), render_markdown(report)):
+        assert EARLY in page
+
+
+@pytest.mark.parametrize(
+    ("change", "lacking"),
+    [
+        (confirm_only(lambda trial: None), "confirm has not run yet"),
+        (confirm_only(running), "confirm has not run yet"),
+        (
+            lambda t: running(t) if t.config.arm == "baseline" and (t.config.number or 0) > 3 else t,
+            "the search of baseline is at 4 of 6 trials",
+        ),
+        (confirm_only(lambda t: t if in_arm("baseline")(t) else None), "confirm has not run yet"),
+        (confirm_only(lambda t: t if in_arm("baseline", 1000)(t) or in_arm("teleport", 1001)(t) else None), "0 of 8"),
+    ],
+    ids=["no confirm", "cut off", "search", "one arm", "no pair"],
+)
+def test_what_a_budget_left_no_time_for_is_not_enough_seeds_and_no_crash(
+    change: Callable[[Trial], Trial | None], lacking: str
+) -> None:
+    phases = ("search",) if "search" in lacking else ("search", "confirm")
+    report = summarise(dataclasses.replace(sweep(change=change, phases=phases), ended_early=EARLY))
+    comparison = primary(report)
+    assert comparison.verdict is Verdict.NOT_ENOUGH_SEEDS
+    assert comparison.reason.startswith(f"the sweep ended early: {lacking}")
+    assert report.answers[0].sentence.startswith("Not enough seeds to say whether teleport reaches")
+    assert report.failures == ()
+    assert not any("crashed" in lint for lint in report.lints)
+
+
+def test_a_trial_over_its_budget_is_an_answer_in_search_and_a_miss_in_confirm() -> None:
+    def slow(trial: Trial) -> Trial:
+        is_slow = trial.config.number in {0, 1} or in_arm("teleport", 1001)(trial)
+        return failing(trial, "timeout") if trial.config.arm == "teleport" and is_slow else trial
+
+    report = summarise(sweep(effects=FASTER, change=slow))
+    study, comparison = report.study("mlp_digits", "teleport"), primary(report)
+    assert (study.num_timeout, study.num_crashed, study.num_diverged) == (2, 0, 0)
+    assert (comparison.num_pairs, comparison.num_arm_misses, comparison.missing_seeds) == (8, 1, ())
+    assert next(pair.arm for pair in comparison.pairs if pair.seed == 1001) == math.inf
+    assert "mlp_digits/teleport: 1 confirm runs were over budget.per_trial; each counts as a miss" in report.lints
+    assert any("2 of 6 search trials were over budget.per_trial" in lint for lint in report.lints)
+    assert "2 timed out" in render_html(report)
+
+
+def test_hooks_are_no_part_of_a_report_since_an_address_may_be_a_secret() -> None:
+    report = summarise(sweep(sweep_spec("hooks.sweep_finished.webhook=https://host/hunter2")))
+    assert "hunter2" not in render_json(report)
+    assert "hunter2" not in render_html(report)
 
 
 def test_a_sweep_whose_ids_were_made_by_an_older_catalogue_keeps_what_belongs_together() -> None:

@@ -1,0 +1,408 @@
+"""Hooks by real processes and a real server: what they are told, and that nothing they do reaches the sweep."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.hooks import MAX_MESSAGE, Hooks
+from orchestrator.paths import SweepPaths
+from orchestrator.results import TrialFailure
+from orchestrator.spec import EVENT_KEYS, HooksOptions
+from tests.orchestrator.trials import config, failed
+
+KEEP = "import os, sys, pathlib; pathlib.Path(sys.argv[1]).open('a').write(sys.stdin.read() + '\\n')"
+
+
+class Story:
+    """The hooks of one sweep, with its log."""
+
+    def __init__(self, home: Path, caplog: pytest.LogCaptureFixture) -> None:
+        self.paths = SweepPaths(home, "night")
+        self.caplog = caplog
+        self.log = logging.getLogger("teleport.night")
+
+    def hooks(self, *, pause: float = 0.0, **options: Any) -> Hooks:
+        plain = {"timeout": 30, **options}
+        return Hooks(HooksOptions.model_validate(plain), self.paths, self.log, pause=pause)
+
+    def tell(self, **hook: Any) -> str:
+        """Tell one hook that the sweep is over, and read what the log says of it."""
+        timeout = hook.pop("timeout", 30)
+        hooks = self.hooks(sweep_finished=hook, timeout=timeout)
+        hooks.sweep_finished("finished")
+        hooks.close()
+        return "\n".join(self.caplog.messages)
+
+
+@pytest.fixture
+def story(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Story:
+    caplog.set_level(logging.INFO)
+    return Story(tmp_path / "home", caplog)
+
+
+def python(code: str, *arguments: object) -> list[str]:
+    return [sys.executable, "-c", code, *map(str, arguments)]
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10.0
+    while not is_so():
+        assert time.monotonic() < deadline, "it never came to be"
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_command_gets_the_event_on_stdin_in_its_environment_and_in_its_arguments(
+    story: Story, tmp_path: Path
+) -> None:
+    code = "import os, sys, json; json.dump([sys.stdin.read(), dict(os.environ), sys.argv[2:]], open(sys.argv[1], 'w'))"
+    told = tmp_path / "told.json"
+    hooks = story.hooks(trial_failed={"command": python(code, told, "{trial} failed: {kind}")})
+    of = config(number=3)
+    hooks.trial_failed(of, failed(of))
+    hooks.close()
+    stdin, environment, arguments = json.loads(told.read_text())
+    event = json.loads(stdin)
+    assert event.pop("time") == pytest.approx(time.time(), abs=60.0)
+    assert event == {
+        "version": 1,
+        "event": "trial_failed",
+        "sweep": "night",
+        "home": str(story.paths.home),
+        "message": "the loss was not finite",
+        "trial": "digits/baseline search #3",
+        "trial_id": of.trial_id,
+        "study": "digits/baseline",
+        "phase": "search",
+        "kind": "diverged",
+        "num_failed": 1,
+    }
+    assert {key: environment[f"TELEPORT_{key.upper()}"] for key in event} == {k: str(v) for k, v in event.items()}
+    assert arguments == ["digits/baseline search #3 failed: diverged"]
+    assert story.caplog.messages == []
+
+
+def test_the_end_of_a_sweep_says_how_and_where_the_report_is(story: Story, tmp_path: Path) -> None:
+    hooks = story.hooks(sweep_finished={"command": python(KEEP, tmp_path / "told")})
+    hooks.sweep_finished("ended early", message="the budget is used up", report=story.paths.report_page)
+    hooks.close()
+    event = json.loads((tmp_path / "told").read_text())
+    assert (event["event"], event["status"], event["message"]) == (
+        "sweep_finished",
+        "ended early",
+        "the budget is used up",
+    )
+    assert event["report"] == str(story.paths.report_page)
+    assert set(event) == set(EVENT_KEYS["sweep_finished"])
+
+
+def test_an_event_has_the_keys_that_a_spec_may_name(story: Story, tmp_path: Path) -> None:
+    hooks = story.hooks(trial_failed={"command": python(KEEP, tmp_path / "told")})
+    hooks.trial_failed(config(), failed(config()))
+    hooks.close()
+    assert set(json.loads((tmp_path / "told").read_text())) == set(EVENT_KEYS["trial_failed"])
+
+
+def test_without_hooks_nothing_is_started(story: Story) -> None:
+    before = threading.active_count()
+    hooks = story.hooks()
+    hooks.trial_failed(config(), failed(config()))
+    hooks.sweep_finished("finished")
+    assert threading.active_count() == before
+    hooks.close()
+
+
+@pytest.mark.parametrize("message", ["a\0b", "\udcff", "x" * 1_000_000, "{sweep} $HOME `id`"], ids=range(4))
+def test_any_message_can_be_told(story: Story, tmp_path: Path, message: str) -> None:
+    hooks = story.hooks(trial_failed={"command": python(KEEP, tmp_path / "told", "{message}")})
+    result = failed(config()).model_copy(update={"failure": TrialFailure(kind="crashed", message=message)})
+    hooks.trial_failed(config(), result)
+    hooks.close()
+    assert len(json.loads((tmp_path / "told").read_text())["message"]) < MAX_MESSAGE + 100
+    assert story.caplog.messages == []
+
+
+def test_a_hook_that_fails_is_told_with_its_code_and_the_end_of_its_stderr(story: Story) -> None:
+    told = story.tell(command=python("import sys; sys.exit('https://me:hunter2@host/ says no')"))
+    assert told == (
+        f"hook sweep_finished ({Path(sys.executable).name}): ended with code 1; it wrote: https://***@host/ says no"
+    )
+
+
+def test_a_hook_that_is_killed_from_elsewhere_is_told(story: Story) -> None:
+    assert "was ended by signal 9" in story.tell(command=python("import os; os.kill(os.getpid(), 9)"))
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: "no-such-program", "No such file or directory"),
+        (lambda path: str(path), "Permission denied"),
+        (lambda path: "bad\udc00\ud800", "cannot be called"),
+    ],
+    ids=["missing", "a folder", "no text"],
+)
+def test_a_program_that_cannot_be_called_is_told(
+    story: Story, tmp_path: Path, make: Callable[[Path], str], reason: str
+) -> None:
+    assert reason in story.tell(command=[make(tmp_path)])
+
+
+def test_a_hook_that_hangs_is_killed_with_its_children(story: Story, tmp_path: Path) -> None:
+    code = (
+        "import subprocess, sys, time, pathlib\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "pathlib.Path(sys.argv[1]).write_text(str(child.pid))\n"
+        "time.sleep(600)"
+    )
+    began = time.monotonic()
+    told = story.tell(command=python(code, tmp_path / "pid"), timeout=4)
+    assert time.monotonic() - began < 60.0
+    assert "was killed" in told
+    pid = int((tmp_path / "pid").read_text())
+    wait_until(lambda: not is_alive(pid))
+
+
+def test_a_timeout_ends_one_call_and_the_next_is_made(story: Story, tmp_path: Path) -> None:
+    code = f"{KEEP}\nimport time; time.sleep(600 if not os.path.exists(sys.argv[1] + '2') else 0)"
+    hooks = story.hooks(trial_failed={"command": python(code, tmp_path / "told")}, timeout=4)
+    hooks.trial_failed(config(), failed(config()))
+    wait_until(lambda: bool(story.caplog.messages))
+    assert "was killed: no end after 4 s" in story.caplog.messages[0]
+    (tmp_path / "told2").touch()
+    hooks.trial_failed(config(), failed(config()))
+    hooks.close()
+    assert len((tmp_path / "told").read_text().splitlines()) == 2
+
+
+def test_a_hook_whose_child_outlives_it_is_not_waited_for(story: Story, tmp_path: Path) -> None:
+    code = (
+        "import subprocess, sys, pathlib\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "pathlib.Path(sys.argv[1]).write_text(str(child.pid))"
+    )
+    assert story.tell(command=python(code, tmp_path / "pid"), timeout=60) == ""
+    pid = int((tmp_path / "pid").read_text())
+    assert is_alive(pid)
+    os.kill(pid, 9)
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_flood_of_output_fills_no_memory_and_no_pipe(story: Story, stream: str) -> None:
+    code = f"import sys\nwhile True: sys.{stream}.write('x' * 65536)"
+    told = story.tell(command=python(code), timeout=1)
+    assert "was killed" in told
+    assert len(told) < 3_000
+
+
+def test_a_hook_that_closes_its_stdin_unread_goes_well(story: Story) -> None:
+    assert story.tell(command=["true"]) == ""
+
+
+def test_a_thousand_failures_are_a_handful_of_calls_and_none_is_forgotten(story: Story, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    hooks = story.hooks(trial_failed={"command": python(KEEP, told)}, pause=60.0)
+    began = time.monotonic()
+    for number in range(1_000):
+        of = config(number=number)
+        hooks.trial_failed(of, failed(of))
+    assert time.monotonic() - began < 30.0  # a thousand starts of a program take longer
+    hooks.close()
+    events = [json.loads(line) for line in told.read_text().splitlines()]
+    assert sum(event["num_failed"] for event in events) == 1_000
+    assert len(events) <= 3
+    assert events[-1]["trial"] == "digits/baseline search #999"
+
+
+def test_calls_of_one_event_do_not_overlap(story: Story, tmp_path: Path) -> None:
+    code = (
+        "import os, sys, time\n"
+        "with open(sys.argv[1], 'a') as file:\n"
+        "    print('in', file=file, flush=True); time.sleep(0.2); print('out', file=file, flush=True)"
+    )
+    hooks = story.hooks(trial_failed={"command": python(code, tmp_path / "told")})
+    for _ in range(10):
+        hooks.trial_failed(config(), failed(config()))
+        time.sleep(0.05)
+    hooks.close()
+    lines = (tmp_path / "told").read_text().split()
+    assert lines == ["in", "out"] * (len(lines) // 2)
+    assert len(lines) >= 4
+
+
+def test_the_end_waits_for_all_hooks_together_no_longer_than_the_timeout(story: Story) -> None:
+    hang = {"command": python("import time; time.sleep(600)")}
+    hooks = story.hooks(trial_failed=hang, sweep_finished=hang, timeout=1.5)
+    hooks.trial_failed(config(), failed(config()))
+    time.sleep(0.3)
+    hooks.trial_failed(config(), failed(config()))
+    hooks.sweep_finished("failed")
+    began = time.monotonic()
+    hooks.close()
+    assert time.monotonic() - began < 60.0
+    wait_until(lambda: not any(thread.name.startswith("hook ") for thread in threading.enumerate()))
+    assert sum("the sweep is over and waits no longer" in message for message in story.caplog.messages) == 2
+    hooks.close()
+
+
+class Server(ThreadingHTTPServer):
+    """Keeps what is posted; answers as it is told to."""
+
+    daemon_threads = True
+    answer = 200
+    location = ""
+    drips = False
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.posted: list[tuple[str, str, bytes]] = []
+        self.url = f"http://127.0.0.1:{self.server_port}/hook"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.posted.append((self.path, self.headers["Content-Type"], body))
+        if self.server.drips:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+            for number in range(2_000):
+                self.wfile.write(f"X-{number}: y\r\n".encode())
+                time.sleep(0.05)
+        self.send_response(self.server.answer)
+        if self.server.location:
+            self.send_header("Location", self.server.location)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.server.posted.append((self.path, "GET", b""))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Stay silent."""
+
+    def handle(self) -> None:
+        try:
+            super().handle()
+        except ConnectionError:
+            return  # the client was killed, which is what the test is about
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with Server() as made:
+        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+def test_a_webhook_is_posted_the_event_as_json(story: Story, server: Server) -> None:
+    assert story.tell(webhook=server.url) == ""
+    [(path, content_type, body)] = server.posted
+    assert (path, content_type) == ("/hook", "application/json")
+    assert json.loads(body)["status"] == "finished"
+
+
+def test_a_webhook_may_lie_in_the_environment_and_the_log_has_its_name_alone(
+    story: Story, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.answer = 500
+    monkeypatch.setenv("MY_HOOK", f"{server.url}/secret?token=hunter2")
+    told = story.tell(webhook="$MY_HOOK")
+    assert (
+        told
+        == "hook sweep_finished ($MY_HOOK): ended with code 1; it wrote: the server answered 500 Internal Server Error"
+    )
+    assert server.posted[0][0] == "/hook/secret?token=hunter2"
+
+
+def test_a_variable_that_is_not_there_or_holds_no_url_is_told(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MY_HOOK", raising=False)
+    assert "$MY_HOOK is not set in the environment" in story.tell(webhook="$MY_HOOK")
+    monkeypatch.setenv("MY_HOOK", "hunter2")
+    story.caplog.clear()
+    told = story.tell(webhook="$MY_HOOK")
+    assert "$MY_HOOK must be an http or https URL" in told
+    assert "hunter2" not in told
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_redirects_are_not_followed(story: Story, server: Server, code: int) -> None:
+    with Server() as other:
+        server.answer, server.location = code, other.url
+        told = story.tell(webhook=server.url)
+        assert f"the server answered {code}" in told
+        assert "redirects are not followed" in told
+        assert len(server.posted) == 1
+        other.socket.setblocking(False)
+        with pytest.raises(BlockingIOError, match=r".*"):
+            other.socket.accept()
+
+
+def test_a_server_that_answers_byte_by_byte_is_given_up(story: Story, server: Server) -> None:
+    server.drips = True
+    began = time.monotonic()
+    assert "was killed" in story.tell(webhook=server.url, timeout=1)
+    assert time.monotonic() - began < 20.0
+
+
+def test_a_server_that_is_down_is_told(story: Story) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert "no answer:" in story.tell(webhook=f"http://127.0.0.1:{port}/")
+
+
+def test_a_server_that_hangs_up_or_speaks_no_http_is_told(story: Story) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def hang_up() -> None:
+            for answer in (b"", b"what?\r\n\r\n"):
+                connection, _ = listening.accept()
+                with connection:
+                    connection.recv(1 << 16)
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=hang_up, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        assert "no answer:" in story.tell(webhook=url)
+        assert "no answer:" in story.tell(webhook=url)
+        thread.join(5.0)
+
+
+def test_a_secret_address_is_not_among_the_arguments_of_any_process(
+    story: Story, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.drips = True
+    monkeypatch.setenv("MY_HOOK", f"{server.url}/hunter2")
+    hooks = story.hooks(sweep_finished={"webhook": "$MY_HOOK"}, timeout=2)
+    hooks.sweep_finished("finished")
+    wait_until(lambda: bool(server.posted))
+    arguments = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if os.access(path, os.R_OK)]
+    assert not any(b"hunter2" in words for words in arguments)
+    hooks.close()

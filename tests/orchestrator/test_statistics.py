@@ -105,6 +105,16 @@ class TestSignedRank:
         expected = scipy.stats.wilcoxon(differences, method="exact").pvalue
         assert signed_rank_p(list(differences)) == pytest.approx(expected, rel=1e-9)
 
+    @pytest.mark.parametrize("num_pairs", [3, 8, 20, 40])
+    def test_one_sided_it_is_scipys_too(self, num_pairs: int) -> None:
+        differences = np.random.default_rng(num_pairs).normal(0.3, 1.0, num_pairs)
+        expected = scipy.stats.wilcoxon(differences, method="exact", alternative="greater").pvalue
+        assert signed_rank_p(list(differences), "greater") == pytest.approx(expected, rel=1e-9)
+
+    def test_one_sided_it_tells_the_sides_apart(self) -> None:
+        assert signed_rank_p([1.0, 2.0, 3.0, 4.0, 5.0], "greater") == 1 / 32
+        assert signed_rank_p([-1.0, -2.0, -3.0, -4.0, -5.0], "greater") == 1.0
+
     def test_a_miss_counts_as_the_largest_rank(self) -> None:
         assert signed_rank_p([0.1, 0.2, 0.3, INF]) == signed_rank_p([0.1, 0.2, 0.3, 0.4])
 

@@ -146,7 +146,8 @@ class TestScheduler:
         self, scheduler: str, journal: Path
     ) -> None:
         spec = spec_with(scheduler)
-        searched, results = study(spec, journal), []
+        searched = study(spec, journal)
+        results: list[TrialResult] = []
         for index in range(6):
             of, _ = run(searched, 1.0 - index / 100)
             results.append(complete(of, 1.0 - index / 100))

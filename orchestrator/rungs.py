@@ -113,7 +113,8 @@ def pruned_result(
         machine: where it ran, if that is known.
 
     Returns:
-        A PRUNED result without a value: its last seed ``stopped``, those before it ``completed``.
+        A PRUNED result without a value: a seed that had its whole budget is ``completed``, the one that was under way
+        ``stopped``.
     """
     seeds = [list(of_seed) for _, of_seed in groupby(rows, key=lambda row: row.seed)]
     moved = next(row for row in rows if row.step)

@@ -24,6 +24,7 @@ from orchestrator.statistics import (
     holm,
     paired_effect,
     probability_of_improvement,
+    rank_correlation,
     seeds_needed,
     shift_interval,
     signed_rank_p,
@@ -92,6 +93,20 @@ class TestHolm:
     def test_a_family_smaller_than_its_members_is_refused(self) -> None:
         with pytest.raises(ValueError, match="num_comparisons must be at least 2, is 1"):
             holm([0.1, 0.2], num_comparisons=1)
+
+
+class TestRankCorrelation:
+    @pytest.mark.parametrize("seed", range(4))
+    def test_it_is_scipys_with_ties_too(self, seed: int) -> None:
+        draw = np.random.default_rng(seed)
+        xs, ys = draw.integers(-4, 5, 12).astype(float), draw.normal(0.0, 1.0, 12)
+        assert rank_correlation(list(xs), list(ys)) == pytest.approx(scipy.stats.spearmanr(xs, ys).statistic)
+
+    def test_infinities_have_a_rank(self) -> None:
+        assert rank_correlation([1.0, INF, -INF], [2.0, 3.0, 1.0]) == pytest.approx(1.0)
+
+    def test_a_constant_has_no_order(self) -> None:
+        assert rank_correlation([1.0, 1.0], [1.0, 2.0]) is None
 
 
 class TestSignedRank:

@@ -117,7 +117,9 @@ class TestScheduler:
         finals = [1.0, 0.9, 1.2, 0.8, 2.0, 0.7, 2.9, 0.95, 0.6, 2.5, 2.4, 2.3, 0.4]
 
         def search(journal: Path, cut: int | None) -> list[tuple[str, int | None]]:
-            searched, results, found = study(spec_with(scheduler), journal), [], []
+            searched = study(spec_with(scheduler), journal)
+            results: list[TrialResult] = []
+            found: list[tuple[str, int | None]] = []
             for final in finals:
                 of = proposed(searched)
                 rows, kept, index = curve(final), None, 0

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from typing import Any
 
 
 def rank_correlation(xs: Sequence[float], ys: Sequence[float]) -> float | None:
@@ -27,5 +23,5 @@ def rank_correlation(xs: Sequence[float], ys: Sequence[float]) -> float | None:
     ranks = np.stack([doubled_midranks(np.asarray(side, dtype=np.float64)) for side in (xs, ys)])
     if not np.ptp(ranks, axis=1).all():
         return None
-    matrix: NDArray[np.float64] = np.corrcoef(ranks)
+    matrix: Any = np.corrcoef(ranks)
     return float(matrix[0, 1])

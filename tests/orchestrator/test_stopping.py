@@ -10,9 +10,10 @@ import pytest
 
 from orchestrator.catalog import SCHEDULERS, WHOLE_BUDGET, StoppingOptions
 from orchestrator.results import HistoryRow, TrialConfig, TrialResult, TrialState
-from orchestrator.rungs import pruned_result, rung_values
+from orchestrator.rungs import judged_metric, pruned_result, rung_values
 from orchestrator.spec import SweepSpec
 from orchestrator.studies import Study, open_journal
+from orchestrator.trial import run_trial
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.trials import complete, config, failed, row
 
@@ -266,6 +267,34 @@ def test_the_median_rule_waits_for_trials_that_ran_in_full(journal: Path) -> Non
     searched = study(spec_with("{name: median, startup_trials: 3}"), journal)
     assert [run(searched, final)[1] for final in (0.5, 2.9, 2.9)] == [None] * 3
     assert run(searched, 2.95)[1] == 6
+
+
+def test_a_trial_whose_loss_is_not_finite_fails_at_once_whatever_the_scheduler(journal: Path) -> None:
+    """Ray's schedulers let it run its whole budget, and Optuna kept it RUNNING."""
+    spec = spec_with("asha", "workloads.digits.optimizer.lr=1e30", "workloads.digits.epochs=4")
+    searched = study(spec, journal)
+    of = proposed(searched)
+    result = run_trial(of, lambda rows: None if searched.judge(of, rows) is None else pytest.fail("it was judged"))
+    searched.tell(result)
+    assert result.state is TrialState.FAIL
+    assert result.failure is not None
+    assert result.failure.kind == "diverged"
+    assert result.seeds[0].num_steps < result.seeds[0].budget_steps / 4
+    assert [trial.state.name for trial in stored(journal)] == ["FAIL"]
+
+
+@pytest.mark.parametrize(
+    ("objective", "scheduler", "metric"),
+    [
+        ("{metric: validation_loss, mode: min}", "asha", "validation_loss"),
+        ("{metric: steps_to_target, mode: min}", "asha", "train_loss"),
+        ("{metric: seconds_to_target, mode: min}", "median", "train_loss"),
+        ("{metric: validation_loss, mode: min}", "{name: asha, metric: train_loss}", "train_loss"),
+    ],
+)
+def test_trials_are_judged_by_a_curve(objective: str, scheduler: str, metric: str) -> None:
+    spec = spec_with(scheduler, f"search.objective={objective}")
+    assert judged_metric(spec, "digits") == metric
 
 
 class TestRungValues:

@@ -241,6 +241,26 @@ def pruned(of: TrialConfig, rows: list[HistoryRow]) -> TrialResult:
     return pruned_result(of, rows, started_at=1.0, ended_at=2.0)
 
 
+def test_a_driver_that_died_between_decision_and_value_ends_the_trial_all_the_same(
+    journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, storage = spec_with("asha"), open_journal(journal)
+    searched = Study(spec, "digits", "baseline", storage, {})
+    first, _ = run(searched, 0.5)
+    of = proposed(searched)
+
+    def die(trial_id: int, step: int, value: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(storage, "set_trial_intermediate_value", die)
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        searched.judge(of, curve(2.9))
+    again = study(spec, journal, results=(complete(first, 0.5),))
+    assert proposed(again) == of
+    assert again.judge(of, curve(2.9)) == 6
+    assert stored(journal)[1].intermediate_values == {100: pytest.approx(2.99)}
+
+
 def test_without_a_scheduler_nothing_is_reported_and_nobody_is_stopped(journal: Path) -> None:
     searched = study(tiny_spec(), journal)
     assert [run(searched, final)[1] for final in (0.1, 2.9, 2.9)] == [None] * 3

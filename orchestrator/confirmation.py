@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import final
 
-from orchestrator.results import Trial, TrialConfig
+from orchestrator.racing import Race
+from orchestrator.report import Champions
+from orchestrator.results import Trial, TrialConfig, TrialResult
 from orchestrator.spec import SweepSpec
 
 
@@ -46,21 +48,61 @@ def confirm_configs(spec: SweepSpec, chosen: Sequence[Trial]) -> list[TrialConfi
 
 @final
 class Confirmation:
-    """What is left to confirm.
+    """What is left to confirm; where candidates race, one that cannot win gets no more seeds.
 
     Args:
-        configs: every confirm trial, in the order to run them.
-        ended: ids of trials that have ended.
+        spec: of the sweep.
+        chosen: the search's best trials of every study, the first choice of each first.
+        trials: that are on file; those of this phase are taken in.
     """
 
-    def __init__(self, configs: Iterable[TrialConfig], ended: Collection[str]) -> None:
+    def __init__(self, spec: SweepSpec, chosen: Champions, trials: Iterable[Trial]) -> None:
+        fields = [[trial.config for trial in of_study] for of_study in chosen.values()]
+        self._race = Race(spec.confirm_seeds, fields, spec.search.objective.mode) if spec.confirm.race else None
+        self._dropped: list[TrialConfig] = []
+        ended = set()
+        for trial in trials:
+            if trial.config.phase == "confirm" and trial.result is not None:
+                ended.add(trial.result.trial_id)
+                if self._race is not None:
+                    self._race.take(trial.config, trial.result)
+        configs = confirm_configs(spec, [trial for of_study in chosen.values() for trial in of_study])
         self._left = deque(config for config in configs if config.trial_id not in ended)
+        self._drop()
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether every confirm trial has been handed out."""
+        """Whether every confirm trial has been handed out, or dropped."""
         return not self._left
+
+    @property
+    def dropped(self) -> Sequence[TrialConfig]:
+        """What will not run, since another configuration has beaten it."""
+        return tuple(self._dropped)
 
     def propose(self) -> TrialConfig | None:
         """Hand out the next trial; None where there is none."""
         return self._left.popleft() if self._left else None
+
+    def tell(self, config: TrialConfig, result: TrialResult) -> Sequence[TrialConfig]:
+        """Take in how a trial ended.
+
+        Args:
+            config: of one seed.
+            result: of it.
+
+        Returns:
+            What is dropped because of it.
+        """
+        if self._race is None:
+            return ()
+        self._race.take(config, result)
+        return self._drop()
+
+    def _drop(self) -> Sequence[TrialConfig]:
+        out = {} if self._race is None else self._race.out
+        dropped = [config for config in self._left if config.configuration_id in out]
+        if dropped:
+            self._left = deque(config for config in self._left if config.configuration_id not in out)
+            self._dropped += dropped
+        return dropped

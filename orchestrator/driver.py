@@ -14,15 +14,16 @@ from typing import final
 
 from orchestrator.budgets import Budgets
 from orchestrator.checkpoints import Checkpoint, UnusableCheckpoint
-from orchestrator.confirmation import Confirmation, confirm_configs
+from orchestrator.confirmation import Confirmation
 from orchestrator.hooks import Hooks
 from orchestrator.interrupts import Interrupts
 from orchestrator.launch import TrialSource
 from orchestrator.paths import SweepPaths
 from orchestrator.progress import Progress, Tallies
-from orchestrator.report import Champions, champions
+from orchestrator.report import champions
 from orchestrator.results import HistoryRow, SweepRecord, TrialConfig, TrialResult, TrialState
 from orchestrator.retries import Retries
+from orchestrator.rungs import pruned_result
 from orchestrator.studies import open_journal, plan_studies
 from orchestrator.track import Tracker
 
@@ -84,7 +85,7 @@ class Driver(TrialSource):
         }
         self._retries = Retries()
         self._handed_out: set[str] = set()
-        self._running: set[str] = set()
+        self._running: dict[str, float] = {}
         self._goes_on_from: dict[str, Checkpoint] = {}
         self._overdue_since: dict[str, float] = {}
         self._confirmation: Confirmation | None = None
@@ -169,11 +170,13 @@ class Driver(TrialSource):
         self._paths.write_config(config)
         start = self._goes_on_from.pop(config.trial_id, None)
         rows = self._paths.start_history(config.trial_id, 0 if start is None else start.num_rows)
-        self._running.add(config.trial_id)
-        self._budgets.on_started(config, 0.0 if start is None else start.seconds)
+        seconds_before = 0.0 if start is None else start.seconds
+        self._running[config.trial_id] = time.time() - seconds_before
+        self._budgets.on_started(config, seconds_before)
         self._tallies.begin(config)
         self._tracker.begin_trial(config)
         if rows:
+            self._judge(config, rows)
             self._tracker.log_history(config.trial_id, rows)
             last = rows[-1]
             self._log.info("going on with %s from step %d of seed %d", describe(config), last.step, last.seed)
@@ -182,13 +185,26 @@ class Driver(TrialSource):
         self._show()
 
     def on_history(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> bool:
-        """Put rows on file, then track them."""
-        self._paths.append_history(config.trial_id, rows)
-        self._tracker.log_history(config.trial_id, rows)
+        """Put rows on file, then track them; see whether the trial is to end here."""
+        num_kept = self._judge(config, rows)
+        rows = rows if num_kept is None else rows[:num_kept]
+        if rows:
+            self._paths.append_history(config.trial_id, rows)
+            self._tracker.log_history(config.trial_id, rows)
+        now = time.time()
+        if num_kept is not None:
+            kept = self._paths.read_trial(config.trial_id).history
+            started_at = self._running[config.trial_id]
+            self._end(config, pruned_result(config, kept, started_at=started_at, ended_at=now))
+            return False
         if self._budgets.overdue(config.trial_id):
-            self._end(config, self._budgets.timed_out(config.trial_id, time.time()))
+            self._end(config, self._budgets.timed_out(config.trial_id, now))
             return False
         return True
+
+    def _judge(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> int | None:
+        """How many of these rows a trial keeps that is to end early; None where it goes on."""
+        return self._studies[config.study].judge(config, rows) if config.phase == "search" else None
 
     def on_checkpoint(self, config: TrialConfig, data: bytes) -> None:
         """Put on file what a trial could go on from; it is removed when the trial has its result."""
@@ -220,6 +236,10 @@ class Driver(TrialSource):
         self._tallies.end(config, result)
         if config.phase == "search":
             self._studies[config.study].tell(result)
+        else:
+            for dropped in self._confirm().tell(config, result):
+                self._tallies.drop(dropped)
+                self._log.info("dropped %s: it cannot win", describe(dropped))
         self._tracker.end_trial(result)
         if result.state is TrialState.FAIL:
             self._hooks.trial_failed(config, result)
@@ -229,7 +249,7 @@ class Driver(TrialSource):
     def _close(self, config: TrialConfig) -> None:
         """Forget a trial that is in no launcher's hands any more."""
         self._handed_out.discard(config.trial_id)
-        self._running.discard(config.trial_id)
+        self._running.pop(config.trial_id, None)
         self._overdue_since.pop(config.trial_id, None)
 
     @staticmethod
@@ -265,7 +285,7 @@ class Driver(TrialSource):
         ]
         if not ready:
             return False
-        best = self._champions()
+        best = champions(self._read())
         for study, source in ready:
             chosen = best[source.workload, source.arm]
             study.follow(chosen[0].config.method.teleport if chosen else None)
@@ -286,14 +306,15 @@ class Driver(TrialSource):
     def _confirm(self) -> Confirmation:
         """The confirm phase; its trials are fixed once the search is over."""
         if self._confirmation is None:
-            chosen = [trial for trials in self._champions().values() for trial in trials]
-            self._confirmation = Confirmation(confirm_configs(self._spec, chosen), self._ended)
+            record = self._read()
+            self._confirmation = Confirmation(self._spec, champions(record), record.trials)
+            for dropped in self._confirmation.dropped:
+                self._tallies.drop(dropped)
         return self._confirmation
 
-    def _champions(self) -> Champions:
-        return champions(
-            SweepRecord(self._spec, self._paths.read_provenance(), tuple(self._paths.read_trials(with_history=False)))
-        )
+    def _read(self) -> SweepRecord:
+        trials = tuple(self._paths.read_trials(with_history=False))
+        return SweepRecord(self._spec, self._paths.read_provenance(), trials)
 
     def _show(self) -> None:
         self._observe(self.progress())

@@ -12,6 +12,7 @@ from typing import Any
 from orchestrator.catalog import SymmetryOptions
 from orchestrator.ids import Json
 from orchestrator.results import SweepRecord, Trial, TrialState
+from orchestrator.scheduler_lints import grace_lints, race_lints, rung_lints
 from orchestrator.spec import BASELINE, Phase, Range, SweepSpec, Workload
 
 BOUND_SHARE = 0.02
@@ -81,6 +82,8 @@ def _spec_lints(spec: SweepSpec) -> Iterator[str]:
             )
     yield from _precision_lints(spec)
     yield from _arm_lints(spec)
+    yield from grace_lints(spec)
+    yield from race_lints(spec)
 
 
 def _precision_lints(spec: SweepSpec) -> Iterator[str]:
@@ -134,8 +137,11 @@ def _symmetry_objection(workload: Workload, options: SymmetryOptions) -> str:
 
 def _study_lints(spec: SweepSpec, workload: str, arm: str, trials: list[Trial]) -> Iterator[str]:
     complete = [trial for trial in trials if trial.result and trial.result.state is TrialState.COMPLETE]
-    if trials and len(complete) < len(trials) / 2:
-        yield f"{workload}/{arm}: only {len(complete)} of {len(trials)} search trials are feasible; narrow the space"
+    # One that was stopped could have gone on: it is worse than others, not infeasible.
+    num_feasible = sum(trial.result is not None and trial.result.state is not TrialState.FAIL for trial in trials)
+    if trials and num_feasible < len(trials) / 2:
+        yield f"{workload}/{arm}: only {num_feasible} of {len(trials)} search trials are feasible; narrow the space"
+    yield from rung_lints(spec, workload, arm, trials)
     if not complete:
         return
     sign = 1 if spec.search.objective.mode == "min" else -1

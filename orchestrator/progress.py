@@ -133,6 +133,10 @@ class Tallies:
         if result.value is not None:
             tally.best = result.value if tally.best is None else self._better(tally.best, result.value)
 
+    def drop(self, config: TrialConfig) -> None:
+        """Uncount a trial that was planned and will not run."""
+        self._of(config).num_planned -= 1
+
     def progress(self, seconds: float | None = None, num_seeds_before: int = 0) -> Progress:
         """Tell where the sweep stands.
 

@@ -189,7 +189,8 @@ class SeedResult(Record):
 
     Args:
         seed: which.
-        outcome: ``diverged`` where the loss was no longer finite.
+        outcome: ``diverged`` where the loss was no longer finite; ``stopped`` where the scheduler ended the trial
+            before the seed had its budget, which says nothing about what it did not reach.
         num_steps: optimizer steps taken.
         budget_steps: optimizer steps the workload allows: where a miss is censored.
         steps_to_target: steps at the first evaluation that reached the target; None: not reached (censored).
@@ -199,11 +200,11 @@ class SeedResult(Record):
         teleport_seconds: the teleports' part of it.
         gradient_evaluations: gradients computed.
         metrics: the last row's metrics; empty where none was finite.
-        teleports: None where the arm has none.
+        teleports: None where the arm has none, and in a trial that was stopped.
     """
 
     seed: int
-    outcome: Literal["completed", "diverged"]
+    outcome: Literal["completed", "diverged", "stopped"]
     num_steps: int
     budget_steps: int
     steps_to_target: int | None

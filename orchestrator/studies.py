@@ -11,16 +11,17 @@ search is over.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from orchestrator.catalog import TeleportOptions
 from orchestrator.ids import Json
 from orchestrator.progress import num_planned
-from orchestrator.results import TrialConfig, TrialResult, TrialState
+from orchestrator.results import HistoryRow, TrialConfig, TrialResult, TrialState
 from orchestrator.space import make_sampler, suggest
 from orchestrator.spec import Arm, SweepSpec, Workload
+from orchestrator.stopping import Stopping
 
 if TYPE_CHECKING:
     import optuna
@@ -79,6 +80,7 @@ class Study:
         self._study = optuna.create_study(
             storage=storage, study_name=self.name, direction=direction, load_if_exists=True
         )
+        self._stopping = Stopping(spec, workload, self.name, storage) if spec.search.scheduler.rungs else None
         self._configs: dict[str, TrialConfig] = {}
         self._pending: deque[TrialConfig] = deque()
         self._open: set[str] = set()
@@ -147,6 +149,18 @@ class Study:
         self._is_exhausted = True
         return None
 
+    def judge(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> int | None:
+        """Let the scheduler see new rows of a running trial; see :meth:`Stopping.judge`.
+
+        Args:
+            config: that this study proposed.
+            rows: in order; first of all those that it keeps from before it was cut off.
+
+        Returns:
+            How many of these rows the trial keeps, where it is to end; None where it goes on.
+        """
+        return None if self._stopping is None else self._stopping.judge(config, rows)
+
     def tell(self, result: TrialResult) -> None:
         """Say how a trial ended; saying it again changes nothing.
 
@@ -166,6 +180,8 @@ class Study:
             TrialState.FAIL: optuna.trial.TrialState.FAIL,
         }[result.state]
         self._study.tell(number, result.value, state=state, skip_if_finished=True)
+        if self._stopping is not None:
+            self._stopping.end(number, state, result.value)
 
     def _ask(self, sampler: str) -> TrialConfig:
         number = len(self._study.get_trials(deepcopy=False))

@@ -21,6 +21,14 @@ from orchestrator.catalog.lr_schedules import LR_SCHEDULES, ConstantOptions, LrS
 from orchestrator.catalog.models import MODELS, ModelOptions, models_for
 from orchestrator.catalog.optimizers import OPTIMIZERS
 from orchestrator.catalog.samplers import SAMPLERS
+from orchestrator.catalog.schedulers import (
+    SCHEDULERS,
+    WHOLE_BUDGET,
+    CurveMetric,
+    NoSchedulerOptions,
+    SchedulerOptions,
+    StoppingOptions,
+)
 from orchestrator.catalog.workloads import WORKLOADS
 
 __all__ = [
@@ -29,9 +37,12 @@ __all__ = [
     "MODELS",
     "OPTIMIZERS",
     "SAMPLERS",
+    "SCHEDULERS",
+    "WHOLE_BUDGET",
     "WORKLOADS",
     "AutoTauOptions",
     "ConstantOptions",
+    "CurveMetric",
     "DataOptions",
     "Entry",
     "FixedStepOptions",
@@ -45,11 +56,14 @@ __all__ = [
     "MeasuringOptions",
     "ModelOptions",
     "NamedOptions",
+    "NoSchedulerOptions",
     "OneOf",
     "Options",
     "RandomMoveOptions",
     "ScheduleOptions",
+    "SchedulerOptions",
     "StateResetOptions",
+    "StoppingOptions",
     "SymmetryOptions",
     "TeleportOptions",
     "models_for",

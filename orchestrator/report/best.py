@@ -58,8 +58,9 @@ def spec_of(record: SweepRecord, trial: Trial) -> str:
         "description": spec.description,
         "workloads": {config.workload: config.training.model_dump(mode="json", exclude_none=True)},
         "arms": arms,
-        "search": spec.search.model_dump(mode="json", exclude_none=True) | {"trials": 1},
-        "confirm": spec.confirm.model_dump(mode="json"),
+        # One trial has none to be stopped by, and one configuration none to race.
+        "search": spec.search.model_dump(mode="json", exclude_none=True, exclude={"scheduler"}) | {"trials": 1},
+        "confirm": spec.confirm.model_dump(mode="json", exclude={"race"}),
         "resources": spec.resources.model_dump(mode="json", exclude_none=True),
     }
     return "".join(f"# {line}\n" for line in _comment(record, trial)) + dump_yaml(data)

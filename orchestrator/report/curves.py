@@ -32,7 +32,7 @@ def curve_of(trial: Trial) -> SeedCurve | None:
     kept = [*rows[: len(rows) - 1 : stride], rows[-1]]
     return SeedCurve(
         seed=trial.config.seeds[0],
-        is_diverged=trial.result is not None and trial.result.state is not TrialState.COMPLETE,
+        is_diverged=trial.result is not None and trial.result.state is TrialState.FAIL,
         step=tuple(row.step for row in kept),
         seconds=tuple(_rounded(row.seconds) for row in kept),
         metrics={

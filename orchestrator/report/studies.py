@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from orchestrator.catalog import TeleportOptions
 from orchestrator.progress import num_planned
+from orchestrator.racing import Race
 from orchestrator.report.best import spec_of
 from orchestrator.report.champions import steps_to_target, stored_id
 from orchestrator.report.curves import bands_of, curve_of
@@ -36,11 +38,13 @@ def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]
     )
     ended = [trial.result for trial in search if trial.result is not None]
     kinds = [result.failure.kind for result in ended if result.failure is not None]
+    runs = [_confirm_trials(record, champion) for champion in best]
+    dropped = _dropped(record, best, runs) if record.spec.confirm.race else {}
     candidates = tuple(
-        _candidate(record, champion, rank, _confirm_trials(record, champion))
-        for rank, champion in enumerate(best, start=1)
+        _candidate(record, champion, rank, of, dropped.get(rank, ""))
+        for rank, (champion, of) in enumerate(zip(best, runs, strict=True), start=1)
     )
-    confirm = _confirm_trials(record, best[0]) if best else []
+    confirm = runs[0] if runs else []
     curves = tuple(curve for trial in confirm if (curve := curve_of(trial)) is not None)
     return Study(
         workload=workload,
@@ -84,10 +88,30 @@ def _confirm_trials(record: SweepRecord, champion: Trial) -> list[Trial]:
     return sorted(found, key=lambda trial: order.get(trial.config.seeds[0], len(order)))
 
 
-def _candidate(record: SweepRecord, champion: Trial, rank: int, confirm: Sequence[Trial]) -> Candidate:
+def _dropped(record: SweepRecord, best: Sequence[Trial], runs: Sequence[Sequence[Trial]]) -> dict[int, str]:
+    """Why which candidates, by rank, got no more seeds; one whose last seeds were under way has them all."""
+    seeds = record.spec.confirm_seeds
+    race = Race(seeds, [[champion.config for champion in best]], record.spec.search.objective.mode)
+    for trial in itertools.chain.from_iterable(runs):
+        if trial.result is not None:
+            race.take(trial.config, trial.result)
+    ranks = {champion.config.configuration_id: rank for rank, champion in enumerate(best, start=1)}
+    found = {}
+    for loser, defeat in race.out.items():
+        num_ended = sum(trial.result is not None for trial in runs[ranks[loser] - 1])
+        if num_ended < len(seeds):
+            found[ranks[loser]] = (
+                f"dropped after {num_ended} of {len(seeds)} seeds: worse than the one of rank {ranks[defeat.against]} "
+                f"on {defeat.num_pairs} paired seeds (one-sided p = {defeat.p:.3f})"
+            )
+    return found
+
+
+def _candidate(record: SweepRecord, champion: Trial, rank: int, confirm: Sequence[Trial], dropped: str) -> Candidate:
     assert champion.result is not None
     assert champion.result.value is not None
     runs = tuple(map(_confirm_seed, confirm))
+    answers = [] if dropped else [run for run in runs if run.is_answer]
     return Candidate(
         trial_id=stored_id(champion),
         number=champion.config.number,
@@ -95,9 +119,10 @@ def _candidate(record: SweepRecord, champion: Trial, rank: int, confirm: Sequenc
         value=champion.result.value,
         values=champion.config.values,
         yaml=spec_of(record, champion),
-        median_steps_to_target=_median(run.steps_to_target for run in runs if run.is_answer),
-        median_seconds_to_target=_median(run.seconds_to_target for run in runs if run.is_answer),
+        median_steps_to_target=_median(run.steps_to_target for run in answers),
+        median_seconds_to_target=_median(run.seconds_to_target for run in answers),
         confirm=runs,
+        dropped=dropped,
     )
 
 
@@ -117,7 +142,12 @@ def _search_trial(trial: Trial) -> SearchTrial:
         steps_to_target=steps_to_target(trial) if is_complete else None,
         seconds=0.0 if result is None else sum(seed.seconds for seed in result.seeds),
         values=trial.config.values,
+        share=0.0 if result is None else _share(result, len(trial.config.seeds)),
     )
+
+
+def _share(result: TrialResult, num_seeds: int) -> float:
+    return sum(seed.num_steps / seed.budget_steps for seed in result.seeds) / num_seeds
 
 
 def _confirm_seed(trial: Trial) -> ConfirmSeed:

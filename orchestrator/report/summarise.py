@@ -68,7 +68,8 @@ def _target(spec: SweepSpec, workload: str) -> Target:
 
 def _standing(spec: SweepSpec, studies: Sequence[Study]) -> Standing:
     runs = [run for study in studies for candidate in study.candidates for run in candidate.confirm]
-    planned = sum(len(study.candidates) for study in studies) * len(spec.confirm_seeds)
+    candidates = [candidate for study in studies for candidate in study.candidates]
+    planned = sum(len(each.confirm) if each.dropped else len(spec.confirm_seeds) for each in candidates)
     if runs:
         ended = sum(run.outcome != "running" for run in runs)
         return Standing.FINISHED if ended >= planned else Standing.CONFIRM

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.report.schema import Comparison, Price, Report, Study, Verdict
+from orchestrator.report.schema import Comparison, Price, Report, SearchTrial, Study, Verdict
 from orchestrator.report.wording import MISSING, UNITS, change, interval, number, p_value, percent
 from orchestrator.spec import BASELINE
 
@@ -242,13 +242,13 @@ def search_rows(report: Report, workload: str, arm: str) -> tuple[Header, Rows]:
         key=lambda trial: (
             ranks.get(trial.trial_id, len(study.search) + 1),
             trial.value is None,
-            sign * (trial.value or 0.0),
+            sign * trial.value if trial.value is not None else -trial.share,
         ),
     )
     rows: Rows = [
         (
             str(trial.number),
-            trial.state + (f" · confirmed ({ranks[trial.trial_id]})" if trial.trial_id in ranks else ""),
+            _state(trial) + (f" · confirmed ({ranks[trial.trial_id]})" if trial.trial_id in ranks else ""),
             number(trial.value, 4),
             number(trial.steps_to_target),
             *(value_text(trial.values[name]) if name in trial.values else "" for name in names),
@@ -259,6 +259,11 @@ def search_rows(report: Report, workload: str, arm: str) -> tuple[Header, Rows]:
     return header, rows
 
 
+def _state(trial: SearchTrial) -> str:
+    """Its state, and where it was stopped."""
+    return f"{trial.state} at {percent(trial.share)}" if trial.state == "PRUNED" else trial.state
+
+
 def other_rows(study: Study) -> tuple[Header, Rows]:
     """Make the table of the candidates that were confirmed beside the champion.
 
@@ -266,13 +271,15 @@ def other_rows(study: Study) -> tuple[Header, Rows]:
         study: with several candidates.
 
     Returns:
-        The header and a row per candidate, the champion first.
+        The header and a row per candidate, the champion first; why one was dropped, where one was.
     """
-    header: Header = ("rank in search", "trial", "median steps", "reached")
+    has_dropped = any(candidate.dropped for candidate in study.candidates)
+    header: Header = ("rank in search", "trial", "median steps", "reached", *(("",) if has_dropped else ()))
     rows: Rows = []
     for candidate in study.candidates:
         runs = [run for run in candidate.confirm if run.is_answer]
         hits = sum(run.outcome == "reached" for run in runs)
         median = number(candidate.median_steps_to_target)
-        rows.append((str(candidate.rank), candidate.trial_id, median, f"{hits}/{len(runs)}"))
+        why = (candidate.dropped,) if has_dropped else ()
+        rows.append((str(candidate.rank), candidate.trial_id, median, f"{hits}/{len(runs)}", *why))
     return header, rows

@@ -1,5 +1,6 @@
 """The spec: what a sweep is, read from YAML and checked whole."""
 
+from orchestrator.catalog import CurveMetric
 from orchestrator.spec.budget import BudgetOptions
 from orchestrator.spec.duration import Duration, duration_text
 from orchestrator.spec.hooks import EVENT_KEYS, HookOptions, HooksOptions
@@ -8,12 +9,12 @@ from orchestrator.spec.phases import Confirm, Search
 from orchestrator.spec.resources import Checkpoint, Resources
 from orchestrator.spec.sources import kind_of
 from orchestrator.spec.sweep import BASELINE, SweepSpec, dump_yaml, load_spec, parse_spec, spec_from_text
+from orchestrator.spec.targets import target_metrics
 from orchestrator.spec.training import (
     CHECKPOINT_EVERY,
     EVALUATIONS_PER_RUN,
     HIGHER_IS_BETTER,
     Arm,
-    CurveMetric,
     Evaluate,
     Mode,
     Objective,
@@ -65,4 +66,5 @@ __all__ = [
     "parse_spec",
     "read_file",
     "spec_from_text",
+    "target_metrics",
 ]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from orchestrator.catalog import WORKLOADS, Options
+from orchestrator.catalog import WORKLOADS, CurveMetric, Options, StoppingOptions
 from orchestrator.errors import Fault, SpecError, nearest
 from orchestrator.ids import Json, digest
 from orchestrator.spec.budget import BudgetOptions
@@ -21,6 +21,7 @@ from orchestrator.spec.parse import Parsed, fixed, merged, parse
 from orchestrator.spec.phases import Confirm, Search
 from orchestrator.spec.resources import Checkpoint, Resources
 from orchestrator.spec.sources import source_of
+from orchestrator.spec.targets import target_metrics
 from orchestrator.spec.training import Arm, Workload
 from orchestrator.spec.tree import Template, path_of
 from orchestrator.spec.yaml_text import Document, KeyPath, dotted, read_file, read_text, read_value, shorten
@@ -63,6 +64,21 @@ class SweepSpec(Options):
         seen = sorted(set(self.confirm_seeds) & set(self.search.seeds))
         if seen:
             raise ValueError(f"confirm.seeds: must be seeds that the search never saw, but {seen} are in search.seeds")
+        return self
+
+    @model_validator(mode="after")
+    def _scheduler_judges_by_one_metric(self) -> Self:
+        scheduler = self.search.scheduler
+        is_timed = self.search.objective.metric not in get_args(CurveMetric)
+        if not isinstance(scheduler, StoppingOptions) or scheduler.metric is not None or not is_timed:
+            return self
+        for label, workload in self.workloads.items():
+            found = target_metrics(workload)
+            if len(found) > 1:
+                raise ValueError(
+                    f"search.scheduler: {scheduler.name} needs one metric to judge by, and the target of {label} may "
+                    f"be on {' or '.join(found)}; write one, for example metric: train_loss"
+                )
         return self
 
     @cached_property

@@ -12,6 +12,7 @@ from orchestrator.catalog import (
     MODELS,
     OPTIMIZERS,
     ConstantOptions,
+    CurveMetric,
     DataOptions,
     Entry,
     FollowerOptions,
@@ -32,7 +33,6 @@ from orchestrator.catalog import (
     models_for,
 )
 
-CurveMetric = Literal["train_loss", "validation_loss", "validation_accuracy"]
 ObjectiveMetric = Literal[
     "train_loss", "validation_loss", "validation_accuracy", "steps_to_target", "seconds_to_target"
 ]

@@ -4,6 +4,7 @@ Nothing is imported here but the standard library, so that the dry run can ask w
 """
 
 from orchestrator.statistics.censored import Measured, Pair, Scale, censored_median, probability_of_improvement
+from orchestrator.statistics.correlation import rank_correlation
 from orchestrator.statistics.multiplicity import ALPHA, holm, seeds_needed, smallest_p
 from orchestrator.statistics.paired import PairedEffect, paired_effect
 from orchestrator.statistics.power import smallest_shift
@@ -20,6 +21,7 @@ __all__ = [
     "holm",
     "paired_effect",
     "probability_of_improvement",
+    "rank_correlation",
     "seeds_needed",
     "shift_interval",
     "signed_rank_p",

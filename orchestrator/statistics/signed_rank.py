@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,16 +60,18 @@ def null_distribution(ranks: Integers) -> Floats:
     return distribution
 
 
-def signed_rank_p(differences: Sequence[float]) -> float:
-    """Test whether paired differences are symmetric about 0: exact, two-sided.
+def signed_rank_p(differences: Sequence[float], alternative: Literal["two-sided", "greater"] = "two-sided") -> float:
+    """Test whether paired differences are symmetric about 0: exact.
 
     Zeros take part in the ranking and have no sign (Pratt 1959).
 
     Args:
         differences: ``[n]``, one per pair; infinite where one side missed; never NaN.
+        alternative: what is to be shown: that their centre is not 0, or that it is greater.
 
     Returns:
-        The share of sign patterns whose rank sum is at least as far from its mean as this one; 1 where all are 0.
+        The share of sign patterns whose rank sum is at least as far from its mean as this one, or for ``greater`` at
+        least as large; 1 where all are 0.
     """
     import numpy as np
 
@@ -82,7 +84,8 @@ def signed_rank_p(differences: Sequence[float]) -> float:
     observed = int((ranks * signs[signs != 0]).sum())
     distribution = null_distribution(ranks)
     sums = 2 * np.arange(total + 1) - total
-    return min(1.0, float(distribution[np.abs(sums) >= abs(observed)].sum()))
+    is_as_extreme = sums >= observed if alternative == "greater" else np.abs(sums) >= abs(observed)
+    return min(1.0, float(distribution[is_as_extreme].sum()))
 
 
 def walsh_averages(differences: Sequence[float], clash: float = 0.0) -> Floats:

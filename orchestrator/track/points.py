@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from orchestrator.results import HistoryRow, SeedResult, SweepRecord, TrialConfig, TrialResult
+from orchestrator.results import HistoryRow, SeedResult, SweepRecord, TrialConfig, TrialResult, TrialState
 from orchestrator.track.text import metric_key
 
 
@@ -70,14 +70,16 @@ def summary_points(record: SweepRecord, config: TrialConfig, result: TrialResult
     whole: dict[str, float] = {"diverged": num_diverged} if num_diverged else {}
     if result.value is not None:
         whole["value"] = result.value
-    if result.seeds:
+    # A trial that was stopped has not missed, and its last metrics are not final.
+    is_whole = result.state is not TrialState.PRUNED
+    if result.seeds and is_whole:
         # A miss is censored, so a mean over the seeds that hit would flatter: it is given where all did.
         whole["target_reached"] = _mean([float(seed.steps_to_target is not None) for seed in result.seeds])
     yield from _points(whole, "", timestamp, step)
     ends = {seed.seed: _end_of(seed) for seed in result.seeds}
     for seed, values in ends.items():
         yield from _points(values, _prefix(config, seed), timestamp, step)
-    if len(config.seeds) > 1 and ends:
+    if len(config.seeds) > 1 and ends and is_whole:
         shared = set.intersection(*(set(values) for values in _with_curves(result.seeds, ends)))
         means = {key: _mean([v[key] for v in _with_curves(result.seeds, ends)]) for key in sorted(shared)}
         yield from _points(means, "", timestamp, step)

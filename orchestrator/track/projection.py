@@ -140,7 +140,8 @@ def trial_ending(record: SweepRecord, config: TrialConfig, result: TrialResult) 
         num_diverged = max(num_diverged, int(result.failure.kind == "diverged"))
     if result.seeds:
         num_reached = sum(seed.steps_to_target is not None for seed in result.seeds)
-        tags["target"] = f"reached by {num_reached} of {len(result.seeds)} seeds"
+        stopped = " before it was stopped" if result.state is TrialState.PRUNED else ""
+        tags["target"] = f"reached by {num_reached} of {len(result.seeds)} seeds{stopped}"
     if num_diverged:
         tags["diverged"] = "true"
     if result.machine is not None:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
+import optuna
 import pytest
 
 from orchestrator import driver as driver_module
 from orchestrator.errors import Interrupted
-from orchestrator.launch import InlineLauncher, Launcher, TrialSource
+from orchestrator.launch import InlineLauncher, Launcher, RayLauncher, TrialSource
 from orchestrator.paths import SweepPaths
-from orchestrator.results import SweepRecord, TrialConfig, TrialResult
+from orchestrator.results import SweepRecord, TrialConfig, TrialResult, TrialState
+from orchestrator.spec import Share
+from orchestrator.studies import open_journal
 from orchestrator.sweep import read_record, standing
+from orchestrator.track import MemoryTracker
+from tests.orchestrator.launch.test_launchers import ray_warnings
 from tests.orchestrator.specs import tiny_spec
+from tests.orchestrator.test_checkpoints import CutAt
 from tests.orchestrator.test_sweep import Simulated, go, outcomes
 from tests.orchestrator.trials import complete, failed
 
@@ -174,16 +181,106 @@ def test_max_concurrent_holds_for_both_phases(tmp_path: Path) -> None:
 
 
 def test_failed_trials_reach_the_hooks(tmp_path: Path) -> None:
-    told = tmp_path / "told.jsonl"
-    hook = f"{{command: [sh, -c, 'cat >> {told}; echo >> {told}']}}"
-    spec = tiny_spec(f"hooks={{trial_failed: {hook}, sweep_finished: {hook}}}")
+    failures, ends = tmp_path / "failures.jsonl", tmp_path / "ends.jsonl"
+    hooks = [f"{{command: [sh, -c, 'cat >> {file}; echo >> {file}']}}" for file in (failures, ends)]
+    spec = tiny_spec(f"hooks={{trial_failed: {hooks[0]}, sweep_finished: {hooks[1]}}}")
     go(spec, tmp_path, Simulated(crash_every=2))
-    events = [json.loads(line)["event"] for line in told.read_text().splitlines()]
-    assert events[0] == "trial_failed"
-    assert events.count("sweep_finished") == 1
+    told = [json.loads(line) for line in failures.read_text().splitlines()]
+    assert {event["event"] for event in told} == {"trial_failed"}
+    assert sum(event["num_failed"] for event in told) == 4
+    [end] = [json.loads(line) for line in ends.read_text().splitlines()]
+    assert (end["event"], end["status"]) == ("sweep_finished", "failed")
 
 
 def test_an_inline_launch_survives_a_trial_that_its_source_ends(tmp_path: Path) -> None:
     spec = tiny_spec("budget.per_trial=0.5", LONG, "search.trials=1", "confirm.seeds=1", "arms={}")
     assert kinds(read_record(go(spec, tmp_path, InlineLauncher()).paths)) == ["timeout"]
     assert not list(SweepPaths(tmp_path, "tiny").trials.glob("*/checkpoint.pt"))
+
+
+ASHA = tiny_spec(
+    "search.scheduler={name: asha, grace: 0.2, reduction_factor: 2}",
+    "search.trials=6",
+    "search.seeds=[0, 1]",
+    "workloads.digits.epochs=2",
+    "checkpoint.every=1e-9",
+    "arms={}",
+)
+
+
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory: pytest.TempPathFactory) -> SweepRecord:
+    return read_record(go(ASHA, tmp_path_factory.mktemp("home")).paths)
+
+
+def test_a_scheduler_stops_trials_and_they_are_pruned_everywhere(tmp_path: Path) -> None:
+    tracker = MemoryTracker()
+    paths = go(ASHA, tmp_path, tracker=tracker).paths
+    record = read_record(paths)
+    stopped = [trial for trial in record.trials if trial.result and trial.result.state is TrialState.PRUNED]
+    assert stopped
+    study = optuna.load_study(study_name="digits/baseline", storage=open_journal(paths.journal))
+    for trial in stopped:
+        assert trial.result is not None
+        assert trial.config.number is not None
+        stored = study.trials[trial.config.number]
+        assert stored.state.name == "PRUNED"
+        assert stored.intermediate_values
+        assert trial.history[-1].step == trial.result.seeds[-1].num_steps
+        assert trial.history[-1].step < trial.result.seeds[-1].budget_steps or len(trial.result.seeds) < 2
+        assert not paths.checkpoint(trial.trial_id).is_file()
+    assert Counter(trial.state.name for trial in study.trials)["PRUNED"] == len(stopped)
+    of_search = [trial for trial in record.trials if trial.config.phase == "search"]
+    assert len(of_search) == 6
+    tracked = {trial_id: run for (_, trial_id), run in tracker.runs.items()}
+    assert all(tracked[trial.trial_id].tags["state"] == "PRUNED" for trial in stopped)
+
+
+@pytest.mark.parametrize("cut_at", [1, 3, 6, 12, 20])
+def test_decisions_are_the_same_after_an_interrupt(pruned: SweepRecord, tmp_path: Path, cut_at: int) -> None:
+    with pytest.raises(Interrupted, match="was interrupted"):
+        go(ASHA, tmp_path, CutAt(cut_at))
+    again = read_record(go(ASHA, tmp_path).paths)
+    assert outcomes(again) == outcomes(pruned)
+
+
+@pytest.mark.slow
+@ray_warnings
+def test_decisions_are_the_same_under_ray_with_one_trial_at_a_time(pruned: SweepRecord, tmp_path: Path) -> None:
+    spec = ASHA.model_copy(update={"search": ASHA.search.model_copy(update={"max_concurrent": 1})})
+    record = read_record(go(spec, tmp_path, RayLauncher(shares=[Share()])).paths)
+    assert outcomes(record) == outcomes(pruned)
+
+
+def test_a_race_drops_what_cannot_win_and_a_resume_knows(tmp_path: Path) -> None:
+    class Ranked(Launcher):
+        """The larger the learning rate, the worse, on every seed; stops before the last trial."""
+
+        num_confirmed = 0
+
+        def __init__(self, stop_after: int) -> None:
+            self.stop_after = stop_after
+
+        def launch(self, source: TrialSource) -> None:
+            while not source.is_exhausted:
+                config = source.propose()
+                assert config is not None
+                source.on_started(config)
+                if config.phase == "confirm":
+                    self.num_confirmed += 1
+                    if self.num_confirmed > self.stop_after:
+                        raise KeyboardInterrupt
+                lr = config.values["optimizer.lr"]
+                assert isinstance(lr, float)
+                source.on_ended(config, complete(config, lr + config.seeds[0] / 1e6))
+
+    spec = tiny_spec("arms={}", "confirm={top_k: 2, seeds: 8, race: true}")
+    with pytest.raises(Interrupted, match="was interrupted"):
+        go(spec, tmp_path, Ranked(12))
+    rest = Ranked(100)
+    outcome = go(spec, tmp_path, rest)
+    confirmed = [t.config for t in read_record(outcome.paths).trials if t.config.phase == "confirm" and t.result]
+    seeds = Counter(config.configuration_id for config in confirmed)
+    assert sorted(seeds.values()) == [5, 8], "after five pairs in a row nothing can be won back"
+    assert outcome.failures == ()
+    assert "it cannot win" in outcome.paths.log.read_text()

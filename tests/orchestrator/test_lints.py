@@ -5,8 +5,9 @@ from __future__ import annotations
 from orchestrator.lints import lints, spec_lints
 from orchestrator.provenance import collect
 from orchestrator.results import SweepRecord, Trial, TrialConfig
+from orchestrator.rungs import pruned_result
 from tests.orchestrator.specs import tiny_spec
-from tests.orchestrator.trials import complete, config, failed
+from tests.orchestrator.trials import complete, config, failed, row
 
 CLEAN = tiny_spec("search.trials=16", "search.objective.metric=train_loss")
 
@@ -98,3 +99,69 @@ def test_a_gpu_trial_that_ran_on_the_cpu_is_told() -> None:
     result = complete(of).model_validate({**complete(of).model_dump(), "machine": machine})
     [found] = lints(record(Trial(config=of, result=result)))
     assert found.startswith("1 trials asked for a GPU and ran on the CPU")
+
+
+class TestEarlyStopping:
+    ASHA = ("search.trials=16", "search.objective.metric=train_loss")
+
+    def test_a_grace_that_ends_before_teleports_can_have_paid_is_told(self) -> None:
+        def told(grace: float, *overrides: str) -> list[str]:
+            scheduler = f"search.scheduler={{name: asha, grace: {grace}}}"
+            return [lint for lint in spec_lints(tiny_spec(*self.ASHA, scheduler, *overrides)) if "grace" in lint]
+
+        # Two teleport batches of nine in the only epoch.
+        assert told(0.1) == [
+            "digits/teleport: search.scheduler judges from 0.1 of a trial's budget, but its first teleports and 5% of "
+            "a run to recover take until 0.27; raise grace"
+        ]
+        assert told(0.3) == []
+        assert told(0.14, "search.seeds=[0, 1]") == []
+        assert told(0.1, "workloads.digits.epochs=10") == []
+        when = "arms.teleport.teleport.schedule"
+        assert len(told(0.3, f"{when}={{at: [3]}}")) == 1
+        assert told(0.1, f"{when}={{epochs: 0}}") == []
+        assert len(told(0.3, "workloads.digits.epochs=2", f"{when}={{epochs: 2, batches: 2, warmup: 9}}")) == 1
+
+    def test_stopping_nearly_all_is_told_and_is_not_infeasible(self) -> None:
+        spec = tiny_spec(*self.ASHA, "search.scheduler={name: asha, grace: 0.3}")
+        bad = [config(lr=0.02 + i / 100, number=i + 1) for i in range(3)]
+        rows = [row(step) for step in range(4)]
+        stopped = [Trial(config=of, result=pruned_result(of, rows, started_at=1.0, ended_at=2.0)) for of in bad]
+        found = lints(SweepRecord(spec, collect("teleport run x.yaml"), (searched(0.1, 0.1), *stopped)))
+        assert found == [
+            "digits/baseline: 3 of 4 search trials were stopped and 1 ran in full: too few to judge the stopping by; "
+            "give it more trials or a longer grace"
+        ]
+
+    def test_early_values_that_say_nothing_of_the_final_ones_are_told(self) -> None:
+        spec = tiny_spec(*self.ASHA, "search.scheduler={name: asha, grace: 0.5}")
+
+        def told(early: list[float]) -> list[str]:
+            trials = []
+            for number, loss in enumerate(early):
+                trial = searched(0.05 + number / 100, number / 10, number=number)
+                rows = (row(0), row(5, loss=loss), row(10, loss=number / 10))
+                trials.append(trial.model_copy(update={"history": rows}))
+            found = lints(SweepRecord(spec, collect("teleport run x.yaml"), tuple(trials)))
+            return [lint for lint in found if "Spearman" in lint]
+
+        assert told([5.0, 4.0, 3.0, 2.0, 1.0, 0.0]) == [
+            "digits/baseline: train_loss at 0.5 of the budget ranks 6 complete trials unlike their final train_loss "
+            "(Spearman -1.00); a longer grace stops fewer good ones"
+        ]
+        assert told([0.0, 1.0, 2.0, 3.0, 4.0, 5.0]) == []
+        assert told([3.0, 2.0, 1.0]) == []
+
+
+def test_a_race_that_nobody_can_lose_is_told() -> None:
+    def told(*overrides: str) -> list[str]:
+        return [lint for lint in spec_lints(tiny_spec("confirm.race=true", *overrides)) if "race" in lint]
+
+    assert told() == [
+        "confirm.race is on and confirm.top_k is 1: there is nothing to drop; raise top_k or leave race out"
+    ]
+    assert told("confirm.top_k=3", "confirm.seeds=5") == [
+        "confirm.race is on with 5 confirm seeds: none is dropped before it has had 5; give it more seeds or leave "
+        "race out"
+    ]
+    assert told("confirm.top_k=3", "confirm.seeds=6") == []

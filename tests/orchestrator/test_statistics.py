@@ -24,6 +24,7 @@ from orchestrator.statistics import (
     holm,
     paired_effect,
     probability_of_improvement,
+    rank_correlation,
     seeds_needed,
     shift_interval,
     signed_rank_p,
@@ -94,6 +95,20 @@ class TestHolm:
             holm([0.1, 0.2], num_comparisons=1)
 
 
+class TestRankCorrelation:
+    @pytest.mark.parametrize("seed", range(4))
+    def test_it_is_scipys_with_ties_too(self, seed: int) -> None:
+        draw = np.random.default_rng(seed)
+        xs, ys = draw.integers(-4, 5, 12).astype(float), draw.normal(0.0, 1.0, 12)
+        assert rank_correlation(list(xs), list(ys)) == pytest.approx(scipy.stats.spearmanr(xs, ys).statistic)
+
+    def test_infinities_have_a_rank(self) -> None:
+        assert rank_correlation([1.0, INF, -INF], [2.0, 3.0, 1.0]) == pytest.approx(1.0)
+
+    def test_a_constant_has_no_order(self) -> None:
+        assert rank_correlation([1.0, 1.0], [1.0, 2.0]) is None
+
+
 class TestSignedRank:
     @given(DIFFERENCES)
     def test_p_is_the_share_of_sign_patterns_at_least_as_extreme(self, differences: list[float]) -> None:
@@ -104,6 +119,16 @@ class TestSignedRank:
         differences = np.random.default_rng(num_pairs).normal(0.3, 1.0, num_pairs)
         expected = scipy.stats.wilcoxon(differences, method="exact").pvalue
         assert signed_rank_p(list(differences)) == pytest.approx(expected, rel=1e-9)
+
+    @pytest.mark.parametrize("num_pairs", [3, 8, 20, 40])
+    def test_one_sided_it_is_scipys_too(self, num_pairs: int) -> None:
+        differences = np.random.default_rng(num_pairs).normal(0.3, 1.0, num_pairs)
+        expected = scipy.stats.wilcoxon(differences, method="exact", alternative="greater").pvalue
+        assert signed_rank_p(list(differences), "greater") == pytest.approx(expected, rel=1e-9)
+
+    def test_one_sided_it_tells_the_sides_apart(self) -> None:
+        assert signed_rank_p([1.0, 2.0, 3.0, 4.0, 5.0], "greater") == 1 / 32
+        assert signed_rank_p([-1.0, -2.0, -3.0, -4.0, -5.0], "greater") == 1.0
 
     def test_a_miss_counts_as_the_largest_rank(self) -> None:
         assert signed_rank_p([0.1, 0.2, 0.3, INF]) == signed_rank_p([0.1, 0.2, 0.3, 0.4])

@@ -22,6 +22,7 @@ class SearchTrial(Part):
         steps_to_target: median over its seeds, ``inf`` for a miss; None unless COMPLETE.
         seconds: on the optimizer clock, all seeds together.
         values: what each distribution became.
+        share: of its budget of optimizer steps that it ran, all seeds together.
     """
 
     trial_id: str
@@ -31,6 +32,7 @@ class SearchTrial(Part):
     steps_to_target: float | None
     seconds: float
     values: dict[str, Json]
+    share: float = 0.0
 
 
 class ConfirmSeed(Part):
@@ -85,9 +87,10 @@ class Candidate(Part):
         values: what each distribution became.
         yaml: the configuration as a spec that runs.
         median_steps_to_target: over its confirm runs that gave an answer, ``inf`` as soon as half of them miss;
-            None before.
+            None before, and where it was dropped: its seeds are not all of them.
         median_seconds_to_target: likewise.
         confirm: its confirm runs, in the order of the sweep's seeds.
+        dropped: why it got no more seeds, and after how many; empty where it was not dropped.
     """
 
     trial_id: str
@@ -99,6 +102,7 @@ class Candidate(Part):
     median_steps_to_target: float | None
     median_seconds_to_target: float | None
     confirm: tuple[ConfirmSeed, ...]
+    dropped: str = ""
 
 
 class Spectrum(Part):
@@ -218,7 +222,7 @@ class Study(Part):
         num_trials: search trials that ended.
         num_planned: search trials in all.
         num_complete: of those that ended, COMPLETE.
-        num_pruned: PRUNED.
+        num_pruned: PRUNED: stopped early by the search's scheduler, an answer, and counted in the budget.
         num_diverged: FAIL because the loss was not finite: an answer, and counted in the budget.
         num_crashed: crashed or lost: no answer.
         best: the candidate that is compared; None while the search has none.

@@ -24,6 +24,7 @@ from orchestrator.results import (
     TrialResult,
     TrialState,
 )
+from orchestrator.rungs import pruned_result
 from orchestrator.spec import Arm, SweepSpec, Workload, spec_from_text
 
 SPEC = """
@@ -313,6 +314,13 @@ def failing(trial: Trial, kind: str, message: str = "the loss was not finite", a
         }
     )
     return trial.model_copy(update={"result": result, "history": history})
+
+
+def stopped(trial: Trial, after: int = 100) -> Trial:
+    """The same trial, ended by the search's scheduler after so many steps of its last seed."""
+    rows = tuple(row for row in trial.history if row.seed != trial.config.seeds[-1] or row.step <= after)
+    result = pruned_result(trial.config, rows, started_at=1.0, ended_at=2.0, machine=MACHINE)
+    return trial.model_copy(update={"result": result, "history": rows})
 
 
 def running(trial: Trial) -> Trial:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from orchestrator.lints import lints
 from orchestrator.report import (
     Report,
     Verdict,
@@ -20,11 +21,11 @@ from orchestrator.report import (
     verdict_rows,
 )
 from orchestrator.report.schema import Comparison, Standing
-from orchestrator.report.tables import price_rows
+from orchestrator.report.tables import other_rows, price_rows, search_rows
 from orchestrator.results import SweepRecord, Trial
-from orchestrator.spec import spec_from_text
+from orchestrator.spec import SweepSpec, spec_from_text
 from orchestrator.statistics import smallest_p
-from tests.orchestrator.report.build import EVERY, SPEC, Effects, failing, missing, running, sweep, sweep_spec
+from tests.orchestrator.report.build import EVERY, SPEC, Effects, failing, missing, running, stopped, sweep, sweep_spec
 
 FASTER = Effects(factor={"teleport": 0.7})
 SLOWER = Effects(factor={"teleport": 1.4})
@@ -204,6 +205,62 @@ def test_among_several_candidates_confirm_does_not_choose() -> None:
     assert study.best == study.candidates[0]
     assert len(study.candidates[1].confirm) == 8
     assert primary(report).num_arm_misses == 8
+
+
+def test_a_stopped_trial_is_counted_shown_and_never_chosen() -> None:
+    def change(trial: Trial) -> Trial:
+        is_even = trial.config.phase == "search" and (trial.config.number or 0) % 2 == 0
+        return stopped(trial) if is_even else trial
+
+    record = sweep(effects=FASTER, change=change)
+    report = summarise(record, lints(record))
+    study = report.study("mlp_digits", "teleport")
+    assert (study.num_trials, study.num_pruned, study.num_complete) == (6, 3, 3)
+    assert study.best is not None
+    assert (study.best.number or 0) % 2 == 1
+    assert not any("feasible" in lint for lint in report.lints)
+    assert primary(report).verdict is Verdict.FASTER
+    cut = [trial for trial in study.search if trial.state == "PRUNED"]
+    assert [(trial.value, trial.steps_to_target, trial.share) for trial in cut] == [(None, None, 0.625)] * 3
+    _, rows = search_rows(report, "mlp_digits", "teleport")
+    assert [row[1] for row in rows][3:] == ["PRUNED at 62 %"] * 3
+
+
+def raced(spec: SweepSpec, num_seeds: int = 5) -> SweepRecord:
+    """The second choice of each arm is worse on every seed, and was dropped after some of them."""
+    second = {trials[1].trial_id for trials in champions(sweep(spec)).values()}
+
+    def change(trial: Trial) -> Trial | None:
+        if trial.config.origin not in second:
+            return trial
+        if trial.config.seeds[0] >= spec.confirm_seeds[num_seeds]:
+            return None
+        assert trial.result is not None
+        worse = trial.result.model_copy(update={"value": 9.0 + trial.config.seeds[0]})
+        return trial.model_copy(update={"result": worse})
+
+    return sweep(spec, FASTER, change=change)
+
+
+def test_a_dropped_candidate_is_shown_with_its_seeds_and_why_and_not_compared() -> None:
+    record = raced(sweep_spec("confirm={top_k: 2, race: true, seeds: 8}"))
+    report = summarise(record)
+    assert report.sweep.standing is Standing.FINISHED
+    study = report.study("mlp_digits", "teleport")
+    first, second = study.candidates
+    assert first.dropped == ""
+    assert second.dropped == (
+        "dropped after 5 of 8 seeds: worse than the one of rank 1 on 5 paired seeds (one-sided p = 0.031)"
+    )
+    assert (second.median_steps_to_target, second.median_seconds_to_target) == (None, None)
+    assert other_rows(study)[1][1][2:] == ("–", "5/5", second.dropped)
+    assert primary(report).num_pairs == 8
+
+
+def test_without_a_race_missing_seeds_are_still_to_come() -> None:
+    report = summarise(raced(sweep_spec("confirm={top_k: 2, seeds: 8}")))
+    assert report.sweep.standing is Standing.CONFIRM
+    assert [candidate.dropped for candidate in report.study("mlp_digits", "teleport").candidates] == ["", ""]
 
 
 def test_while_confirm_runs_there_is_an_effect_but_no_p() -> None:

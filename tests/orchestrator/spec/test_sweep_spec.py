@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.catalog import DATASETS, MODELS, OPTIMIZERS, SAMPLERS, AutoTauOptions
+from orchestrator.catalog import DATASETS, MODELS, OPTIMIZERS, SAMPLERS, SCHEDULERS, AutoTauOptions
 from orchestrator.errors import SpecError
 from orchestrator.spec import Arm, Resources, Share, SweepSpec, Workload, load_spec, spec_from_text
 from tests.orchestrator.specs import TINY, tiny_spec
@@ -63,6 +63,56 @@ def test_identity_is_what_shapes_the_results() -> None:
     assert one.identity == tiny_spec("workloads.digits.data.root=/elsewhere").identity
     assert one.identity != tiny_spec("search.seed=1").identity
     assert one.identity != tiny_spec("workloads.digits.epochs=2").identity
+
+
+def test_a_spec_without_scheduler_or_race_is_the_same_sweep_as_before_there_were_any() -> None:
+    assert tiny_spec("search.scheduler=none", "confirm.race=false").identity == tiny_spec().identity
+    assert tiny_spec("search.scheduler=asha").identity != tiny_spec().identity
+    assert tiny_spec("confirm.race=true").identity != tiny_spec().identity
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULERS))
+def test_a_scheduler_is_a_name_or_a_mapping_and_reads_back(name: str) -> None:
+    bare, written = tiny_spec(f"search.scheduler={name}"), tiny_spec(f"search.scheduler={{name: {name}}}")
+    assert bare.search.scheduler == written.search.scheduler
+    assert bare.search.scheduler.name == name
+    assert spec_from_text(bare.to_yaml()) == bare
+
+
+def test_what_a_scheduler_is_told_reads_back() -> None:
+    spec = tiny_spec("search.scheduler={name: asha, grace: 0.2, reduction_factor: 2, metric: validation_loss}")
+    assert spec.search.scheduler.rungs == (200, 400, 800)
+    assert spec_from_text(spec.to_yaml()) == spec
+    median = tiny_spec("search.scheduler={name: median, grace: 0.3, interval: 0.25}").search.scheduler
+    assert median.rungs == (300, 550, 800)
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("ashaa", "ashaa is not registered; did you mean 'asha'?"),
+        ("{name: asha, grase: 0.1}", "unknown key grase; did you mean 'grace'?"),
+        ("{name: asha, grace: 1.0}", "must be less than 1"),
+        ("{name: asha, reduction_factor: 1}", "must be greater than or equal to 2"),
+        ("{name: asha, metric: steps_to_target}", "steps_to_target is none of the valid values"),
+        ("{grace: 0.1}", "missing key 'name'"),
+    ],
+)
+def test_a_wrong_scheduler_is_told_with_what_would_be_right(written: str, told: str) -> None:
+    [fault] = faults(f"search.scheduler={written}")
+    assert "search.scheduler" in fault
+    assert told in fault
+
+
+def test_a_scheduler_judges_all_trials_of_a_workload_by_one_metric() -> None:
+    target = (
+        "workloads.digits.target={choice: [{metric: train_loss, value: 1.0}, {metric: validation_loss, value: 1.0}]}"
+    )
+    timed = "search.objective.metric=steps_to_target"
+    [fault] = faults("search.scheduler=asha", timed, target)
+    assert "the target of digits may be on train_loss or validation_loss" in fault
+    assert tiny_spec("search.scheduler={name: asha, metric: train_loss}", timed, target)
+    assert tiny_spec("search.scheduler=asha", timed)
 
 
 @pytest.mark.parametrize(

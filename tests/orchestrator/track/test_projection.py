@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.results import LayerSummary, Machine, TeleportSummary, Trial
+from orchestrator.rungs import pruned_result
 from orchestrator.track.points import Point, history_points
 from orchestrator.track.projection import (
     COMPLETE,
@@ -87,6 +88,18 @@ def test_the_same_row_is_always_the_same_point() -> None:
     record, of = new_record(started_at=1_000.5), search_config(0)
     (loss,) = [point for point in history_points(record, of, [row(3)]) if point.key == "train_loss"]
     assert loss == Point("train_loss", 2.3 / 4, 1_000_530, 3)
+
+
+def test_a_stopped_trial_is_finished_and_no_miss() -> None:
+    record, of = new_record(), config(seeds=(0, 1))
+    rows = [row(step, seed) for seed in (0, 1) for step in range(0, 11, 2)][:-2]
+    ending = trial_ending(record, of, pruned_result(of, rows, started_at=1.0, ended_at=2.0))
+    assert ending.status == "FINISHED"
+    assert ending.tags["state"] == "PRUNED"
+    assert ending.tags["target"] == "reached by 2 of 2 seeds before it was stopped"
+    keys = {point.key for point in ending.points}
+    assert not {"value", "target_reached", "train_loss"} & keys
+    assert "seed_0/steps_to_target" in keys
 
 
 def test_teleports_show_their_price_once_there_are_any() -> None:

@@ -1,0 +1,122 @@
+"""The schedulers that may end a search trial early; Optuna's pruners decide."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt
+
+from orchestrator.catalog.entry import Entry, NamedOptions
+
+CurveMetric = Literal["train_loss", "validation_loss", "validation_accuracy"]
+
+# Positions within a trial are counted in thousandths of its budget, all its seeds together.
+WHOLE_BUDGET = 1_000
+
+BudgetShare = Annotated[float, Field(ge=1 / WHOLE_BUDGET, lt=1.0)]
+
+
+class SchedulerOptions(NamedOptions, ABC):
+    """What every scheduler has: the positions at which it judges."""
+
+    @property
+    @abstractmethod
+    def rungs(self) -> tuple[int, ...]:
+        """Where a trial is judged, in thousandths of its budget, ascending; empty: nowhere."""
+
+
+class NoSchedulerOptions(SchedulerOptions):
+    """Every trial runs to its end."""
+
+    name: Literal["none"]
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """None."""
+        return ()
+
+
+class StoppingOptions(SchedulerOptions):
+    """What every scheduler that stops trials has.
+
+    Args:
+        grace: share of a trial's budget before which it is never judged.
+        metric: what trials are judged by; None: the search's objective, or where that is a time to the target, the
+            target's metric.
+    """
+
+    grace: BudgetShare = 0.1
+    metric: CurveMetric | None = None
+
+    @property
+    def grace_position(self) -> int:
+        """``grace`` in thousandths."""
+        return round(self.grace * WHOLE_BUDGET)
+
+
+class HalvingOptions(StoppingOptions):
+    """Successive halving.
+
+    Args:
+        reduction_factor: of the trials that reach a rung, one in so many goes on; each rung is so many times
+            further than the one before.
+    """
+
+    reduction_factor: Annotated[int, Field(ge=2)] = 3
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """``grace`` times the powers of the reduction factor."""
+        found = [self.grace_position]
+        while found[-1] * self.reduction_factor < WHOLE_BUDGET:
+            found.append(found[-1] * self.reduction_factor)
+        return tuple(found)
+
+
+class AshaOptions(HalvingOptions):
+    """Asynchronous successive halving (arXiv 1810.05934), as in ``optuna.pruners.SuccessiveHalvingPruner``."""
+
+    name: Literal["asha"]
+
+
+class HyperbandOptions(HalvingOptions):
+    """Successive halving in brackets of which each has a longer grace (arXiv 1603.06560).
+
+    As in ``optuna.pruners.HyperbandPruner``; a trial's bracket follows from the study's name and its number.
+    """
+
+    name: Literal["hyperband"]
+
+
+class MedianOptions(StoppingOptions):
+    """A trial whose best value so far is worse than the median of those that ran in full is stopped.
+
+    As in ``optuna.pruners.MedianPruner``.
+
+    Args:
+        interval: share of the budget from one judgement to the next.
+        startup_trials: none is stopped before so many ran in full.
+    """
+
+    name: Literal["median"]
+    interval: BudgetShare = 0.1
+    startup_trials: NonNegativeInt = 5
+
+    @property
+    def interval_length(self) -> int:
+        """``interval`` in thousandths."""
+        return round(self.interval * WHOLE_BUDGET)
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """``grace``, and every ``interval`` after it."""
+        return tuple(range(self.grace_position, WHOLE_BUDGET, self.interval_length))
+
+
+SCHEDULERS: dict[str, Entry] = {
+    "none": Entry(NoSchedulerOptions, "orchestrator.stopping:none"),
+    "asha": Entry(AshaOptions, "orchestrator.stopping:asha"),
+    "median": Entry(MedianOptions, "orchestrator.stopping:median"),
+    "hyperband": Entry(HyperbandOptions, "orchestrator.stopping:hyperband"),
+}

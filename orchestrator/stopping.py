@@ -1,0 +1,162 @@
+"""Early stopping in the search: one pruner per study, so that losses of different workloads are never compared.
+
+Optuna's pruners decide, but not on the journal: asked twice they answer differently, since being asked makes a trial
+its own competitor, and they keep by-products there. They judge a study in memory that holds what the journal holds,
+number for number; the journal is told the values and, before the value that decided it, that a trial is to end. So a
+decision is made once, is the same under every launcher, and is there again after a crash at any moment.
+
+The journal's own study has no pruner. With Hyperband's in place a sampler would see its own bracket alone, and, until
+the pruner has been asked for the first time in a process, the first bracket: a resumed search would propose
+differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, final
+
+from orchestrator.catalog import SCHEDULERS, WHOLE_BUDGET, SchedulerOptions
+from orchestrator.catalog.schedulers import AshaOptions, HyperbandOptions, MedianOptions
+from orchestrator.results import HistoryRow, TrialConfig
+from orchestrator.rungs import Reading, judged_metric
+from orchestrator.spec import HIGHER_IS_BETTER, SweepSpec
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.pruners import BasePruner
+
+STOPPED_AT = "stopped_at"
+
+
+def none(options: SchedulerOptions) -> BasePruner:
+    """Make the pruner that never prunes."""
+    from optuna.pruners import NopPruner
+
+    return NopPruner()
+
+
+def asha(options: AshaOptions) -> BasePruner:
+    """Make Optuna's successive halving."""
+    from optuna.pruners import SuccessiveHalvingPruner
+
+    return SuccessiveHalvingPruner(min_resource=options.grace_position, reduction_factor=options.reduction_factor)
+
+
+def median(options: MedianOptions) -> BasePruner:
+    """Make Optuna's median rule."""
+    from optuna.pruners import MedianPruner
+
+    return MedianPruner(options.startup_trials, options.grace_position, options.interval_length)
+
+
+def hyperband(options: HyperbandOptions) -> BasePruner:
+    """Make Optuna's Hyperband."""
+    from optuna.pruners import HyperbandPruner
+
+    return HyperbandPruner(options.grace_position, WHOLE_BUDGET, options.reduction_factor)
+
+
+@final
+class Stopping:
+    """Decides which trials of one study end early.
+
+    Args:
+        spec: of the sweep.
+        workload: label of the study's workload.
+        name: of the study.
+        storage: the journal, in which the study is.
+    """
+
+    def __init__(self, spec: SweepSpec, workload: str, name: str, storage: optuna.storages.BaseStorage) -> None:
+        import optuna
+
+        scheduler, objective = spec.search.scheduler, spec.search.objective
+        direction: Any = {"min": "minimize", "max": "maximize"}[objective.mode]
+        self._rungs = scheduler.rungs
+        self._metric = judged_metric(spec, workload)
+        # Samplers rank pruned trials by their last value, in the objective's direction.
+        self._sign = 1.0 if (self._metric in HIGHER_IS_BETTER) == (objective.mode == "max") else -1.0
+        self._storage = storage
+        self._study_id = storage.get_study_id_from_name(name)
+        self._judged = optuna.create_study(
+            study_name=name,
+            direction=direction,
+            sampler=optuna.samplers.RandomSampler(seed=0),
+            pruner=SCHEDULERS[scheduler.name].load()(scheduler),
+        )
+        self._num_judged = 0
+        self._open: dict[int, optuna.Trial] = {}
+        self._readings: dict[int, Reading] = {}
+        self._stopped_at: dict[int, int] = {}
+        self._replay()
+
+    def judge(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> int | None:
+        """Take in new rows of a running trial.
+
+        Args:
+            config: of the trial.
+            rows: in order. Where the trial goes on from a checkpoint, the rows up to that come first; rows that were
+                judged before are not judged again.
+
+        Returns:
+            How many of these rows the trial keeps, where it is to end; None where it goes on.
+        """
+        assert config.number is not None
+        number = config.number
+        reading = self._readings.setdefault(number, Reading(config, self._metric))
+        for index, row in enumerate(rows):
+            before = reading.position
+            reading.add(row)
+            if reading.position <= before:
+                before = -1  # it was cut off and goes on from further back
+            if number in self._stopped_at and before >= self._stopped_at[number]:
+                return index
+            for rung in self._rungs:
+                if before < rung <= reading.position and not self._goes_on(number, rung, reading):
+                    return index + 1
+        return None
+
+    def end(self, number: int, state: optuna.trial.TrialState, value: float | None) -> None:
+        """Take note that a trial has ended; saying it again changes nothing.
+
+        Args:
+            number: of the trial in its study.
+            state: how.
+            value: its objective where it is COMPLETE.
+        """
+        self._follow(number)
+        self._judged.tell(number, value, state=state, skip_if_finished=True)
+        self._open.pop(number, None)
+        self._readings.pop(number, None)
+
+    def _goes_on(self, number: int, rung: int, reading: Reading) -> bool:
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+        if rung not in self._storage.get_trial(trial_id).intermediate_values:
+            value = self._sign * reading.value
+            is_out = self._enter(number, rung, value)
+            # At its end a trial competes with those behind it, and has nothing left to be spared.
+            if is_out and reading.position < WHOLE_BUDGET and number not in self._stopped_at:
+                self._stopped_at[number] = rung
+                self._storage.set_trial_user_attr(trial_id, STOPPED_AT, rung)
+            self._storage.set_trial_intermediate_value(trial_id, rung, value)
+        return self._stopped_at.get(number) != rung
+
+    def _enter(self, number: int, rung: int, value: float) -> bool:
+        """Let a trial compete at a rung; tells whether it is out."""
+        self._follow(number)
+        trial = self._open[number]
+        trial.report(value, rung)
+        return trial.should_prune()
+
+    def _follow(self, number: int) -> None:
+        """Have a trial in memory under the same number: Hyperband's brackets go by it."""
+        while self._num_judged <= number:
+            self._open[self._num_judged] = self._judged.ask()
+            self._num_judged += 1
+
+    def _replay(self) -> None:
+        for stored in self._storage.get_all_trials(self._study_id, deepcopy=False):
+            for rung, value in sorted(stored.intermediate_values.items()):
+                self._enter(stored.number, rung, value)  # what was decided then is in the journal
+            if STOPPED_AT in stored.user_attrs:
+                self._stopped_at[stored.number] = stored.user_attrs[STOPPED_AT]

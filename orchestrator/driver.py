@@ -15,6 +15,7 @@ from typing import final
 
 from orchestrator.checkpoints import Checkpoint, UnusableCheckpoint
 from orchestrator.interrupts import Interrupts
+from orchestrator.journal import open_journal
 from orchestrator.launch import TrialSource
 from orchestrator.paths import SweepPaths
 from orchestrator.progress import Progress, count
@@ -27,7 +28,7 @@ from orchestrator.results import (
     TrialResult,
     TrialState,
 )
-from orchestrator.studies import open_journal, plan_studies
+from orchestrator.studies import plan_studies
 from orchestrator.track import Tracker
 
 Observe = Callable[[Progress], None]
@@ -59,6 +60,7 @@ def confirm_configs(record: SweepRecord) -> list[TrialConfig]:
             training=config.training,
             method=config.method,
             objective=config.objective,
+            also=config.also,
             values=config.values,
             origin=config.trial_id,
             share=share,
@@ -102,7 +104,8 @@ class Driver(TrialSource):
         results = [trial.result for trial in record.trials if trial.result is not None]
         for result in results:
             paths.remove_checkpoint(result.trial_id)  # where a crash came between the two
-        self._studies = {study.name: study for study in plan_studies(self._spec, open_journal(paths.journal), results)}
+        studies = plan_studies(self._spec, open_journal(paths.journal), results, paths.read_warm_start())
+        self._studies = {study.name: study for study in studies}
         self._outstanding: set[str] = set()
         self._running: set[str] = set()
         self._kept_rows: dict[str, int] = {}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import final
 
 from orchestrator.results import Trial, TrialState
+from orchestrator.space import num_points
 from orchestrator.spec import Phase, SweepSpec
 
 
@@ -75,22 +76,23 @@ class Progress:
         return self.num_done >= self.num_planned
 
 
-def num_planned(spec: SweepSpec, workload: str, arm: str, phase: Phase) -> int:
-    """Count the trials that a study has in a phase; a space that holds fewer has fewer.
+def num_planned(spec: SweepSpec, workload: str, arm: str, phase: Phase, num_failed: int = 0) -> int:
+    """Count the trials that a study has in a phase; a space, or a grid in it, that holds fewer has fewer.
 
     Args:
         spec: of the sweep.
         workload: label.
         arm: label.
         phase: search or confirm.
+        num_failed: search trials of it that gave no answer and are replaced, up to ``search.max_replaced``.
 
     Returns:
         The number of trials.
     """
-    size = spec.workloads[workload].num_configurations() * spec.arms[arm].num_configurations()
+    size = num_points((spec.workloads[workload], spec.arms[arm]), spec.search.sampler)
     num_search = int(min(spec.search.trials, size))
     if phase == "search":
-        return num_search
+        return int(min(num_search + min(num_failed, spec.search.num_replaceable), size))
     return min(spec.confirm.top_k, num_search) * len(spec.confirm_seeds)
 
 
@@ -134,7 +136,7 @@ def _study(
     return StudyProgress(
         study=f"{workload}/{arm}",
         phase=phase,
-        num_planned=num_planned(spec, workload, arm, phase),
+        num_planned=num_planned(spec, workload, arm, phase, sum(result.is_no_answer for result in ended)),
         num_done=len(ended),
         num_running=sum(trial.trial_id in running for trial in trials if trial.result is None),
         num_failed=sum(result.state is TrialState.FAIL for result in ended),

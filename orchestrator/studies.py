@@ -11,40 +11,29 @@ search is over.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, final
 
-from orchestrator.catalog import TeleportOptions
+from orchestrator.catalog import GridOptions, RandomOptions, SamplerOptions, TeleportOptions
+from orchestrator.errors import SearchNotReproducible
 from orchestrator.ids import Json
+from orchestrator.journal import TRIAL_ID, Direction, Drawn, Ending, Note, StudyLog, ending_of
+from orchestrator.order import Order, Turns
 from orchestrator.progress import num_planned
-from orchestrator.results import TrialConfig, TrialResult, TrialState
-from orchestrator.space import make_sampler, suggest
-from orchestrator.spec import Arm, SweepSpec, Workload
+from orchestrator.results import TrialConfig, TrialResult
+from orchestrator.space import Draw, Grid, make_sampler, suggest
+from orchestrator.spec import Arm, Mode, SweepSpec, Template, Workload
+from orchestrator.verdicts import Verdicts
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.trial import FrozenTrial
 
 SAMPLED_DUPLICATES = 8
 ALL_DUPLICATES = 256
+_DIRECTIONS: dict[Mode, Direction] = {"min": "minimize", "max": "maximize"}
 
-
-def open_journal(path: Path) -> optuna.storages.BaseStorage:
-    """Open the sweep's Optuna storage; only the driver that holds the sweep's lock writes it.
-
-    Args:
-        path: of the journal file.
-
-    Returns:
-        The storage.
-    """
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    # Its INFO lines would break into the live display; the sweep's own log says more.
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return JournalStorage(JournalFileBackend(str(path)))
+Point = Mapping[str, Json]
 
 
 @final
@@ -55,9 +44,11 @@ class Study:
         spec: of the sweep.
         workload: label of the workload.
         arm: label of the arm.
-        storage: from :func:`open_journal`.
+        storage: from :func:`orchestrator.journal.open_journal`.
         results: the search results that are already on file, by trial id. Where the arm is a control that takes
             its settings from another, they are looked at when these are there.
+        points: to propose first, in this order; what a point leaves open the sampler chooses.
+        order: of an earlier search, to propose as that did; None: by what has ended when it is asked.
     """
 
     def __init__(
@@ -67,21 +58,29 @@ class Study:
         arm: str,
         storage: optuna.storages.BaseStorage,
         results: Mapping[str, TrialResult],
+        points: Sequence[Point] = (),
+        order: Order | None = None,
     ) -> None:
-        import optuna
-
         self.spec = spec
         self.workload = workload
         self.arm = arm
         self.name = f"{workload}/{arm}"
-        direction: Any = {"min": "minimize", "max": "maximize"}[spec.search.objective.mode]
         self._templates = (spec.workloads[workload], spec.arms[arm])
-        self._study = optuna.create_study(
-            storage=storage, study_name=self.name, direction=direction, load_if_exists=True
-        )
-        self._configs: dict[str, TrialConfig] = {}
-        self._pending: deque[TrialConfig] = deque()
+        directions = [_DIRECTIONS[one.mode] for one in spec.search.objectives]
+        is_rebuilt = spec.search.sampler.is_rebuilt_by_replay
+        self._log = StudyLog(storage, self.name, directions, keeps_attributes=not is_rebuilt)
+        self._verdicts = Verdicts(spec.search)
+        self._points = points
+        self._grid = _grid(spec, self._templates, self.name, len(points))
+        self._turns = None if order is None else Turns(order)
+        # A trial's whole configuration is kept only while it is open: thousands may have ended.
+        self._numbers: dict[str, int] = {}
         self._open: set[str] = set()
+        self._pending: deque[TrialConfig] = deque()
+        self._held: dict[int, TrialResult] = {}
+        self._num_duplicates = 0
+        self._num_no_answer = 0
+        self._num_planned = num_planned(spec, workload, arm, "search")
         self._is_exhausted = False
         self._results = results
         self._settings: TeleportOptions | None = None
@@ -92,20 +91,20 @@ class Study:
 
     @property
     def num_planned(self) -> int:
-        """Trials this search has in all."""
-        return num_planned(self.spec, self.workload, self.arm, "search")
+        """Trials this search has in all, those that replace others included."""
+        return self._num_planned
 
     @property
     def num_handed_out(self) -> int:
         """Distinct configurations handed out so far; one that was cut off counts again when it is handed out again."""
-        return len(self._configs) - len(self._pending)
+        return len(self._numbers) - len(self._pending)
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether nothing is left to propose, and nothing will be."""
+        """Whether nothing is left to propose, unless one that runs must be replaced."""
         if self.is_waiting or self._pending:
             return False
-        return self._is_exhausted or len(self._configs) >= self.num_planned
+        return self._is_exhausted or len(self._numbers) >= self._num_planned
 
     @property
     def is_over(self) -> bool:
@@ -129,21 +128,24 @@ class Study:
         """Hand out the next configuration to run.
 
         Returns:
-            The configuration, one that was cut off before any new one; None where the search is exhausted or waits
-            for another arm's.
+            The configuration, one that was cut off before any new one; None where the search is exhausted, waits
+            for another arm's, or follows an order whose next proposal comes after a trial that still runs.
         """
         if self._pending:
             return self._pending.popleft()
         if self.is_waiting or self.is_exhausted:
             return None
-        for attempt in range(ALL_DUPLICATES):
-            sampler = self.spec.search.sampler if attempt < SAMPLED_DUPLICATES else "random"
-            config = self._ask(sampler)
-            if config.trial_id not in self._configs:
-                self._configs[config.trial_id] = config
-                self._open.add(config.trial_id)
+        while self._num_duplicates < ALL_DUPLICATES:
+            number = self._log.num_trials
+            if self._turns is not None and not self._turns.may_propose(number):
+                return None
+            draw = self._draw_of(number)
+            if draw is None:
+                break
+            config = self._keep(self._draw(draw))
+            self._release()
+            if config is not None:
                 return config
-            self._dismiss(config)
         self._is_exhausted = True
         return None
 
@@ -153,26 +155,61 @@ class Study:
         Args:
             result: of a configuration that this study proposed.
         """
-        import optuna
-
-        number = self._configs[result.trial_id].number
-        assert number is not None
+        if result.trial_id not in self._open:
+            return
         self._open.discard(result.trial_id)
-        # A FAIL is told without a value: Optuna refuses NaN with state COMPLETE and would keep the trial
-        # RUNNING, where constant_liar holds it against its neighbourhood for ever.
-        state = {
-            TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE,
-            TrialState.PRUNED: optuna.trial.TrialState.PRUNED,
-            TrialState.FAIL: optuna.trial.TrialState.FAIL,
-        }[result.state]
-        self._study.tell(number, result.value, state=state, skip_if_finished=True)
+        self._count(result)
+        self._held[self._numbers[result.trial_id]] = result
+        self._release()
 
-    def _ask(self, sampler: str) -> TrialConfig:
-        number = len(self._study.get_trials(deepcopy=False))
-        self._study.sampler = make_sampler(sampler, self.spec.search.seed, self.name, number)
-        trial = self._study.ask()
-        assert trial.number == number, "the journal has a second writer"
-        return self._config(suggest(self._templates, trial), number)
+    def _release(self) -> None:
+        """Pass on what ended, but for what an order that is followed has later."""
+        for number in sorted(self._held):
+            if self._turns is None or self._turns.may_tell(number, self._log.num_trials):
+                self._log.tell(number, self._verdicts.ending(self._held.pop(number)))
+                if self._turns is not None:
+                    self._turns.on_told(number)
+
+    def _count(self, result: TrialResult) -> None:
+        if result.is_no_answer:
+            self._num_no_answer += 1
+            self._num_planned = num_planned(self.spec, self.workload, self.arm, "search", self._num_no_answer)
+
+    def _draw_of(self, number: int) -> Draw | None:
+        """What is settled of a trial before its sampler is asked; None where a grid has no more points."""
+        at = number - len(self._points)
+        fixed: Point = {}
+        if at < 0:
+            fixed = self._points[number]
+        elif self._grid is not None:
+            grid, order = self._grid
+            if at >= len(order):
+                return None
+            fixed = grid.point(order[at])
+        return Draw(self.spec.search.seed, self.name, number, self._templates, fixed)
+
+    def _draw(self, draw: Draw) -> Drawn:
+        """Ask the sampler, or, where it keeps proposing what was there, draw at random."""
+        options: SamplerOptions = self.spec.search.sampler
+        if self._num_duplicates >= SAMPLED_DUPLICATES:
+            options = RandomOptions(name="random")
+        sampler = make_sampler(options, draw)
+        return self._log.draw(sampler, lambda trial: suggest(self._templates, trial))
+
+    def _keep(self, drawn: Drawn) -> TrialConfig | None:
+        config = self._config(drawn.values, drawn.number)
+        is_duplicate = config.trial_id in self._numbers
+        self._log.keep(drawn, config.trial_id, is_duplicate=is_duplicate)
+        if is_duplicate:
+            self._num_duplicates += 1
+            return None
+        self._add(config.trial_id, drawn.number)
+        return config
+
+    def _add(self, trial_id: str, number: int) -> None:
+        self._num_duplicates = 0
+        self._numbers[trial_id] = number
+        self._open.add(trial_id)
 
     def _config(self, values: dict[str, Json], number: int) -> TrialConfig:
         training, written = (template.concretise(values) for template in self._templates)
@@ -187,53 +224,117 @@ class Study:
             training=Workload.model_validate(training),
             method=method,
             objective=self.spec.search.objective,
+            also=self.spec.search.also,
             values=values,
             number=number,
             share=self.spec.resources.share("search"),
             checkpoint_every=self.spec.checkpoint.every,
         )
 
-    def _dismiss(self, config: TrialConfig) -> None:
-        assert config.number is not None
-        self._study.tell(config.number, state=_failed())
-
     def _take_up(self, results: Mapping[str, TrialResult]) -> None:
         """Bring the study level with the files, and find what was proposed but has not ended."""
-        for trial in self._study.get_trials(deepcopy=False):
-            try:
-                config = self._config(dict(trial.params), trial.number)
-            except KeyError:
-                # The driver died while the parameters were being chosen: nothing had run.
-                self._study.tell(trial.number, state=_failed(), skip_if_finished=True)
-                continue
-            if config.trial_id in self._configs:
-                self._study.tell(trial.number, state=_failed(), skip_if_finished=True)
-                continue
-            self._configs[config.trial_id] = config
-            self._open.add(config.trial_id)
-            result = results.get(config.trial_id)
-            if result is None:
-                self._pending.append(config)
+        self._log.refuse(trial.number for trial in self._log.on_file() if self._trial_id(trial) is None)
+        trials = self._log.on_file()
+        for trial in trials:
+            if self.spec.search.sampler.is_rebuilt_by_replay:
+                self._ask_again(trial, trials)
             else:
-                self.tell(result)
+                self._log.recall(trial)
+            self._recall(trial, results)
+        for trial in trials:
+            if trial.state.is_finished():
+                self._log.repeat_tell(trial.number, ending_of(trial))
+        self._release()
+
+    def _recall(self, trial: FrozenTrial, results: Mapping[str, TrialResult]) -> None:
+        """Take note of a trial of the journal, and of its result where that is on file."""
+        import optuna
+
+        trial_id = self._trial_id(trial)
+        note = Note.of(trial)
+        if trial_id is None:
+            return
+        if trial_id in self._numbers:
+            self._num_duplicates += 1
+            if not trial.state.is_finished():  # dismissed by an older version, which died before it said so
+                self._log.tell(trial.number, Ending(optuna.trial.TrialState.FAIL))
+            return
+        self._add(trial_id, trial.number)
+        result = results.get(trial_id)
+        if result is None:
+            self._pending.append(self._config(dict(trial.params), trial.number))
+            return
+        self._open.discard(trial_id)
+        if note is not None:  # an older version replaced none, and may have begun to confirm
+            self._count(result)
+        if trial.state.is_finished():
+            self._verdicts.recall(trial)
+            if self._turns is not None:
+                self._turns.on_told(trial.number)
+        else:
+            self._held[trial.number] = result
+
+    def _trial_id(self, trial: FrozenTrial) -> str | None:
+        """The id of a trial's configuration; None where an older version had not put all its values on file."""
+        stored = trial.user_attrs.get(TRIAL_ID)
+        if stored is not None:
+            return str(stored)
+        try:
+            return self._config(dict(trial.params), trial.number).trial_id
+        except KeyError:
+            return None
+
+    def _ask_again(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> None:
+        """Bring the sampler to where it was by doing again what was done; it must propose what is on file."""
+        note, draw = Note.of(trial), self._draw_of(trial.number)
+        assert note is not None
+        assert draw is not None
+        for number in note.told:
+            self._log.repeat_tell(number, ending_of(trials[number]))
+        drawn = self._draw(draw)
+        if drawn.values != trial.params:
+            name = self.spec.search.sampler.name
+            raise SearchNotReproducible(
+                f"{self.name}: {name} proposes {drawn.values} for trial {trial.number}, but {trial.params} is on file; "
+                f"{name} or numpy was updated since: go on with the versions of provenance.json, or begin a new sweep "
+                "that takes this one's best points (search.warm_start)"
+            )
+        self._log.repeat_keep(drawn, note)
 
 
-def _failed() -> optuna.trial.TrialState:
-    import optuna
+def _grid(spec: SweepSpec, templates: Sequence[Template], name: str, num_points: int) -> tuple[Grid, list[int]] | None:
+    """The grid and the order of its points: as many as may be asked for, should every replacement be needed."""
+    sampler = spec.search.sampler
+    if not isinstance(sampler, GridOptions):
+        return None
+    grid = Grid(templates, sampler.points)
+    length = spec.search.trials + spec.search.num_replaceable + num_points
+    return grid, grid.order(Draw(spec.search.seed, name, 0, (), {}).study_seed, length)
 
-    return optuna.trial.TrialState.FAIL
 
-
-def plan_studies(spec: SweepSpec, storage: optuna.storages.BaseStorage, results: Iterable[TrialResult]) -> list[Study]:
+def plan_studies(
+    spec: SweepSpec,
+    storage: optuna.storages.BaseStorage,
+    results: Iterable[TrialResult],
+    points: Mapping[str, Sequence[Point]] | None = None,
+    orders: Mapping[str, Order] | None = None,
+) -> list[Study]:
     """Open every study of a sweep.
 
     Args:
         spec: of the sweep.
-        storage: from :func:`open_journal`.
+        storage: from :func:`orchestrator.journal.open_journal`.
         results: the search results on file.
+        points: what each study proposes first, by its name.
+        orders: that studies follow, by their names, from :func:`orchestrator.order.read_orders`.
 
     Returns:
         The studies, workload by workload.
     """
     known = {result.trial_id: result for result in results}
-    return [Study(spec, workload, arm, storage, known) for workload, arm in spec.studies]
+    points, orders = points or {}, orders or {}
+    return [
+        Study(spec, workload, arm, storage, known, points.get(name, ()), orders.get(name))
+        for workload, arm in spec.studies
+        for name in [f"{workload}/{arm}"]
+    ]

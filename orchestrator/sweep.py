@@ -18,13 +18,14 @@ from orchestrator.interrupts import Interrupts
 from orchestrator.launch import Launcher
 from orchestrator.lints import lints
 from orchestrator.lock import is_locked, locked
-from orchestrator.paths import SweepPaths, atomic_write
+from orchestrator.paths import SweepPaths, atomic_write, find_sweep
 from orchestrator.progress import Progress, count
 from orchestrator.provenance import collect
 from orchestrator.report import Report, render_markdown, summarise, write_report
 from orchestrator.results import SweepRecord, Trial, TrialState
 from orchestrator.spec import SweepSpec, parse_spec, read_file
 from orchestrator.track import SweepStatus, Tracker
+from orchestrator.warm_start import best_points, refuse_unknown_source
 
 CRASH_TOLERANCE = 0.1
 
@@ -73,11 +74,13 @@ def run(
 
     Raises:
         SweepConflict: the name is taken by another spec.
+        SweepNotFound: there is no sweep of the name in ``search.warm_start``.
         SweepLocked: another process drives this sweep.
         Interrupted: the user asked to stop; ``resume`` goes on from here.
     """
     interrupts = interrupts or Interrupts()
     _refuse_other_spec(spec, paths)
+    refuse_unknown_source(spec, paths)
     with locked(paths), _logging(paths) as log:
         record = _begin(spec, paths, command)
         tracker.begin_sweep(record, paths.read_trial)
@@ -234,6 +237,9 @@ def _begin(spec: SweepSpec, paths: SweepPaths, command: str) -> SweepRecord:
     if not paths.provenance.is_file():
         atomic_write(paths.provenance, collect(command, spec.plugins).model_dump_json(indent=1))
     paths.write_plugins(spec.plugins)
+    if spec.search.warm_start is not None and not paths.warm_start.is_file():
+        source = find_sweep(paths.home, spec.search.warm_start.sweep)
+        paths.write_warm_start(source.name, best_points(read_record(source, with_history=False), spec))
     atomic_write(paths.spec, spec.to_yaml())
     return SweepRecord(spec, paths.read_provenance(), tuple(paths.read_trials(with_history=False)))
 
@@ -281,8 +287,7 @@ def _failures(record: SweepRecord) -> Iterator[str]:
 
 
 def _has_crashed(trial: Trial) -> bool:
-    failure = trial.result.failure if trial.result is not None else None
-    return failure is not None and failure.kind != "diverged"
+    return trial.result is not None and trial.result.is_no_answer
 
 
 __all__ = ["Outcome", "Standing", "read_record", "run", "standing", "stored_spec"]

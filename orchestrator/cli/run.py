@@ -61,15 +61,14 @@ def plan(
     use_data_root(data_root)
     use_plugins(plugins)
     loaded = load_spec(spec, set_ or ())
+    names = sweep_names(home)
     if pilot:
-        planned = make_plan(loaded, pilot_pace)
+        planned = make_plan(loaded, pilot_pace, names)
     else:
         # What was run with other plug-ins cannot be read here, and has no part in this sweep's pace.
-        known = [
-            paths for paths in (SweepPaths(home, name) for name in sweep_names(home)) if is_loaded(paths.read_plugins())
-        ]
+        known = [paths for paths in (SweepPaths(home, name) for name in names) if is_loaded(paths.read_plugins())]
         earlier = [trial for paths in known for trial in paths.read_trials(with_history=False)]
-        planned = make_plan(loaded, measured_pace(earlier))
+        planned = make_plan(loaded, measured_pace(earlier), names)
     if as_json:
         print(json.dumps(planned.to_json(), indent=1))
     else:

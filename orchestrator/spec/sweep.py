@@ -59,6 +59,12 @@ class SweepSpec(Options):
             raise ValueError(f"confirm.seeds: must be seeds that the search never saw, but {seen} are in search.seeds")
         return self
 
+    @model_validator(mode="after")
+    def _warm_start_is_another(self) -> Self:
+        if self.search.warm_start is not None and self.search.warm_start.sweep == self.name:
+            raise ValueError(f"search.warm_start.sweep: must be another sweep, is this one ({self.name})")
+        return self
+
     @cached_property
     def confirm_seeds(self) -> tuple[int, ...]:
         """The seeds of the confirm phase, none of them a search seed."""

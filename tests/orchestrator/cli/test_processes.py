@@ -16,7 +16,7 @@ import pytest
 
 from orchestrator.paths import SweepPaths
 from orchestrator.results import TrialState
-from orchestrator.studies import open_journal
+from orchestrator.journal import open_journal
 from orchestrator.sweep import read_record
 from tests.orchestrator.specs import TINY
 

@@ -150,7 +150,12 @@ class StudyLog:
     """
 
     def __init__(
-        self, storage: optuna.storages.BaseStorage, name: str, directions: Sequence[Direction], *, keeps_attributes: bool
+        self,
+        storage: optuna.storages.BaseStorage,
+        name: str,
+        directions: Sequence[Direction],
+        *,
+        keeps_attributes: bool,
     ) -> None:
         import optuna
 

@@ -66,7 +66,7 @@ class CmaEsOptions(SamplerOptions):
 
     name: Literal["cmaes"]
     n_startup_trials: NonNegativeInt = 1
-    popsize: Annotated[int, Field(ge=2)] | None = None
+    popsize: Annotated[int, Field(ge=4)] | None = None
     use_separable_cma: bool = False
     with_margin: bool = False
     lr_adapt: bool = False

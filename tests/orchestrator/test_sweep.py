@@ -188,7 +188,10 @@ def test_a_crashed_confirm_trial_fails_the_sweep_and_a_diverged_one_does_not(tmp
 
 
 def test_many_crashes_in_search_fail_the_sweep(tmp_path: Path) -> None:
-    assert "3 of 6 search trials crashed" in go(tiny_spec("search.max_replaced=0"), tmp_path, Simulated(crash_every=2)).failures
+    assert (
+        "3 of 6 search trials crashed"
+        in go(tiny_spec("search.max_replaced=0"), tmp_path, Simulated(crash_every=2)).failures
+    )
 
 
 def test_when_everything_fails_the_sweep_still_ends_with_a_report(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_serializer, model_validator
 
 from orchestrator.catalog.entry import Entry, NamedOptions
 
@@ -24,6 +24,18 @@ class SamplerOptions(NamedOptions):
     models_conditional: ClassVar[bool] = True
     # Optuna's keeps its state as a pickle in the study, so here it is asked everything again after a crash.
     is_rebuilt_by_replay: ClassVar[bool] = False
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Its arguments by their names."""
+        return {key: value for key, value in self if key != "name"}
+
+    @model_serializer
+    def _as_written(self) -> str | dict[str, Any]:
+        """A sampler at its defaults is its bare name, as in older specs, whose identity must stay what it was."""
+        fields = type(self).model_fields
+        own = {key: value for key, value in self.arguments.items() if value != fields[key].default}
+        return {"name": self.name, **own} if own else self.name
 
 
 class TpeOptions(SamplerOptions):

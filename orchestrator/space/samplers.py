@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 from orchestrator.catalog import SAMPLERS, SamplerOptions
 from orchestrator.ids import Json, digest
@@ -72,14 +72,14 @@ def tpe(options: SamplerOptions, draw: Draw) -> BaseSampler:
     """Make Optuna's TPE."""
     from optuna.samplers import TPESampler
 
-    return TPESampler(seed=draw.own_seed, **_arguments(options))
+    return TPESampler(seed=draw.own_seed, **options.arguments)
 
 
 def gp(options: SamplerOptions, draw: Draw) -> BaseSampler:
     """Make Optuna's Gaussian process; needs torch and scipy."""
     from optuna.samplers import GPSampler
 
-    return GPSampler(seed=draw.own_seed, warn_independent_sampling=False, **_arguments(options))
+    return GPSampler(seed=draw.own_seed, warn_independent_sampling=False, **options.arguments)
 
 
 def cmaes(options: SamplerOptions, draw: Draw) -> BaseSampler:
@@ -88,7 +88,7 @@ def cmaes(options: SamplerOptions, draw: Draw) -> BaseSampler:
 
     if draw.fixed:
         return RandomSampler(seed=draw.own_seed)
-    return CmaEsSampler(seed=draw.own_seed, warn_independent_sampling=False, **_arguments(options))
+    return CmaEsSampler(seed=draw.own_seed, warn_independent_sampling=False, **options.arguments)
 
 
 def qmc(options: SamplerOptions, draw: Draw) -> BaseSampler:
@@ -101,7 +101,7 @@ def qmc(options: SamplerOptions, draw: Draw) -> BaseSampler:
         seed=draw.study_seed,
         independent_sampler=RandomSampler(seed=draw.own_seed),
         warn_independent_sampling=False,
-        **_arguments(options),
+        **options.arguments,
     )
     distributions = [distribution for template in draw.templates for distribution in template.distributions()]
     return WholeSpaceSampler(sequence, distributions)
@@ -123,18 +123,14 @@ def nsga2(options: SamplerOptions, draw: Draw) -> BaseSampler:
     """Make Optuna's NSGA-II."""
     from optuna.samplers import NSGAIISampler
 
-    return NSGAIISampler(seed=draw.own_seed, **_arguments(options))
+    return NSGAIISampler(seed=draw.own_seed, **options.arguments)
 
 
 def nsga3(options: SamplerOptions, draw: Draw) -> BaseSampler:
     """Make Optuna's NSGA-III."""
     from optuna.samplers import NSGAIIISampler
 
-    return NSGAIIISampler(seed=draw.own_seed, **_arguments(options))
-
-
-def _arguments(options: SamplerOptions) -> dict[str, Any]:
-    return options.model_dump(exclude={"name"})
+    return NSGAIIISampler(seed=draw.own_seed, **options.arguments)
 
 
 @contextmanager

@@ -75,12 +75,6 @@ class Search(Options):
     def _bare_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
 
-    @field_serializer("sampler")
-    def _as_written(self, sampler: SamplerOptions) -> str | dict[str, Any]:
-        """A sampler at its defaults is its bare name, as in older specs, whose identity must stay what it was."""
-        own = sampler.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
-        return {"name": sampler.name, **own} if own else sampler.name
-
     @model_validator(mode="after")
     def _sampler_can(self) -> Self:
         name = self.sampler.name

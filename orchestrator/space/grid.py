@@ -25,15 +25,16 @@ class Grid:
         self._roots = [template.root for template in templates]
         self._points = points
 
-    def __len__(self) -> int:
-        """Count the combinations; only those of options that can be chosen together."""
+    @property
+    def num_points(self) -> int:
+        """How many combinations there are; only those of options that can be chosen together."""
         return math.prod(self._count(root) for root in self._roots)
 
     def point(self, index: int) -> dict[str, Json]:
         """Look up a combination.
 
         Args:
-            index: from 0, below the length.
+            index: from 0, below the number of points.
 
         Returns:
             Parameter name -> value, the label for a choice.
@@ -52,8 +53,12 @@ class Grid:
         Returns:
             Distinct indices.
         """
-        num = len(self)
-        return random.Random(seed).sample(range(num), min(length, num))
+        num, drawn = self.num_points, random.Random(seed)
+        # Not ``sample``, which takes no more points than an address has bits.
+        chosen: dict[int, None] = {}
+        while len(chosen) < min(length, num):
+            chosen[drawn.randrange(num)] = None
+        return list(chosen)
 
     def _count(self, located: Node) -> int:
         match located.node:

@@ -21,7 +21,7 @@ def num_points(templates: Sequence[Template], sampler: SamplerOptions) -> float:
         The number.
     """
     if isinstance(sampler, GridOptions):
-        return len(Grid(templates, sampler.points))
+        return Grid(templates, sampler.points).num_points
     size = 1.0
     for template in templates:
         size *= template.num_configurations()

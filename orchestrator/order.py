@@ -1,7 +1,7 @@
 """The order of a search: what had ended at each proposal, so that a search of many trials at once can be repeated.
 
 With several trials at once a sampler proposes by what has ended so far, and which that is depends on the machines.
-The journal says it of every proposal (:mod:`orchestrator.journal`), so nothing else need be recorded. A search that
+The journal says it of every proposal (:mod:`orchestrator.study_log`), so nothing else need be recorded. A search that
 follows an order makes each proposal when exactly the same trials have been told, and holds back the results that
 come too early.
 """

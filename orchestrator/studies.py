@@ -14,26 +14,25 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, final
 
-from orchestrator.catalog import GridOptions, RandomOptions, SamplerOptions, TeleportOptions
+from orchestrator.catalog import TeleportOptions
+from orchestrator.draws import Draws, Point
 from orchestrator.errors import SearchNotReproducible
 from orchestrator.ids import Json
-from orchestrator.journal import TRIAL_ID, Direction, Drawn, Ending, Note, StudyLog, ending_of
+from orchestrator.journal import Note
 from orchestrator.order import Order, Turns
 from orchestrator.progress import num_planned
 from orchestrator.results import TrialConfig, TrialResult
-from orchestrator.space import Draw, Grid, make_sampler, suggest
-from orchestrator.spec import Arm, Mode, SweepSpec, Template, Workload
+from orchestrator.space import Draw, suggest
+from orchestrator.spec import Arm, Mode, SweepSpec, Workload
+from orchestrator.study_log import TRIAL_ID, Direction, Drawn, Ending, StudyLog, ending_of
 from orchestrator.verdicts import Verdicts
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-SAMPLED_DUPLICATES = 8
 ALL_DUPLICATES = 256
 _DIRECTIONS: dict[Mode, Direction] = {"min": "minimize", "max": "maximize"}
-
-Point = Mapping[str, Json]
 
 
 @final
@@ -70,8 +69,7 @@ class Study:
         is_rebuilt = spec.search.sampler.is_rebuilt_by_replay
         self._log = StudyLog(storage, self.name, directions, keeps_attributes=not is_rebuilt)
         self._verdicts = Verdicts(spec.search)
-        self._points = points
-        self._grid = _grid(spec, self._templates, self.name, len(points))
+        self._draws = Draws(spec.search, self.name, self._templates, points)
         self._turns = None if order is None else Turns(order)
         # A trial's whole configuration is kept only while it is open: thousands may have ended.
         self._numbers: dict[str, int] = {}
@@ -139,7 +137,7 @@ class Study:
             number = self._log.num_trials
             if self._turns is not None and not self._turns.may_propose(number):
                 return None
-            draw = self._draw_of(number)
+            draw = self._draws.of(number)
             if draw is None:
                 break
             config = self._keep(self._draw(draw))
@@ -175,25 +173,8 @@ class Study:
             self._num_no_answer += 1
             self._num_planned = num_planned(self.spec, self.workload, self.arm, "search", self._num_no_answer)
 
-    def _draw_of(self, number: int) -> Draw | None:
-        """What is settled of a trial before its sampler is asked; None where a grid has no more points."""
-        at = number - len(self._points)
-        fixed: Point = {}
-        if at < 0:
-            fixed = self._points[number]
-        elif self._grid is not None:
-            grid, order = self._grid
-            if at >= len(order):
-                return None
-            fixed = grid.point(order[at])
-        return Draw(self.spec.search.seed, self.name, number, self._templates, fixed)
-
     def _draw(self, draw: Draw) -> Drawn:
-        """Ask the sampler, or, where it keeps proposing what was there, draw at random."""
-        options: SamplerOptions = self.spec.search.sampler
-        if self._num_duplicates >= SAMPLED_DUPLICATES:
-            options = RandomOptions(name="random")
-        sampler = make_sampler(options, draw)
+        sampler = self._draws.sampler(draw, self._num_duplicates)
         return self._log.draw(sampler, lambda trial: suggest(self._templates, trial))
 
     def _keep(self, drawn: Drawn) -> TrialConfig | None:
@@ -286,7 +267,7 @@ class Study:
 
     def _ask_again(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> None:
         """Bring the sampler to where it was by doing again what was done; it must propose what is on file."""
-        note, draw = Note.of(trial), self._draw_of(trial.number)
+        note, draw = Note.of(trial), self._draws.of(trial.number)
         assert note is not None
         assert draw is not None
         for number in note.told:
@@ -300,16 +281,6 @@ class Study:
                 "that takes this one's best points (search.warm_start)"
             )
         self._log.repeat_keep(drawn, note)
-
-
-def _grid(spec: SweepSpec, templates: Sequence[Template], name: str, num_points: int) -> tuple[Grid, list[int]] | None:
-    """The grid and the order of its points: as many as may be asked for, should every replacement be needed."""
-    sampler = spec.search.sampler
-    if not isinstance(sampler, GridOptions):
-        return None
-    grid = Grid(templates, sampler.points)
-    length = spec.search.trials + spec.search.num_replaceable + num_points
-    return grid, grid.order(Draw(spec.search.seed, name, 0, (), {}).study_seed, length)
 
 
 def plan_studies(

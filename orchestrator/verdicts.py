@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-from orchestrator.journal import DIVERGENCE, Ending
 from orchestrator.results import TrialResult, TrialState
 from orchestrator.spec import Search
+from orchestrator.study_log import DIVERGENCE, Ending
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

@@ -12,10 +12,11 @@ import pytest
 
 from orchestrator.catalog import SAMPLERS
 from orchestrator.errors import SearchNotReproducible
-from orchestrator.journal import StudyLog, open_journal
+from orchestrator.journal import open_journal
 from orchestrator.results import TrialConfig, TrialResult
 from orchestrator.spec import SweepSpec
 from orchestrator.studies import Study
+from orchestrator.study_log import StudyLog
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.trials import complete, failed
 

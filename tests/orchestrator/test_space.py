@@ -103,7 +103,7 @@ def test_num_points_is_of_the_grid_or_of_the_space() -> None:
     ids=range(8),
 )
 def test_a_point_is_restricted_to_a_space(values: dict[str, bool | int | float | str], kept: object) -> None:
-    assert restricted([template(NESTED)], values) == kept  # type: ignore[arg-type]
+    assert restricted([template(NESTED)], values) == kept
 
 
 def test_a_study_has_one_seed_and_each_trial_its_own() -> None:

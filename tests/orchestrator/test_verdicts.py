@@ -7,10 +7,11 @@ from pathlib import Path
 import optuna
 import pytest
 
-from orchestrator.journal import DIVERGENCE, open_journal
+from orchestrator.journal import open_journal
 from orchestrator.results import TrialConfig, TrialResult, TrialState
 from orchestrator.spec import SweepSpec
 from orchestrator.studies import Study
+from orchestrator.study_log import DIVERGENCE
 from orchestrator.verdicts import Verdicts
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.trials import complete, config, failed

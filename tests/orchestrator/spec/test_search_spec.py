@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -12,7 +13,7 @@ import pytest
 from orchestrator.catalog import SAMPLERS, SamplerOptions, TpeOptions
 from orchestrator.errors import SpecError
 from orchestrator.spec import Objective, spec_from_text
-from tests.orchestrator.specs import tiny_spec
+from tests.orchestrator.specs import TINY, tiny_spec
 
 OPTUNA: dict[str, Any] = {
     "tpe": optuna.samplers.TPESampler,
@@ -123,3 +124,24 @@ def test_a_quarter_of_the_trials_may_be_replaced() -> None:
     assert tiny_spec("search.trials=16").search.num_replaceable == 4
     assert tiny_spec("search.trials=2").search.num_replaceable == 1
     assert tiny_spec("search.max_replaced=0").search.num_replaceable == 0
+
+
+def test_the_table_of_the_document_is_true() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "search.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")]
+    assert {row[0].strip("`") for row in rows} == set(SAMPLERS)
+    for name, _, choices, conditional, several, constraints in rows:
+        options = SAMPLERS[name.strip("`")].options
+        assert issubclass(options, SamplerOptions)
+        assert several == ("yes" if options.takes_several_objectives else "no")
+        assert constraints == ("yes" if options.takes_constraints else "no")
+        if options.__name__ != "RandomOptions":
+            assert (choices == "at random") == (not options.models_choices)
+            assert (conditional == "at random") == (not options.models_conditional)
+
+
+def test_the_settings_of_the_document_can_be_read() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "search.md").read_text(encoding="utf-8")
+    written = text.split("```yaml\n")[1].split("```")[0]
+    kept = [line for line in TINY.splitlines() if not line.startswith("search:")]
+    assert spec_from_text("\n".join([*kept, written])).search.max_replaced == 8

@@ -23,8 +23,8 @@ from orchestrator.order import Order, Turns
 from orchestrator.progress import num_planned
 from orchestrator.results import TrialConfig, TrialResult
 from orchestrator.space import Draw, suggest
-from orchestrator.spec import Arm, Mode, SweepSpec, Workload
-from orchestrator.study_log import TRIAL_ID, Direction, Drawn, Ending, StudyLog, ending_of
+from orchestrator.spec import Arm, SweepSpec, Workload
+from orchestrator.study_log import TRIAL_ID, Drawn, Ending, StudyLog, ending_of
 from orchestrator.verdicts import Verdicts
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 ALL_DUPLICATES = 256
-_DIRECTIONS: dict[Mode, Direction] = {"min": "minimize", "max": "maximize"}
 
 
 @final
@@ -65,9 +64,9 @@ class Study:
         self.arm = arm
         self.name = f"{workload}/{arm}"
         self._templates = (spec.workloads[workload], spec.arms[arm])
-        directions = [_DIRECTIONS[one.mode] for one in spec.search.objectives]
-        is_rebuilt = spec.search.sampler.is_rebuilt_by_replay
-        self._log = StudyLog(storage, self.name, directions, keeps_attributes=not is_rebuilt)
+        modes = [objective.mode for objective in spec.search.objectives]
+        self._is_rebuilt = spec.search.sampler.is_rebuilt_by_replay
+        self._log = StudyLog(storage, self.name, modes, keeps_attributes=not self._is_rebuilt)
         self._verdicts = Verdicts(spec.search)
         self._draws = Draws(spec.search, self.name, self._templates, points)
         self._turns = None if order is None else Turns(order)
@@ -78,7 +77,8 @@ class Study:
         self._held: dict[int, TrialResult] = {}
         self._num_duplicates = 0
         self._num_no_answer = 0
-        self._num_planned = num_planned(spec, workload, arm, "search")
+        # Trials this search has in all, those that replace others included.
+        self.num_planned = num_planned(spec, workload, arm, "search")
         self._is_exhausted = False
         self._results = results
         self._settings: TeleportOptions | None = None
@@ -86,11 +86,6 @@ class Study:
         self.is_waiting = self.source is not None
         if not self.is_waiting:
             self._take_up(results)
-
-    @property
-    def num_planned(self) -> int:
-        """Trials this search has in all, those that replace others included."""
-        return self._num_planned
 
     @property
     def num_handed_out(self) -> int:
@@ -102,7 +97,7 @@ class Study:
         """Whether nothing is left to propose, unless one that runs must be replaced."""
         if self.is_waiting or self._pending:
             return False
-        return self._is_exhausted or len(self._numbers) >= self._num_planned
+        return self._is_exhausted or len(self._numbers) >= self.num_planned
 
     @property
     def is_over(self) -> bool:
@@ -171,7 +166,7 @@ class Study:
     def _count(self, result: TrialResult) -> None:
         if result.is_no_answer:
             self._num_no_answer += 1
-            self._num_planned = num_planned(self.spec, self.workload, self.arm, "search", self._num_no_answer)
+            self.num_planned = num_planned(self.spec, self.workload, self.arm, "search", self._num_no_answer)
 
     def _draw(self, draw: Draw) -> Drawn:
         sampler = self._draws.sampler(draw, self._num_duplicates)
@@ -217,7 +212,7 @@ class Study:
         self._log.refuse(trial.number for trial in self._log.on_file() if self._trial_id(trial) is None)
         trials = self._log.on_file()
         for trial in trials:
-            if self.spec.search.sampler.is_rebuilt_by_replay:
+            if self._is_rebuilt:
                 self._ask_again(trial, trials)
             else:
                 self._log.recall(trial)

@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING, Any, Literal, final
 
 from orchestrator.ids import Json
 from orchestrator.journal import NOTE, Note
+from orchestrator.spec import Mode
 
 if TYPE_CHECKING:
     import optuna
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial, TrialState
 
-Direction = Literal["minimize", "maximize"]
-
 TRIAL_ID = "trial_id"
 DIVERGENCE = "divergence"
+
+_DIRECTIONS: dict[Mode, Literal["minimize", "maximize"]] = {"min": "minimize", "max": "maximize"}
 
 
 @final
@@ -68,7 +69,7 @@ class StudyLog:
     Args:
         storage: from :func:`orchestrator.journal.open_journal`.
         name: of the study.
-        directions: ``minimize`` or ``maximize`` for each objective.
+        modes: of the objectives.
         keeps_attributes: whether what the sampler notes goes into the journal.
     """
 
@@ -76,19 +77,20 @@ class StudyLog:
         self,
         storage: optuna.storages.BaseStorage,
         name: str,
-        directions: Sequence[Direction],
+        modes: Sequence[Mode],
         *,
         keeps_attributes: bool,
     ) -> None:
         import optuna
 
+        directions = [_DIRECTIONS[mode] for mode in modes]
         self._journal = optuna.create_study(
-            storage=storage, study_name=name, directions=list(directions), load_if_exists=True
+            storage=storage, study_name=name, directions=directions, load_if_exists=True
         )
         self._storage = storage
         self._study_id = storage.get_study_id_from_name(name)
         self._in_memory = optuna.storages.InMemoryStorage()
-        self._memory = optuna.create_study(storage=self._in_memory, study_name=name, directions=list(directions))
+        self._memory = optuna.create_study(storage=self._in_memory, study_name=name, directions=directions)
         self._memory_id = self._in_memory.get_study_id_from_name(name)
         self._keeps_attributes = keeps_attributes
         self._told: set[int] = set()

@@ -21,6 +21,8 @@ LIGHT = (
     "orchestrator.lints",
     "orchestrator.statistics",
     "orchestrator.studies",
+    "orchestrator.order",
+    "orchestrator.warm_start",
     "orchestrator.report",
     "orchestrator.track",
     "orchestrator.launch",

@@ -36,6 +36,7 @@ def confirm_configs(spec: SweepSpec, chosen: Sequence[Trial]) -> list[TrialConfi
             training=config.training,
             method=config.method,
             objective=config.objective,
+            also=config.also,
             values=config.values,
             origin=config.trial_id,
             share=share,

@@ -17,14 +17,16 @@ from orchestrator.checkpoints import Checkpoint, UnusableCheckpoint
 from orchestrator.confirmation import Confirmation
 from orchestrator.hooks import Hooks
 from orchestrator.interrupts import Interrupts
+from orchestrator.journal import open_journal
 from orchestrator.launch import TrialSource
 from orchestrator.paths import SweepPaths
 from orchestrator.progress import Progress, Tallies
+from orchestrator.replay import orders_of
 from orchestrator.report import champions
 from orchestrator.results import HistoryRow, SweepRecord, TrialConfig, TrialResult, TrialState
 from orchestrator.retries import Retries
 from orchestrator.rungs import pruned_result
-from orchestrator.studies import open_journal, plan_studies
+from orchestrator.studies import plan_studies
 from orchestrator.track import Tracker
 
 Observe = Callable[[Progress], None]
@@ -79,10 +81,10 @@ class Driver(TrialSource):
             self._tallies.end(config, result)
             self._ended.add(result.trial_id)
             self._num_seeds_before += len(config.seeds)
-        storage = open_journal(paths.journal)
-        self._studies = {
-            study.name: study for study in plan_studies(record.spec, storage, (result for _, result in results))
-        }
+        of_search = [result for _, result in results]
+        journal, points, orders = open_journal(paths.journal), paths.read_warm_start(), orders_of(paths)
+        studies = plan_studies(record.spec, journal, of_search, points, orders)
+        self._studies = {study.name: study for study in studies}
         self._retries = Retries()
         self._handed_out: set[str] = set()
         self._running: dict[str, float] = {}

@@ -60,5 +60,4 @@ def _failures(record: SweepRecord) -> Iterator[str]:
 
 
 def _has_crashed(trial: Trial) -> bool:
-    failure = trial.result.failure if trial.result is not None else None
-    return failure is not None and not failure.is_answer
+    return trial.result is not None and trial.result.is_no_answer

@@ -91,6 +91,11 @@ class Infeasible(UserError):
 
 
 @final
+class SearchNotReproducible(UserError):
+    """A search that cannot go on as it began: its sampler proposes other values than those on file."""
+
+
+@final
 class Interrupted(TeleportError):
     """The user, or the machine's scheduler, asked the sweep to stop; its state is kept."""
 

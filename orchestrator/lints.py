@@ -9,14 +9,14 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from orchestrator.catalog import SymmetryOptions
+from orchestrator.catalog import GridOptions, SamplerOptions, SymmetryOptions
 from orchestrator.ids import Json
 from orchestrator.results import SweepRecord, Trial, TrialState
 from orchestrator.scheduler_lints import grace_lints, race_lints, rung_lints
-from orchestrator.spec import BASELINE, Phase, Range, SweepSpec, Workload
+from orchestrator.space import num_points
+from orchestrator.spec import BASELINE, Choice, Phase, Range, SweepSpec, Template, Workload
 
 BOUND_SHARE = 0.02
-TPE_STARTUP_TRIALS = 10
 PHASES: tuple[Phase, ...] = ("search", "confirm")
 INVERTIBLE_ACTIVATIONS = frozenset({"leaky_relu", "tanh"})
 
@@ -63,15 +63,14 @@ def _spec_lints(spec: SweepSpec) -> Iterator[str]:
             )
     if len(spec.arms) == 1:
         yield f"only the {BASELINE} arm is there: nothing is compared"
-    sampler, trials = spec.search.sampler, spec.search.trials
-    if sampler == "tpe" and trials <= TPE_STARTUP_TRIALS:
-        yield f"search.trials is {trials}: tpe proposes its first {TPE_STARTUP_TRIALS} at random"
+    yield from _sampler_lints(spec)
     for label, template in spec.workloads.items():
         target = _value_at(template.raw, "target", "metric")
         if target is not None and spec.search.objective.metric not in (
             target,
             "steps_to_target",
             "seconds_to_target",
+            "gradient_evaluations_to_target",
         ):
             yield f"{label}: the search improves {spec.search.objective.metric}, the target is on {target}"
     for event, hook in spec.hooks.by_event.items():
@@ -84,6 +83,40 @@ def _spec_lints(spec: SweepSpec) -> Iterator[str]:
     yield from _arm_lints(spec)
     yield from grace_lints(spec)
     yield from race_lints(spec)
+
+
+def _sampler_lints(spec: SweepSpec) -> Iterator[str]:
+    """What the sampler cannot do with so few trials, or in these spaces."""
+    sampler, trials = spec.search.sampler, spec.search.trials
+    at_random = getattr(sampler, "n_startup_trials", getattr(sampler, "population_size", 0))
+    if trials <= at_random:
+        yield f"search.trials is {trials}: {sampler.name} proposes its first {at_random} at random"
+    for workload, arm in spec.studies:
+        templates = (spec.workloads[workload], spec.arms[arm])
+        size = num_points(templates, sampler)
+        if isinstance(sampler, GridOptions) and trials < size:
+            yield (
+                f"{workload}/{arm}: search.trials is {trials}, the grid has {size:.6g} points: a part drawn at random "
+                "is tried; raise search.trials or lower search.sampler.points"
+            )
+    for label, template in (*spec.workloads.items(), *spec.arms.items()):
+        names = _unmodelled(sampler, template)
+        if names:
+            yield f"{label}: {sampler.name} draws {', '.join(names)} at random; tpe models choices and conditions"
+
+
+def _unmodelled(sampler: SamplerOptions, template: Template) -> list[str]:
+    """Parameters that a sampler does not learn about."""
+    choices = [found for found in template.distributions() if isinstance(found, Choice)]
+    inner = {
+        distribution.name
+        for choice in choices
+        for option in choice.options
+        for distribution in Template(option, None).distributions()
+    }
+    chosen = set() if sampler.models_choices else {choice.name for choice in choices}
+    conditional = set() if sampler.models_conditional else inner
+    return sorted(chosen | conditional)
 
 
 def _precision_lints(spec: SweepSpec) -> Iterator[str]:

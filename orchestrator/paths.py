@@ -6,11 +6,12 @@ import itertools
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import final
 
 from orchestrator.errors import SweepNotFound, nearest
+from orchestrator.ids import Json
 from orchestrator.results import HistoryRow, Provenance, SweepEnd, Trial, TrialConfig, TrialResult
 
 
@@ -52,6 +53,8 @@ class SweepPaths:
         self.spec = self.root / "spec.yaml"
         self.journal = self.root / "study.journal"
         self.plugins = self.root / "plugins.json"
+        self.warm_start = self.root / "warm_start.json"
+        self.replay = self.root / "replay.json"
         self.provenance = self.root / "provenance.json"
         self.lock = self.root / "lock"
         self.log = self.root / "log.txt"
@@ -168,6 +171,17 @@ class SweepPaths:
     def read_plugins(self) -> tuple[str, ...]:
         """Read which plug-ins the sweep needs."""
         return tuple(json.loads(self.plugins.read_text(encoding="utf-8"))) if self.plugins.is_file() else ()
+
+    def write_warm_start(self, sweep: str, points: Mapping[str, Sequence[Mapping[str, Json]]]) -> None:
+        """Store what each study begins with: from here on a resume proposes the same, whatever that sweep becomes."""
+        atomic_write(self.warm_start, json.dumps({"sweep": sweep, "points": points}, indent=1))
+
+    def read_warm_start(self) -> dict[str, list[dict[str, Json]]]:
+        """Read what each study begins with, by its name; empty where there was no warm start."""
+        if not self.warm_start.is_file():
+            return {}
+        points: dict[str, list[dict[str, Json]]] = json.loads(self.warm_start.read_text(encoding="utf-8"))["points"]
+        return points
 
     def read_provenance(self) -> Provenance:
         """Read where the sweep comes from."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import glob
 import os
 import statistics as stdlib_statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
 from orchestrator.budgets import SECONDS_PER_HOUR, shortfalls
-from orchestrator.errors import UserError
+from orchestrator.errors import UserError, nearest
 from orchestrator.ids import Json, canonical_json
 from orchestrator.lints import spec_lints
 from orchestrator.progress import num_planned
@@ -93,12 +93,17 @@ class Plan:
         return {**asdict(self), "num_trials": self.num_trials, "num_steps": self.num_steps}
 
 
-def make_plan(spec: SweepSpec, seconds_per_step: SecondsPerStep = lambda workload, arm: None) -> Plan:
+def make_plan(
+    spec: SweepSpec,
+    seconds_per_step: SecondsPerStep = lambda workload, arm: None,
+    sweeps: Collection[str] | None = None,
+) -> Plan:
     """Work out what a sweep will do.
 
     Args:
         spec: of the sweep.
         seconds_per_step: how long an optimizer step takes, teleports included; None where it is not known.
+        sweeps: names of those in the home; None: not looked at.
 
     Returns:
         The plan.
@@ -114,7 +119,7 @@ def make_plan(spec: SweepSpec, seconds_per_step: SecondsPerStep = lambda workloa
         num_concurrent=num_concurrent,
         seconds=seconds,
         power=tuple(power(spec.num_primary, len(spec.confirm_seeds))),
-        warnings=(*_warnings(spec), *_over_budget(spec, studies, seconds)),
+        warnings=(*_warnings(spec), *_over_budget(spec, studies, seconds), *_source_warnings(spec, sweeps)),
         lints=tuple(spec_lints(spec)),
     )
 
@@ -270,6 +275,12 @@ def _num_concurrent(spec: SweepSpec) -> int:
     if share.gpu and num_gpus():
         fits = min(fits, int(num_gpus() / share.gpu))
     return max(1, min(fits, spec.search.max_concurrent or fits))
+
+
+def _source_warnings(spec: SweepSpec, sweeps: Collection[str] | None) -> Iterable[str]:
+    wanted = spec.search.warm_start
+    if wanted is not None and sweeps is not None and wanted.sweep not in sweeps:
+        yield f"search.warm_start: no sweep {wanted.sweep!r} in this home; {nearest(wanted.sweep, sweeps)}"
 
 
 def _warnings(spec: SweepSpec) -> Iterable[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import final
 
 from orchestrator.results import Trial, TrialConfig, TrialResult, TrialState
+from orchestrator.space import num_points
 from orchestrator.spec import Phase, SweepSpec
 
 PHASES: tuple[Phase, ...] = ("search", "confirm")
@@ -79,22 +81,23 @@ class Progress:
         return self.num_done >= self.num_planned
 
 
-def num_planned(spec: SweepSpec, workload: str, arm: str, phase: Phase) -> int:
-    """Count the trials that a study has in a phase; a space that holds fewer has fewer.
+def num_planned(spec: SweepSpec, workload: str, arm: str, phase: Phase, num_failed: int = 0) -> int:
+    """Count the trials that a study has in a phase; a space, or a grid in it, that holds fewer has fewer.
 
     Args:
         spec: of the sweep.
         workload: label.
         arm: label.
         phase: search or confirm.
+        num_failed: search trials of it that gave no answer and are replaced, up to ``search.max_replaced``.
 
     Returns:
         The number of trials.
     """
-    size = spec.workloads[workload].num_configurations() * spec.arms[arm].num_configurations()
+    size = num_points((spec.workloads[workload], spec.arms[arm]), spec.search.sampler)
     num_search = int(min(spec.search.trials, size))
     if phase == "search":
-        return num_search
+        return int(min(num_search + min(num_failed, spec.search.num_replaceable), size))
     return min(spec.confirm.top_k, num_search) * len(spec.confirm_seeds)
 
 
@@ -110,7 +113,7 @@ class Tallies:
         self._spec = spec
         self._better = min if spec.search.objective.mode == "min" else max
         self._studies = {
-            (f"{workload}/{arm}", phase): _Tally(num_planned(spec, workload, arm, phase))
+            (f"{workload}/{arm}", phase): _Tally(functools.partial(num_planned, spec, workload, arm, phase))
             for phase in PHASES
             for workload, arm in spec.studies
         }
@@ -129,13 +132,15 @@ class Tallies:
         tally.running.discard(config.trial_id)
         tally.num_done += 1
         tally.num_failed += result.state is TrialState.FAIL
+        if result.is_no_answer:
+            tally.replace()
         tally.num_pruned += result.state is TrialState.PRUNED
         if result.value is not None:
             tally.best = result.value if tally.best is None else self._better(tally.best, result.value)
 
     def drop(self, config: TrialConfig) -> None:
         """Uncount a trial that was planned and will not run."""
-        self._of(config).num_planned -= 1
+        self._of(config).drop()
 
     def progress(self, seconds: float | None = None, num_seeds_before: int = 0) -> Progress:
         """Tell where the sweep stands.
@@ -162,13 +167,27 @@ class Tallies:
 class _Tally:
     """One phase of one study."""
 
-    def __init__(self, num_planned: int) -> None:
-        self.num_planned = num_planned
+    def __init__(self, plan: Callable[[int], int]) -> None:
+        self._plan = plan
+        self._num_no_answer = 0
+        self._num_dropped = 0
+        self.num_planned = plan(0)
         self.running: set[str] = set()
         self.num_done = 0
         self.num_failed = 0
         self.num_pruned = 0
         self.best: float | None = None
+
+    def replace(self) -> None:
+        self._num_no_answer += 1
+        self._count()
+
+    def drop(self) -> None:
+        self._num_dropped += 1
+        self._count()
+
+    def _count(self) -> None:
+        self.num_planned = self._plan(self._num_no_answer) - self._num_dropped
 
     def progress(self, study: str, phase: Phase) -> StudyProgress:
         return StudyProgress(

@@ -34,6 +34,7 @@ class TrialConfig(Record):
         training: what is trained, every value fixed.
         method: how it is trained, every value fixed.
         objective: what the search improves.
+        also: what it improves beside that.
         values: what each distribution of the spec became, by dotted path; empty where none was.
         number: the trial's number in its Optuna study; None in confirm.
         origin: in confirm, the id of the search trial whose configuration this is.
@@ -48,6 +49,7 @@ class TrialConfig(Record):
     training: Workload
     method: Arm
     objective: Objective = Objective()
+    also: tuple[Objective, ...] = ()
     values: dict[str, Json] = Field(default_factory=dict)
     number: int | None = None
     origin: str | None = None
@@ -272,6 +274,7 @@ class TrialResult(Record):
         trial_id: whose.
         state: COMPLETE, PRUNED or FAIL.
         value: the objective over the seeds; None unless COMPLETE.
+        values: where there are several objectives, each of them over the seeds; empty unless COMPLETE.
         seeds: a result for each seed that ran.
         failure: why, where the state is FAIL.
         started_at: Unix time in seconds.
@@ -283,11 +286,17 @@ class TrialResult(Record):
     trial_id: str
     state: TrialState
     value: float | None
+    values: tuple[float, ...] = ()
     seeds: tuple[SeedResult, ...]
     failure: TrialFailure | None = None
     started_at: float
     ended_at: float
     machine: Machine | None = None
+
+    @property
+    def is_no_answer(self) -> bool:
+        """Whether it failed without telling of its configuration."""
+        return self.failure is not None and not self.failure.is_answer
 
     @classmethod
     def lost(cls, trial_id: str, message: str, started_at: float, ended_at: float, kind: FailureKind = "lost") -> Self:
@@ -315,8 +324,8 @@ class TrialResult(Record):
 def objective_value(objective: Objective, seeds: Iterable[SeedResult]) -> float:
     """Average the objective over seeds that all completed.
 
-    A seed that missed its target counts as twice its budget: worse than any hit, and finite, so that samplers
-    can rank configurations that miss on some seeds only.
+    A seed that missed its target counts as twice its budget, or as twice what its run has cost: worse than any
+    hit, and finite, so that samplers can rank configurations that miss on some seeds only.
 
     Args:
         objective: which metric.
@@ -334,6 +343,13 @@ def _seed_value(metric: str, seed: SeedResult) -> float:
         return float(2 * seed.budget_steps if seed.steps_to_target is None else seed.steps_to_target)
     if metric == "seconds_to_target":
         return 2 * seed.seconds if seed.seconds_to_target is None else seed.seconds_to_target
+    if metric == "gradient_evaluations_to_target":
+        found = seed.gradient_evaluations_to_target
+        return 2 * seed.gradient_evaluations if found is None else found
+    if metric == "seconds":
+        return seed.seconds
+    if metric == "gradient_evaluations":
+        return seed.gradient_evaluations
     return seed.metrics[metric]
 
 

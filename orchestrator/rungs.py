@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import final
+from typing import final, get_args
 
 from orchestrator.catalog import WHOLE_BUDGET, CurveMetric, StoppingOptions
 from orchestrator.results import HistoryRow, Machine, SeedResult, TrialConfig, TrialResult, TrialState
 from orchestrator.spec import SweepSpec, target_metrics
+
+CURVE_METRICS: tuple[CurveMetric, ...] = get_args(CurveMetric)
 
 
 def judged_metric(spec: SweepSpec, workload: str) -> CurveMetric:
@@ -23,15 +25,14 @@ def judged_metric(spec: SweepSpec, workload: str) -> CurveMetric:
         workload: label.
 
     Returns:
-        The scheduler's own ``metric``; else the search's objective; else, as a time to the target is not known
-        before the end, the target's metric.
+        The scheduler's own ``metric``; else the search's objective; else, as a time or a cost is not known before
+        the end, the target's metric.
     """
     scheduler, objective = spec.search.scheduler, spec.search.objective.metric
     if isinstance(scheduler, StoppingOptions) and scheduler.metric is not None:
         return scheduler.metric
-    if objective == "steps_to_target" or objective == "seconds_to_target":
-        return target_metrics(spec.workloads[workload])[0]
-    return objective
+    found = next((metric for metric in CURVE_METRICS if metric == objective), None)
+    return target_metrics(spec.workloads[workload])[0] if found is None else found
 
 
 @final

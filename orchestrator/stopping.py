@@ -12,11 +12,12 @@ differently.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 from orchestrator.catalog import SCHEDULERS, WHOLE_BUDGET, SchedulerOptions
 from orchestrator.catalog.schedulers import AshaOptions, HyperbandOptions, MedianOptions
+from orchestrator.journal import STOPPED_AT
 from orchestrator.results import HistoryRow, TrialConfig
 from orchestrator.rungs import Reading, judged_metric
 from orchestrator.spec import HIGHER_IS_BETTER, SweepSpec
@@ -24,8 +25,6 @@ from orchestrator.spec import HIGHER_IS_BETTER, SweepSpec
 if TYPE_CHECKING:
     import optuna
     from optuna.pruners import BasePruner
-
-STOPPED_AT = "stopped_at"
 
 
 def none(options: SchedulerOptions) -> BasePruner:
@@ -65,9 +64,17 @@ class Stopping:
         workload: label of the study's workload.
         name: of the study.
         storage: the journal, in which the study is.
+        stops: what an earlier search decided, to do as that did: number -> where in its budget; None: decide.
     """
 
-    def __init__(self, spec: SweepSpec, workload: str, name: str, storage: optuna.storages.BaseStorage) -> None:
+    def __init__(
+        self,
+        spec: SweepSpec,
+        workload: str,
+        name: str,
+        storage: optuna.storages.BaseStorage,
+        stops: Mapping[int, int] | None = None,
+    ) -> None:
         import optuna
 
         scheduler, objective = spec.search.scheduler, spec.search.objective
@@ -76,6 +83,7 @@ class Stopping:
         self._metric = judged_metric(spec, workload)
         # Samplers rank pruned trials by their last value, in the objective's direction.
         self._sign = 1.0 if (self._metric in HIGHER_IS_BETTER) == (objective.mode == "max") else -1.0
+        self._stops = stops
         self._storage = storage
         self._study_id = storage.get_study_id_from_name(name)
         self._judged = optuna.create_study(
@@ -143,6 +151,8 @@ class Stopping:
 
     def _enter(self, number: int, rung: int, value: float) -> bool:
         """Let a trial compete at a rung; tells whether it is out."""
+        if self._stops is not None:
+            return self._stops.get(number) == rung
         self._follow(number)
         trial = self._open[number]
         trial.report(value, rung)

@@ -12,40 +12,27 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 from orchestrator.catalog import TeleportOptions
+from orchestrator.draws import Draws, Point
+from orchestrator.errors import SearchNotReproducible
 from orchestrator.ids import Json
+from orchestrator.journal import Note
+from orchestrator.order import Order, Turns
 from orchestrator.progress import num_planned
-from orchestrator.results import HistoryRow, TrialConfig, TrialResult, TrialState
-from orchestrator.space import make_sampler, suggest
+from orchestrator.results import HistoryRow, TrialConfig, TrialResult
+from orchestrator.space import Draw, suggest
 from orchestrator.spec import Arm, SweepSpec, Workload
 from orchestrator.stopping import Stopping
+from orchestrator.study_log import TRIAL_ID, Drawn, Ending, StudyLog, ending_of
+from orchestrator.verdicts import Verdicts
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.trial import FrozenTrial
 
-SAMPLED_DUPLICATES = 8
 ALL_DUPLICATES = 256
-
-
-def open_journal(path: Path) -> optuna.storages.BaseStorage:
-    """Open the sweep's Optuna storage; only the driver that holds the sweep's lock writes it.
-
-    Args:
-        path: of the journal file.
-
-    Returns:
-        The storage.
-    """
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    # Its INFO lines would break into the live display; the sweep's own log says more.
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return JournalStorage(JournalFileBackend(str(path)))
 
 
 @final
@@ -56,9 +43,11 @@ class Study:
         spec: of the sweep.
         workload: label of the workload.
         arm: label of the arm.
-        storage: from :func:`open_journal`.
+        storage: from :func:`orchestrator.journal.open_journal`.
         results: the search results that are already on file, by trial id. Where the arm is a control that takes
             its settings from another, they are looked at when these are there.
+        points: to propose first, in this order; what a point leaves open the sampler chooses.
+        order: of an earlier search, to propose as that did; None: by what has ended when it is asked.
     """
 
     def __init__(
@@ -68,22 +57,31 @@ class Study:
         arm: str,
         storage: optuna.storages.BaseStorage,
         results: Mapping[str, TrialResult],
+        points: Sequence[Point] = (),
+        order: Order | None = None,
     ) -> None:
-        import optuna
-
         self.spec = spec
         self.workload = workload
         self.arm = arm
         self.name = f"{workload}/{arm}"
-        direction: Any = {"min": "minimize", "max": "maximize"}[spec.search.objective.mode]
         self._templates = (spec.workloads[workload], spec.arms[arm])
-        self._study = optuna.create_study(
-            storage=storage, study_name=self.name, direction=direction, load_if_exists=True
-        )
-        self._stopping = Stopping(spec, workload, self.name, storage) if spec.search.scheduler.rungs else None
-        self._configs: dict[str, TrialConfig] = {}
-        self._pending: deque[TrialConfig] = deque()
+        modes = [objective.mode for objective in spec.search.objectives]
+        self._is_rebuilt = spec.search.sampler.is_rebuilt_by_replay
+        self._log = StudyLog(storage, self.name, modes, keeps_attributes=not self._is_rebuilt)
+        self._verdicts = Verdicts(spec.search)
+        self._draws = Draws(spec.search, self.name, self._templates, points)
+        self._turns = None if order is None else Turns(order)
+        stops = None if order is None else order.stops
+        self._stopping = Stopping(spec, workload, self.name, storage, stops) if spec.search.scheduler.rungs else None
+        # A trial's whole configuration is kept only while it is open: thousands may have ended.
+        self._numbers: dict[str, int] = {}
         self._open: set[str] = set()
+        self._pending: deque[TrialConfig] = deque()
+        self._held: dict[int, TrialResult] = {}
+        self._num_duplicates = 0
+        self._num_no_answer = 0
+        # Trials this search has in all, those that replace others included.
+        self.num_planned = num_planned(spec, workload, arm, "search")
         self._is_exhausted = False
         self._results = results
         self._settings: TeleportOptions | None = None
@@ -93,21 +91,16 @@ class Study:
             self._take_up(results)
 
     @property
-    def num_planned(self) -> int:
-        """Trials this search has in all."""
-        return num_planned(self.spec, self.workload, self.arm, "search")
-
-    @property
     def num_handed_out(self) -> int:
         """Distinct configurations handed out so far; one that was cut off counts again when it is handed out again."""
-        return len(self._configs) - len(self._pending)
+        return len(self._numbers) - len(self._pending)
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether nothing is left to propose, and nothing will be."""
+        """Whether nothing is left to propose, unless one that runs must be replaced."""
         if self.is_waiting or self._pending:
             return False
-        return self._is_exhausted or len(self._configs) >= self.num_planned
+        return self._is_exhausted or len(self._numbers) >= self.num_planned
 
     @property
     def is_over(self) -> bool:
@@ -131,21 +124,24 @@ class Study:
         """Hand out the next configuration to run.
 
         Returns:
-            The configuration, one that was cut off before any new one; None where the search is exhausted or waits
-            for another arm's.
+            The configuration, one that was cut off before any new one; None where the search is exhausted, waits
+            for another arm's, or follows an order whose next proposal comes after a trial that still runs.
         """
         if self._pending:
             return self._pending.popleft()
         if self.is_waiting or self.is_exhausted:
             return None
-        for attempt in range(ALL_DUPLICATES):
-            sampler = self.spec.search.sampler if attempt < SAMPLED_DUPLICATES else "random"
-            config = self._ask(sampler)
-            if config.trial_id not in self._configs:
-                self._configs[config.trial_id] = config
-                self._open.add(config.trial_id)
+        while self._num_duplicates < ALL_DUPLICATES:
+            number = self._log.num_trials
+            if self._turns is not None and not self._turns.may_propose(number):
+                return None
+            draw = self._draws.of(number)
+            if draw is None:
+                break
+            config = self._keep(self._draw(draw))
+            self._release()
+            if config is not None:
                 return config
-            self._dismiss(config)
         self._is_exhausted = True
         return None
 
@@ -167,28 +163,50 @@ class Study:
         Args:
             result: of a configuration that this study proposed.
         """
-        import optuna
-
-        number = self._configs[result.trial_id].number
-        assert number is not None
+        if result.trial_id not in self._open:
+            return
         self._open.discard(result.trial_id)
-        # A FAIL is told without a value: Optuna refuses NaN with state COMPLETE and would keep the trial
-        # RUNNING, where constant_liar holds it against its neighbourhood for ever.
-        state = {
-            TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE,
-            TrialState.PRUNED: optuna.trial.TrialState.PRUNED,
-            TrialState.FAIL: optuna.trial.TrialState.FAIL,
-        }[result.state]
-        self._study.tell(number, result.value, state=state, skip_if_finished=True)
-        if self._stopping is not None:
-            self._stopping.end(number, state, result.value)
+        self._count(result)
+        self._held[self._numbers[result.trial_id]] = result
+        self._release()
 
-    def _ask(self, sampler: str) -> TrialConfig:
-        number = len(self._study.get_trials(deepcopy=False))
-        self._study.sampler = make_sampler(sampler, self.spec.search.seed, self.name, number)
-        trial = self._study.ask()
-        assert trial.number == number, "the journal has a second writer"
-        return self._config(suggest(self._templates, trial), number)
+    def _release(self) -> None:
+        """Pass on what ended, but for what an order that is followed has later."""
+        for number in sorted(self._held):
+            if self._turns is None or self._turns.may_tell(number, self._log.num_trials):
+                ending = self._verdicts.ending(self._held.pop(number))
+                self._log.tell(number, ending)
+                self._end_judging(number, ending)
+                if self._turns is not None:
+                    self._turns.on_told(number)
+
+    def _end_judging(self, number: int, ending: Ending) -> None:
+        if self._stopping is not None:
+            self._stopping.end(number, ending.state, None if ending.values is None else ending.values[0])
+
+    def _count(self, result: TrialResult) -> None:
+        if result.is_no_answer:
+            self._num_no_answer += 1
+            self.num_planned = num_planned(self.spec, self.workload, self.arm, "search", self._num_no_answer)
+
+    def _draw(self, draw: Draw) -> Drawn:
+        sampler = self._draws.sampler(draw, self._num_duplicates)
+        return self._log.draw(sampler, lambda trial: suggest(self._templates, trial))
+
+    def _keep(self, drawn: Drawn) -> TrialConfig | None:
+        config = self._config(drawn.values, drawn.number)
+        is_duplicate = config.trial_id in self._numbers
+        self._log.keep(drawn, config.trial_id, is_duplicate=is_duplicate)
+        if is_duplicate:
+            self._num_duplicates += 1
+            return None
+        self._add(config.trial_id, drawn.number)
+        return config
+
+    def _add(self, trial_id: str, number: int) -> None:
+        self._num_duplicates = 0
+        self._numbers[trial_id] = number
+        self._open.add(trial_id)
 
     def _config(self, values: dict[str, Json], number: int) -> TrialConfig:
         training, written = (template.concretise(values) for template in self._templates)
@@ -203,53 +221,109 @@ class Study:
             training=Workload.model_validate(training),
             method=method,
             objective=self.spec.search.objective,
+            also=self.spec.search.also,
             values=values,
             number=number,
             share=self.spec.resources.share("search"),
             checkpoint_every=self.spec.checkpoint.every,
         )
 
-    def _dismiss(self, config: TrialConfig) -> None:
-        assert config.number is not None
-        self._study.tell(config.number, state=_failed())
-
     def _take_up(self, results: Mapping[str, TrialResult]) -> None:
         """Bring the study level with the files, and find what was proposed but has not ended."""
-        for trial in self._study.get_trials(deepcopy=False):
-            try:
-                config = self._config(dict(trial.params), trial.number)
-            except KeyError:
-                # The driver died while the parameters were being chosen: nothing had run.
-                self._study.tell(trial.number, state=_failed(), skip_if_finished=True)
-                continue
-            if config.trial_id in self._configs:
-                self._study.tell(trial.number, state=_failed(), skip_if_finished=True)
-                continue
-            self._configs[config.trial_id] = config
-            self._open.add(config.trial_id)
-            result = results.get(config.trial_id)
-            if result is None:
-                self._pending.append(config)
+        self._log.refuse(trial.number for trial in self._log.on_file() if self._trial_id(trial) is None)
+        trials = self._log.on_file()
+        for trial in trials:
+            if self._is_rebuilt:
+                self._ask_again(trial, trials)
             else:
-                self.tell(result)
+                self._log.recall(trial)
+            self._recall(trial, results)
+        for trial in trials:
+            if trial.state.is_finished():
+                ending = ending_of(trial)
+                self._log.repeat_tell(trial.number, ending)
+                self._end_judging(trial.number, ending)
+        self._release()
+
+    def _recall(self, trial: FrozenTrial, results: Mapping[str, TrialResult]) -> None:
+        """Take note of a trial of the journal, and of its result where that is on file."""
+        import optuna
+
+        trial_id = self._trial_id(trial)
+        note = Note.of(trial)
+        if trial_id is None:
+            return
+        if trial_id in self._numbers:
+            self._num_duplicates += 1
+            if not trial.state.is_finished():  # dismissed by an older version, which died before it said so
+                self._log.tell(trial.number, Ending(optuna.trial.TrialState.FAIL))
+            return
+        self._add(trial_id, trial.number)
+        result = results.get(trial_id)
+        if result is None:
+            self._pending.append(self._config(dict(trial.params), trial.number))
+            return
+        self._open.discard(trial_id)
+        if note is not None:  # an older version replaced none, and may have begun to confirm
+            self._count(result)
+        if trial.state.is_finished():
+            self._verdicts.recall(trial)
+            if self._turns is not None:
+                self._turns.on_told(trial.number)
+        else:
+            self._held[trial.number] = result
+
+    def _trial_id(self, trial: FrozenTrial) -> str | None:
+        """The id of a trial's configuration; None where an older version had not put all its values on file."""
+        stored = trial.user_attrs.get(TRIAL_ID)
+        if stored is not None:
+            return str(stored)
+        try:
+            return self._config(dict(trial.params), trial.number).trial_id
+        except KeyError:
+            return None
+
+    def _ask_again(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> None:
+        """Bring the sampler to where it was by doing again what was done; it must propose what is on file."""
+        note, draw = Note.of(trial), self._draws.of(trial.number)
+        assert note is not None
+        assert draw is not None
+        for number in note.told:
+            self._log.repeat_tell(number, ending_of(trials[number]))
+        drawn = self._draw(draw)
+        if drawn.values != trial.params:
+            name = self.spec.search.sampler.name
+            raise SearchNotReproducible(
+                f"{self.name}: {name} proposes {drawn.values} for trial {trial.number}, but {trial.params} is on file; "
+                f"{name} or numpy was updated since: go on with the versions of provenance.json, or begin a new sweep "
+                "that takes this one's best points (search.warm_start)"
+            )
+        self._log.repeat_keep(drawn, note)
 
 
-def _failed() -> optuna.trial.TrialState:
-    import optuna
-
-    return optuna.trial.TrialState.FAIL
-
-
-def plan_studies(spec: SweepSpec, storage: optuna.storages.BaseStorage, results: Iterable[TrialResult]) -> list[Study]:
+def plan_studies(
+    spec: SweepSpec,
+    storage: optuna.storages.BaseStorage,
+    results: Iterable[TrialResult],
+    points: Mapping[str, Sequence[Point]] | None = None,
+    orders: Mapping[str, Order] | None = None,
+) -> list[Study]:
     """Open every study of a sweep.
 
     Args:
         spec: of the sweep.
-        storage: from :func:`open_journal`.
+        storage: from :func:`orchestrator.journal.open_journal`.
         results: the search results on file.
+        points: what each study proposes first, by its name.
+        orders: that studies follow, by their names, from :func:`orchestrator.order.read_orders`.
 
     Returns:
         The studies, workload by workload.
     """
     known = {result.trial_id: result for result in results}
-    return [Study(spec, workload, arm, storage, known) for workload, arm in spec.studies]
+    points, orders = points or {}, orders or {}
+    return [
+        Study(spec, workload, arm, storage, known, points.get(name, ()), orders.get(name))
+        for workload, arm in spec.studies
+        for name in [f"{workload}/{arm}"]
+    ]

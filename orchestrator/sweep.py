@@ -21,13 +21,15 @@ from orchestrator.interrupts import Interrupts
 from orchestrator.launch import Launcher
 from orchestrator.lints import lints
 from orchestrator.lock import is_locked, locked
-from orchestrator.paths import SweepPaths, atomic_write
+from orchestrator.paths import SweepPaths, atomic_write, find_sweep
 from orchestrator.progress import Progress, count
 from orchestrator.provenance import collect
+from orchestrator.replay import begin_replay
 from orchestrator.report import Report, render_markdown, summarise, write_report
 from orchestrator.results import SweepEnd, SweepRecord
 from orchestrator.spec import SweepSpec, parse_spec, read_file
 from orchestrator.track import SweepStatus, Tracker
+from orchestrator.warm_start import best_points, refuse_unknown_source
 
 
 @final
@@ -57,6 +59,7 @@ def run(
     command: str,
     observe: Observe,
     interrupts: Interrupts | None = None,
+    replay: str | None = None,
 ) -> Outcome:
     """Run a sweep to its report, or go on where an earlier run of it stopped.
 
@@ -68,18 +71,23 @@ def run(
         command: what runs the sweep again, for its provenance.
         observe: is shown where the sweep stands after every change.
         interrupts: installed, where the user may ask to stop.
+        replay: name of a sweep of the same home and spec, whose proposals are to be made again in their order.
 
     Returns:
         How it ended.
 
     Raises:
         SweepConflict: the name is taken by another spec.
+        SweepNotFound: there is no sweep of the name in ``search.warm_start``, or of ``replay``.
         SweepLocked: another process drives this sweep.
         Interrupted: the user asked to stop; ``resume`` goes on from here.
     """
     interrupts = interrupts or Interrupts()
     _refuse_other_spec(spec, paths)
+    refuse_unknown_source(spec, paths)
     with locked(paths), _logging(paths) as log, closing(Hooks(spec.hooks, paths, log)) as hooks:
+        if replay is not None:
+            begin_replay(spec, paths, replay)
         record = _begin(spec, paths, command)
         tracker.begin_sweep(record, paths.read_trial)
         status: SweepStatus = "FAILED"
@@ -249,6 +257,9 @@ def _begin(spec: SweepSpec, paths: SweepPaths, command: str) -> SweepRecord:
     if not paths.provenance.is_file():
         atomic_write(paths.provenance, collect(command, spec.plugins).model_dump_json(indent=1))
     paths.write_plugins(spec.plugins)
+    if spec.search.warm_start is not None and not paths.warm_start.is_file():
+        source = find_sweep(paths.home, spec.search.warm_start.sweep)
+        paths.write_warm_start(source.name, best_points(read_record(source, with_history=False), spec))
     atomic_write(paths.spec, spec.to_yaml())
     return SweepRecord(spec, paths.read_provenance(), tuple(paths.read_trials(with_history=False)))
 

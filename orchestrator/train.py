@@ -47,6 +47,7 @@ def single_config(spec: SweepSpec, workload: str | None, arm: str | None, seed: 
         training=Workload.model_validate(spec.workloads[workload].concretise({})),
         method=spec.example_of(arm),
         objective=spec.search.objective,
+        also=spec.search.also,
         share=spec.resources.share("search"),
     )
 

@@ -54,6 +54,7 @@ def run_trial(config: TrialConfig, report: Report, checkpoints: Checkpoints | No
     seeds: list[SeedResult] = []
     failure: TrialFailure | None = None
     value: float | None = None
+    values: tuple[float, ...] = ()
     machine: Machine | None = None
     try:
         start = None
@@ -69,6 +70,8 @@ def run_trial(config: TrialConfig, report: Report, checkpoints: Checkpoints | No
             failure = _run_seeds(config, device, diary, seeds, None if start is None else start.seed)
         if failure is None:
             value = objective_value(config.objective, seeds)
+            if config.also:
+                values = (value, *(objective_value(objective, seeds) for objective in config.also))
     except Exception as error:  # noqa: BLE001 - a trial's crash is a result, not the sweep's end
         message = f"{type(error).__name__}: {error}".splitlines()[0]
         kind: FailureKind = "memory" if is_out_of_memory(error) else "crashed"
@@ -77,6 +80,7 @@ def run_trial(config: TrialConfig, report: Report, checkpoints: Checkpoints | No
         trial_id=config.trial_id,
         state=TrialState.COMPLETE if failure is None else TrialState.FAIL,
         value=value,
+        values=values,
         seeds=tuple(seeds),
         failure=failure,
         started_at=started_at,

@@ -20,7 +20,14 @@ from orchestrator.catalog.entry import Entry, InputKind, NamedOptions, OneOf, Op
 from orchestrator.catalog.lr_schedules import LR_SCHEDULES, ConstantOptions, LrScheduleOptions
 from orchestrator.catalog.models import MODELS, ModelOptions, models_for
 from orchestrator.catalog.optimizers import OPTIMIZERS
-from orchestrator.catalog.samplers import SAMPLERS
+from orchestrator.catalog.samplers import (
+    SAMPLERS,
+    GridOptions,
+    RandomOptions,
+    SamplerOptions,
+    TpeOptions,
+    samplers_that,
+)
 from orchestrator.catalog.schedulers import (
     SCHEDULERS,
     WHOLE_BUDGET,
@@ -47,6 +54,7 @@ __all__ = [
     "Entry",
     "FixedStepOptions",
     "FollowerOptions",
+    "GridOptions",
     "GrowthStepOptions",
     "InitScaledOptions",
     "InputKind",
@@ -60,11 +68,15 @@ __all__ = [
     "OneOf",
     "Options",
     "RandomMoveOptions",
+    "RandomOptions",
+    "SamplerOptions",
     "ScheduleOptions",
     "SchedulerOptions",
     "StateResetOptions",
     "StoppingOptions",
     "SymmetryOptions",
     "TeleportOptions",
+    "TpeOptions",
     "models_for",
+    "samplers_that",
 ]

@@ -61,15 +61,14 @@ def plan(
     use_data_root(data_root)
     use_plugins(plugins)
     loaded = load_spec(spec, set_ or ())
+    names = sweep_names(home)
     if pilot:
-        planned = make_plan(loaded, pilot_pace)
+        planned = make_plan(loaded, pilot_pace, names)
     else:
         # What was run with other plug-ins cannot be read here, and has no part in this sweep's pace.
-        known = [
-            paths for paths in (SweepPaths(home, name) for name in sweep_names(home)) if is_loaded(paths.read_plugins())
-        ]
+        known = [paths for paths in (SweepPaths(home, name) for name in names) if is_loaded(paths.read_plugins())]
         earlier = [trial for paths in known for trial in paths.read_trials(with_history=False)]
-        planned = make_plan(loaded, measured_pace(earlier))
+        planned = make_plan(loaded, measured_pace(earlier), names)
     if as_json:
         print(json.dumps(planned.to_json(), indent=1))
     else:
@@ -86,6 +85,9 @@ def run(
     address: Address = None,
     launcher: LauncherName = "ray",
     tracking_uri: TrackingUri = None,
+    replay: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Make the proposals of that sweep again, in their order.")
+    ] = None,
 ) -> int:
     """Run a sweep: search, confirm, report. Safe to run again: finished trials are never repeated.
 
@@ -98,7 +100,7 @@ def run(
     use_plugins(plugins)
     loaded = load_spec(spec, set_ or (), name=name)
     paths = SweepPaths(home, loaded.name)
-    return _execute(loaded, paths, address=address, launcher=launcher, tracking_uri=tracking_uri)
+    return _execute(loaded, paths, address=address, launcher=launcher, tracking_uri=tracking_uri, replay=replay)
 
 
 def resume(
@@ -151,7 +153,13 @@ def train(
 
 
 def _execute(
-    spec: SweepSpec, paths: SweepPaths, *, address: str | None, launcher: str, tracking_uri: str | None
+    spec: SweepSpec,
+    paths: SweepPaths,
+    *,
+    address: str | None,
+    launcher: str,
+    tracking_uri: str | None,
+    replay: str | None = None,
 ) -> int:
     from orchestrator.cli.display import watch
     from orchestrator.errors import Interrupted, UserError, nearest
@@ -178,6 +186,7 @@ def _execute(
                 command=redact(shlex.join(["teleport", *sys.argv[1:]])),
                 observe=show,
                 interrupts=interrupts,
+                replay=replay,
             )
     except (Interrupted, OSError) as stopped:
         # A full disk or a lost mount stops a sweep as a person does: what is on file stays, and it can go on.

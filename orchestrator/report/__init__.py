@@ -1,7 +1,7 @@
 """The best-config report: pure, results in, bytes out. Imports no plotting, torch, ray or mlflow."""
 
 from orchestrator.report.best import best_spec
-from orchestrator.report.champions import Champions, champions
+from orchestrator.report.champions import Champions, champions, ranked
 from orchestrator.report.html import render_html
 from orchestrator.report.markdown import render_markdown
 from orchestrator.report.schema import Report, Verdict
@@ -16,6 +16,7 @@ __all__ = [
     "Verdict",
     "best_spec",
     "champions",
+    "ranked",
     "render_html",
     "render_json",
     "render_markdown",

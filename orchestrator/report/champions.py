@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from orchestrator.results import SweepRecord, Trial, TrialState
 from orchestrator.statistics import censored_median
@@ -20,8 +21,21 @@ def champions(record: SweepRecord) -> Champions:
         record: a sweep whose search may still run.
 
     Returns:
-        ``(workload, arm)`` of every study -> its at most ``confirm.top_k`` best COMPLETE search trials: by
-        objective, ties by median steps to target, then by number. Empty where none is COMPLETE.
+        ``(workload, arm)`` of every study -> the first ``confirm.top_k`` of :func:`ranked`.
+    """
+    return {study: trials[: record.spec.confirm.top_k] for study, trials in ranked(record).items()}
+
+
+def ranked(record: SweepRecord) -> Champions:
+    """Order the search trials of each study, the best first.
+
+    Args:
+        record: a sweep whose search may still run.
+
+    Returns:
+        ``(workload, arm)`` of every study -> its COMPLETE search trials: by objective, ties by median steps to
+        target, then by number. Where there are several objectives the Pareto front comes first, then the front of
+        the rest, and so on, each in this order of the first objective. Empty where none is COMPLETE.
     """
     spec = record.spec
     found: dict[tuple[str, str], list[Trial]] = {study: [] for study in spec.studies}
@@ -29,11 +43,39 @@ def champions(record: SweepRecord) -> Champions:
         study = (trial.config.workload, trial.config.arm)
         if trial.config.phase == "search" and study in found and is_complete(trial):
             found[study].append(trial)
-    sign = 1.0 if spec.search.objective.mode == "min" else -1.0
-    return {
-        study: tuple(sorted(trials, key=lambda trial: _order(trial, sign))[: spec.confirm.top_k])
-        for study, trials in found.items()
-    }
+    signs = [1.0 if objective.mode == "min" else -1.0 for objective in spec.search.objectives]
+    by_first = {study: sorted(trials, key=lambda trial: _order(trial, signs[0])) for study, trials in found.items()}
+    return {study: tuple(_by_front(trials, signs)) for study, trials in by_first.items()}
+
+
+def _by_front(trials: list[Trial], signs: list[float]) -> Iterator[Trial]:
+    """Peel off Pareto fronts; one objective has fronts of equals, which are in order already.
+
+    Yields:
+        The trials, in the order given within a front.
+    """
+    if len(signs) == 1:
+        yield from trials
+        return
+    left = [(trial, _losses(trial, signs)) for trial in trials]
+    while left:
+        # Nothing dominates what is before it in this order, so a front is found in one pass.
+        front: list[tuple[float, ...]] = []
+        for _, losses in sorted(left, key=lambda one: one[1]):
+            if not any(_dominates(other, losses) for other in front):
+                front.append(losses)
+        members = set(front)
+        yield from (trial for trial, losses in left if losses in members)
+        left = [(trial, losses) for trial, losses in left if losses not in members]
+
+
+def _losses(trial: Trial, signs: list[float]) -> tuple[float, ...]:
+    assert trial.result is not None
+    return tuple(sign * value for sign, value in zip(signs, trial.result.values, strict=True))
+
+
+def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
 
 
 def is_complete(trial: Trial) -> bool:

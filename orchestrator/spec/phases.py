@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from orchestrator.catalog import SAMPLERS, SCHEDULERS, NoSchedulerOptions, OneOf, Options, SchedulerOptions
-from orchestrator.errors import nearest
+from orchestrator.catalog import (
+    SAMPLERS,
+    SCHEDULERS,
+    NoSchedulerOptions,
+    OneOf,
+    Options,
+    SamplerOptions,
+    SchedulerOptions,
+    TpeOptions,
+    samplers_that,
+)
+from orchestrator.spec.names import Name
 from orchestrator.spec.training import Objective
-from orchestrator.spec.yaml_text import shorten
-
-
-def _check_sampler(name: str) -> str:
-    if name not in SAMPLERS:
-        raise ValueError(f"{shorten(name)} is not registered; {nearest(name, SAMPLERS)}")
-    return name
 
 
 def _named(value: Any) -> Any:
@@ -33,28 +36,77 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Seeds = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1), AfterValidator(_distinct)]
 
 
+class WarmStart(Options):
+    """Begin a search with the best points of another sweep of the same home.
+
+    Args:
+        sweep: its name.
+        top_k: points of each of its studies; they go to the study with the same labels.
+    """
+
+    sweep: Name
+    top_k: PositiveInt = 3
+
+
 class Search(Options):
     """The first phase: find each arm's best configuration.
 
     Args:
-        sampler: who proposes.
+        sampler: who proposes: a sampler of the catalogue, or its bare name.
         seed: of the sampler.
         trials: per workload and arm.
         seeds: each trial trains all of them.
         objective: what is improved, over the mean of the seeds.
+        also: further objectives; the best are then the Pareto front.
+        divergence: what a configuration that diverges is to the sampler: a failure that it learns nothing from, or
+            the violation of a constraint that it learns to avoid.
+        max_replaced: search trials of a study that may be replaced because they crashed or were lost; None: a
+            quarter of ``trials``, at least 1.
+        warm_start: whose best points come first.
         max_concurrent: trials at once, in confirm too; None: as many as the resources hold.
         scheduler: who may end a trial before its budget is spent.
     """
 
-    sampler: Annotated[str, AfterValidator(_check_sampler)] = "tpe"
+    sampler: Annotated[SamplerOptions, OneOf("sampler", SAMPLERS), BeforeValidator(_named)] = TpeOptions(name="tpe")
     seed: Seed = 0
     trials: PositiveInt = 16
     seeds: Seeds = (0,)
     objective: Objective = Objective()
+    also: Annotated[tuple[Objective, ...], Field(strict=False)] = ()
+    divergence: Literal["fail", "constraint"] = "fail"
+    max_replaced: NonNegativeInt | None = None
+    warm_start: WarmStart | None = None
     max_concurrent: PositiveInt | None = None
     scheduler: Annotated[SchedulerOptions, OneOf("scheduler", SCHEDULERS), BeforeValidator(_named)] = (
         NoSchedulerOptions(name="none")
     )
+
+    @model_validator(mode="after")
+    def _sampler_can(self) -> Self:
+        name = self.sampler.name
+        if self.also and not self.sampler.takes_several_objectives:
+            known = ", ".join(samplers_that("takes_several_objectives"))
+            raise ValueError(f"also: sampler {name} takes one objective only; those that take several: {known}")
+        if self.divergence == "constraint" and not self.sampler.takes_constraints:
+            known = ", ".join(samplers_that("takes_constraints"))
+            raise ValueError(f"divergence: sampler {name} takes no constraints; those that do: {known}")
+        if self.also and self.scheduler.rungs:
+            name = self.scheduler.name
+            raise ValueError(f"also: with several objectives scheduler {name} has nothing to judge by; leave it out")
+        metrics = [objective.metric for objective in self.objectives]
+        if len(set(metrics)) < len(metrics):
+            raise ValueError(f"also: objectives must differ from each other, are {', '.join(metrics)}")
+        return self
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """Everything that is improved, the first objective first."""
+        return (self.objective, *self.also)
+
+    @property
+    def num_replaceable(self) -> int:
+        """Search trials of a study that may be replaced."""
+        return max(1, self.trials // 4) if self.max_replaced is None else self.max_replaced
 
 
 class Confirm(Options):

@@ -67,6 +67,12 @@ class SweepSpec(Options):
         return self
 
     @model_validator(mode="after")
+    def _warm_start_is_another(self) -> Self:
+        if self.search.warm_start is not None and self.search.warm_start.sweep == self.name:
+            raise ValueError(f"search.warm_start.sweep: must be another sweep, is this one ({self.name})")
+        return self
+
+    @model_validator(mode="after")
     def _scheduler_judges_by_one_metric(self) -> Self:
         scheduler = self.search.scheduler
         is_timed = self.search.objective.metric not in get_args(CurveMetric)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
@@ -34,7 +34,14 @@ from orchestrator.catalog import (
 )
 
 ObjectiveMetric = Literal[
-    "train_loss", "validation_loss", "validation_accuracy", "steps_to_target", "seconds_to_target"
+    "train_loss",
+    "validation_loss",
+    "validation_accuracy",
+    "steps_to_target",
+    "seconds_to_target",
+    "gradient_evaluations_to_target",
+    "seconds",
+    "gradient_evaluations",
 ]
 Mode = Literal["min", "max"]
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -211,12 +218,20 @@ class Objective(Options):
     """What the search improves, over the mean of a trial's seeds.
 
     Args:
-        metric: a final metric of the history, or the time to the workload's target.
-        mode: ``min`` or ``max``.
+        metric: a final metric of the history, the cost of reaching the workload's target, or that of the whole run
+            on the optimizer clock.
+        mode: ``min`` or ``max``; the one that suits the metric where it is not written.
     """
 
     metric: ObjectiveMetric = "train_loss"
     mode: Mode = "min"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mode_of_metric(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "mode" not in data and data.get("metric") in tuple(HIGHER_IS_BETTER):
+            return {**data, "mode": "max"}
+        return data
 
     @model_validator(mode="after")
     def _mode_suits_metric(self) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
@@ -11,19 +12,19 @@ import optuna
 import pytest
 
 from orchestrator import driver as driver_module
-from orchestrator.errors import Interrupted
+from orchestrator.errors import Interrupted, SweepConflict, SweepNotFound, UserError
+from orchestrator.journal import open_journal
 from orchestrator.launch import InlineLauncher, Launcher, RayLauncher, TrialSource
 from orchestrator.paths import SweepPaths
-from orchestrator.results import SweepRecord, TrialConfig, TrialResult, TrialState
+from orchestrator.results import HistoryRow, SweepRecord, TrialConfig, TrialResult, TrialState
 from orchestrator.spec import Share
-from orchestrator.studies import open_journal
 from orchestrator.sweep import read_record, standing
 from orchestrator.track import MemoryTracker
 from tests.orchestrator.launch.test_launchers import ray_warnings
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.test_checkpoints import CutAt
 from tests.orchestrator.test_sweep import Simulated, go, outcomes
-from tests.orchestrator.trials import complete, failed
+from tests.orchestrator.trials import complete, failed, row
 
 LONG = "workloads.digits.epochs=100000"
 
@@ -184,10 +185,11 @@ def test_failed_trials_reach_the_hooks(tmp_path: Path) -> None:
     failures, ends = tmp_path / "failures.jsonl", tmp_path / "ends.jsonl"
     hooks = [f"{{command: [sh, -c, 'cat >> {file}; echo >> {file}']}}" for file in (failures, ends)]
     spec = tiny_spec(f"hooks={{trial_failed: {hooks[0]}, sweep_finished: {hooks[1]}}}")
-    go(spec, tmp_path, Simulated(crash_every=2))
+    outcome = go(spec, tmp_path, Simulated(crash_every=2))
     told = [json.loads(line) for line in failures.read_text().splitlines()]
     assert {event["event"] for event in told} == {"trial_failed"}
-    assert sum(event["num_failed"] for event in told) == 4
+    num_failed = sum(bool(trial.result and trial.result.failure) for trial in read_record(outcome.paths).trials)
+    assert sum(event["num_failed"] for event in told) == num_failed >= 4
     [end] = [json.loads(line) for line in ends.read_text().splitlines()]
     assert (end["event"], end["status"]) == ("sweep_finished", "failed")
 
@@ -284,3 +286,79 @@ def test_a_race_drops_what_cannot_win_and_a_resume_knows(tmp_path: Path) -> None
     assert sorted(seeds.values()) == [5, 8], "after five pairs in a row nothing can be won back"
     assert outcome.failures == ()
     assert "it cannot win" in outcome.paths.log.read_text()
+
+
+class Shuffled(Launcher):
+    """Runs up to three trials at once; which of them goes on next is drawn."""
+
+    def __init__(self, seed: int, stop_after: int | None = None) -> None:
+        self._drawn = random.Random(seed)
+        self._left = stop_after
+
+    def launch(self, source: TrialSource) -> None:
+        running: list[tuple[TrialConfig, list[HistoryRow]]] = []
+        while not source.is_exhausted:
+            while len(running) < 3 and (config := source.propose()) is not None:
+                source.on_started(config)
+                running.append((config, [row(step, loss=_loss(config)) for step in (0, 2, 4, 6, 8)]))
+            at = self._drawn.randrange(len(running))
+            config, rows = running[at]
+            if rows and source.on_history(config, [rows.pop(0)]):
+                continue
+            if not rows:
+                source.on_ended(config, complete(config, _loss(config)))
+            del running[at]
+            if self._left is not None:
+                self._left -= 1
+                if not self._left:
+                    raise KeyboardInterrupt
+
+
+def _loss(config: TrialConfig) -> float:
+    lr = config.values["optimizer.lr"]
+    assert isinstance(lr, float)
+    return abs(lr - 0.1)
+
+
+def proposals(record: SweepRecord) -> dict[tuple[str, int | None], tuple[str, str]]:
+    found = {}
+    for trial in record.trials:
+        assert trial.result is not None
+        if trial.config.phase == "search":
+            found[trial.config.study, trial.config.number] = (trial.trial_id, trial.result.state.value)
+    return found
+
+
+REPLAYED = (
+    "search.trials=20",
+    "search.sampler={name: tpe, n_startup_trials: 4}",
+    "search.scheduler={name: asha, grace: 0.2}",
+    "search.objective.metric=train_loss",
+)
+
+
+def test_a_search_of_many_trials_at_once_can_be_done_again(tmp_path: Path) -> None:
+    first = read_record(go(tiny_spec(*REPLAYED), tmp_path, Shuffled(0)).paths)
+    other = read_record(go(tiny_spec(*REPLAYED, "name=other"), tmp_path, Shuffled(1)).paths)
+    again_spec = tiny_spec(*REPLAYED, "name=again")
+    with pytest.raises(Interrupted, match="was interrupted"):
+        go(again_spec, tmp_path, Shuffled(2, stop_after=17), replay="tiny")
+    again = read_record(go(again_spec, tmp_path, Shuffled(3)).paths)
+    assert proposals(again) == proposals(first)
+    assert proposals(other) != proposals(first), "else this shows nothing"
+    assert {state for _, state in proposals(first).values()} == {"COMPLETE", "PRUNED"}
+
+
+def test_a_replay_is_of_the_same_spec_and_from_the_beginning(tmp_path: Path) -> None:
+    go(tiny_spec(), tmp_path, Simulated())
+    with pytest.raises(SweepNotFound, match=r"no sweep 'tinny' in .*; did you mean 'tiny'"):
+        go(tiny_spec("name=again"), tmp_path, Simulated(), replay="tinny")
+    with pytest.raises(SweepConflict, match=r"--replay: sweep 'tiny' has another spec.*\n.*\n.*\n(.*\n)*.*trials: 5"):
+        go(tiny_spec("name=again", "search.trials=5"), tmp_path, Simulated(), replay="tiny")
+    assert not SweepPaths(tmp_path, "again").exists()
+    go(tiny_spec("name=again"), tmp_path, Simulated())
+    with pytest.raises(UserError, match="--replay: sweep 'again' was begun without it; choose another --name"):
+        go(tiny_spec("name=again"), tmp_path, Simulated(), replay="tiny")
+    go(tiny_spec("name=third"), tmp_path, Simulated(), replay="tiny")
+    with pytest.raises(UserError, match="--replay: sweep 'third' follows 'tiny', not 'again'"):
+        go(tiny_spec("name=third"), tmp_path, Simulated(), replay="again")

@@ -23,6 +23,8 @@ LIGHT = (
     "orchestrator.hooks",
     "orchestrator.statistics",
     "orchestrator.studies",
+    "orchestrator.order",
+    "orchestrator.warm_start",
     "orchestrator.report",
     "orchestrator.track",
     "orchestrator.launch",

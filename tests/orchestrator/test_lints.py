@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from orchestrator.lints import lints, spec_lints
 from orchestrator.provenance import collect
 from orchestrator.results import SweepRecord, Trial, TrialConfig
@@ -165,3 +167,32 @@ def test_a_race_that_nobody_can_lose_is_told() -> None:
         "race out"
     ]
     assert told("confirm.top_k=3", "confirm.seeds=6") == []
+
+
+@pytest.mark.parametrize(
+    ("sampler", "names"),
+    [
+        ("cmaes", "teleport.step, teleport.step[rule=fixed].lr, teleport.step[rule=growth].factor, teleport.tau"),
+        ("gp", "teleport.step[rule=fixed].lr, teleport.step[rule=growth].factor"),
+        ("{name: nsga2, population_size: 4}", "teleport.step[rule=fixed].lr, teleport.step[rule=growth].factor"),
+    ],
+    ids=["cmaes", "gp", "nsga2"],
+)
+def test_what_a_sampler_draws_at_random_is_told(sampler: str, names: str) -> None:
+    found = spec_lints(tiny_spec("search.trials=16", f"search.sampler={sampler}"))
+    assert len(found) == 1
+    assert f"draws {names} at random; tpe models choices and conditions" in found[0]
+
+
+@pytest.mark.parametrize("sampler", ["qmc", "random", "tpe"])
+def test_other_samplers_leave_nothing_to_chance_that_they_could_model(sampler: str) -> None:
+    assert spec_lints(tiny_spec("search.trials=16", f"search.sampler={sampler}")) == []
+
+
+def test_a_grid_with_more_points_than_trials_is_told() -> None:
+    found = spec_lints(tiny_spec("search.trials=16", "search.sampler={name: grid, points: 3}"))
+    assert found == [
+        "digits/teleport: search.trials is 16, the grid has 36 points: a part drawn at random is tried; raise "
+        "search.trials or lower search.sampler.points"
+    ]
+    assert spec_lints(tiny_spec("search.trials=36", "search.sampler={name: grid, points: 3}")) == []

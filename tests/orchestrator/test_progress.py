@@ -73,6 +73,15 @@ def test_a_small_space_plans_fewer_trials() -> None:
     assert num_planned(spec, "digits", "teleport", "confirm") == 8
 
 
+def test_a_trial_that_is_to_be_replaced_is_planned_for() -> None:
+    one, two = config(lr=0.1), config(lr=0.2)
+    trials = [Trial(config=one, result=failed(one, "crashed")), Trial(config=two, result=failed(two))]
+    counted = count(tiny_spec(), trials, is_running=False)
+    assert [study.num_planned for study in counted.studies] == [4, 3, 2, 2]
+    kept = count(tiny_spec("search.max_replaced=0"), trials, is_running=False)
+    assert [study.num_planned for study in kept.studies] == [3, 3, 2, 2]
+
+
 def test_plain_lines_say_everything_and_only_news(capsys: pytest.CaptureFixture[str]) -> None:
     lines = Lines()
     lines.show(progress())

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import optuna
 import pytest
 
+from orchestrator.catalog import SAMPLERS
+from orchestrator.journal import open_journal
 from orchestrator.results import TrialConfig, TrialResult
-from orchestrator.space import make_sampler, suggest
+from orchestrator.space import Draw, make_sampler, suggest
 from orchestrator.spec import Arm, SweepSpec, Workload
-from orchestrator.studies import Study, open_journal
+from orchestrator.studies import Study
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.trials import complete, failed
 
@@ -103,13 +106,10 @@ def test_a_result_on_file_that_the_journal_never_heard_of_is_told(journal: Path)
     assert len(drain(again)) == spec.search.trials - 1
 
 
-def test_a_driver_that_died_between_parameters_leaves_no_zombie(journal: Path) -> None:
+def test_a_trial_that_an_older_driver_left_half_proposed_is_no_zombie(journal: Path) -> None:
     spec = tiny_spec()
     study(spec, journal)
-    half = optuna.load_study(
-        study_name="digits/baseline", storage=open_journal(journal), sampler=make_sampler("random", 0, "x", 0)
-    )
-    half.ask()
+    optuna.load_study(study_name="digits/baseline", storage=open_journal(journal)).ask()
     assert len(drain(study(spec, journal))) == spec.search.trials
     assert states(spec, journal, "digits/baseline") == ["FAIL"] + ["COMPLETE"] * spec.search.trials
 
@@ -145,15 +145,117 @@ def test_studies_share_a_journal_and_not_their_trials(journal: Path) -> None:
     assert len(states(spec, journal, "digits/baseline")) == spec.search.trials
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_every_sampler_proposes_within_the_space(sampler: str) -> None:
-    spec = tiny_spec()
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_every_sampler_proposes_within_the_space(name: str) -> None:
+    spec = tiny_spec(f"search.sampler={name}")
     templates = (spec.workloads["digits"], spec.arms["teleport"])
     searched = optuna.create_study()
     for number in range(15):
-        searched.sampler = make_sampler(sampler, 0, "s", number)
+        searched.sampler = make_sampler(spec.search.sampler, Draw(0, "s", number, templates, {}))
         trial = searched.ask()
         values = suggest(templates, trial)
         Workload.model_validate(templates[0].concretise(values))
         Arm.model_validate(templates[1].concretise(values))
         searched.tell(trial, 1.0)
+
+
+def run_study(searched: Study, *, crash: frozenset[int] = frozenset(), kind: str = "crashed") -> list[TrialConfig]:
+    configs = []
+    while (config := searched.propose()) is not None:
+        configs.append(config)
+        searched.tell(failed(config, kind) if config.number in crash else complete(config, value_of(config)))
+    return configs
+
+
+@pytest.mark.parametrize(
+    ("kind", "num_failed", "num_run"),
+    [("crashed", 2, 10), ("lost", 1, 9), ("crashed", 5, 10), ("diverged", 5, 8)],
+)
+def test_trials_that_gave_no_answer_are_replaced_up_to_a_bound(
+    kind: str, num_failed: int, num_run: int, journal: Path
+) -> None:
+    searched = study(tiny_spec("search.trials=8", "search.max_replaced=2"), journal)
+    assert len(run_study(searched, crash=frozenset(range(num_failed)), kind=kind)) == num_run
+    assert searched.num_planned == num_run
+    assert searched.is_over
+
+
+def test_replacing_survives_a_resume(journal: Path) -> None:
+    spec = tiny_spec("search.trials=8", "search.max_replaced=2")
+    configs = run_study(study(spec, journal), crash=frozenset({0, 1, 2}))
+    results = tuple(
+        failed(config, "crashed") if config.number in (0, 1, 2) else complete(config) for config in configs[:-1]
+    )
+    again = study(spec, journal, results=results)
+    assert again.num_planned == 10
+    assert drain(again) == configs[-1:]
+
+
+def test_what_an_older_version_let_fail_is_not_replaced(journal: Path) -> None:
+    spec = tiny_spec("search.trials=2")
+    old = optuna.create_study(storage=open_journal(journal), study_name="digits/baseline")
+    results = []
+    for _ in range(2):
+        trial = old.ask()
+        values = suggest((spec.workloads["digits"], spec.arms["baseline"]), trial)
+        old.tell(trial, state=optuna.trial.TrialState.FAIL)
+        training = Workload.model_validate(spec.workloads["digits"].concretise(values))
+        config = TrialConfig(
+            workload="digits", arm="baseline", phase="search", seeds=(0,), training=training, method=Arm()
+        )
+        results.append(failed(config, "crashed"))
+    assert study(spec, journal, results=tuple(results)).is_over
+
+
+def test_a_grid_is_searched_whole_and_no_more(journal: Path) -> None:
+    spec = tiny_spec("search.trials=99", "search.sampler={name: grid, points: 2}")
+    searched = study(spec, journal, "teleport")
+    assert searched.num_planned == 2 * 2 * (2 + 2)
+    configs = drain(searched)
+    assert len({config.trial_id for config in configs}) == len(configs) == 16
+    assert configs != drain(
+        study(
+            tiny_spec("search.trials=99", "search.sampler={name: grid, points: 2}", "search.seed=1"),
+            journal.with_name("b"),
+            "teleport",
+        )
+    )
+
+
+def test_points_come_first_and_once(journal: Path) -> None:
+    points = [{"optimizer.lr": 0.1}, {"optimizer.lr": 0.1}, {"optimizer.lr": 0.2}]
+    searched = Study(tiny_spec("search.trials=4"), "digits", "baseline", open_journal(journal), {}, points)
+    found = [config.values["optimizer.lr"] for config in drain(searched)]
+    assert found[:2] == [0.1, 0.2]
+    assert len(found) == 4
+
+
+def test_a_proposal_is_one_line_of_the_journal(journal: Path) -> None:
+    searched = study(tiny_spec(), journal, "teleport")
+    before = len(journal.read_text().splitlines())
+    config = searched.propose()
+    assert len(journal.read_text().splitlines()) == before + 1
+    assert config is not None
+    searched.tell(complete(config))
+    assert len(journal.read_text().splitlines()) == before + 2
+
+
+def test_a_study_keeps_no_configuration_of_a_trial_that_ended(journal: Path) -> None:
+    searched = study(tiny_spec("search.trials=12"), journal)
+    drain(searched)
+    gc.collect()
+    # By type: ``isinstance`` asks objects of other libraries for their class, and some warn.
+    kept = [found for found in gc.get_objects() if type(found) is TrialConfig]
+    assert not kept
+
+
+def test_several_objectives_are_as_many_directions(journal: Path) -> None:
+    spec = tiny_spec("search.also=[{metric: validation_accuracy}, {metric: seconds}]", "search.sampler=nsga2")
+    searched = study(spec, journal)
+    config = searched.propose()
+    assert config is not None
+    assert [one.metric for one in config.also] == ["validation_accuracy", "seconds"]
+    searched.tell(complete(config).model_copy(update={"values": (0.5, 0.9, 0.1)}))
+    loaded = optuna.load_study(study_name=searched.name, storage=open_journal(journal))
+    assert [direction.name for direction in loaded.directions] == ["MINIMIZE", "MAXIMIZE", "MINIMIZE"]
+    assert loaded.trials[0].values == [0.5, 0.9, 0.1]

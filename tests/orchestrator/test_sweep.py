@@ -92,7 +92,13 @@ class Simulated(Launcher):
             source.on_ended(config, failed(config, self.kind) if crashes else complete(config))
 
 
-def go(spec: SweepSpec, home: Path, launcher: Launcher | None = None, tracker: MemoryTracker | None = None) -> Outcome:
+def go(
+    spec: SweepSpec,
+    home: Path,
+    launcher: Launcher | None = None,
+    tracker: MemoryTracker | None = None,
+    replay: str | None = None,
+) -> Outcome:
     return run(
         spec,
         SweepPaths(home, spec.name),
@@ -100,6 +106,7 @@ def go(spec: SweepSpec, home: Path, launcher: Launcher | None = None, tracker: M
         tracker or MemoryTracker(),
         command="teleport run tiny.yaml",
         observe=lambda progress: None,
+        replay=replay,
     )
 
 
@@ -195,7 +202,10 @@ def test_a_crashed_confirm_trial_fails_the_sweep_and_a_diverged_one_does_not(tmp
 
 
 def test_many_crashes_in_search_fail_the_sweep(tmp_path: Path) -> None:
-    assert "3 of 6 search trials crashed" in go(tiny_spec(), tmp_path, Simulated(crash_every=2)).failures
+    assert (
+        "3 of 6 search trials crashed"
+        in go(tiny_spec("search.max_replaced=0"), tmp_path, Simulated(crash_every=2)).failures
+    )
 
 
 def test_when_everything_fails_the_sweep_still_ends_with_a_report(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from orchestrator import treatments
 from orchestrator import trial as module
 from orchestrator.catalog import MODELS, Entry
 from orchestrator.results import HistoryRow, TrialConfig, TrialResult, TrialState
+from orchestrator.spec import Objective
 from orchestrator.trial import run_trial
 from orchestrator.workloads.evaluate import Evaluator
 from teleport_engine import FixedStep, Schedule, Teleporter
@@ -285,6 +286,25 @@ def test_time_to_target_can_be_the_objective() -> None:
     assert run(config(objective=objective, training=missed))[0].value == 36.0
     reached = run(config(objective=objective))[0]
     assert reached.value == sum(seed.steps_to_target or 99 for seed in reached.seeds) / 2 < 18
+
+
+def test_several_objectives_have_a_value_each() -> None:
+    metrics = ("seconds", "gradient_evaluations", "gradient_evaluations_to_target", "validation_accuracy")
+    result, _ = run(config(objective=Objective(), also=tuple(Objective.model_validate({"metric": m}) for m in metrics)))
+    seeds = result.seeds
+    mean = [
+        sum(values) / len(seeds)
+        for values in (
+            [seed.metrics["train_loss"] for seed in seeds],
+            [seed.seconds for seed in seeds],
+            [seed.gradient_evaluations for seed in seeds],
+            [seed.gradient_evaluations_to_target or 2 * seed.gradient_evaluations for seed in seeds],
+            [seed.metrics["validation_accuracy"] for seed in seeds],
+        )
+    ]
+    assert result.values == pytest.approx(mean)
+    assert result.value == result.values[0]
+    assert run(config())[0].values == ()
 
 
 def test_without_a_gpu_the_cpu_is_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 import optuna
 import pytest
 
+from orchestrator.journal import open_journal
 from orchestrator.paths import SweepPaths
 from orchestrator.results import TrialState
-from orchestrator.studies import open_journal
 from orchestrator.sweep import read_record
 from tests.orchestrator.specs import TINY
 

@@ -63,6 +63,19 @@ def test_ties_go_to_fewer_steps_then_to_the_earlier_trial() -> None:
     assert numbers(with_values(0.1, 0.1, 0.1, steps=(50, 40, 40))) == [1, 2]
 
 
+def test_with_several_objectives_the_pareto_fronts_come_in_turn() -> None:
+    record = with_values(0.1, 0.2, 0.3, 0.4, 0.15)
+    spec = sweep_spec("search.also=[{metric: validation_accuracy}]", "confirm.top_k=9")
+    accuracies = (0.5, 0.9, 0.8, 0.95, 0.4)  # dominated: the third by the second, the last by the first
+    trials = [
+        trial.model_copy(update={"result": trial.result.model_copy(update={"values": (trial.result.value, accuracy)})})
+        for trial, accuracy in zip(record.trials, accuracies, strict=True)
+        if trial.result is not None
+    ]
+    for order in itertools.permutations(trials):
+        assert numbers(SweepRecord(spec, record.provenance, order)) == [0, 1, 3, 4, 2]
+
+
 def test_the_order_of_the_files_does_not_matter() -> None:
     record = with_values(0.2, 0.1, 0.1, 0.3, steps=(50, 40, 40, 60))
     for order in itertools.permutations(record.trials):

@@ -1,0 +1,61 @@
+"""A sweep that does again what another did, proposal by proposal, whichever trial ends first this time."""
+
+from __future__ import annotations
+
+import difflib
+import json
+
+from orchestrator.errors import Fault, SweepConflict, UserError
+from orchestrator.order import Order, read_orders
+from orchestrator.paths import SweepPaths, atomic_write, find_sweep
+from orchestrator.spec import SweepSpec, parse_spec, read_file
+
+
+def begin_replay(spec: SweepSpec, paths: SweepPaths, name: str) -> None:
+    """Put on file the order that a sweep is to follow, so that nothing depends on what becomes of the other.
+
+    Args:
+        spec: of the sweep that follows.
+        paths: of its files.
+        name: of the sweep of the same home that it follows.
+
+    Raises:
+        SweepNotFound: there is none of that name; the message has the nearest one.
+        SweepConflict: that sweep's spec differs in more than its name.
+        UserError: this sweep was begun without an order, or with another's.
+    """
+    if paths.replay.is_file():
+        followed = json.loads(paths.replay.read_text(encoding="utf-8"))["sweep"]
+        if followed != name:
+            raise UserError(Fault("--replay", f"sweep {paths.name!r} follows {followed!r}, not {name!r}"))
+        return
+    if paths.exists():
+        raise UserError(Fault("--replay", f"sweep {paths.name!r} was begun without it; choose another --name"))
+    source = find_sweep(paths.home, name)
+    _refuse_other_spec(spec, parse_spec(read_file(source.spec)), name)
+    orders = {study: order.to_json() for study, order in read_orders(source.journal).items()}
+    atomic_write(paths.replay, json.dumps({"sweep": name, "orders": orders}))
+
+
+def orders_of(paths: SweepPaths) -> dict[str, Order]:
+    """Read the orders that the studies of a sweep follow; empty where it follows none.
+
+    Args:
+        paths: of its files.
+
+    Returns:
+        Name of each study -> its order.
+    """
+    if not paths.replay.is_file():
+        return {}
+    orders = json.loads(paths.replay.read_text(encoding="utf-8"))["orders"]
+    return {study: Order.from_json(order) for study, order in orders.items()}
+
+
+def _refuse_other_spec(spec: SweepSpec, followed: SweepSpec, name: str) -> None:
+    if spec.model_copy(update={"name": name}).identity == followed.identity:
+        return
+    theirs, ours = (one.model_copy(update={"name": name}).to_yaml().splitlines() for one in (followed, spec))
+    difference = difflib.unified_diff(theirs, ours, name, "given", lineterm="", n=1)
+    told = "\n".join(f"  {line}" for line in difference)
+    raise SweepConflict(f"--replay: sweep {name!r} has another spec, so its order says nothing here:\n{told}")

@@ -1,0 +1,56 @@
+"""Which points of another sweep a search begins with."""
+
+from __future__ import annotations
+
+from orchestrator.errors import Fault, SweepNotFound, nearest
+from orchestrator.ids import Json
+from orchestrator.paths import SweepPaths, sweep_names
+from orchestrator.report import ranked
+from orchestrator.results import SweepRecord
+from orchestrator.space import restricted
+from orchestrator.spec import SweepSpec
+
+
+def best_points(record: SweepRecord, spec: SweepSpec) -> dict[str, list[dict[str, Json]]]:
+    """Choose the points that the studies of a sweep begin with.
+
+    Args:
+        record: of the sweep that they come from.
+        spec: of the sweep that begins with them.
+
+    Returns:
+        Name of each study that has some -> its best ``top_k`` points by that sweep's own objective, distinct, of
+        those that lie in the space of this spec; parameters that it does not have are left out.
+    """
+    assert spec.search.warm_start is not None
+    best = ranked(record)
+    chosen: dict[str, list[dict[str, Json]]] = {}
+    for workload, arm in spec.studies:
+        templates = (spec.workloads[workload], spec.arms[arm])
+        points: list[dict[str, Json]] = []
+        for trial in best.get((workload, arm), ()):
+            point = restricted(templates, trial.config.values)
+            if point is not None and point not in points:
+                points.append(point)
+        if points:
+            chosen[f"{workload}/{arm}"] = points[: spec.search.warm_start.top_k]
+    return chosen
+
+
+def refuse_unknown_source(spec: SweepSpec, paths: SweepPaths) -> None:
+    """Check that the sweep whose points are asked for is there, unless they have been taken already.
+
+    Args:
+        spec: of the sweep that begins with them.
+        paths: of its files.
+
+    Raises:
+        SweepNotFound: there is none of that name in the home; the message has the nearest one.
+    """
+    wanted = spec.search.warm_start
+    if wanted is None or paths.warm_start.is_file():
+        return
+    known = sweep_names(paths.home)
+    if wanted.sweep not in known:
+        message = f"no sweep {wanted.sweep!r} in {paths.home}; {nearest(wanted.sweep, known)}"
+        raise SweepNotFound(Fault("search.warm_start.sweep", message))

@@ -25,13 +25,12 @@ from tests.orchestrator.chaos.store import Database
 from tests.orchestrator.chaos.table import table
 
 MARK = "TELEPORT_CHAOS"
-NUM_NODES = 3
+NUM_NODES = 2
 MIN_KILLS = 20
 DATABASES: tuple[Database, ...] = ("sqlite", "postgresql")
 
 MANY: Moments = [
     ("driver", "launch"),
-    ("driver", "start"),
     ("worker", "search"),
     ("server", "search"),
     ("driver", "search"),
@@ -39,17 +38,12 @@ MANY: Moments = [
     ("driver", "between"),
     ("driver", "start"),
     ("worker", "confirm"),
-    ("raylet", "confirm"),
-    ("driver", "confirm"),
     ("server", "report"),
 ]
 ONE: Moments = [
-    ("worker", "search"),
     ("driver", "search"),
-    ("server", "search"),
     ("raylet", "search"),
-    ("driver", "between"),
-    ("worker", "confirm"),
+    ("server", "confirm"),
     ("driver", "confirm"),
     ("driver", "report"),
 ]
@@ -78,10 +72,10 @@ def main(arguments: Sequence[str]) -> int:
             stories += _on(kind, root, given.seed)
             print(table(stories[-2:]), flush=True)
     is_whole = _conclude(stories, given.seed)
-    strays = _strays()
-    for stray in strays:
+    left = strays()
+    for stray in left:
         print(f"left behind: {stray}")
-    return 0 if is_whole and not strays else 1
+    return 0 if is_whole and not left else 1
 
 
 def _on(kind: Database, root: Path, seed: int) -> Iterator[Story]:
@@ -127,7 +121,7 @@ def _directory() -> Iterator[Path]:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _strays() -> list[str]:
+def strays() -> list[str]:
     """List what this suite has started and has not ended: whoever adopted it, it has the suite's mark."""
     time.sleep(2.0)
     found = []

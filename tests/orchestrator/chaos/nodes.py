@@ -22,10 +22,13 @@ class Nodes:
     def __init__(self, num_nodes: int) -> None:
         from ray.cluster_utils import Cluster
 
+        on_terminate = signal.getsignal(signal.SIGTERM)
         self._cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         self._nodes: dict[int, Any] = {}
         for _ in range(num_nodes):
             self.add()
+        # Ray's own handler, put in place by each node, drains for half a minute before it lets go.
+        signal.signal(signal.SIGTERM, on_terminate)
 
     @property
     def address(self) -> str:

@@ -38,7 +38,9 @@ class Sweep:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start the program; its store is not on the sweep's disk."""
-        options = ["--home", str(self.paths.home), "--tracking-uri", self.store]
+        options = ["--home", str(self.paths.home)]
+        if arguments[0] != "status":
+            options += ["--tracking-uri", self.store]
         if arguments[0] in ("run", "resume"):
             options += ["--launcher", "inline"]
         return subprocess.Popen(

@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -68,17 +68,20 @@ def main(arguments: Sequence[str]) -> int:
     print(f"seed {given.seed}", flush=True)
     stories: list[Story] = []
     for kind in given.database or DATABASES:
-        with _directory() as root:
-            stories += _on(kind, root, given.seed)
-            print(table(stories[-2:]), flush=True)
-    is_whole = _conclude(stories, given.seed)
+        with _directory() as root, contextlib.closing(_on(kind, root, given.seed)) as played:
+            for story in played:
+                stories.append(story)
+                _tell(story)
+    num_kills = sum(len(story.kills) for story in stories)
+    print(f"{num_kills} kills with seed {given.seed}")
+    is_whole = num_kills >= MIN_KILLS and not any(story.violations for story in stories)
     left = strays()
     for stray in left:
         print(f"left behind: {stray}")
     return 0 if is_whole and not left else 1
 
 
-def _on(kind: Database, root: Path, seed: int) -> Iterator[Story]:
+def _on(kind: Database, root: Path, seed: int) -> Generator[Story]:
     with playground(root, kind, NUM_NODES) as ground:
         for name, text, moments in (("many", SPEC, MANY), ("one", ONE_AT_A_TIME, ONE)):
             spec = root / f"{name}.yaml"
@@ -87,27 +90,21 @@ def _on(kind: Database, root: Path, seed: int) -> Iterator[Story]:
             if name == "one":
                 undisturbed = SweepPaths(ground.undisturbed(spec), f"{kind}-{name}")
             print(f"{kind}: {name} at a time, {len(moments)} kills", flush=True)
-            yield Campaign(ground, spec, seed, moments).run(undisturbed)
+            # Each database has kills of its own.
+            yield Campaign(ground, spec, seed + DATABASES.index(kind), moments).run(undisturbed)
 
 
-def _conclude(stories: Sequence[Story], seed: int) -> bool:
-    """Say how it went.
-
-    Returns:
-        Whether every sweep is whole and enough was killed.
-    """
-    num_kills = sum(len(story.kills) for story in stories)
-    for story in stories:
-        print(
-            f"{story.paths.name}: {len(story.kills)} kills, {story.num_starts} starts of the driver, "
-            f"{story.num_syncs} calls of track sync, {story.seconds:.0f} s, {len(story.violations)} violations"
-        )
-        for violation in story.violations:
-            print(f"  violation: {violation}")
-        for order in story.missed:
-            print(f"  the moment never came: {order}")
-    print(f"{num_kills} kills with seed {seed}")
-    return num_kills >= MIN_KILLS and not any(story.violations for story in stories)
+def _tell(story: Story) -> None:
+    print(table([story]))
+    print(
+        f"{story.paths.name}: {len(story.kills)} kills, {story.num_starts} starts of the driver, "
+        f"{story.num_syncs} calls of track sync, {story.seconds:.0f} s, {len(story.violations)} violations"
+    )
+    for violation in story.violations:
+        print(f"  violation: {violation}")
+    for order in story.missed:
+        print(f"  the moment never came: {order}")
+    sys.stdout.flush()
 
 
 @contextlib.contextmanager

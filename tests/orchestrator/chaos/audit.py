@@ -29,13 +29,13 @@ PARENT = "mlflow.parentRunId"
 MS = 0.001  # what the log cuts off
 
 
-def audit(paths: SweepPaths, client: MlflowClient, cuts: Sequence[Cut] = ()) -> list[str]:
+def audit(paths: SweepPaths, client: MlflowClient, cuts: Sequence[Cut] | None = None) -> list[str]:
     """Look for everything that a sweep which has ended must not show.
 
     Args:
         paths: of the sweep.
         client: of its tracking store.
-        cuts: trials that were on their way whenever something was killed.
+        cuts: trials that were on their way whenever something was killed; None: what they repeat is not asked.
 
     Returns:
         The violations; none is a sweep that is whole.
@@ -45,7 +45,8 @@ def audit(paths: SweepPaths, client: MlflowClient, cuts: Sequence[Cut] = ()) -> 
         *_check_files(record, paths),
         *_check_journal(record, paths),
         *_check_runs(record, client),
-        *_check_log(record, paths, cuts),
+        *_check_log(record, paths),
+        *(_check_cuts(record, paths, cuts) if cuts is not None else ()),
     ]
 
 
@@ -208,27 +209,38 @@ def _check_curves(trial: Trial, run_id: str, client: MlflowClient) -> Iterator[s
             yield f"MLflow has {len(logged)} points of {key} of trial {trial.trial_id}, {len(points)} are on file"
 
 
-def _check_log(record: SweepRecord, paths: SweepPaths, cuts: Sequence[Cut]) -> Iterator[str]:
-    events: defaultdict[str, list[Event]] = defaultdict(list)
-    for event in read_events(paths):
-        events[event.trial_id].append(event)
+def _check_log(record: SweepRecord, paths: SweepPaths) -> Iterator[str]:
+    events = _events_of_trials(paths)
     for trial in record.trials:
         name, mine = f"trial {trial.trial_id}", events[trial.trial_id]
         if sum(event.is_end for event in mine) > 1:
             yield f"{name} ended more than once"
-        begun = [event for event in mine if event.is_begin]
-        if trial.result is not None:
-            if not begun:
-                yield f"{name} has a result, and was never started"
-            ended_at = paths.result(trial.trial_id).stat().st_mtime
-            if any(event.at > ended_at for event in begun):
-                yield f"{name} ran after it had a result"
-        for before, again in pairwise(begun):
+        if trial.result is None:
+            continue
+        begun = [event.at for event in mine if event.is_begin]
+        if not begun:
+            yield f"{name} has a result, and was never started"
+        if any(at > paths.result(trial.trial_id).stat().st_mtime for at in begun):
+            yield f"{name} ran after it had a result"
+
+
+def _check_cuts(record: SweepRecord, paths: SweepPaths, cuts: Sequence[Cut]) -> Iterator[str]:
+    events = _events_of_trials(paths)
+    for trial in record.trials:
+        mine = events[trial.trial_id]
+        for before, again in pairwise(event for event in mine if event.is_begin):
             between = [cut for cut in cuts if cut.trial_id == trial.trial_id and before.at <= cut.at <= again.at + MS]
             if between:
                 yield from _check_repeated(trial, max(between, key=lambda cut: cut.at), again)
             elif not any(before.at <= event.at <= again.at and event.verb == "lost" for event in mine):
-                yield f"{name} was started again, though nothing had been killed"
+                yield f"trial {trial.trial_id} was started again, though nothing had been killed"
+
+
+def _events_of_trials(paths: SweepPaths) -> defaultdict[str, list[Event]]:
+    events: defaultdict[str, list[Event]] = defaultdict(list)
+    for event in read_events(paths):
+        events[event.trial_id].append(event)
+    return events
 
 
 def _check_repeated(trial: Trial, cut: Cut, again: Event) -> Iterator[str]:

@@ -70,6 +70,7 @@ class Campaign:
         self._orders = draw(seed, moments, **counts)
         self._story = Story(SweepPaths(ground.home, loaded.name))
         self._killer = Killer(ground, self._story.paths, **counts)
+        self._started_at = 0.0
 
     def run(self, undisturbed: SweepPaths | None = None) -> Story:
         """Run it to its end, and audit it.
@@ -98,7 +99,7 @@ class Campaign:
             The driver that runs from here on.
         """
         try:
-            kill = self._killer.carry_out(order, process.pid, lambda: process.poll() is not None)
+            kill = self._killer.carry_out(order, process.pid, self._started_at, lambda: process.poll() is not None)
         except TooLate:
             if process.returncode == 0:
                 self._story.missed.append(order)
@@ -119,6 +120,7 @@ class Campaign:
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._story.num_starts += 1
+        self._started_at = time.time()
         assert self._story.num_starts <= MAX_STARTS, f"the sweep never ends: {self._tail()}"
         if self._story.paths.exists():
             return self._ground.teleport("resume", self._story.paths.name)

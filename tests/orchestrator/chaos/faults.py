@@ -63,7 +63,8 @@ class Sweep:
         """The cause is gone: a resume ends whole."""
         code, _, err = ended(self.start("resume", "tiny"))
         assert code == 0, err
-        assert audit(self.paths, MlflowClient(self.store)) == []
+        violations = audit(self.paths, MlflowClient(self.store))
+        assert not violations, violations
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:

@@ -138,12 +138,13 @@ class Killer:
         self._paths = paths
         self._num_planned = {"search": num_search, "confirm": num_confirm}
 
-    def carry_out(self, order: Order, driver: int, is_over: Callable[[], bool]) -> Kill:
+    def carry_out(self, order: Order, driver: int, since: float, is_over: Callable[[], bool]) -> Kill:
         """Wait for the moment, and kill.
 
         Args:
             order: what to do.
             driver: process id of the sweep's driver.
+            since: when it was started; what an earlier one has left under way is not under way.
             is_over: whether the driver's process has ended.
 
         Returns:
@@ -152,7 +153,7 @@ class Killer:
         Raises:
             TooLate: the driver's process has ended before.
         """
-        self._wait(lambda: self._has_come(order), is_over)
+        self._wait(lambda: self._has_come(order, since), is_over)
         until = time.monotonic() + order.delay
         self._wait(lambda: time.monotonic() >= until, is_over)
         pid = self._kill(order, driver, is_over)
@@ -187,23 +188,23 @@ class Killer:
                 raise TooLate
             time.sleep(0.01)
 
-    def _has_come(self, order: Order) -> bool:
+    def _has_come(self, order: Order, since: float) -> bool:
         if order.phase in ("launch", "start"):
             return True
         ended = {"search": 0, "confirm": 0}
         is_under_way = False
         for config, has_result in self._trials():
             ended[config.phase] += has_result
-            is_under_way |= config.phase == order.phase and not has_result and self._has_rows(config)
+            is_under_way |= config.phase == order.phase and not has_result and self._has_rows(config, since)
         if order.phase == "between":
             return ended["search"] >= self._num_planned["search"]
         if order.phase == "report":
             return ended["confirm"] >= self._num_planned["confirm"]
         return ended[order.phase] >= order.after and is_under_way
 
-    def _has_rows(self, config: TrialConfig) -> bool:
+    def _has_rows(self, config: TrialConfig, since: float) -> bool:
         file = self._paths.history(config.trial_id)
-        return file.is_file() and file.stat().st_size > 0
+        return file.is_file() and file.stat().st_size > 0 and file.stat().st_mtime > since
 
     def _trials(self) -> list[tuple[TrialConfig, bool]]:
         found = []

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from orchestrator.launch.ray import QUIET
 from orchestrator.paths import SweepPaths
-from tests.orchestrator.chaos.__main__ import MANY, ONE, strays
+from tests.orchestrator.chaos.__main__ import MANY, MARK, ONE, strays
 from tests.orchestrator.chaos.campaign import Campaign, Moments
 from tests.orchestrator.chaos.killer import DELAYS, draw
 from tests.orchestrator.chaos.log import read_events
@@ -42,7 +42,7 @@ def short_root() -> Iterator[Path]:
 @pytest.mark.slow
 @ray_warnings
 def test_a_sweep_whose_every_part_is_killed_is_whole(short_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for key, value in {**QUIET, "TELEPORT_CHAOS": "short"}.items():
+    for key, value in {**QUIET, MARK: str(short_root)}.items():
         monkeypatch.setenv(key, value)
     kind: Database = "sqlite"
     spec = short_root / "chaos.yaml"

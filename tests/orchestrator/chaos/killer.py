@@ -18,7 +18,7 @@ Victim = Literal["driver", "worker", "raylet", "server"]
 Phase = Literal["launch", "start", "search", "between", "confirm", "report"]
 
 # What a moment may be late by at most: up to when a trial, a start and a report last.
-DELAYS: dict[Phase, float] = {"launch": 0.3, "start": 8.0, "search": 1.2, "between": 0.1, "confirm": 1.2, "report": 1.5}
+DELAYS: dict[Phase, float] = {"launch": 0.3, "start": 8.0, "search": 0.6, "between": 0.1, "confirm": 0.6, "report": 1.5}
 MAX_PAUSE = 3.0
 WORKER_SECONDS = 60.0
 
@@ -156,6 +156,8 @@ class Killer:
         self._wait(lambda: self._has_come(order, since), is_over)
         until = time.monotonic() + order.delay
         self._wait(lambda: time.monotonic() >= until, is_over)
+        # What was under way may have ended meanwhile.
+        self._wait(lambda: self._has_come(order, since), is_over)
         pid = self._kill(order, driver, is_over)
         at = time.time()
         under_way = self._under_way()

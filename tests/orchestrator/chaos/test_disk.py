@@ -93,23 +93,19 @@ def test_a_full_disk(tmp_path: Path, store: Path) -> None:
 
 
 @needs_read_only
-def test_a_home_that_has_become_read_only(sweep: Sweep) -> None:
-    process = sweep.begin()
-    sweep.wait_for(3, process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    before = files_of(sweep.paths)
-    with read_only(sweep.paths.home):
-        code, out, err = ended(sweep.start("resume", "tiny"))
+def test_a_home_that_has_become_read_only(killed: Sweep) -> None:
+    before = files_of(killed.paths)
+    with read_only(killed.paths.home):
+        code, out, err = ended(killed.start("resume", "tiny"))
         assert (code, out) == (2, ""), err
         assert "Traceback" not in err
         assert "Read-only file system" in err or "Permission denied" in err
-        assert str(sweep.paths.root) in err
-        code, out, err = ended(sweep.start("status", "tiny"))
+        assert str(killed.paths.root) in err
+        code, out, err = ended(killed.start("status", "tiny"))
         assert code == 0, err
         assert out.startswith("tiny: interrupted")
-    assert files_of(sweep.paths) == before
-    sweep.check_goes_on()
+    assert files_of(killed.paths) == before
+    killed.check_goes_on()
 
 
 @needs_read_only

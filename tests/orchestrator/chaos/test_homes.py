@@ -65,15 +65,11 @@ def test_a_lock_whose_owner_is_dead_is_taken_over(sweep: Sweep) -> None:
 
 
 @pytest.mark.xfail(reason=left_lock)
-def test_a_driver_that_died_within_a_write_to_the_journal_keeps_nobody_waiting(sweep: Sweep) -> None:
-    process = sweep.begin()
-    sweep.wait_for(2, process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    journal = sweep.paths.journal
+def test_a_driver_that_died_within_a_write_to_the_journal_keeps_nobody_waiting(killed: Sweep) -> None:
+    journal = killed.paths.journal
     # As Optuna's lock does it, when it takes hold.
     journal.with_name(f"{journal.name}.lock").symlink_to(journal)
-    code, _, err = ended(sweep.start("resume", "tiny"))
+    code, _, err = ended(killed.start("resume", "tiny"))
     assert code == 0, err
     assert "lock file" not in err
 
@@ -107,15 +103,11 @@ OLDER = [of_another_version, with_a_key_of_old, without_a_line, of_another_progr
 @pytest.mark.xfail(reason=unread_file)
 @pytest.mark.parametrize("make_older", OLDER)
 def test_a_home_of_another_version_is_refused_by_its_file(
-    sweep: Sweep, make_older: Callable[[SweepPaths], Path]
+    killed: Sweep, make_older: Callable[[SweepPaths], Path]
 ) -> None:
-    process = sweep.begin()
-    sweep.wait_for(2, process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    file = make_older(sweep.paths)
+    file = make_older(killed.paths)
     before = file.read_bytes()
-    code, out, err = ended(sweep.start("resume", "tiny"))
+    code, out, err = ended(killed.start("resume", "tiny"))
     assert "Traceback" not in err
     assert (code, out) == (2, ""), err
     assert str(file) in err

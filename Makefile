@@ -7,7 +7,7 @@ RUNS   ?= runs
 SPEC   ?= sweeps/quickstart.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart check test bench figures browser clean
+.PHONY: help setup quickstart check test chaos bench figures browser clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ browser: ## install Chromium for the tests of the pages, where it is missing (De
 
 test: check browser ## everything CI runs
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+
+chaos: $(STAMP) ## kill every part of a sweep, again and again, and audit what is left (SEED=7 repeats)
+	$(BIN)/python -m tests.orchestrator.chaos $(if $(SEED),--seed $(SEED))
 
 bench: $(STAMP) ## measure; writes benchmarks/results.json (ONLY=engine runs a part)
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))

@@ -1,0 +1,32 @@
+"""The sweep that is killed: real, its trials a second or two long, each with several checkpoints."""
+
+from __future__ import annotations
+
+CHECKPOINT_SECONDS = 0.2
+
+SPEC = f"""
+version: 1
+name: chaos
+description: Is anything lost, run twice or logged twice?
+workloads:
+  digits:
+    model: {{name: mlp, widths: [16]}}
+    data: {{name: digits, batch_size: 128}}
+    optimizer: {{name: sgd, lr: {{loguniform: [0.01, 0.5]}}}}
+    epochs: 400
+    evaluate: {{every: 90}}
+    target: {{metric: train_loss, value: 0.5}}
+arms:
+  teleport:
+    teleport:
+      tau: {{choice: [1.0, 0.99]}}
+      step: {{choice: [{{rule: fixed, lr: {{loguniform: [0.001, 0.1]}}}},
+                      {{rule: growth, factor: {{uniform: [1.1, 2.0]}}}}]}}
+      schedule: {{epochs: 2, batches: 2, steps: 1}}
+search: {{sampler: tpe, seed: 0, trials: 4, seeds: [0], objective: {{metric: train_loss, mode: min}}}}
+confirm: {{top_k: 1, seeds: 3}}
+resources: {{cpu: 1, gpu: 1}}
+checkpoint: {{every: {CHECKPOINT_SECONDS}}}
+"""
+
+ONE_AT_A_TIME = SPEC.replace("sampler: tpe", "max_concurrent: 1, sampler: tpe")

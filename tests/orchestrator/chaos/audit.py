@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from orchestrator.driver import confirm_configs
+from orchestrator.journal import open_journal
 from orchestrator.paths import SweepPaths
 from orchestrator.progress import num_planned
 from orchestrator.results import HistoryRow, SweepRecord, Trial, TrialState
 from orchestrator.space import suggest
-from orchestrator.studies import open_journal
 from orchestrator.sweep import read_record
 from orchestrator.track.projection import SWEEP_ID, TRIAL_ID, sweep_id
 from tests.orchestrator.chaos.killer import Cut

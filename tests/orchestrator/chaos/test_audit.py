@@ -14,10 +14,10 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from orchestrator.journal import open_journal
 from orchestrator.launch import InlineLauncher
 from orchestrator.paths import SweepPaths
 from orchestrator.results import Trial, TrialState
-from orchestrator.studies import open_journal
 from orchestrator.sweep import read_record, run
 from orchestrator.track import MlflowTracker
 from orchestrator.track.projection import TRIAL_ID

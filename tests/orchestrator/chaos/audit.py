@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from orchestrator.driver import confirm_configs
+from orchestrator.confirmation import confirm_configs
 from orchestrator.journal import open_journal
 from orchestrator.paths import SweepPaths
 from orchestrator.progress import num_planned
+from orchestrator.report import champions
 from orchestrator.results import HistoryRow, SweepRecord, Trial, TrialState
 from orchestrator.space import suggest
 from orchestrator.sweep import read_record
@@ -90,7 +91,8 @@ def _check_files(record: SweepRecord, paths: SweepPaths) -> Iterator[str]:
             yield f"{study}: {len(search[study])} search trials on file, {planned} were planned"
         numbers = Counter(trial.config.number for trial in search[study])
         yield from (f"{study}: number {number} is that of {n} trials" for number, n in numbers.items() if n > 1)
-    planned_ids = {config.trial_id for config in confirm_configs(record)}
+    chosen = [trial for of_study in champions(record).values() for trial in of_study]
+    planned_ids = {config.trial_id for config in confirm_configs(record.spec, chosen)}
     yield from (f"confirm trial {one} was planned, and is not on file" for one in sorted(planned_ids - confirm))
     yield from (f"confirm trial {one} is on file, and was not planned" for one in sorted(confirm - planned_ids))
     if not paths.outcome.is_file():

@@ -73,8 +73,22 @@ def _spec_lints(spec: SweepSpec) -> Iterator[str]:
             "seconds_to_target",
         ):
             yield f"{label}: the search improves {spec.search.objective.metric}, the target is on {target}"
+    yield from _resource_lints(spec)
     yield from _precision_lints(spec)
     yield from _arm_lints(spec)
+
+
+def _resource_lints(spec: SweepSpec) -> Iterator[str]:
+    """Seconds that are not a device's own, or of another kind of device than the search's."""
+    search, confirm = (spec.resources.share(phase).gpu for phase in PHASES)
+    if not confirm.is_integer():
+        yield (
+            f"resources.confirm.gpu is {confirm:g}: confirm trials share a GPU, so their seconds depend on each other; "
+            f"give each {math.ceil(confirm)}"
+        )
+    if bool(search) != bool(confirm):
+        lacks, has = ("search", "confirm") if confirm else ("confirm", "search")
+        yield f"{has} trials are given a GPU and {lacks} trials none, so their devices differ; see resources"
 
 
 def _precision_lints(spec: SweepSpec) -> Iterator[str]:

@@ -6,7 +6,7 @@ import difflib
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -78,7 +78,9 @@ def run(
     """
     interrupts = interrupts or Interrupts()
     _refuse_other_spec(spec, paths)
-    with locked(paths), _logging(paths) as log:
+    # A sweep that has ended has nothing to launch, so it needs no machine.
+    ready = launcher.prepared() if _ended(paths) is None else nullcontext()
+    with ready, locked(paths), _logging(paths) as log:
         record = _begin(spec, paths, command)
         tracker.begin_sweep(record, paths.read_trial)
         status: SweepStatus = "FAILED"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from orchestrator.lints import lints, spec_lints
 from orchestrator.provenance import collect
 from orchestrator.results import SweepRecord, Trial, TrialConfig
@@ -98,3 +100,18 @@ def test_a_gpu_trial_that_ran_on_the_cpu_is_told() -> None:
     result = complete(of).model_validate({**complete(of).model_dump(), "machine": machine})
     [found] = lints(record(Trial(config=of, result=result)))
     assert found.startswith("1 trials asked for a GPU and ran on the CPU")
+
+
+@pytest.mark.parametrize(
+    ("resources", "told"),
+    [
+        ("{gpu: 0.25}", None),
+        ("{search: {gpu: 0.5}, confirm: {gpu: 1}}", None),
+        ("{search: {gpu: 0.5}, confirm: {gpu: 0.5}}", "resources.confirm.gpu is 0.5: confirm trials share a GPU"),
+        ("{search: {gpu: 0.5}}", "search trials are given a GPU and confirm trials none"),
+    ],
+)
+def test_confirm_is_given_devices_whose_seconds_count(resources: str, told: str | None) -> None:
+    found = [lint for lint in spec_lints(tiny_spec(f"resources={resources}")) if "GPU" in lint]
+    assert len(found) == (told is not None)
+    assert all(told is not None and told in lint for lint in found)

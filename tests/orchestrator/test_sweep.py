@@ -19,11 +19,12 @@ from orchestrator.results import HistoryRow, SweepRecord, TrialConfig, TrialResu
 from orchestrator.spec import SweepSpec
 from orchestrator.sweep import Outcome, read_record, run, standing, sync
 from orchestrator.track import MemoryTracker
+from tests.orchestrator.launchers import ReadyLauncher
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.trials import complete, failed
 
 
-class Cut(Launcher):
+class Cut(ReadyLauncher):
     """Runs trials inline until ``after`` of them have begun, then is cut off in the middle of the next."""
 
     def __init__(self, after: int) -> None:
@@ -67,7 +68,7 @@ class _CutSource(TrialSource):
         self.source.on_ended(config, result)
 
 
-class Simulated(Launcher):
+class Simulated(ReadyLauncher):
     """Gives each trial a made-up end: for what the driver does, not for what training does."""
 
     def __init__(self, *, crash_every: int = 0, kind: str = "crashed") -> None:
@@ -219,7 +220,7 @@ def test_progress_is_shown_and_reaches_the_end(tmp_path: Path) -> None:
 
 
 def test_max_concurrent_is_kept(tmp_path: Path) -> None:
-    class Greedy(Launcher):
+    class Greedy(ReadyLauncher):
         """Takes all it is offered before it ends anything."""
 
         most = 0

@@ -1,0 +1,174 @@
+"""Finding a Ray cluster, and what is in it. Ray itself is imported late.
+
+Ray waits for a cluster that does not answer for more than a minute and then ends the process, so whether one
+answers is found out first, in seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from orchestrator import plugins
+from orchestrator.capacity import Node
+from orchestrator.errors import ClusterUnreachable, UserError
+
+# Read by Ray when it is imported or initialised, here and in its workers.
+QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Ctrl-C must reach the driver as KeyboardInterrupt, not end Tune's loop as if all were done.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Tune's snapshots are of no use here: the sweep's files are the truth.
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+CLIENT = "ray://"
+# What workers have no use for; the rest of a package travels whole.
+EXCLUDED = ["__pycache__", "*.pyc", "tests"]
+SECONDS_TO_ANSWER = 8.0
+
+_ADDRESS = re.compile(r"(?:ray://)?(?P<host>[\w.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})\Z")
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Connect to a cluster, or start one that ends with the block.
+
+    Args:
+        address: of a cluster, as the user gives it; None: start one on this machine.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ClusterUnreachable: none answers there, or it is of another version.
+        UserError: it is no address.
+    """
+    os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
+    found = None if address is None else _find(address)
+    import ray
+
+    options: dict[str, Any] = {"include_dashboard": False} if found is None else {"runtime_env": _code()}
+    if found is None or not found.startswith(CLIENT):
+        # Ray's client passes on whatever it is given, and says so.
+        options |= {"log_to_driver": False, "logging_level": logging.ERROR}
+    on_terminate = signal.getsignal(signal.SIGTERM)
+    # Of a cluster that is somebody else's: it went away meanwhile, or is of another version of Ray or Python.
+    refusals = () if found is None else (ConnectionError, RuntimeError, ValueError)
+    try:
+        # Without an address Ray would attach to whatever cluster runs on this machine.
+        ray.init(address=found or "local", **options)
+    except refusals as error:
+        raise ClusterUnreachable(_unreachable(address, _first_line(error))) from error
+    try:
+        # Ray puts its own handler in place, which ends the process before the sweep can say how it ended.
+        signal.signal(signal.SIGTERM, on_terminate)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def alive_nodes() -> list[Node]:
+    """List the nodes of the connected cluster that are alive, by the names of their hosts."""
+    import ray
+
+    return [
+        Node(str(node["NodeManagerHostname"]), {kind: float(amount) for kind, amount in node["Resources"].items()})
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+def nodes_of(address: str | None) -> list[Node]:
+    """Ask a cluster which nodes it has.
+
+    Args:
+        address: of a cluster; None: one that is started on this machine and ended again.
+
+    Returns:
+        Those that are alive.
+    """
+    with connected(address):
+        return alive_nodes()
+
+
+def is_client() -> bool:
+    """Tell whether this process is connected through Ray's client (``ray://``), so is itself no part of the cluster."""
+    import ray
+
+    return bool(ray.util.client.ray.is_connected())
+
+
+def _find(address: str) -> str:
+    """Make sure that something answers, and give Ray's ``auto`` the address that it stands for."""
+    found = _current() if address == "auto" else address
+    if found is None:
+        raise ClusterUnreachable(
+            "--address auto: no Ray cluster runs on this machine; start one (ray start --head) or give HOST:PORT"
+        )
+    parts = _ADDRESS.match(found)
+    if parts is None or not 0 < int(parts["port"]) < 65536:
+        raise UserError(f"--address: must be auto, HOST:PORT or ray://HOST:PORT, is {found!r}")
+    try:
+        socket.create_connection((parts["host"].strip("[]"), int(parts["port"])), SECONDS_TO_ANSWER / 2).close()
+    except OSError as error:
+        raise ClusterUnreachable(_unreachable(address, error.strerror or str(error))) from None
+    if not found.startswith(CLIENT) and not _is_healthy(found):
+        raise ClusterUnreachable(
+            _unreachable(address, "what listens there is no Ray cluster (its port is 6379 unless it was told another)")
+        )
+    return found
+
+
+def _current() -> str | None:
+    """The cluster that Ray itself would take: ``$RAY_ADDRESS``, or the last one started on this machine."""
+    told = os.environ.get("RAY_ADDRESS")
+    if told and told != "auto":
+        return told
+    from ray._private import services
+
+    found: str | None = services.canonicalize_bootstrap_address("auto")
+    return found
+
+
+def _is_healthy(address: str) -> bool:
+    # In a process of its own: Ray's client can neither be told how long to wait nor be kept from printing.
+    program = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--skip-version-check"]
+    try:
+        done = subprocess.run([*program, "--address", address], capture_output=True, timeout=SECONDS_TO_ANSWER)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+def _unreachable(address: str | None, reason: str) -> str:
+    return f"--address {address}: no Ray cluster answers there: {reason}"
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith(("Traceback", "File"))]
+    return (told or [type(error).__name__])[0]
+
+
+def _code() -> dict[str, Any]:
+    """Carry this package and the plug-ins to the workers of a cluster where they may not be installed."""
+    import orchestrator
+    import teleport_engine
+
+    own = [os.path.dirname(str(module.__file__)) for module in (orchestrator, teleport_engine)]
+    return {
+        "py_modules": list(dict.fromkeys([*own, *map(plugins.code_of, plugins.loaded())])),
+        "excludes": EXCLUDED,
+    }

@@ -110,4 +110,4 @@ def _listed(amounts: Mapping[str, float], kinds: Mapping[str, float]) -> str:
 
 
 def _amount(kind: str, amount: float) -> str:
-    return f"{amount / GB:.3g} GB memory" if kind == "memory" else f"{amount:g} {kind}"
+    return f"{round(amount / GB, 1):g} GB memory" if kind == "memory" else f"{amount:g} {kind}"

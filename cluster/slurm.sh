@@ -30,7 +30,7 @@ fi
 
 head=$(hostname --ip-address | awk '{print $1}')
 # Of their own for each job: nodes may be shared.
-port=$((20000 + SLURM_JOB_ID % 10000 * 2))
+port=$((20000 + SLURM_JOB_ID % 6000 * 2))
 node=(
   "--num-cpus=${SLURM_CPUS_PER_TASK:-1}"
   "--num-gpus=${SLURM_GPUS_ON_NODE:-0}"
@@ -67,16 +67,16 @@ fi
 
 teleport run "$@" --address "$head:$port" --wait-for-nodes 300 &
 sweep=$!
-is_asked=
-trap 'is_asked=yes; kill -TERM "$sweep" 2>/dev/null || true' TERM
+num_asked=0
+trap 'num_asked=$((num_asked + 1)); kill -TERM "$sweep" 2>/dev/null || true' TERM
 # A signal ends `wait`, not what it waits for.
-status=0
-wait "$sweep" || status=$?
-while kill -0 "$sweep" 2>/dev/null; do
+seen=-1
+while ((seen != num_asked)); do
+  seen=$num_asked
   status=0
   wait "$sweep" || status=$?
 done
-if [[ $is_asked && $status == 130 ]]; then
+if ((num_asked > 0 && status == 130)); then
   echo "the sweep stopped in time; it goes on when the job runs again" >&2
   scontrol requeue "$SLURM_JOB_ID"
 fi

@@ -33,6 +33,7 @@ QUIET = {
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+QUIETLY: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 CLIENT = "ray://"
 # What workers have no use for; the rest of a package travels whole.
 EXCLUDED = ["__pycache__", "*.pyc", "tests"]
@@ -59,24 +60,43 @@ def connected(address: str | None) -> Iterator[None]:
     found = None if address is None else _find(address)
     import ray
 
-    options: dict[str, Any] = {"include_dashboard": False} if found is None else {"runtime_env": _code()}
-    if found is None or not found.startswith(CLIENT):
-        # Ray's client passes on whatever it is given, and says so.
-        options |= {"log_to_driver": False, "logging_level": logging.ERROR}
     on_terminate = signal.getsignal(signal.SIGTERM)
-    # Of a cluster that is somebody else's: it went away meanwhile, or is of another version of Ray or Python.
-    refusals = () if found is None else (ConnectionError, RuntimeError, ValueError)
-    try:
+    if found is None:
         # Without an address Ray would attach to whatever cluster runs on this machine.
-        ray.init(address=found or "local", **options)
-    except refusals as error:
-        raise ClusterUnreachable(_unreachable(address, _first_line(error))) from error
+        ray.init(address="local", include_dashboard=False, **QUIETLY)
+    else:
+        _join(found, str(address))
     try:
         # Ray puts its own handler in place, which ends the process before the sweep can say how it ended.
         signal.signal(signal.SIGTERM, on_terminate)
         yield
     finally:
         ray.shutdown()
+
+
+def _join(found: str, address: str) -> None:
+    """Connect to a cluster that answers.
+
+    Args:
+        found: where.
+        address: as the user gave it.
+
+    Raises:
+        ClusterUnreachable: it went away meanwhile, or is of another version of Ray or Python.
+    """
+    import ray
+
+    # Ray's client passes on whatever else it is given, and says so. Its servers on the head now and then die at birth.
+    options, num_tries = ({}, 2) if found.startswith(CLIENT) else (QUIETLY, 1)
+    for num_left in reversed(range(num_tries)):
+        try:
+            ray.init(address=found, runtime_env=_code(), **options)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            ray.shutdown()
+            if not num_left:
+                raise ClusterUnreachable(_unreachable(address, _first_line(error))) from error
+        else:
+            return
 
 
 def alive_nodes() -> list[Node]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -31,3 +35,32 @@ def cluster(**head: Any) -> Iterator[Any]:
         yield started
     finally:
         started.shutdown()
+
+
+@contextmanager
+def joining(address: str, **resources: float) -> Iterator[threading.Event]:
+    """Have a node of four cores and these resources join a cluster once the event is set, as a process of its own.
+
+    Ray starts no node from a thread that is not the main one, and that one runs the sweep.
+
+    Yields:
+        The event; the node goes with the block.
+    """
+    is_wanted, started = threading.Event(), list[subprocess.Popen[bytes]]()
+    node = ["--num-cpus=4", f"--object-store-memory={SMALL['object_store_memory']}", "--block"]
+    program = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={address}", *node]
+
+    def start() -> None:
+        is_wanted.wait()
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        started.append(subprocess.Popen([*program, f"--resources={json.dumps(resources)}"], **quiet))
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    try:
+        yield is_wanted
+    finally:
+        is_wanted.set()
+        thread.join()
+        started[0].terminate()
+        started[0].wait(60)

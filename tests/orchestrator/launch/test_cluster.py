@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,11 @@ from orchestrator.errors import Infeasible
 from orchestrator.launch import RayLauncher
 from orchestrator.launch.cluster import nodes_of
 from orchestrator.paths import SweepPaths
-from orchestrator.results import TrialConfig, TrialResult, TrialState
+from orchestrator.results import HistoryRow, TrialConfig, TrialResult, TrialState
 from orchestrator.spec import Share
 from orchestrator.sweep import read_record
-from tests.orchestrator.launch.clusters import SMALL, cluster, free_port
-from tests.orchestrator.launch.test_launchers import ListSource, long_config, ray_warnings
+from tests.orchestrator.launch.clusters import SMALL, cluster, free_port, joining
+from tests.orchestrator.launch.test_launchers import ListSource, ray_warnings
 from tests.orchestrator.specs import TINY
 from tests.orchestrator.trials import config
 
@@ -146,19 +146,18 @@ class TestTwoNodes:
 
 
 @pytest.mark.slow
-def test_nodes_that_join_in_time_are_waited_for(capfd: pytest.CaptureFixture[str]) -> None:
+def test_nodes_that_join_in_time_are_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     source = ListSource([config(share=Share(custom={"late": 1.0}))])
     shares = [Share(custom={"late": 1.0})]
     with cluster(num_cpus=1) as started:
         with pytest.raises(Infeasible, match=r"no node has any late .* \(after 1 s of waiting for nodes\)"):
             RayLauncher(started.address, shares, 1.0).launch(source)
         assert not source.started
-        joining = threading.Timer(4.0, lambda: started.add_node(num_cpus=1, resources={"late": 1}, wait=False, **SMALL))
-        joining.start()
-        RayLauncher(started.address, shares, 60.0).launch(source)
-        joining.join()
+        with joining(started.address, late=1.0) as is_wanted:
+            threading.Timer(1.0, is_wanted.set).start()
+            RayLauncher(started.address, shares, 60.0).launch(source)
     assert [result.state for result in source.results.values()] == [TrialState.COMPLETE]
-    assert "waiting up to 60 s for nodes: a trial asks for 1 CPU, 1 late on one node" in capfd.readouterr().err
+    assert "waiting up to 60 s for nodes: a trial asks for 1 CPU, 1 late on one node" in caplog.text
 
 
 @pytest.mark.slow
@@ -200,7 +199,7 @@ class TellingOptions(MlpOptions):
 
 def build(options, *arguments):
     told = {
-        "code": [orchestrator.__file__, teleport_engine.__file__, __file__],
+        "code": [orchestrator.__file__, teleport_engine.__file__],
         "threads": torch.get_num_threads(),
         "omp": int(os.environ["OMP_NUM_THREADS"]),
     }
@@ -263,6 +262,12 @@ def test_a_worker_has_as_many_threads_as_it_was_given_cores(telling: Path) -> No
     assert sorted((each["threads"], each["omp"]) for each in told) == [(2, 2), (2, 2), (3, 3), (3, 3)]
 
 
+def long_config(lr: float, epochs: int) -> TrialConfig:
+    """A trial of some seconds that is heard of several times."""
+    training = config(lr=lr).training.model_dump(mode="json") | {"epochs": epochs, "evaluate": {"every": 90}}
+    return config(lr=lr, training=training)
+
+
 @pytest.mark.slow
 @pytest.mark.xfail(reason="a launch asks once how many trials the cluster holds", strict=True)
 def test_nodes_may_join_and_leave_while_a_sweep_runs() -> None:
@@ -271,28 +276,29 @@ def test_nodes_may_join_and_leave_while_a_sweep_runs() -> None:
     class Following(ListSource):
         """Hands all trials out as they are asked for, and hears when the cluster is to change."""
 
-        def __init__(self, configs: Sequence[TrialConfig], started: Any, first: Any) -> None:
-            super().__init__(configs)
+        def __init__(self, configs: Sequence[TrialConfig], join: Callable[[], None], leave: Callable[[], None]) -> None:
+            super().__init__([])
             self.waves = deque([deque(configs)])
-            self.cluster, self.first = started, first
+            self.join, self.leaving = join, threading.Thread(target=leave)
             self.num_at_once = 0
             self.num_lost = 0
-            self.joining = threading.Thread(target=started.add_node, kwargs={"num_cpus": 4, "wait": False, **SMALL})
-            self.leaving = threading.Thread(target=started.remove_node, args=(first,))
 
         @property
         def is_exhausted(self) -> bool:
             return not any(self.waves) and not self.running
 
+        def propose(self) -> TrialConfig | None:
+            return super().propose() if any(self.waves) else None
+
         def on_started(self, config: TrialConfig) -> None:
             super().on_started(config)
-            on_workers = self.running & set(self.started)
-            self.num_at_once = max(self.num_at_once, len(on_workers))
-            if len(self.started) == 1:
-                self.joining.start()
+            self.join()
 
-        def check(self) -> None:
-            if self.num_at_once > 3 and self.leaving.ident is None:
+        def on_history(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> None:
+            super().on_history(config, rows)
+            # Not those that wait for a place: what reports has a worker.
+            self.num_at_once = max(self.num_at_once, len(self.running & self.rows.keys()))
+            if self.num_at_once >= 4 and self.leaving.ident is None:
                 self.leaving.start()
 
         def on_ended(self, config: TrialConfig, result: TrialResult) -> None:
@@ -303,16 +309,13 @@ def test_nodes_may_join_and_leave_while_a_sweep_runs() -> None:
             else:
                 super().on_ended(config, result)
 
-    plain = long_config().training.model_dump(mode="json") | {"epochs": 200}
-    configs = [config(lr=0.01 * (1 + i), training=plain | {"optimizer": {"name": "sgd", "lr": 0.01 * (1 + i)}})
-               for i in range(8)]  # fmt: skip
-    with cluster(num_cpus=0) as started:
+    configs = [long_config(lr=0.01 * (1 + index), epochs=400) for index in range(8)]
+    with cluster(num_cpus=0) as started, joining(started.address) as is_wanted:
         first = started.add_node(num_cpus=1, **SMALL)
-        source = Following(configs, started, first)
+        source = Following(configs, is_wanted.set, lambda: started.remove_node(first))
         RayLauncher(started.address, [Share()]).launch(source)
-        source.joining.join()
+        assert source.num_at_once >= 4, "the second node was not made use of"
         source.leaving.join()
-    assert source.num_at_once >= 4, "the second node was not made use of"
     assert source.num_lost >= 1
     assert {result.state for result in source.results.values()} == {TrialState.COMPLETE}
     assert source.results.keys() == {of.trial_id for of in configs}

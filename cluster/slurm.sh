@@ -28,9 +28,12 @@ if [[ -n ${TELEPORT_VENV:-} ]]; then
   source "$TELEPORT_VENV/bin/activate"
 fi
 
-head=$(hostname --ip-address | awk '{print $1}')
-# Of their own for each job: nodes may be shared.
+# Not `hostname --ip-address`, which on many machines is 127.0.1.1.
+head=$(python -c 'import ray.util; print(ray.util.get_node_ip_address())')
+# Of their own for each job: nodes may be shared, and whoever has the token may run code as you.
 port=$((20000 + SLURM_JOB_ID % 6000 * 2))
+RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
 node=(
   "--num-cpus=${SLURM_CPUS_PER_TASK:-1}"
   "--num-gpus=${SLURM_GPUS_ON_NODE:-0}"

@@ -37,7 +37,9 @@ QUIETLY: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERRO
 CLIENT = "ray://"
 # What workers have no use for; the rest of a package travels whole.
 EXCLUDED = ["__pycache__", "*.pyc", "tests"]
-SECONDS_TO_ANSWER = 8.0
+SECONDS_TO_CONNECT = 5.0
+# Most of them are Python starting, on a machine that may be busy.
+SECONDS_TO_ANSWER = 15.0
 
 _ADDRESS = re.compile(r"(?:ray://)?(?P<host>[\w.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})\Z")
 
@@ -82,16 +84,17 @@ def _join(found: str, address: str) -> None:
         address: as the user gave it.
 
     Raises:
-        ClusterUnreachable: it went away meanwhile, or is of another version of Ray or Python.
+        ClusterUnreachable: it went away meanwhile, or is of another version of Ray or Python, or wants another token.
     """
     import ray
+    from ray.exceptions import AuthenticationError
 
     # Ray's client passes on whatever else it is given, and says so. Its servers on the head now and then die at birth.
     options, num_tries = ({}, 2) if found.startswith(CLIENT) else (QUIETLY, 1)
     for num_left in reversed(range(num_tries)):
         try:
             ray.init(address=found, runtime_env=_code(), **options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (ConnectionError, RuntimeError, ValueError, AuthenticationError) as error:
             ray.shutdown()
             if not num_left:
                 raise ClusterUnreachable(_unreachable(address, _first_line(error))) from error
@@ -141,7 +144,7 @@ def _find(address: str) -> str:
     if parts is None or not 0 < int(parts["port"]) < 65536:
         raise UserError(f"--address: must be auto, HOST:PORT or ray://HOST:PORT, is {found!r}")
     try:
-        socket.create_connection((parts["host"].strip("[]"), int(parts["port"])), SECONDS_TO_ANSWER / 2).close()
+        socket.create_connection((parts["host"].strip("[]"), int(parts["port"])), SECONDS_TO_CONNECT).close()
     except OSError as error:
         raise ClusterUnreachable(_unreachable(address, error.strerror or str(error))) from None
     if not found.startswith(CLIENT) and not _is_healthy(found):
@@ -166,10 +169,13 @@ def _is_healthy(address: str) -> bool:
     # In a process of its own: Ray's client can neither be told how long to wait nor be kept from printing.
     program = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--skip-version-check"]
     try:
-        done = subprocess.run([*program, "--address", address], capture_output=True, timeout=SECONDS_TO_ANSWER)
+        done = subprocess.run(
+            [*program, "--address", address], capture_output=True, text=True, timeout=SECONDS_TO_ANSWER
+        )
     except subprocess.TimeoutExpired:
         return False
-    return done.returncode == 0
+    # It brings no token: who asks for one is a cluster, and whether ours fits shows when we join it.
+    return done.returncode == 0 or "AuthenticationError" in done.stderr
 
 
 def _unreachable(address: str | None, reason: str) -> str:

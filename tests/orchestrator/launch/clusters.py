@@ -52,8 +52,8 @@ def joining(address: str, **resources: float) -> Iterator[threading.Event]:
 
     def start() -> None:
         is_wanted.wait()
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        started.append(subprocess.Popen([*program, f"--resources={json.dumps(resources)}"], **quiet))
+        command = [*program, f"--resources={json.dumps(resources)}"]
+        started.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
 
     thread = threading.Thread(target=start)
     thread.start()

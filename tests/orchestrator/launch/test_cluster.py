@@ -48,7 +48,7 @@ def refused(spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> A
     def run(*options: str) -> str:
         started_at = time.monotonic()
         assert exit_code(["run", str(spec), "--home", str(tmp_path / "runs"), *options]) == 2
-        assert time.monotonic() - started_at < 20
+        assert time.monotonic() - started_at < 40
         captured = capsys.readouterr()
         assert captured.out == ""
         assert "Traceback" not in captured.err

@@ -110,7 +110,7 @@ def _ray(address: str | None) -> str:
 
     nodes = nodes_of(address)
     cpus, gpus = (sum(node.resources.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
-    return f"{address or 'private'}: {len(nodes)} nodes, {cpus:g} CPU, {gpus:g} GPU"
+    return f"{address or 'private'}: {len(nodes)} node{'s' * (len(nodes) != 1)}, {cpus:g} CPU, {gpus:g} GPU"
 
 
 def _mlflow(tracking_uri: str) -> str:

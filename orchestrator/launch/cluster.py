@@ -40,6 +40,7 @@ EXCLUDED = ["__pycache__", "*.pyc", "tests"]
 SECONDS_TO_CONNECT = 5.0
 # Most of them are Python starting, on a machine that may be busy.
 SECONDS_TO_ANSWER = 15.0
+NO_TOKEN = "it asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN where ~/.ray/auth_token does not hold the cluster's"
 
 _ADDRESS = re.compile(r"(?:ray://)?(?P<host>[\w.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})\Z")
 
@@ -84,17 +85,16 @@ def _join(found: str, address: str) -> None:
         address: as the user gave it.
 
     Raises:
-        ClusterUnreachable: it went away meanwhile, or is of another version of Ray or Python, or wants another token.
+        ClusterUnreachable: it went away meanwhile, or is of another version of Ray or Python.
     """
     import ray
-    from ray.exceptions import AuthenticationError
 
     # Ray's client passes on whatever else it is given, and says so. Its servers on the head now and then die at birth.
     options, num_tries = ({}, 2) if found.startswith(CLIENT) else (QUIETLY, 1)
     for num_left in reversed(range(num_tries)):
         try:
             ray.init(address=found, runtime_env=_code(), **options)
-        except (ConnectionError, RuntimeError, ValueError, AuthenticationError) as error:
+        except (ConnectionError, RuntimeError, ValueError) as error:
             ray.shutdown()
             if not num_left:
                 raise ClusterUnreachable(_unreachable(address, _first_line(error))) from error
@@ -134,7 +134,7 @@ def is_client() -> bool:
 
 
 def _find(address: str) -> str:
-    """Make sure that something answers, and give Ray's ``auto`` the address that it stands for."""
+    """Make sure that a cluster answers, and say where in the words that Ray is to be told."""
     found = _current() if address == "auto" else address
     if found is None:
         raise ClusterUnreachable(
@@ -147,11 +147,12 @@ def _find(address: str) -> str:
         socket.create_connection((parts["host"].strip("[]"), int(parts["port"])), SECONDS_TO_CONNECT).close()
     except OSError as error:
         raise ClusterUnreachable(_unreachable(address, error.strerror or str(error))) from None
-    if not found.startswith(CLIENT) and not _is_healthy(found):
-        raise ClusterUnreachable(
-            _unreachable(address, "what listens there is no Ray cluster (its port is 6379 unless it was told another)")
-        )
-    return found
+    refusal = "" if found.startswith(CLIENT) else _refusal(found)
+    # To a cluster that it finds here by itself Ray shows the token that lies here, to no other.
+    is_own = address == "auto" and not os.environ.get("RAY_ADDRESS")
+    if refusal and not (is_own and refusal == NO_TOKEN):
+        raise ClusterUnreachable(_unreachable(address, refusal))
+    return "auto" if is_own else found
 
 
 def _current() -> str | None:
@@ -165,7 +166,8 @@ def _current() -> str | None:
     return found
 
 
-def _is_healthy(address: str) -> bool:
+def _refusal(address: str) -> str:
+    """Say why what listens there is of no use; empty where a cluster answers."""
     # In a process of its own: Ray's client can neither be told how long to wait nor be kept from printing.
     program = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--skip-version-check"]
     try:
@@ -173,9 +175,10 @@ def _is_healthy(address: str) -> bool:
             [*program, "--address", address], capture_output=True, text=True, timeout=SECONDS_TO_ANSWER
         )
     except subprocess.TimeoutExpired:
-        return False
-    # It brings no token: who asks for one is a cluster, and whether ours fits shows when we join it.
-    return done.returncode == 0 or "AuthenticationError" in done.stderr
+        return "what listens there is no Ray cluster (its port is 6379 unless it was told another)"
+    if done.returncode == 0:
+        return ""
+    return NO_TOKEN if "AuthenticationError" in done.stderr else (done.stderr.strip().splitlines() or [""])[-1]
 
 
 def _unreachable(address: str | None, reason: str) -> str:

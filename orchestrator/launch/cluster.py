@@ -40,7 +40,7 @@ EXCLUDED = ["__pycache__", "*.pyc", "tests"]
 SECONDS_TO_CONNECT = 5.0
 # Most of them are Python starting, on a machine that may be busy.
 SECONDS_TO_ANSWER = 15.0
-NO_TOKEN = "it asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN where ~/.ray/auth_token is not that of the cluster"
+NO_TOKEN = "it asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN where ~/.ray/auth_token is not its own"
 
 _ADDRESS = re.compile(r"(?:ray://)?(?P<host>[\w.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})\Z")
 

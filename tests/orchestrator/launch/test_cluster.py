@@ -25,7 +25,7 @@ from orchestrator.paths import SweepPaths
 from orchestrator.results import HistoryRow, TrialConfig, TrialResult, TrialState
 from orchestrator.spec import Share
 from orchestrator.sweep import read_record
-from tests.orchestrator.launch.clusters import SMALL, cluster, free_port, joining
+from tests.orchestrator.launch.clusters import SMALL, cluster, free_port, joining, wait_for
 from tests.orchestrator.launch.test_launchers import ListSource, ray_warnings
 from tests.orchestrator.specs import TINY
 from tests.orchestrator.trials import config
@@ -175,6 +175,7 @@ def test_a_sweep_runs_through_rays_client(spec: Path, tmp_path: Path) -> None:
     """Tune's loop stays in this process, beside the sweep's files; it would move to the cluster by itself."""
     port = free_port()
     with cluster(num_cpus=2, ray_client_server_port=port):
+        wait_for(port)
         arguments = ["run", str(spec), "--home", str(tmp_path / "runs"), "--address", f"ray://127.0.0.1:{port}"]
         program = [sys.executable, "-c", "import sys; from orchestrator.cli import main; main()", *arguments]
         done = subprocess.run(program, capture_output=True, text=True, timeout=240)

@@ -97,7 +97,7 @@ def tracked() -> float:
 def bare() -> float:
     import os
 
-    from orchestrator.launch.ray import QUIET
+    from orchestrator.launch.cluster import QUIET
 
     os.environ.update(QUIET)
     import ray

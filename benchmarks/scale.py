@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,14 @@ def seconds_of(number: int) -> float:
 # ---- the driver alone
 
 
-class Timed(Launcher):
+class Simulating(Launcher):
+    """Needs no machine."""
+
+    def prepared(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+class Timed(Simulating):
     """Ends each trial at once, after twenty reports, and takes the time of each."""
 
     def __init__(self) -> None:
@@ -195,7 +202,7 @@ def driver_cost(sampler: str) -> list[float]:
     return [early, statistics.median(search[-WINDOW:]), statistics.median(asked[-WINDOW:])]
 
 
-class Stopping(Launcher):
+class Stopping(Simulating):
     """Ends trials until one is left, and stops there as a killed driver does."""
 
     def launch(self, source: TrialSource) -> None:
@@ -208,7 +215,7 @@ class Stopping(Launcher):
         raise KeyboardInterrupt
 
 
-class First(Launcher):
+class First(Simulating):
     """Takes the time of the first proposal."""
 
     proposed_at = 0.0
@@ -241,7 +248,7 @@ def resume() -> float:
 def _cluster(num_cpus: int) -> Iterator[str]:
     from ray.cluster_utils import Cluster
 
-    from orchestrator.launch.ray import QUIET
+    from orchestrator.launch.cluster import QUIET
 
     os.environ.update(QUIET)
     arguments = {"num_cpus": num_cpus, "object_store_memory": 100_000_000, "include_dashboard": False}

@@ -106,10 +106,11 @@ def _optuna() -> str:
 
 
 def _ray(address: str | None) -> str:
-    from orchestrator.launch.ray import cluster_resources
+    from orchestrator.launch.cluster import nodes_of
 
-    resources = cluster_resources(address)
-    return f"{address or 'private'}: {resources.get('CPU', 0):g} CPU, {resources.get('GPU', 0):g} GPU"
+    nodes = nodes_of(address)
+    cpus, gpus = (sum(node.resources.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
+    return f"{address or 'private'}: {len(nodes)} node{'s' * (len(nodes) != 1)}, {cpus:g} CPU, {gpus:g} GPU"
 
 
 def _mlflow(tracking_uri: str) -> str:

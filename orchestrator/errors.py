@@ -96,6 +96,11 @@ class SearchNotReproducible(UserError):
 
 
 @final
+class ClusterUnreachable(UserError):
+    """No Ray cluster answers where one was said to be."""
+
+
+@final
 class Interrupted(TeleportError):
     """The user, or the machine's scheduler, asked the sweep to stop; its state is kept."""
 

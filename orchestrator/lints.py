@@ -79,6 +79,7 @@ def _spec_lints(spec: SweepSpec) -> Iterator[str]:
                 f"hooks.{event}: the webhook's user or query may be a secret, and the spec is kept and tracked; put it "
                 "into an environment variable and write $NAME"
             )
+    yield from _resource_lints(spec)
     yield from _precision_lints(spec)
     yield from _arm_lints(spec)
     yield from grace_lints(spec)
@@ -117,6 +118,19 @@ def _unmodelled(sampler: SamplerOptions, template: Template) -> list[str]:
     chosen = set() if sampler.models_choices else {choice.name for choice in choices}
     conditional = set() if sampler.models_conditional else inner
     return sorted(chosen | conditional)
+
+
+def _resource_lints(spec: SweepSpec) -> Iterator[str]:
+    """Seconds that are not a device's own, or of another kind of device than the search's."""
+    search, confirm = (spec.resources.share(phase).gpu for phase in PHASES)
+    if not confirm.is_integer():
+        yield (
+            f"resources.confirm.gpu is {confirm:g}: confirm trials share a GPU, so their seconds depend on each other; "
+            f"give each {math.ceil(confirm)}"
+        )
+    if bool(search) != bool(confirm):
+        lacks, has = ("search", "confirm") if confirm else ("confirm", "search")
+        yield f"{has} trials are given a GPU and {lacks} trials none, so their devices differ; see resources"
 
 
 def _precision_lints(spec: SweepSpec) -> Iterator[str]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import glob
-import os
 import statistics as stdlib_statistics
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
 from orchestrator.budgets import SECONDS_PER_HOUR, shortfalls
+from orchestrator.capacity import Node, num_concurrent, shortfall, this_machine
 from orchestrator.errors import UserError, nearest
 from orchestrator.ids import Json, canonical_json
-from orchestrator.lints import spec_lints
+from orchestrator.lints import PHASES, spec_lints
 from orchestrator.progress import num_planned
 from orchestrator.results import Trial, TrialConfig, TrialState
 from orchestrator.spec import Arm, Phase, SweepSpec, Workload
@@ -37,7 +36,8 @@ class StudyPlan:
         steps_per_seed: optimizer steps of one seed, at most.
         num_steps: optimizer steps of the whole study, at most.
         seconds: on one worker; None where the pace is not known.
-        gpu_hours: the same in GPUs times hours.
+        wall_clock: its part of the sweep's seconds, as many trials at once as fit; None where the pace is not known.
+        gpu_hours: GPUs that its trials hold times the hours they hold them; None where the pace is not known.
         trial_seconds: of the longest trial.
     """
 
@@ -49,6 +49,7 @@ class StudyPlan:
     steps_per_seed: int
     num_steps: int
     seconds: float | None
+    wall_clock: float | None
     gpu_hours: float | None
     trial_seconds: float | None
 
@@ -62,18 +63,24 @@ class Plan:
         name: of the sweep.
         description: its question.
         studies: workload by workload.
-        num_concurrent: trials at once on this machine.
-        seconds: wall-clock estimate on this machine; None where the pace is not known.
+        place: where it is to run: this machine, or the address of a cluster.
+        num_concurrent: search trials at once there.
+        num_concurrent_confirm: confirm trials at once there.
+        seconds: wall-clock estimate there; None where the pace is not known.
+        gpu_hours: of all studies; None where the pace is not known.
         power: what the confirm seeds can show, a sentence each.
-        warnings: what this machine lacks.
+        warnings: what that place lacks.
         lints: what can be objected to.
     """
 
     name: str
     description: str
     studies: tuple[StudyPlan, ...]
+    place: str
     num_concurrent: int
+    num_concurrent_confirm: int
     seconds: float | None
+    gpu_hours: float | None
     power: tuple[str, ...]
     warnings: tuple[str, ...]
     lints: tuple[str, ...]
@@ -93,9 +100,26 @@ class Plan:
         return {**asdict(self), "num_trials": self.num_trials, "num_steps": self.num_steps}
 
 
+@final
+@dataclass(frozen=True)
+class Place:
+    """Where a sweep is to run.
+
+    Args:
+        name: for people.
+        nodes: its machines.
+        warnings: what is wrong with it as a whole.
+    """
+
+    name: str
+    nodes: Sequence[Node]
+    warnings: tuple[str, ...] = ()
+
+
 def make_plan(
     spec: SweepSpec,
     seconds_per_step: SecondsPerStep = lambda workload, arm: None,
+    place: Place | None = None,
     sweeps: Collection[str] | None = None,
 ) -> Plan:
     """Work out what a sweep will do.
@@ -103,36 +127,42 @@ def make_plan(
     Args:
         spec: of the sweep.
         seconds_per_step: how long an optimizer step takes, teleports included; None where it is not known.
+        place: where it is to run; None: on this machine.
         sweeps: names of those in the home; None: not looked at.
 
     Returns:
         The plan.
     """
-    studies = tuple(_study(spec, workload, arm, seconds_per_step) for workload, arm in spec.studies)
-    num_concurrent = _num_concurrent(spec)
-    in_turn = _all_known(study.seconds for study in studies)
-    seconds = None if in_turn is None else sum(in_turn) / max(num_concurrent, 1)
+    here = this_machine()
+    place = place or Place(here.name, [here])
+    at_once = {phase: _num_concurrent(spec, phase, place) for phase in PHASES}
+    studies = tuple(_study(spec, workload, arm, seconds_per_step, at_once) for workload, arm in spec.studies)
     return Plan(
         name=spec.name,
         description=spec.description,
         studies=studies,
-        num_concurrent=num_concurrent,
-        seconds=seconds,
+        place=place.name,
+        num_concurrent=at_once["search"],
+        num_concurrent_confirm=at_once["confirm"],
+        seconds=_sum(study.wall_clock for study in studies),
+        gpu_hours=_sum(study.gpu_hours for study in studies),
         power=tuple(power(spec.num_primary, len(spec.confirm_seeds))),
-        warnings=(*_warnings(spec), *_over_budget(spec, studies, seconds), *_source_warnings(spec, sweeps)),
+        warnings=(
+            *place.warnings,
+            *_warnings(spec, place),
+            *_over_budget(spec, studies),
+            *_source_warnings(spec, sweeps),
+        ),
         lints=tuple(spec_lints(spec)),
     )
 
 
-def _over_budget(spec: SweepSpec, studies: Sequence[StudyPlan], seconds: float | None) -> Iterable[str]:
-    gpu_hours = _all_known(study.gpu_hours for study in studies)
+def _over_budget(spec: SweepSpec, studies: Sequence[StudyPlan]) -> Iterable[str]:
     longest = [study.trial_seconds for study in studies if study.trial_seconds is not None]
-    return shortfalls(spec, seconds, None if gpu_hours is None else sum(gpu_hours), max(longest, default=None))
-
-
-def _all_known(values: Iterable[float | None]) -> list[float] | None:
-    known = list(values)
-    return None if None in known else [value for value in known if value is not None]
+    seconds, hours = (
+        _sum(values) for values in zip(*((one.wall_clock, one.gpu_hours) for one in studies), strict=True)
+    )
+    return shortfalls(spec, seconds, hours, max(longest, default=None))
 
 
 def power(num_comparisons: int, num_seeds: int) -> list[str]:
@@ -234,17 +264,17 @@ def _pace_key(workload: Workload, arm: Arm) -> tuple[str, str]:
     return canonical_json(plain), arm.kind
 
 
-def _study(spec: SweepSpec, workload: str, arm: str, seconds_per_step: SecondsPerStep) -> StudyPlan:
+def _study(
+    spec: SweepSpec, workload: str, arm: str, seconds_per_step: SecondsPerStep, at_once: Mapping[Phase, int]
+) -> StudyPlan:
     templates = spec.workloads[workload], spec.arms[arm]
     corners = [Workload.model_validate(templates[0].concretise(corner)) for corner in templates[0].corners()]
     largest = max(corners, key=_num_steps)
     method = spec.example_of(arm)
     num_search = num_planned(spec, workload, arm, "search")
     num_confirm = num_planned(spec, workload, arm, "confirm")
-    steps = _num_steps(largest)
-    in_search = steps * num_search * len(spec.search.seeds)
-    in_confirm = steps * num_confirm
-    on_gpus = in_search * spec.resources.share("search").gpu + in_confirm * spec.resources.share("confirm").gpu
+    seeds: dict[Phase, int] = {"search": num_search * len(spec.search.seeds), "confirm": num_confirm}
+    steps = {phase: _num_steps(largest) * num for phase, num in seeds.items()}
     pace = seconds_per_step(largest, method)
     return StudyPlan(
         workload=workload,
@@ -252,11 +282,14 @@ def _study(spec: SweepSpec, workload: str, arm: str, seconds_per_step: SecondsPe
         parameters=tuple(d.name for template in templates for d in template.distributions()),
         num_search=num_search,
         num_confirm=num_confirm,
-        steps_per_seed=steps,
-        num_steps=in_search + in_confirm,
-        seconds=None if pace is None else pace * (in_search + in_confirm),
-        gpu_hours=None if pace is None else pace * on_gpus / SECONDS_PER_HOUR,
-        trial_seconds=None if pace is None else pace * steps * len(spec.search.seeds),
+        steps_per_seed=_num_steps(largest),
+        num_steps=sum(steps.values()),
+        seconds=None if pace is None else pace * sum(steps.values()),
+        wall_clock=None if pace is None else sum(pace * steps[phase] / at_once[phase] for phase in PHASES),
+        gpu_hours=None
+        if pace is None
+        else sum(pace * steps[phase] * spec.resources.share(phase).gpu for phase in PHASES) / SECONDS_PER_HOUR,
+        trial_seconds=None if pace is None else pace * _num_steps(largest) * len(spec.search.seeds),
     )
 
 
@@ -264,16 +297,20 @@ def _num_steps(workload: Workload) -> int:
     return Budget.of(workload, workload.data.train_size).num_steps
 
 
-def num_gpus() -> int:
-    """Count this machine's NVIDIA GPUs without importing torch."""
-    return len(glob.glob("/proc/driver/nvidia/gpus/*"))
+def _sum(values: Iterable[float | None]) -> float | None:
+    """Add up; what is not known of one is not known of all."""
+    total = 0.0
+    for value in values:
+        if value is None:
+            return None
+        total += value
+    return total
 
 
-def _num_concurrent(spec: SweepSpec) -> int:
-    share = spec.resources.share("search")
-    fits = int((os.cpu_count() or 1) / share.cpu)
-    if share.gpu and num_gpus():
-        fits = min(fits, int(num_gpus() / share.gpu))
+def _num_concurrent(spec: SweepSpec, phase: Phase, place: Place) -> int:
+    share = spec.resources.share(phase)
+    fits = num_concurrent(place.nodes, share)
+    # Trials that do not fit are warned of; the estimate is what one after the other would take.
     return max(1, min(fits, spec.search.max_concurrent or fits))
 
 
@@ -283,14 +320,9 @@ def _source_warnings(spec: SweepSpec, sweeps: Collection[str] | None) -> Iterabl
         yield f"search.warm_start: no sweep {wanted.sweep!r} in this home; {nearest(wanted.sweep, sweeps)}"
 
 
-def _warnings(spec: SweepSpec) -> Iterable[str]:
-    phases: tuple[Phase, ...] = ("search", "confirm")
-    for phase in phases:
-        share = spec.resources.share(phase)
-        if share.gpu > num_gpus():
-            yield f"{phase} asks for {share.gpu:g} GPU a trial; this machine has {num_gpus()}"
-        if share.cpu > (os.cpu_count() or 1):
-            yield f"{phase} asks for {share.cpu:g} CPU a trial; this machine has {os.cpu_count()}"
+def _warnings(spec: SweepSpec, place: Place) -> Iterator[str]:
+    lacking = {phase: shortfall(place.nodes, spec.resources.share(phase)) for phase in PHASES}
+    yield from (f"{phase}: {message}" for phase, message in lacking.items() if message and place.nodes)
     for label, template in spec.workloads.items():
         data = Workload.model_validate(template.concretise(template.corners()[0])).data
         found = locate_for(data)

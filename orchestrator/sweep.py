@@ -6,7 +6,7 @@ import difflib
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
@@ -85,7 +85,10 @@ def run(
     interrupts = interrupts or Interrupts()
     _refuse_other_spec(spec, paths)
     refuse_unknown_source(spec, paths)
-    with locked(paths), _logging(paths) as log, closing(Hooks(spec.hooks, paths, log)) as hooks:
+    # A sweep that has ended has nothing to launch, so it needs no machine.
+    end = paths.read_end()
+    ready = launcher.prepared() if end is None or end.ended_early else nullcontext()
+    with ready, locked(paths), _logging(paths) as log, closing(Hooks(spec.hooks, paths, log)) as hooks:
         if replay is not None:
             begin_replay(spec, paths, replay)
         record = _begin(spec, paths, command)

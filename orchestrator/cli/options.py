@@ -25,6 +25,12 @@ Address = Annotated[
     str | None,
     typer.Option(metavar="ADDR", help="A running Ray cluster: auto, HOST:PORT or ray://HOST:PORT."),
 ]
+WaitForNodes = Annotated[
+    float,
+    typer.Option(
+        min=0, metavar="SECONDS", help="How long the cluster may take to have nodes that can hold the trials."
+    ),
+]
 LauncherName = Annotated[str, typer.Option("--launcher", metavar="ray|inline", help="Where trials run.")]
 TrackingUri = Annotated[
     str | None,

@@ -23,12 +23,14 @@ from orchestrator.cli.options import (
     SpecFile,
     SweepName,
     TrackingUri,
+    WaitForNodes,
     make_tracker,
     use_plugins,
 )
 
 if TYPE_CHECKING:
     from orchestrator.paths import SweepPaths
+    from orchestrator.plan import Place
     from orchestrator.spec import SweepSpec
     from orchestrator.sweep import Outcome
 
@@ -45,6 +47,7 @@ def plan(
     home: Home = DEFAULT_HOME,
     data_root: DataRoot = None,
     plugins: Plugins = None,
+    address: Address = None,
     pilot: Annotated[bool, typer.Option("--pilot", help="Time an epoch of each study to estimate seconds.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -62,17 +65,31 @@ def plan(
     use_plugins(plugins)
     loaded = load_spec(spec, set_ or ())
     names = sweep_names(home)
+    place = None if address is None else _look_at(address)
     if pilot:
-        planned = make_plan(loaded, pilot_pace, names)
+        planned = make_plan(loaded, pilot_pace, place, names)
     else:
         # What was run with other plug-ins cannot be read here, and has no part in this sweep's pace.
         known = [paths for paths in (SweepPaths(home, name) for name in names) if is_loaded(paths.read_plugins())]
         earlier = [trial for paths in known for trial in paths.read_trials(with_history=False)]
-        planned = make_plan(loaded, measured_pace(earlier), names)
+        planned = make_plan(loaded, measured_pace(earlier), place, names)
     if as_json:
         print(json.dumps(planned.to_json(), indent=1))
     else:
         print_plan(planned)
+
+
+def _look_at(address: str) -> Place:
+    """Ask a cluster what it has; a plan can be made without one that answers."""
+    from orchestrator.errors import ClusterUnreachable
+    from orchestrator.launch.cluster import nodes_of
+    from orchestrator.plan import Place
+    from orchestrator.track.text import redact
+
+    try:
+        return Place(redact(address), nodes_of(address))
+    except ClusterUnreachable as error:
+        return Place(redact(address), (), tuple(map(str, error.faults)))
 
 
 def run(
@@ -83,6 +100,7 @@ def run(
     data_root: DataRoot = None,
     plugins: Plugins = None,
     address: Address = None,
+    wait_for_nodes: WaitForNodes = 0.0,
     launcher: LauncherName = "ray",
     tracking_uri: TrackingUri = None,
     replay: Annotated[
@@ -100,7 +118,15 @@ def run(
     use_plugins(plugins)
     loaded = load_spec(spec, set_ or (), name=name)
     paths = SweepPaths(home, loaded.name)
-    return _execute(loaded, paths, address=address, launcher=launcher, tracking_uri=tracking_uri, replay=replay)
+    return _execute(
+        loaded,
+        paths,
+        address=address,
+        wait=wait_for_nodes,
+        launcher=launcher,
+        tracking_uri=tracking_uri,
+        replay=replay,
+    )
 
 
 def resume(
@@ -109,6 +135,7 @@ def resume(
     data_root: DataRoot = None,
     plugins: Plugins = None,
     address: Address = None,
+    wait_for_nodes: WaitForNodes = 0.0,
     launcher: LauncherName = "ray",
     tracking_uri: TrackingUri = None,
 ) -> int:
@@ -122,7 +149,9 @@ def resume(
     use_data_root(data_root)
     use_plugins(plugins)
     paths = find_sweep(home, name)
-    return _execute(stored_spec(paths), paths, address=address, launcher=launcher, tracking_uri=tracking_uri)
+    return _execute(
+        stored_spec(paths), paths, address=address, wait=wait_for_nodes, launcher=launcher, tracking_uri=tracking_uri
+    )
 
 
 def train(
@@ -157,6 +186,7 @@ def _execute(
     paths: SweepPaths,
     *,
     address: str | None,
+    wait: float,
     launcher: str,
     tracking_uri: str | None,
     replay: str | None = None,
@@ -172,6 +202,8 @@ def _execute(
         raise UserError(f"--launcher: {launcher!r} is not known; {nearest(launcher, LAUNCHERS)}")
     if address is not None and launcher != "ray":
         raise UserError(f"--address: only the ray launcher runs on a cluster, --launcher is {launcher}")
+    if wait and address is None:
+        raise UserError("--wait-for-nodes: no node joins without a cluster; give its --address")
     shares = [spec.resources.share("search"), spec.resources.share("confirm")]
     interrupts = Interrupts()
     interrupts.install()
@@ -181,7 +213,7 @@ def _execute(
             outcome = run_sweep(
                 spec,
                 paths,
-                LAUNCHERS[launcher](address, shares),
+                LAUNCHERS[launcher](address, shares, wait),
                 tracker,
                 command=redact(shlex.join(["teleport", *sys.argv[1:]])),
                 observe=show,

@@ -67,7 +67,7 @@ def print_plan(plan: Plan) -> None:
                 str(study.num_search),
                 str(study.num_confirm),
                 f"{study.steps_per_seed:,}",
-                "?" if study.seconds is None else duration_text(study.seconds / plan.num_concurrent),
+                "?" if study.wall_clock is None else duration_text(study.wall_clock),
                 ", ".join(study.parameters) or "-",
             )
             for study in plan.studies
@@ -75,11 +75,15 @@ def print_plan(plan: Plan) -> None:
         right=frozenset({2, 3, 4, 5}),
     )
     print()
-    print(f"{plan.num_trials} trials, {plan.num_steps:,} optimizer steps at most, {plan.num_concurrent} at once here")
+    print(f"{plan.num_trials} trials, {plan.num_steps:,} optimizer steps at most")
+    confirm = plan.num_concurrent_confirm
+    in_confirm = "" if confirm == plan.num_concurrent else f", {confirm} in confirm"
+    print(f"on {plan.place}: {plan.num_concurrent} at once{in_confirm}")
     if plan.seconds is None:
         print("time: unknown, nothing like it has run in this home; --pilot times an epoch of each study")
     else:
-        print(f"time: about {duration_text(plan.seconds)} on this machine")
+        hours = f", {plan.gpu_hours:.3g} GPU-hours" if plan.gpu_hours else ""
+        print(f"time: about {duration_text(plan.seconds)}{hours}")
     for sentence in plan.power:
         print(f"power: {sentence}")
     for sentence in plan.lints:

@@ -9,9 +9,10 @@ from orchestrator.launch.inline import InlineLauncher
 from orchestrator.launch.ray import RayLauncher
 from orchestrator.spec import Share
 
-LAUNCHERS: dict[str, Callable[[str | None, Sequence[Share]], Launcher]] = {
+# Of an address, what trials may ask for, and the seconds that nodes are waited for.
+LAUNCHERS: dict[str, Callable[[str | None, Sequence[Share], float], Launcher]] = {
     "ray": RayLauncher,
-    "inline": lambda address, shares: InlineLauncher(),
+    "inline": lambda address, shares, wait: InlineLauncher(),
 }
 
 __all__ = ["LAUNCHERS", "InlineLauncher", "Launcher", "RayLauncher", "TrialSource"]

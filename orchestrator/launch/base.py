@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 
 from orchestrator.results import HistoryRow, TrialConfig, TrialResult
 
@@ -82,6 +83,15 @@ class TrialSource(ABC):
 
 class Launcher(ABC):
     """Runs what a source hands out until it is exhausted."""
+
+    @abstractmethod
+    def prepared(self) -> AbstractContextManager[None]:
+        """Make ready before anything of a sweep is on file; a launch that finds nothing ready does so itself.
+
+        Returns:
+            A block to launch in. Entering it raises Infeasible where no machine of this launcher can ever hold what a
+            trial asks for, and ClusterUnreachable where there is no machine.
+        """
 
     @abstractmethod
     def launch(self, source: TrialSource) -> None:

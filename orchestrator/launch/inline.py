@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import final
 
 from orchestrator.checkpoints import Checkpoints
@@ -14,6 +15,10 @@ from orchestrator.results import HistoryRow
 @final
 class InlineLauncher(Launcher):
     """Runs one trial at a time where it is called."""
+
+    def prepared(self) -> AbstractContextManager[None]:
+        """Do nothing: what is here is all there is; see :meth:`Launcher.prepared`."""
+        return nullcontext()
 
     def launch(self, source: TrialSource) -> None:
         """Run every trial of a source; see :meth:`Launcher.launch`.

@@ -7,36 +7,23 @@ happen: Tune's own state is thrown away when the launch ends.
 
 from __future__ import annotations
 
-import os
+import logging
 import shutil
-import signal
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, final
+from typing import final
 
-from orchestrator import plugins
+from orchestrator.capacity import Node, num_concurrent, request, shortfall
 from orchestrator.errors import Fault, Infeasible
 from orchestrator.launch.base import Launcher, TrialSource
+from orchestrator.launch.cluster import alive_nodes, connected, is_client
 from orchestrator.spec import Share
 
-# Read by Ray when it is imported or initialised, here and in its workers.
-QUIET = {
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # Ctrl-C must reach the driver as KeyboardInterrupt, not end Tune's loop as if all were done.
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # Tune's snapshots are of no use here: the sweep's files are the truth.
-    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-}
+SECONDS_BETWEEN_LOOKS = 1.0
 
-
-def request(share: Share) -> dict[str, float]:
-    """Say in Ray's words what a trial is given."""
-    return {"CPU": share.cpu, "GPU": share.gpu} if share.gpu else {"CPU": share.cpu}
+_log = logging.getLogger(__name__)
 
 
 @final
@@ -47,11 +34,25 @@ class RayLauncher(Launcher):
         address: of a running cluster (``auto``, ``HOST:PORT`` or ``ray://HOST:PORT``); None starts a private
             one on this machine for as long as the launch lasts.
         shares: what trials may ask for, checked against the cluster before anything starts.
+        wait: seconds that a cluster is given for nodes to join that can hold them.
     """
 
-    def __init__(self, address: str | None = None, shares: Sequence[Share] = ()) -> None:
+    def __init__(self, address: str | None = None, shares: Sequence[Share] = (), wait: float = 0.0) -> None:
         self.address = address
         self.shares = tuple(shares)
+        self.wait = wait
+        self._is_prepared = False
+
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """Connect, and refuse what the cluster can never hold; see :meth:`Launcher.prepared`."""
+        with connected(self.address):
+            self._check_feasible()
+            self._is_prepared = True
+            try:
+                yield
+            finally:
+                self._is_prepared = False
 
     def launch(self, source: TrialSource) -> None:
         """Run every trial of a source; see :meth:`Launcher.launch`.
@@ -59,77 +60,63 @@ class RayLauncher(Launcher):
         Args:
             source: of the trials.
         """
-        with _cluster(self.address), _scratch() as scratch:
-            import ray
-
+        if not self._is_prepared:
+            with self.prepared():
+                self.launch(source)
+            return
+        with _scratch() as scratch:
             from orchestrator.launch.tune import fit
 
-            self._check_feasible(ray.cluster_resources())
-            fit(source, scratch, lambda: self._capacity(ray.cluster_resources()))
+            fit(source, scratch, lambda: self.capacity(alive_nodes()))
 
-    def _capacity(self, total: Mapping[str, float]) -> int:
-        """Count how many trials the cluster holds at once."""
-        fits = [
-            total.get(kind, 0.0) / amount for share in self.shares for kind, amount in request(share).items() if amount
-        ]
-        return max(1, int(max(fits, default=1)))
+    def capacity(self, nodes: Sequence[Node]) -> int:
+        """Count how many trials the nodes hold at once, of whichever share is the smallest.
 
-    def _check_feasible(self, total: Mapping[str, float]) -> None:
-        faults = [
-            Fault(
-                "resources",
-                f"a trial asks for {amount:g} {kind}, the cluster has {total.get(kind, 0.0):g} in all",
-            )
-            for share in self.shares
-            for kind, amount in request(share).items()
-            if amount > total.get(kind, 0.0)
-        ]
-        if faults:
-            raise Infeasible(*dict.fromkeys(faults))
+        Args:
+            nodes: that are alive.
 
+        Returns:
+            At least one.
+        """
+        return max(1, *(num_concurrent(nodes, share) for share in self.shares), 1)
 
-def cluster_resources(address: str | None) -> dict[str, float]:
-    """Ask a cluster what it has.
+    def _check_feasible(self) -> None:
+        """Wait for nodes that can hold the trials, as long as that is wanted.
 
-    Args:
-        address: as for :class:`RayLauncher`.
+        Raises:
+            Infeasible: they do not come, all shares at once.
+        """
+        lacking = self._shortfalls()
+        if lacking and self.wait:
+            _log.warning("waiting up to %g s for nodes: %s", self.wait, "; ".join(lacking))
+            with _wanted(self.shares):
+                deadline = time.monotonic() + self.wait
+                while lacking and (left := deadline - time.monotonic()) > 0:
+                    time.sleep(min(left, SECONDS_BETWEEN_LOOKS))
+                    lacking = self._shortfalls()
+        if lacking:
+            waited = f" (after {self.wait:g} s of waiting for nodes)" if self.wait else ""
+            raise Infeasible(*(Fault("resources", message + waited) for message in lacking))
 
-    Returns:
-        Ray's resource names and amounts.
-    """
-    with _cluster(address):
-        import ray
-
-        return dict(ray.cluster_resources())
+    def _shortfalls(self) -> list[str]:
+        nodes = alive_nodes()
+        return list(dict.fromkeys(filter(None, (shortfall(nodes, share) for share in self.shares))))
 
 
 @contextmanager
-def _cluster(address: str | None) -> Iterator[None]:
-    """Connect to a cluster, or start one that ends with the block."""
-    os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
-    import logging
+def _wanted(shares: Sequence[Share]) -> Iterator[None]:
+    """Have the cluster's autoscaler, where there is one, start the nodes that are waited for."""
+    if is_client():
+        yield
+        return
+    from ray.autoscaler.sdk import request_resources
 
-    import ray
-
-    options: dict[str, Any] = {"include_dashboard": False} if address is None else {"runtime_env": _code()}
-    # Without an address Ray would attach to whatever cluster runs on this machine.
-    on_terminate = signal.getsignal(signal.SIGTERM)
-    ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
+    request_resources(bundles=[request(share) for share in shares])
     try:
-        # Ray puts its own handler in place, which ends the process before the sweep can say how it ended.
-        signal.signal(signal.SIGTERM, on_terminate)
         yield
     finally:
-        ray.shutdown()
-
-
-def _code() -> dict[str, Any]:
-    """Carry this package and the plug-ins to the workers of a cluster where they may not be installed."""
-    import orchestrator
-    import teleport_engine
-
-    own = [os.path.dirname(str(module.__file__)) for module in (orchestrator, teleport_engine)]
-    return {"py_modules": list(dict.fromkeys([*own, *map(plugins.code_of, plugins.loaded())]))}
+        # A request stands until the next one: nodes would be kept for ever.
+        request_resources(bundles=[])
 
 
 @contextmanager

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any, final
 
 import ray
@@ -14,9 +16,9 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from orchestrator import plugins
+from orchestrator.capacity import request
 from orchestrator.checkpoints import Checkpoints
 from orchestrator.launch.base import TrialSource
-from orchestrator.launch.ray import request
 from orchestrator.results import FailureKind, HistoryRow, TrialConfig, TrialResult
 
 CAPACITY_SECONDS = 1.0
@@ -37,19 +39,36 @@ def fit(source: TrialSource, scratch: str, capacity: Callable[[], int]) -> None:
     # By default Tune asks a searcher for one trial at a time and starts its workers one after the other.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(MAX_PENDING)
     running = Running(source)
-    tuner = tune.Tuner(
-        tune.with_resources(run_in_worker, placement),
-        tune_config=tune.TuneConfig(
+    with _a_session(scratch):
+        tune.run(
+            tune.with_resources(run_in_worker, placement),
             search_alg=SourceSearcher(running, Capacity(capacity)),
             scheduler=SourceScheduler(running),
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=str,
             trial_dirname_creator=lambda trial: str(trial.trial_id),
-        ),
-        run_config=tune.RunConfig(storage_path=scratch, name="tune", verbose=0, callbacks=[SourceCallback(running)]),
-    )
-    tuner.fit()
+            storage_path=scratch,
+            name="tune",
+            verbose=0,
+            callbacks=[SourceCallback(running)],
+            raise_on_failed_trial=False,
+            # Through Ray's client Tune would run on the cluster, away from the source. (Its Tuner has no such choice.)
+            _remote=False,
+        )
+
+
+@contextmanager
+def _a_session(scratch: str) -> Iterator[None]:
+    """Give Tune the session directory that it looks for, where this process is a client and has no node of its own."""
+    if ray._private.worker._global_node is not None:
+        yield
+        return
+    ray._private.worker._global_node = SimpleNamespace(get_session_dir_path=lambda: scratch)
+    try:
+        yield
+    finally:
+        ray._private.worker._global_node = None
 
 
 def run_in_worker(config: dict[str, Any]) -> None:

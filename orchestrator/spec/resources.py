@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -15,27 +16,39 @@ class Resources(Options):
 
     Args:
         cpu: cores, for both phases.
-        gpu: GPUs, for both phases; may be a fraction.
+        gpu: GPUs, for both phases. A fraction holds for the search; confirm, whose seconds are reported, is given
+            whole ones.
+        memory: GB of main memory, for both phases.
+        custom: custom resources of Ray's, for both phases.
         search: instead, for the search alone.
-        confirm: instead, for confirm alone.
+        confirm: instead, for confirm alone; a fraction of a GPU is given as it is written.
     """
 
-    cpu: Annotated[float, Field(gt=0)] | None = None
-    gpu: Annotated[float, Field(ge=0)] | None = None
+    cpu: float | None = None
+    gpu: float | None = None
+    memory: float | None = None
+    custom: dict[str, float] | None = None
     search: Share | None = None
     confirm: Share | None = None
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
-        if (self.search or self.confirm) and (self.cpu is not None or self.gpu is not None):
-            raise ValueError("give cpu and gpu for both phases, or search and confirm, not both forms")
+        both = self._both()
+        if (self.search or self.confirm) and both:
+            raise ValueError(f"give {', '.join(both)} for both phases, or search and confirm, not both forms")
+        Share.model_validate(both)
         return self
 
     def share(self, phase: Phase) -> Share:
         """Tell what a trial of ``phase`` is given."""
         own = self.search if phase == "search" else self.confirm
-        both = Share(cpu=1.0 if self.cpu is None else self.cpu, gpu=self.gpu or 0.0)
-        return own or both
+        if own is not None:
+            return own
+        both = Share.model_validate(self._both())
+        return both if phase == "search" else both.model_copy(update={"gpu": float(math.ceil(both.gpu))})
+
+    def _both(self) -> dict[str, object]:
+        return self.model_dump(include=set(Share.model_fields), exclude_none=True)
 
 
 class Checkpoint(Options):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from orchestrator.catalog import (
     DATASETS,
@@ -243,13 +244,44 @@ class Objective(Options):
         return self
 
 
+# Ray counts in ten-thousandths.
+SMALLEST_SHARE = 1e-4
+# Names that Ray keeps for itself, and the key of a share that stands for each.
+RAYS_OWN = {"cpu": "cpu", "gpu": "gpu", "memory": "memory", "object_store_memory": ""}
+
+
 class Share(Options):
     """What one trial is given.
 
     Args:
         cpu: CPU cores; torch uses as many threads (at least one).
-        gpu: GPUs, may be a fraction.
+        gpu: GPUs; a fraction shares one, above one they are whole.
+        memory: GB (10^9 bytes) of main memory to set aside. Ray counts it when it places trials and limits no trial
+            by it; 0: none is counted.
+        custom: resources that nodes were started with (``ray start --resources``), NAME -> amount: a kind of GPU, a
+            place for a trial.
     """
 
-    cpu: Annotated[float, Field(gt=0)] = 1.0
+    cpu: Annotated[float, Field(ge=SMALLEST_SHARE)] = 1.0
     gpu: Annotated[float, Field(ge=0)] = 0.0
+    memory: Annotated[float, Field(ge=0)] = 0.0
+    custom: dict[str, Annotated[float, Field(ge=SMALLEST_SHARE)]] = Field(default_factory=dict)
+
+    @field_validator("gpu")
+    @classmethod
+    def _gpu_can_be_given(cls, gpu: float) -> float:
+        if gpu > 1 and not gpu.is_integer():
+            raise ValueError(f"above 1, GPUs are whole: must be {math.floor(gpu)} or {math.ceil(gpu)}, is {gpu:g}")
+        if 0 < gpu < SMALLEST_SHARE:
+            raise ValueError(f"must be 0 or at least {SMALLEST_SHARE:g}, is {gpu:g}")
+        return gpu
+
+    @field_validator("custom")
+    @classmethod
+    def _custom_is_custom(cls, custom: dict[str, float]) -> dict[str, float]:
+        for name in custom:
+            if name.casefold() in RAYS_OWN or name.casefold().startswith("node:"):
+                own = RAYS_OWN.get(name.casefold(), "")
+                hint = f"; write resources.{own} for it" if own else ""
+                raise ValueError(f"{name!r} is a resource of Ray's own{hint}")
+        return custom

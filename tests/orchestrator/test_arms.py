@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.errors import Interrupted, SpecError, UserError
 from orchestrator.journal import open_journal
-from orchestrator.launch import InlineLauncher, Launcher, TrialSource
+from orchestrator.launch import InlineLauncher, TrialSource
 from orchestrator.paths import SweepPaths
 from orchestrator.plan import make_plan, pilot_pace
 from orchestrator.report import best_spec, champions
@@ -20,6 +20,7 @@ from orchestrator.studies import Study
 from orchestrator.sweep import Outcome, read_record
 from orchestrator.train import single_config
 from orchestrator.trial import run_trial
+from tests.orchestrator.launchers import ReadyLauncher
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.test_sweep import Cut, Simulated, go, outcomes
 from tests.orchestrator.trials import complete, failed
@@ -117,7 +118,7 @@ def test_a_sweep_cut_off_while_controls_run_goes_on_as_if_it_had_not_been(
     assert counted.num_run == len(again.trials) - sum(trial.result is not None for trial in begun.trials)
 
 
-class _Counting(Launcher):
+class _Counting(ReadyLauncher):
     """Runs inline and counts what it is handed."""
 
     num_run = 0
@@ -134,7 +135,7 @@ class _Counting(Launcher):
 
 
 def test_controls_wait_until_every_trial_of_their_teleport_arm_has_ended(tmp_path: Path) -> None:
-    class Greedy(Launcher):
+    class Greedy(ReadyLauncher):
         """Takes all it is offered before it ends anything, the last begun first."""
 
         def launch(self, source: TrialSource) -> None:
@@ -155,7 +156,7 @@ def test_controls_wait_until_every_trial_of_their_teleport_arm_has_ended(tmp_pat
 
 
 def test_a_control_whose_teleport_arm_found_nothing_ends_empty_with_a_reason(tmp_path: Path) -> None:
-    class NoTeleport(Launcher):
+    class NoTeleport(ReadyLauncher):
         def launch(self, source: TrialSource) -> None:
             while not source.is_exhausted:
                 config = source.propose()

@@ -22,6 +22,7 @@ from orchestrator.sweep import Outcome, read_record, run
 from orchestrator.track import MemoryTracker
 from orchestrator.treatments import TREATMENTS
 from orchestrator.trial import run_trial
+from tests.orchestrator.launchers import ReadyLauncher
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.test_sweep import outcomes
 from tests.orchestrator.test_treatments import METHODS
@@ -249,7 +250,7 @@ class Watched(TrialSource):
         self.source.on_ended(config, result)
 
 
-class CutAt(Launcher):
+class CutAt(ReadyLauncher):
     """Runs inline, and is cut off at the first rows after so many checkpoints."""
 
     def __init__(self, cut_at: int | None = None) -> None:
@@ -318,7 +319,7 @@ def test_a_sweep_goes_on_without_a_checkpoint_that_cannot_be_used(
     assert "is not used, so it begins anew: " + reason[spoiled] in paths.log.read_text()
 
 
-class Losing(Launcher):
+class Losing(ReadyLauncher):
     """Loses the worker of each trial so many times before it ends it."""
 
     def __init__(self, times: int) -> None:

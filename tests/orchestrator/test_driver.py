@@ -14,13 +14,14 @@ import pytest
 from orchestrator import driver as driver_module
 from orchestrator.errors import Interrupted, SweepConflict, SweepNotFound, UserError
 from orchestrator.journal import open_journal
-from orchestrator.launch import InlineLauncher, Launcher, RayLauncher, TrialSource
+from orchestrator.launch import InlineLauncher, RayLauncher, TrialSource
 from orchestrator.paths import SweepPaths
 from orchestrator.results import HistoryRow, SweepRecord, TrialConfig, TrialResult, TrialState
 from orchestrator.spec import Share
 from orchestrator.sweep import read_record, standing
 from orchestrator.track import MemoryTracker
 from tests.orchestrator.launch.test_launchers import ray_warnings
+from tests.orchestrator.launchers import ReadyLauncher
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.test_checkpoints import CutAt
 from tests.orchestrator.test_sweep import Simulated, go, outcomes
@@ -74,7 +75,7 @@ def test_a_trial_that_takes_too_long_fails_as_timeout_and_the_sweep_goes_on(tmp_
         assert trial.result.failure.message.endswith("budget.per_trial is 1s")
 
 
-class Silent(Launcher):
+class Silent(ReadyLauncher):
     """Runs trials that say nothing, and loses the worker of the first when it is overdue."""
 
     def __init__(self) -> None:
@@ -99,7 +100,7 @@ def test_a_silent_trial_is_killed_as_timeout_and_does_not_run_again(
     assert sorted(kinds(read_record(outcome.paths))).count("timeout") == 1
 
 
-class Greedy(Launcher):
+class Greedy(ReadyLauncher):
     """Runs two trials at once; the one of the largest learning rate has too little memory beside another."""
 
     def __init__(self, *, is_ever_enough: bool) -> None:
@@ -139,7 +140,7 @@ def test_a_trial_short_of_memory_runs_once_more_and_alone(tmp_path: Path, is_eve
 
 
 def test_what_is_started_while_one_runs_alone_is_nothing(tmp_path: Path) -> None:
-    class Watching(Launcher):
+    class Watching(ReadyLauncher):
         def launch(self, source: TrialSource) -> None:
             first = source.propose()
             assert first is not None
@@ -163,7 +164,7 @@ def test_what_is_started_while_one_runs_alone_is_nothing(tmp_path: Path) -> None
 
 
 def test_max_concurrent_holds_for_both_phases(tmp_path: Path) -> None:
-    class Counting(Launcher):
+    class Counting(ReadyLauncher):
         most = 0
 
         def launch(self, source: TrialSource) -> None:
@@ -255,7 +256,7 @@ def test_decisions_are_the_same_under_ray_with_one_trial_at_a_time(pruned: Sweep
 
 
 def test_a_race_drops_what_cannot_win_and_a_resume_knows(tmp_path: Path) -> None:
-    class Ranked(Launcher):
+    class Ranked(ReadyLauncher):
         """The larger the learning rate, the worse, on every seed; stops before the last trial."""
 
         num_confirmed = 0
@@ -288,7 +289,7 @@ def test_a_race_drops_what_cannot_win_and_a_resume_knows(tmp_path: Path) -> None
     assert "it cannot win" in outcome.paths.log.read_text()
 
 
-class Shuffled(Launcher):
+class Shuffled(ReadyLauncher):
     """Runs up to three trials at once; which of them goes on next is drawn."""
 
     def __init__(self, seed: int, stop_after: int | None = None) -> None:

@@ -196,3 +196,18 @@ def test_a_grid_with_more_points_than_trials_is_told() -> None:
         "search.trials or lower search.sampler.points"
     ]
     assert spec_lints(tiny_spec("search.trials=36", "search.sampler={name: grid, points: 3}")) == []
+
+
+@pytest.mark.parametrize(
+    ("resources", "told"),
+    [
+        ("{gpu: 0.25}", None),
+        ("{search: {gpu: 0.5}, confirm: {gpu: 1}}", None),
+        ("{search: {gpu: 0.5}, confirm: {gpu: 0.5}}", "resources.confirm.gpu is 0.5: confirm trials share a GPU"),
+        ("{search: {gpu: 0.5}}", "search trials are given a GPU and confirm trials none"),
+    ],
+)
+def test_confirm_is_given_devices_whose_seconds_count(resources: str, told: str | None) -> None:
+    found = [lint for lint in spec_lints(tiny_spec(f"resources={resources}")) if "GPU" in lint]
+    assert len(found) == (told is not None)
+    assert all(told is not None and told in lint for lint in found)

@@ -20,7 +20,7 @@ from orchestrator.catalog import DATASETS, MODELS, WORKLOADS, DataOptions
 from orchestrator.cli import exit_code
 from orchestrator.doctor import _plugins
 from orchestrator.errors import PluginError, SpecError
-from orchestrator.launch.ray import _code
+from orchestrator.launch.cluster import _code
 from orchestrator.paths import SweepPaths
 from orchestrator.results import TrialState
 from orchestrator.spec import load_spec, spec_from_text

@@ -38,7 +38,7 @@ def test_out_of_memory_is_tried_once_while_nothing_else_runs() -> None:
     assert not retries.runs_alone
 
 
-@pytest.mark.parametrize(("gpu", "whole"), [(0.25, 1.0), (1.5, 2.0)])
+@pytest.mark.parametrize(("gpu", "whole"), [(0.25, 1.0), (0.5, 1.0)])
 def test_a_share_of_a_gpu_becomes_a_whole_one(gpu: float, whole: float) -> None:
     retries, of = Retries(), config(share={"cpu": 1.0, "gpu": gpu})
     assert retries.take_back(of, failed(of, "memory"))

@@ -21,11 +21,12 @@ from orchestrator.spec import HookOptions, HooksOptions, SweepSpec
 from orchestrator.sweep import Outcome, read_record, run, standing, stored_spec, sync
 from orchestrator.track import MemoryTracker
 from orchestrator.track.projection import NOTE
+from tests.orchestrator.launchers import ReadyLauncher
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.trials import complete, failed
 
 
-class Cut(Launcher):
+class Cut(ReadyLauncher):
     """Runs trials inline until ``after`` of them have begun, then is cut off in the middle of the next."""
 
     def __init__(self, after: int) -> None:
@@ -74,7 +75,7 @@ class _CutSource(TrialSource):
         self.source.on_ended(config, result)
 
 
-class Simulated(Launcher):
+class Simulated(ReadyLauncher):
     """Gives each trial a made-up end: for what the driver does, not for what training does."""
 
     def __init__(self, *, crash_every: int = 0, kind: str = "crashed") -> None:
@@ -241,7 +242,7 @@ def test_progress_is_shown_and_reaches_the_end(tmp_path: Path) -> None:
 
 
 def test_max_concurrent_is_kept(tmp_path: Path) -> None:
-    class Greedy(Launcher):
+    class Greedy(ReadyLauncher):
         """Takes all it is offered before it ends anything."""
 
         most = 0
@@ -318,7 +319,7 @@ def finished_events(spec: SweepSpec, home: Path, launcher: Launcher, fails: str 
 
 
 def test_the_end_of_every_run_is_told_to_its_hook(tmp_path: Path) -> None:
-    class Broken(Launcher):
+    class Broken(ReadyLauncher):
         def launch(self, source: TrialSource) -> None:
             raise RuntimeError("no cluster")
 

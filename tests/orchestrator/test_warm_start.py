@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import SweepNotFound
-from orchestrator.launch import Launcher, TrialSource
+from orchestrator.launch import TrialSource
 from orchestrator.paths import SweepPaths
 from orchestrator.plan import make_plan
 from orchestrator.results import TrialConfig
@@ -15,13 +15,14 @@ from orchestrator.spec import SweepSpec
 from orchestrator.sweep import read_record, run
 from orchestrator.track.memory import MemoryTracker
 from orchestrator.warm_start import best_points
+from tests.orchestrator.launchers import ReadyLauncher
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.trials import complete
 
 FROM_OLD = ("name=new", "search.warm_start={sweep: old, top_k: 2}")
 
 
-class Simulated(Launcher):
+class Simulated(ReadyLauncher):
     """Gives each trial a made-up end, the better the nearer its learning rate is to 0.1."""
 
     def __init__(self) -> None:

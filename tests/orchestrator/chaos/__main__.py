@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from orchestrator.launch.ray import QUIET
+from orchestrator.launch.cluster import QUIET
 from orchestrator.paths import SweepPaths
 from tests.orchestrator.chaos.campaign import Campaign, Moments, Story
 from tests.orchestrator.chaos.playground import playground

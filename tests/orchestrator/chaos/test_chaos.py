@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.launch.ray import QUIET
+from orchestrator.launch.cluster import QUIET
 from orchestrator.paths import SweepPaths
 from tests.orchestrator.chaos.__main__ import MANY, MARK, ONE, strays
 from tests.orchestrator.chaos.campaign import Campaign, Moments

@@ -74,8 +74,8 @@ def test_plan_counts_every_primary_comparison(spec: Path, capsys: pytest.Capture
 def test_plan_warns_of_what_this_machine_lacks(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(["plan", str(spec), "--set", "resources={cpu: 1000, gpu: 64}"]) == 0
     err = capsys.readouterr().err
-    assert "warning: search asks for 64 GPU a trial" in err
-    assert "warning: confirm asks for 1000 CPU a trial" in err
+    assert "warning: search: a trial asks for 1000 CPU, 64 GPU on one node; this machine has" in err
+    assert "warning: confirm: a trial asks for 1000 CPU, 64 GPU on one node" in err
 
 
 def test_plan_as_json(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:

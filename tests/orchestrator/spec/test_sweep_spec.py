@@ -57,6 +57,40 @@ def test_resources_are_for_both_phases_or_for_each() -> None:
     assert "not both forms" in faults("resources={cpu: 1, search: {cpu: 2}}")[0]
 
 
+def test_a_fraction_of_a_gpu_is_for_the_search_alone() -> None:
+    """Seconds of confirm are reported, so it shares its GPU with nobody unless that is written."""
+    spec = tiny_spec("resources={gpu: 0.25, memory: 8, custom: {A100: 1}}")
+    assert spec.resources.share("search") == Share(gpu=0.25, memory=8.0, custom={"A100": 1.0})
+    assert spec.resources.share("confirm") == Share(gpu=1.0, memory=8.0, custom={"A100": 1.0})
+    assert tiny_spec("resources={gpu: 2}").resources.share("confirm").gpu == 2.0
+    written = tiny_spec("resources={search: {gpu: 0.25}, confirm: {gpu: 0.5}}")
+    assert written.resources.share("confirm").gpu == 0.5
+
+
+@pytest.mark.parametrize(
+    ("resources", "told"),
+    [
+        ("{gpu: 1.5}", "resources.gpu: above 1, GPUs are whole: must be 1 or 2, is 1.5"),
+        ("{search: {gpu: 0.00001}}", "resources.search.gpu: must be 0 or at least 0.0001"),
+        ("{cpu: 0}", "resources.cpu: must be greater than or equal to 0.0001"),
+        ("{memory: -1}", "resources.memory: must be greater than or equal to 0"),
+        ("{custom: {GPU: 1}}", "resources.custom: 'GPU' is a resource of Ray's own; write resources.gpu for it"),
+        ("{custom: {'node:10.0.0.1': 1}}", "resources.custom: 'node:10.0.0.1' is a resource of Ray's own"),
+        ("{confirm: {custom: {A100: 0}}}", "resources.confirm.custom.A100: must be greater than or equal to 0.0001"),
+    ],
+)
+def test_what_ray_cannot_count_is_refused(resources: str, told: str) -> None:
+    [fault] = faults(f"resources={resources}")
+    assert told in fault
+
+
+def test_resources_read_back_as_they_were_written() -> None:
+    spec = tiny_spec("resources={cpu: 2, gpu: 0.5, custom: {A100: 1, trials: 0.5}}")
+    again = spec_from_text(spec.to_yaml())
+    assert again == spec
+    assert again.identity == tiny_spec().identity
+
+
 def test_identity_is_what_shapes_the_results() -> None:
     one = tiny_spec()
     assert one.identity == tiny_spec("description=else", "resources={cpu: 2}").identity

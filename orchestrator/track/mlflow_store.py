@@ -32,6 +32,8 @@ QUIET = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
+# What SQLite says to a step of MLflow's that was taken before, or that comes after one that was not.
+_HALF_MADE = ("already exists", "duplicate column", "no such column", "no such table")
 _TRY_LATER = frozenset({401, 403, 408, 429})
 
 
@@ -57,7 +59,7 @@ def open_client(address: Address) -> MlflowClient:
     try:
         return mlflow.MlflowClient(address.uri)
     except Exception as error:
-        if address.file is None or "already exists" not in str(error):
+        if address.file is None or not any(word in str(error) for word in _HALF_MADE):
             raise
         raise Unreachable(
             f"{address.file}: a program that was making or changing its tables was killed; move the file away, and "

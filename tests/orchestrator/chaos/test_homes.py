@@ -62,8 +62,10 @@ def test_a_lock_whose_owner_is_dead_is_taken_over(sweep: Sweep) -> None:
 
 def test_a_driver_that_died_within_a_write_to_the_journal_keeps_nobody_waiting(killed: Sweep) -> None:
     journal = killed.paths.journal
-    # As Optuna's lock does it, when it takes hold.
-    journal.with_name(f"{journal.name}.lock").symlink_to(journal)
+    # As Optuna's lock does it, when it takes hold; the driver may have been killed just there.
+    lock = journal.with_name(f"{journal.name}.lock")
+    lock.unlink(missing_ok=True)
+    lock.symlink_to(journal)
     code, _, err = ended(killed.start("resume", "tiny"))
     assert code == 0, err
     assert "lock file" not in err

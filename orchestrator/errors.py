@@ -66,6 +66,11 @@ class SweepLocked(UserError):
 
 
 @final
+class FileUnreadable(UserError):
+    """A file of a sweep that is damaged, or that another version wrote."""
+
+
+@final
 class SweepNotFound(UserError):
     """No sweep of that name in this home."""
 

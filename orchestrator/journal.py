@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+from orchestrator.errors import FileUnreadable
+from orchestrator.files import damage
+
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
@@ -23,14 +26,13 @@ def open_journal(path: Path) -> optuna.storages.BaseStorage:
 
     Returns:
         The storage.
-    """
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
 
-    _quiet()
+    Raises:
+        FileUnreadable: it is no journal.
+    """
     if path.is_file():
         _mend(path)
-    return JournalStorage(JournalFileBackend(str(path)))
+    return _load(path)
 
 
 def read_journal(path: Path) -> dict[str, list[FrozenTrial]]:
@@ -41,24 +43,33 @@ def read_journal(path: Path) -> dict[str, list[FrozenTrial]]:
 
     Returns:
         Name of the study -> its trials, by number; empty where there is no file.
+
+    Raises:
+        FileUnreadable: it is no journal.
     """
     import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
 
     if not path.is_file():
         return {}
-    _quiet()
-    storage = JournalStorage(JournalFileBackend(str(path)))
+    storage = _load(path)
     names = optuna.get_all_study_names(storage)
     return {name: optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False) for name in names}
 
 
-def _quiet() -> None:
-    """Its INFO lines would break into the live display; the sweep's own log says more."""
+def _load(path: Path) -> optuna.storages.BaseStorage:
     import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
 
+    # Its INFO lines would break into the live display; the sweep's own log says more.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return JournalStorage(JournalFileBackend(str(path)))
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001 - Optuna checks no line before it uses it
+        reason = " ".join(str(error).split())[:200]
+        raise FileUnreadable(damage(path, f"is no journal of Optuna ({type(error).__name__}: {reason})")) from None
 
 
 def _mend(path: Path) -> None:

@@ -36,6 +36,7 @@ def locked(paths: SweepPaths) -> Iterator[None]:
             raise SweepLocked(
                 f"sweep {paths.name!r} is being run by {owner(paths)}; wait for it, or stop it first"
             ) from None
+        paths.remove_parts()
         file.truncate(0)
         file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
         file.flush()

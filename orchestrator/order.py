@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 from orchestrator.errors import UserError
 from orchestrator.journal import STOPPED_AT, Note, read_journal
+from orchestrator.results import StudyOrder
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -34,14 +35,13 @@ class Order:
     stops: Mapping[int, int] = field(default_factory=dict)
 
     @classmethod
-    def from_json(cls, plain: Mapping[str, Any]) -> Order:
-        """Read what :meth:`to_json` wrote."""
-        stops = {int(number): at for number, at in plain["stops"].items()}
-        return cls(tuple(tuple(numbers) for numbers in plain["told"]), stops)
+    def of(cls, record: StudyOrder) -> Order:
+        """Take it from what is on file."""
+        return cls(record.told, record.stops)
 
-    def to_json(self) -> dict[str, Any]:
-        """Write it as plain data."""
-        return {"told": [list(numbers) for numbers in self.told], "stops": dict(self.stops)}
+    def to_record(self) -> StudyOrder:
+        """Write it as what goes on file."""
+        return StudyOrder(told=self.told, stops=dict(self.stops))
 
 
 @final

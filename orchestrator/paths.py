@@ -5,36 +5,16 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import final
 
+from pydantic import RootModel
+
 from orchestrator.errors import SweepNotFound, nearest
+from orchestrator.files import atomic_write, left_parts, read_lines, read_record, read_record_if_there
 from orchestrator.ids import Json
-from orchestrator.results import HistoryRow, Provenance, SweepEnd, Trial, TrialConfig, TrialResult
-
-
-def atomic_write(path: Path, content: str | bytes) -> None:
-    """Replace a file in one step: a reader, or a crash, sees the old content or the new, never a part.
-
-    Args:
-        path: the file; its directory is made where it is missing.
-        content: text is written as UTF-8.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
-    # Not tempfile's: its files are for their owner alone, and a report is for colleagues.
-    part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        with open(part, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+from orchestrator.results import HistoryRow, Provenance, Replay, SweepEnd, Trial, TrialConfig, TrialResult, WarmStart
 
 
 @final
@@ -87,6 +67,15 @@ class SweepPaths:
     def exists(self) -> bool:
         """Tell whether a sweep of this name was begun here."""
         return self.spec.is_file()
+
+    def parts(self) -> list[Path]:
+        """List the parts of files that writers which are no more have left."""
+        return left_parts(self.root)
+
+    def remove_parts(self) -> None:
+        """Remove those parts; for who holds the sweep's lock."""
+        for path in self.parts():
+            path.unlink(missing_ok=True)
 
     def write_config(self, config: TrialConfig) -> None:
         """Store what is about to run."""
@@ -147,11 +136,8 @@ class SweepPaths:
         Returns:
             The trial; a last line that a crash cut short is left out of its history.
         """
-        config = TrialConfig.model_validate_json(self.config(trial_id).read_text(encoding="utf-8"))
-        result_path = self.result(trial_id)
-        result = (
-            TrialResult.model_validate_json(result_path.read_text(encoding="utf-8")) if result_path.is_file() else None
-        )
+        config = read_record(TrialConfig, self.config(trial_id))
+        result = read_record_if_there(TrialResult, self.result(trial_id))
         history = tuple(self._read_history(trial_id)) if with_history else ()
         return Trial(config=config, result=result, history=history)
 
@@ -170,22 +156,33 @@ class SweepPaths:
 
     def read_plugins(self) -> tuple[str, ...]:
         """Read which plug-ins the sweep needs."""
-        return tuple(json.loads(self.plugins.read_text(encoding="utf-8"))) if self.plugins.is_file() else ()
+        needed = read_record_if_there(_Plugins, self.plugins)
+        return () if needed is None else needed.root
 
-    def write_warm_start(self, sweep: str, points: Mapping[str, Sequence[Mapping[str, Json]]]) -> None:
+    def write_warm_start(self, start: WarmStart) -> None:
         """Store what each study begins with: from here on a resume proposes the same, whatever that sweep becomes."""
-        atomic_write(self.warm_start, json.dumps({"sweep": sweep, "points": points}, indent=1))
+        atomic_write(self.warm_start, start.model_dump_json(indent=1))
 
     def read_warm_start(self) -> dict[str, list[dict[str, Json]]]:
         """Read what each study begins with, by its name; empty where there was no warm start."""
-        if not self.warm_start.is_file():
-            return {}
-        points: dict[str, list[dict[str, Json]]] = json.loads(self.warm_start.read_text(encoding="utf-8"))["points"]
-        return points
+        start = read_record_if_there(WarmStart, self.warm_start)
+        return {} if start is None else start.points
+
+    def write_replay(self, replay: Replay) -> None:
+        """Store in which order the studies are to propose."""
+        atomic_write(self.replay, replay.model_dump_json())
+
+    def read_replay(self) -> Replay | None:
+        """Read in which order the studies are to propose; None where they are free to."""
+        return read_record_if_there(Replay, self.replay)
+
+    def write_provenance(self, provenance: Provenance) -> None:
+        """Store where the sweep comes from."""
+        atomic_write(self.provenance, provenance.model_dump_json(indent=1))
 
     def read_provenance(self) -> Provenance:
         """Read where the sweep comes from."""
-        return Provenance.model_validate_json(self.provenance.read_text(encoding="utf-8"))
+        return read_record(Provenance, self.provenance)
 
     def write_end(self, end: SweepEnd) -> None:
         """Store how the sweep ended."""
@@ -193,15 +190,18 @@ class SweepPaths:
 
     def read_end(self) -> SweepEnd | None:
         """Read how the sweep ended; None where it has not."""
-        return SweepEnd.model_validate_json(self.outcome.read_text("utf-8")) if self.outcome.is_file() else None
+        return read_record_if_there(SweepEnd, self.outcome)
 
     def _read_history(self, trial_id: str) -> Iterator[HistoryRow]:
         path = self.history(trial_id)
         if not path.is_file():
             return
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):
-                yield HistoryRow.model_validate_json(line)
+        yield from read_lines(HistoryRow, path)
+
+
+@final
+class _Plugins(RootModel[tuple[str, ...]]):
+    """What ``plugins.json`` holds."""
 
 
 def _lines(rows: Iterable[HistoryRow]) -> str:
@@ -230,3 +230,6 @@ def find_sweep(home: Path, name: str) -> SweepPaths:
     if name not in known:
         raise SweepNotFound(f"no sweep {name!r} in {home}; {nearest(name, known)}")
     return SweepPaths(home, name)
+
+
+__all__ = ["SweepPaths", "atomic_write", "find_sweep", "sweep_names"]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import json
 
 from orchestrator.errors import Fault, SweepConflict, UserError
 from orchestrator.order import Order, read_orders
-from orchestrator.paths import SweepPaths, atomic_write, find_sweep
+from orchestrator.paths import SweepPaths, find_sweep
+from orchestrator.results import Replay
 from orchestrator.spec import SweepSpec, parse_spec, read_file
 
 
@@ -24,17 +24,17 @@ def begin_replay(spec: SweepSpec, paths: SweepPaths, name: str) -> None:
         SweepConflict: that sweep's spec differs in more than its name.
         UserError: this sweep was begun without an order, or with another's.
     """
-    if paths.replay.is_file():
-        followed = json.loads(paths.replay.read_text(encoding="utf-8"))["sweep"]
-        if followed != name:
-            raise UserError(Fault("--replay", f"sweep {paths.name!r} follows {followed!r}, not {name!r}"))
+    followed = paths.read_replay()
+    if followed is not None:
+        if followed.sweep != name:
+            raise UserError(Fault("--replay", f"sweep {paths.name!r} follows {followed.sweep!r}, not {name!r}"))
         return
     if paths.exists():
         raise UserError(Fault("--replay", f"sweep {paths.name!r} was begun without it; choose another --name"))
     source = find_sweep(paths.home, name)
     _refuse_other_spec(spec, parse_spec(read_file(source.spec)), name)
-    orders = {study: order.to_json() for study, order in read_orders(source.journal).items()}
-    atomic_write(paths.replay, json.dumps({"sweep": name, "orders": orders}))
+    orders = {study: order.to_record() for study, order in read_orders(source.journal).items()}
+    paths.write_replay(Replay(sweep=name, orders=orders))
 
 
 def orders_of(paths: SweepPaths) -> dict[str, Order]:
@@ -46,10 +46,8 @@ def orders_of(paths: SweepPaths) -> dict[str, Order]:
     Returns:
         Name of each study -> its order.
     """
-    if not paths.replay.is_file():
-        return {}
-    orders = json.loads(paths.replay.read_text(encoding="utf-8"))["orders"]
-    return {study: Order.from_json(order) for study, order in orders.items()}
+    followed = paths.read_replay()
+    return {} if followed is None else {study: Order.of(order) for study, order in followed.orders.items()}
 
 
 def _refuse_other_spec(spec: SweepSpec, followed: SweepSpec, name: str) -> None:

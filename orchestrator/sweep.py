@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import difflib
 import logging
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import final
+from typing import Literal, final
 
 from orchestrator import plugins
 from orchestrator.budgets import Usage, spent, usages
 from orchestrator.driver import Driver, Observe, OutOfBudget
 from orchestrator.ending import end_of, in_words
-from orchestrator.errors import Fault, Interrupted, PluginError, SweepConflict
+from orchestrator.errors import Fault, Interrupted, PluginError, SweepConflict, UserError
 from orchestrator.hooks import Hooks, SweepEnding
 from orchestrator.interrupts import Interrupts
 from orchestrator.launch import Launcher
 from orchestrator.lints import lints
 from orchestrator.lock import is_locked, locked
-from orchestrator.paths import SweepPaths, atomic_write, find_sweep
+from orchestrator.paths import SweepPaths, atomic_write, find_sweep, sweep_names
 from orchestrator.progress import Progress, count
 from orchestrator.provenance import collect
 from orchestrator.replay import begin_replay
 from orchestrator.report import Report, render_markdown, summarise, write_report
-from orchestrator.results import SweepEnd, SweepRecord
+from orchestrator.results import SweepEnd, SweepRecord, WarmStart
 from orchestrator.spec import SweepSpec, parse_spec, read_file
 from orchestrator.track import SweepStatus, Tracker
 from orchestrator.warm_start import best_points, refuse_unknown_source
@@ -92,12 +93,14 @@ def run(
         if replay is not None:
             begin_replay(spec, paths, replay)
         record = _begin(spec, paths, command)
-        tracker.begin_sweep(record, paths.read_trial)
+        is_tracked = False
         status: SweepStatus = "FAILED"
         ending: SweepEnding = "stopped on an error"
         message = ""
         report: Report | None = None
         try:
+            tracker.begin_sweep(record, paths.read_trial)
+            is_tracked = True
             paths.outcome.unlink(missing_ok=True)
             with interrupts.deferred():
                 driver = Driver(record, paths, tracker, observe, log, interrupts, hooks)
@@ -122,8 +125,9 @@ def run(
             log.exception("the sweep stopped on an error")
             raise
         finally:
-            description = "" if report is None else render_markdown(report)
-            tracker.end_sweep(status, description=description, artifacts=_artifacts(paths))
+            if is_tracked:
+                description = "" if report is None else render_markdown(report)
+                tracker.end_sweep(status, description=description, artifacts=_artifacts(paths))
             num_untracked = tracker.close()
             hooks.sweep_finished(ending, message=message, report=paths.report_page if report is not None else None)
     return Outcome(report, paths, end.failures, num_untracked)
@@ -195,6 +199,22 @@ def read_record(paths: SweepPaths, *, with_history: bool = True) -> SweepRecord:
 
 @final
 @dataclass(frozen=True)
+class Unread:
+    """A sweep that ``list`` cannot read.
+
+    Args:
+        name: of the sweep.
+        reason: why not, and what to do.
+        state: in the place of a :class:`Standing`'s.
+    """
+
+    name: str
+    reason: str
+    state: Literal["unreadable"] = "unreadable"
+
+
+@final
+@dataclass(frozen=True)
 class Standing:
     """Where a sweep stands, for ``status`` and ``list``.
 
@@ -231,6 +251,24 @@ def standing(paths: SweepPaths) -> Standing:
     return Standing(paths.name, _state(running, paths.read_end()), progress, record.ended_early, used)
 
 
+def standings(home: Path) -> list[Standing | Unread]:
+    """Tell where each sweep of a home stands.
+
+    Args:
+        home: directory that holds the sweeps.
+
+    Returns:
+        Their states by name; what is wrong with one is no matter of the others.
+    """
+    found: list[Standing | Unread] = []
+    for name in sweep_names(home):
+        try:
+            found.append(standing(SweepPaths(home, name)))
+        except (UserError, OSError) as error:
+            found.append(Unread(name, str(error)))
+    return found
+
+
 def _state(is_running: bool, end: SweepEnd | None) -> str:
     if is_running:
         return "running"
@@ -258,11 +296,12 @@ def _refuse_other_spec(spec: SweepSpec, paths: SweepPaths) -> None:
 
 def _begin(spec: SweepSpec, paths: SweepPaths, command: str) -> SweepRecord:
     if not paths.provenance.is_file():
-        atomic_write(paths.provenance, collect(command, spec.plugins).model_dump_json(indent=1))
+        paths.write_provenance(collect(command, spec.plugins))
     paths.write_plugins(spec.plugins)
     if spec.search.warm_start is not None and not paths.warm_start.is_file():
         source = find_sweep(paths.home, spec.search.warm_start.sweep)
-        paths.write_warm_start(source.name, best_points(read_record(source, with_history=False), spec))
+        points = best_points(read_record(source, with_history=False), spec)
+        paths.write_warm_start(WarmStart(sweep=source.name, points=points))
     atomic_write(paths.spec, spec.to_yaml())
     return SweepRecord(spec, paths.read_provenance(), tuple(paths.read_trials(with_history=False)))
 
@@ -272,14 +311,25 @@ def _logging(paths: SweepPaths) -> Iterator[logging.Logger]:
     log = logging.getLogger(f"teleport.{paths.name}")
     log.setLevel(logging.INFO)
     log.propagate = False
-    file = logging.FileHandler(paths.log, encoding="utf-8")
+    file = _LogFile(paths.log, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(file)
     try:
         yield log
     finally:
         log.removeHandler(file)
-        file.close()
+        with suppress(OSError):  # what a full disk has not taken is tried again
+            file.close()
+
+
+@final
+class _LogFile(logging.FileHandler):
+    """A log that loses the lines for which the disk has no room: what else that stops is told by the sweep."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Say nothing where the disk is full, or gone."""
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
 
 
 __all__ = ["Outcome", "Standing", "read_record", "run", "standing", "stored_spec"]

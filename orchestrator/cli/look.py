@@ -68,25 +68,23 @@ def list_(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     Example: teleport list
     """
     from orchestrator.cli.show import draw
-    from orchestrator.errors import PluginError
-    from orchestrator.paths import SweepPaths, sweep_names
-    from orchestrator.sweep import standing
+    from orchestrator.sweep import Standing, Unread, standings
 
-    found, names = [], sweep_names(home)
-    for name in names:
-        try:
-            found.append(standing(SweepPaths(home, name)))
-        except PluginError as error:  # of one sweep, and the others are there all the same
-            print(f"warning: {error}", file=sys.stderr)
+    found = standings(home)
+    for each in found:
+        if isinstance(each, Unread):
+            print(f"warning: {each.reason}", file=sys.stderr)
     if as_json:
         print(json.dumps([asdict(each) for each in found], indent=1))
-    elif not names:
+    elif not found:
         print(f"no sweep in {home}; start one: teleport run sweeps/quickstart.yaml", file=sys.stderr)
     else:
         draw(
             ("sweep", "state", "trials", "failed"),
             (
                 (s.name, s.state, f"{s.progress.num_done}/{s.progress.num_planned}", str(s.progress.num_failed))
+                if isinstance(s, Standing)
+                else (s.name, s.state, "", "")
                 for s in found
             ),
             right=frozenset({2, 3}),

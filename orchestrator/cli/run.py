@@ -6,6 +6,8 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +33,7 @@ from orchestrator.cli.options import (
 if TYPE_CHECKING:
     from orchestrator.paths import SweepPaths
     from orchestrator.plan import Place
+    from orchestrator.results import Trial
     from orchestrator.spec import SweepSpec
     from orchestrator.sweep import Outcome
 
@@ -56,9 +59,8 @@ def plan(
     Example: teleport plan sweeps/quickstart.yaml
     """
     from orchestrator.cli.show import print_plan
-    from orchestrator.paths import SweepPaths, sweep_names
+    from orchestrator.paths import sweep_names
     from orchestrator.plan import make_plan, measured_pace, pilot_pace
-    from orchestrator.plugins import is_loaded
     from orchestrator.spec import load_spec
 
     use_data_root(data_root)
@@ -69,10 +71,9 @@ def plan(
     if pilot:
         planned = make_plan(loaded, pilot_pace, place, names)
     else:
-        # What was run with other plug-ins cannot be read here, and has no part in this sweep's pace.
-        known = [paths for paths in (SweepPaths(home, name) for name in names) if is_loaded(paths.read_plugins())]
-        earlier = [trial for paths in known for trial in paths.read_trials(with_history=False)]
+        earlier, unread = _earlier_trials(home, names)
         planned = make_plan(loaded, measured_pace(earlier), place, names)
+        planned = replace(planned, warnings=(*planned.warnings, *unread))
     if as_json:
         print(json.dumps(planned.to_json(), indent=1))
     else:
@@ -90,6 +91,24 @@ def _look_at(address: str) -> Place:
         return Place(redact(address), nodes_of(address))
     except ClusterUnreachable as error:
         return Place(redact(address), (), tuple(map(str, error.faults)))
+
+
+def _earlier_trials(home: Path, names: Iterable[str]) -> tuple[list[Trial], list[str]]:
+    """Read the trials of the sweeps of a home, and say of which sweeps that cannot be done."""
+    from orchestrator.errors import UserError
+    from orchestrator.paths import SweepPaths
+    from orchestrator.plugins import is_loaded
+
+    trials: list[Trial] = []
+    unread = []
+    for paths in (SweepPaths(home, name) for name in names):
+        try:
+            # What was run with other plug-ins cannot be read here, and has no part in this sweep's pace.
+            if is_loaded(paths.read_plugins()):
+                trials += paths.read_trials(with_history=False)
+        except (UserError, OSError) as error:
+            unread.append(f"sweep {paths.name!r} has no part in the estimate of seconds: {error}")
+    return trials, unread
 
 
 def run(

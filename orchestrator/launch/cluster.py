@@ -33,6 +33,9 @@ QUIET = {
     # Tune's snapshots are of no use here: the sweep's files are the truth.
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    # A worker that dies is in the sweep's log, with the message: neither Tune's tracebacks nor the raylets' lines.
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "(?s).",
 }
 QUIETLY: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 CLIENT = "ray://"
@@ -70,6 +73,8 @@ def connected(address: str | None) -> Iterator[None]:
         ray.init(address="local", include_dashboard=False, **QUIETLY)
     else:
         _join(found, str(address))
+    # What it says at the end, that trials did not complete, the sweep says itself.
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
     try:
         # Ray puts its own handler in place, which ends the process before the sweep can say how it ended.
         signal.signal(signal.SIGTERM, on_terminate)

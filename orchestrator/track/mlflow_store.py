@@ -13,6 +13,7 @@ from orchestrator.track.address import Address
 from orchestrator.track.points import Point
 from orchestrator.track.projection import COMPLETE, SWEEP_ID, TRIAL_ID, Facts
 from orchestrator.track.store import Refused, RunStore, StoredRun, Unreachable
+from orchestrator.track.tables import prepare
 from orchestrator.track.text import redact
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ QUIET = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
+# What SQLite says to a step of MLflow's that was taken before, or that comes after one that was not.
+_HALF_MADE = ("already exists", "duplicate column", "no such column", "no such table")
 _TRY_LATER = frozenset({401, 403, 408, 429})
 
 
@@ -42,18 +45,32 @@ def open_client(address: Address) -> MlflowClient:
 
     Returns:
         The client.
+
+    Raises:
+        Unreachable: its tables were left half made, and it may hold something.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    if address.file is not None:
-        address.file.parent.mkdir(parents=True, exist_ok=True)
-    # The making of the tables tells of every step.
-    for name in ("mlflow.store.db.utils", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    from mlflow import MlflowClient
+    _quiet()
+    import mlflow
 
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    return MlflowClient(address.uri)
+    _quiet()  # again, for MLflow sets its own levels
+    prepare(address)
+    try:
+        return mlflow.MlflowClient(address.uri)
+    except Exception as error:
+        if address.file is None or not any(word in str(error) for word in _HALF_MADE):
+            raise
+        raise Unreachable(
+            f"{address.file}: a program that was making or changing its tables was killed; move the file away, and "
+            "`teleport track sync NAME` sends a sweep of this home to a new one"
+        ) from None
+
+
+def _quiet() -> None:
+    """Neither the steps in which tables are made, nor tracebacks of what is raised all the same and told in a line."""
+    for name, level in (("mlflow.store.db.utils", logging.CRITICAL), ("alembic", logging.WARNING)):
+        logging.getLogger(name).setLevel(level)
 
 
 def reach(tracking_uri: str) -> str:
@@ -206,6 +223,8 @@ def _translated() -> Iterator[None]:
     """
     try:
         yield
+    except Unreachable:
+        raise
     except Exception as error:  # noqa: BLE001 - a database driver, a disk or a broken proxy raises what it likes
         kind = Refused if _is_final(error) else Unreachable
         raise kind(_line(error)) from None

@@ -23,6 +23,7 @@ from typing import final
 from orchestrator.errors import UserError
 from orchestrator.track.address import Address
 from orchestrator.track.mlflow_store import QUIET
+from orchestrator.track.tables import prepare
 
 STOP_SECONDS = 10.0
 PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"
@@ -138,6 +139,8 @@ def serve(tracking_uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> in
     file = Address.parse(tracking_uri).file
     if file is not None and not file.exists():
         print(f"no sweep is tracked in {file} yet; start one: teleport run sweeps/quickstart.yaml", file=sys.stderr)
+    # The server would make them in the file itself.
+    prepare(Address.parse(tracking_uri))
     for note in server.notes:
         print(note, file=sys.stderr)
     print(f"MLflow at {server.url} (experiment teleport); stop it with Ctrl-C", file=sys.stderr)

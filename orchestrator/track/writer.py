@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterable
 from typing import final
 
+from orchestrator.errors import FileUnreadable
 from orchestrator.results import SweepRecord, TrialConfig
 from orchestrator.track.base import ReadTrial
 from orchestrator.track.ledger import Ledger
@@ -192,7 +193,7 @@ class Writer:
             self._ledger.replay(self._read_trial(trial_id))
         except Refused as error:
             self._log.warning("tracking: %s refused trial %s: %s", self._shown, trial_id, error)
-        except (OSError, ValueError) as error:
+        except (OSError, FileUnreadable) as error:
             self._log.warning("tracking: trial %s cannot be read from the files: %s", trial_id, error)
         else:
             self._settle(trial_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,32 @@ def test_a_failed_write_keeps_the_old_content(tmp_path: Path, monkeypatch: pytes
         atomic_write(target, "new")
     assert target.read_text() == "old"
     assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def dead_process() -> int:
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    return process.pid
+
+
+def test_who_takes_up_a_sweep_removes_what_dead_writers_have_left_and_nothing_else(tmp_path: Path) -> None:
+    paths = SweepPaths(tmp_path, "s")
+    trial = paths.trials / "0"
+    trial.mkdir(parents=True)
+    dead = dead_process()
+    left = [paths.root / f".spec.yaml.{dead}.0123abcd", trial / f".result.json.{os.getpid()}.0123abcd"]
+    kept = [
+        trial / "result.json",
+        trial / ".hidden",
+        trial / f".nfs.{dead}.0123abcdef",
+        trial / f".result.json.{os.getppid()}.0123abcd",  # a report may be on its way
+    ]
+    for file in (*left, *kept):
+        file.write_text("")
+    assert sorted(paths.parts()) == sorted(left)
+    with locked(paths):
+        assert paths.parts() == []
+    assert [file for file in kept if not file.exists()] == []
 
 
 def test_trials_come_back_equal(tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ def _check_files(record: SweepRecord, paths: SweepPaths) -> Iterator[str]:
     planned_ids = {config.trial_id for config in confirm_configs(record.spec, chosen)}
     yield from (f"confirm trial {one} was planned, and is not on file" for one in sorted(planned_ids - confirm))
     yield from (f"confirm trial {one} is on file, and was not planned" for one in sorted(confirm - planned_ids))
+    yield from (f"{part.relative_to(paths.root)} is left of a write that was cut off" for part in paths.parts())
     if not paths.outcome.is_file():
         yield "the sweep has no outcome.json"
     for name in ("report.html", "report.md", "report.json"):

@@ -59,11 +59,12 @@ class Sweep:
             time.sleep(0.005)
         process.send_signal(signal.SIGSTOP)
 
-    def check_goes_on(self) -> None:
-        """The cause is gone: a resume ends whole."""
+    def check_goes_on(self, *, is_log_whole: bool = True) -> None:
+        """The cause is gone: a resume ends whole; the log alone may lack what there was no room for."""
         code, _, err = ended(self.start("resume", "tiny"))
         assert code == 0, err
-        violations = audit(self.paths, MlflowClient(self.store))
+        found = audit(self.paths, MlflowClient(self.store))
+        violations = [one for one in found if is_log_whole or "was never started" not in one]
         assert not violations, violations
 
 

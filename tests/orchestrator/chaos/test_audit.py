@@ -88,6 +88,11 @@ def keep_checkpoint(sweep: Sweep) -> None:
     sweep.paths.write_checkpoint(sweep.trial.trial_id, b"left")
 
 
+def leave_a_part(sweep: Sweep) -> None:
+    # A process of that number was never there: Linux ends at 2 ** 22.
+    sweep.paths.report.joinpath(".report.html.99999999.0123abcd").write_text("half")
+
+
 def double_rows(sweep: Sweep) -> None:
     sweep.paths.append_history(sweep.trial.trial_id, sweep.trial.history[-1:])
 
@@ -164,6 +169,7 @@ DAMAGE: dict[str, tuple[Callable[[Sweep], None], str]] = {
     "a trial is dropped": (drop_trial, "1 search trials on file, 2 were planned"),
     "the report is dropped": (drop_report, "no report/report.json"),
     "a checkpoint is left": (keep_checkpoint, "has a checkpoint left"),
+    "a part of a file is left": (leave_a_part, r"report/\.report\.html\..* is left of a write that was cut off"),
     "a row is doubled": (double_rows, "the steps of seed 0 do not rise"),
     "a row is lost": (lose_row, "the last row of seed 0 is not its result"),
     "a trial is given up": (give_up, "was given up: the worker died"),

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import optuna
+import psutil
 import pytest
 
 from orchestrator.journal import open_journal
@@ -43,6 +44,12 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], se
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, "it took too long"
         time.sleep(0.05)
+
+
+def workers_of(driver: int) -> list[psutil.Process]:
+    """The processes in which Ray Tune's trials run."""
+    below = psutil.Process(driver).children(recursive=True)
+    return [child for child in below if any("ray::ImplicitFunc" in word for word in child.cmdline())]
 
 
 def num_results(paths: SweepPaths) -> int:
@@ -118,6 +125,23 @@ def test_a_driver_killed_outright_is_resumed_to_exactly_the_planned_trials(sweep
     _, err = again.communicate(timeout=240)
     assert again.returncode == 0, err
     assert {path: path.stat().st_mtime_ns for path in before} == before, "a finished trial was run again"
+    check_whole(paths)
+
+
+def test_a_worker_that_dies_is_told_in_the_log_and_nowhere_else(sweep: tuple[Path, SweepPaths]) -> None:
+    spec, paths = sweep
+    process = teleport("run", str(spec), "--home", str(paths.home))
+    wait_until(lambda: num_results(paths) >= 1, process)
+    wait_until(lambda: bool(workers_of(process.pid)), process)
+    workers_of(process.pid)[0].kill()
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert "lost" in paths.log.read_text()
+    for told in (out, err):
+        assert "Traceback" not in told
+        assert "raylet" not in told
+        assert "ActorDied" not in told
+        assert "did not complete" not in told
     check_whole(paths)
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.errors import FileUnreadable
 from orchestrator.results import SweepRecord, Trial
 from orchestrator.track import MlflowTracker, outbox, writer
 from orchestrator.track.projection import TRIAL_ID
@@ -161,6 +162,26 @@ def test_what_the_store_refuses_holds_nothing_else_up(caplog: pytest.LogCaptureF
     assert first.close() == 1
     assert child(store, trials[0]).status == child(store, trials[2]).status == "FINISHED"
     assert f"refused trial {refused}: not this" in caplog.text
+
+
+def test_a_trial_whose_files_cannot_be_read_holds_nothing_else_up(caplog: pytest.LogCaptureFixture) -> None:
+    trials = [ended(number) for number in range(3)]
+    record = new_record(*trials)
+    by_id = {trial.trial_id: trial for trial in trials}
+
+    def read(trial_id: str) -> Trial:
+        if trial_id == trials[1].trial_id:
+            raise FileUnreadable("history.jsonl: it is damaged")
+        return by_id[trial_id]
+
+    store = FaultyStore()
+    first = tracker(store)
+    first.begin_sweep(record, read)
+    first.end_sweep("FINISHED")
+    assert first.close() == 1
+    assert child(store, trials[0]).status == child(store, trials[2]).status == "FINISHED"
+    assert f"trial {trials[1].trial_id} cannot be read from the files: history.jsonl: it is damaged" in caplog.text
+    assert [entry for entry in caplog.records if entry.exc_info] == []
 
 
 def test_a_run_that_somebody_deleted_is_written_again() -> None:

@@ -311,7 +311,7 @@ def _logging(paths: SweepPaths) -> Iterator[logging.Logger]:
     log = logging.getLogger(f"teleport.{paths.name}")
     log.setLevel(logging.INFO)
     log.propagate = False
-    file = _LogFile(paths.log, encoding="utf-8")
+    file = _LogFile(paths.log, encoding="utf-8", errors="backslashreplace")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(file)
     try:

@@ -39,7 +39,7 @@ class Queue:
         pause: float,
         log: logging.Logger,
     ) -> None:
-        self._name = f"hook {event} ({name_of(hook)})"
+        self._name = printable(f"hook {event} ({name_of(hook)})")
         self._hook = hook
         self._merge = merge
         self._timeout = timeout
@@ -83,7 +83,7 @@ class Queue:
             trouble = call(self._hook, event, self._timeout, self._given_up)
             next_at = time.monotonic() + self._pause
             if trouble:
-                self._log.warning("%s: %s", self._name, redact(trouble))
+                self._log.warning("%s: %s", self._name, printable(redact(trouble)))
 
     def _next(self, not_before: float) -> Event | None:
         with self._changed:
@@ -92,3 +92,8 @@ class Queue:
                 self._changed.wait_for(lambda: self._is_closing, not_before - time.monotonic())
             event, self._waiting = self._waiting, None
             return event
+
+
+def printable(text: str) -> str:
+    """Make a text one that a log can hold: what a hook is called, or says, need be none."""
+    return text.encode(errors="backslashreplace").decode()

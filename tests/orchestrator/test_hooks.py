@@ -163,7 +163,9 @@ def test_a_hook_that_is_killed_from_elsewhere_is_told(story: Story) -> None:
 def test_a_program_that_cannot_be_called_is_told(
     story: Story, tmp_path: Path, make: Callable[[Path], str], reason: str
 ) -> None:
-    assert reason in story.tell(command=[make(tmp_path)])
+    told = story.tell(command=[make(tmp_path)])
+    assert reason in told
+    assert told.encode(), "a log can hold it"
 
 
 def test_a_hook_that_hangs_is_killed_with_its_children(story: Story, tmp_path: Path) -> None:

@@ -291,10 +291,18 @@ class SourceCallback(tune.Callback):  # type: ignore[misc]
         kind: FailureKind = "memory" if any(phrase in text for phrase in OUT_OF_MEMORY) else "lost"
         message = f"the worker died: {lines[-1]}" if lines else "the worker died"
         self._running.lose(trial.trial_id, message, kind)
+        _forget_statistics(trial)
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Tell the source of a worker that ended without a word."""
         self._running.lose(trial.trial_id, "the worker ended without a result")
+        _forget_statistics(trial)
+
+
+def _forget_statistics(trial: Any) -> None:
+    """Drop the means that Tune keeps of every number of every report: 12 kB a trial, which nobody reads."""
+    trial.run_metadata.metric_analysis.clear()
+    trial.run_metadata.metric_n_steps.clear()
 
 
 @final

@@ -148,6 +148,7 @@ def test_twenty_seeds_have_a_mean_with_an_interval_and_fewer_have_none() -> None
     effect = summarise(sweep(sweep_spec("confirm.seeds=20"), FASTER)).comparisons[0].effect
     assert effect is not None
     assert effect.mean_interval is not None
+    assert effect.mean is not None
     assert effect.mean == pytest.approx(0.7, abs=0.05)
     assert effect.mean_interval.low < effect.mean < effect.mean_interval.high
     fewer = summarise(sweep(sweep_spec("confirm.seeds=19"), FASTER)).comparisons[0].effect

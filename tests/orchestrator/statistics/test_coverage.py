@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from orchestrator.statistics import holm, signed_rank_p
 from tests.orchestrator.statistics.simulate import SKEWED, SYMMETRIC, Draw, coverage, sweeps
 
 NUM_SWEEPS = 1_000
@@ -15,8 +17,18 @@ def test_symmetric_differences_are_covered_in_92_to_98_of_100_sweeps(name: str) 
 
 
 def test_censoring_costs_no_coverage() -> None:
-    # Some 40 % of the runs are cut off at 220 steps, and there are only eleven values that steps can have.
+    # A third of the runs is cut off at 220 steps, and there are only eleven values that steps can have.
     assert coverage(sweeps(SYMMETRIC["normal"], NUM_SWEEPS, 8, budget=220.0, every=20.0)) >= 0.95
+
+
+def test_holms_p_calls_equal_arms_different_in_at_most_five_of_a_hundred_sweeps() -> None:
+    rng = np.random.default_rng(3)
+    num_sweeps, num_workloads = 1_000, 3
+    false = 0
+    for _ in range(num_sweeps):
+        found = holm([signed_rank_p(list(rng.standard_t(3, 8))) for _ in range(num_workloads)])
+        false += min(found) <= 0.05
+    assert false / num_sweeps <= 0.05
 
 
 @pytest.mark.slow

@@ -130,15 +130,14 @@ def _exact_tail(ranks: tuple[int, ...]) -> list[float]:
     return found
 
 
-def walsh_averages(differences: Sequence[float], clash: float = 0.0) -> Floats:
+def walsh_averages(differences: Sequence[float]) -> Floats:
     """Average every pair of differences, each with itself too.
 
     Args:
         differences: ``[n]``.
-        clash: the average of ``-inf`` and ``inf``: 0 by the signed ranks, which tie.
 
     Returns:
-        ``[n (n + 1) / 2]``, ascending.
+        ``[n (n + 1) / 2]``, ascending; that of ``-inf`` and ``inf`` is 0 by the signed ranks, which tie.
     """
     import numpy as np
 
@@ -146,7 +145,7 @@ def walsh_averages(differences: Sequence[float], clash: float = 0.0) -> Floats:
     first, second = np.triu_indices(len(given))
     with np.errstate(invalid="ignore"):
         averages = (given[first] + given[second]) / 2.0
-    return np.sort(np.where(np.isnan(averages), clash, averages))
+    return np.sort(np.where(np.isnan(averages), 0.0, averages))
 
 
 def hodges_lehmann(differences: Sequence[float]) -> float:

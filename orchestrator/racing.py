@@ -78,10 +78,10 @@ class Race:
         return found
 
     def _cost(self, result: TrialResult) -> float | None:
-        """The objective, the lower the better; a divergence is the worst, a crash says nothing."""
+        """The objective, the lower the better; a divergence or a timeout is the worst, a crash says nothing."""
         if result.value is not None:
             return self._sign * result.value
-        return math.inf if result.failure is not None and result.failure.kind == "diverged" else None
+        return math.inf if result.failure is not None and result.failure.is_answer else None
 
     def _defeat(self, loser: str, other: str) -> Defeat | None:
         own, others = self._costs.get(loser, {}), self._costs.get(other, {})

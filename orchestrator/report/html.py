@@ -149,7 +149,7 @@ def _search(report: Report, study: Study) -> dict[str, Any]:
         "crashed or lost": study.num_crashed,
     }
     told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    summary = f"{study.num_trials} of {study.num_planned} trials" + f": {told}" * bool(told)
+    summary = f"{study.num_trials} of {study.num_wanted} trials" + f": {told}" * bool(told)
     others = _table(other_rows(study)) if len(study.candidates) > 1 else None
     return {
         "workload": study.workload,

@@ -10,6 +10,7 @@ from typing import Literal
 from orchestrator.catalog import TeleportOptions
 from orchestrator.progress import num_planned
 from orchestrator.racing import Race
+from orchestrator.report.arrivals import arrivals_of
 from orchestrator.report.best import spec_of
 from orchestrator.report.champions import steps_to_target, stored_id
 from orchestrator.report.curves import bands_of, curve_of
@@ -37,6 +38,8 @@ def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]
         (trial for trial in trials if trial.config.phase == "search"), key=lambda trial: trial.config.number or 0
     )
     ended = [trial.result for trial in search if trial.result is not None]
+    num_crashed = sum(result.is_no_answer for result in ended)
+    num_answers_wanted = num_planned(record.spec, workload, arm, "search")
     kinds = [result.failure.kind for result in ended if result.failure is not None]
     runs = [_confirm_trials(record, champion) for champion in best]
     dropped = _dropped(record, best, runs) if record.spec.confirm.race else {}
@@ -51,12 +54,13 @@ def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]
         arm=arm,
         kind=kind_of(record.spec.arms[arm]),
         num_trials=len(ended),
-        num_planned=num_planned(record.spec, workload, arm, "search"),
+        num_planned=num_answers_wanted,
+        num_replaced=num_planned(record.spec, workload, arm, "search", num_crashed) - num_answers_wanted,
         num_complete=sum(result.state is TrialState.COMPLETE for result in ended),
         num_pruned=sum(result.state is TrialState.PRUNED for result in ended),
         num_diverged=kinds.count("diverged"),
         num_timeout=kinds.count("timeout"),
-        num_crashed=kinds.count("crashed") + kinds.count("lost"),
+        num_crashed=num_crashed,
         best=candidates[0] if candidates else None,
         candidates=candidates,
         search=tuple(map(_search_trial, search)),
@@ -65,6 +69,7 @@ def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]
         bands=bands_of(curves),
         source=record.spec.sources.get(arm),
         tau=_tau(best[0].config.method) if best else None,
+        arrivals=arrivals_of(candidates[0].confirm) if candidates else (),
     )
 
 
@@ -140,10 +145,18 @@ def _search_trial(trial: Trial) -> SearchTrial:
         state="RUNNING" if result is None else result.state.value,
         value=None if result is None else result.value,
         steps_to_target=steps_to_target(trial) if is_complete else None,
-        seconds=0.0 if result is None else sum(seed.seconds for seed in result.seeds),
+        seconds=0.0 if result is None else _cost(result),
+        failure=None if result is None or result.failure is None else result.failure.kind,
         values=trial.config.values,
         share=0.0 if result is None else _share(result, len(trial.config.seeds)),
     )
+
+
+def _cost(result: TrialResult) -> float:
+    """What a trial took of the search's time; of one that was ended from outside only the wall clock's is known."""
+    if result.failure is not None and result.failure.kind == "timeout" and not result.seeds:
+        return result.ended_at - result.started_at
+    return sum(seed.seconds for seed in result.seeds)
 
 
 def _share(result: TrialResult, num_seeds: int) -> float:

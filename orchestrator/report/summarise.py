@@ -10,8 +10,10 @@ from orchestrator.report.answers import answers_of
 from orchestrator.report.champions import champions, stored_id
 from orchestrator.report.comparisons import PRIMARY_KIND, comparisons_of
 from orchestrator.report.equal_time import equal_time_of
+from orchestrator.report.profiles import profiles_of
 from orchestrator.report.schema import Comparison, Failure, Report, Standing, Study, Sweep, Verdict
 from orchestrator.report.studies import study_of
+from orchestrator.report.tuning import tunings_of
 from orchestrator.results import Machine, SweepRecord
 from orchestrator.spec import BASELINE, SweepSpec, Target
 
@@ -33,16 +35,26 @@ def summarise(record: SweepRecord, lints: Iterable[str] = ()) -> Report:
     best = champions(record)
     targets = {label: _target(spec, label) for label in spec.workloads}
     found = {study: study_of(record, *study, best[study]) for study in spec.studies}
+    tunings = {
+        label: tunings_of([study for study in found.values() if study.workload == label], spec.search.objective)
+        for label in spec.workloads
+    }
     studies = tuple(
-        study.model_copy(update={"equal_time": equal_time_of(study, found[workload, BASELINE], targets[workload])})
-        for (workload, _), study in found.items()
+        study.model_copy(
+            update={
+                "equal_time": equal_time_of(study, found[workload, BASELINE], targets[workload]),
+                "tuning": tunings[workload].get(arm),
+            }
+        )
+        for (workload, arm), study in found.items()
     )
     comparisons = comparisons_of(studies, spec.confirm_seeds, spec.search.trials, ended_early=bool(record.ended_early))
+    standing = Standing.ENDED_EARLY if record.ended_early else _standing(spec, studies)
     return Report(
         sweep=Sweep(
             name=spec.name,
             description=spec.description,
-            standing=Standing.ENDED_EARLY if record.ended_early else _standing(spec, studies),
+            standing=standing,
             objective=spec.search.objective,
             search_seeds=spec.search.seeds,
             confirm_seeds=spec.confirm_seeds,
@@ -57,6 +69,7 @@ def summarise(record: SweepRecord, lints: Iterable[str] = ()) -> Report:
         comparisons=comparisons,
         failures=tuple(_failures(record)),
         lints=tuple(dict.fromkeys([*lints, *_lints(record, studies), *_control_lints(studies, comparisons)])),
+        profiles=profiles_of(studies) if standing is Standing.FINISHED else (),
     )
 
 
@@ -73,7 +86,7 @@ def _standing(spec: SweepSpec, studies: Sequence[Study]) -> Standing:
     if runs:
         ended = sum(run.outcome != "running" for run in runs)
         return Standing.FINISHED if ended >= planned else Standing.CONFIRM
-    if any(study.num_trials < study.num_planned for study in studies):
+    if any(study.num_trials < study.num_wanted for study in studies):
         return Standing.SEARCH
     return Standing.NOT_CONFIRMED if planned else Standing.FINISHED
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from orchestrator.report.schema import Comparison, Effect
+from orchestrator.report.schema import Comparison, Effect, Interval
+from orchestrator.statistics import ALPHA
 
 UNITS = {
     "steps_to_target": "steps to target",
@@ -99,12 +100,38 @@ def interval(comparison: Comparison) -> str:
         comparison: with or without an interval.
 
     Returns:
-        ``[−18 %, −5 %]``; a dash where there is none.
+        ``[−18 %, −5 %]``; a dash where there is none. An end without a limit, and one at no effect that the interval
+        excludes, is open: ``[−18 %, 0 %)``.
     """
-    if comparison.interval is None or comparison.effect is None:
+    found, effect = comparison.interval, comparison.effect
+    if found is None or effect is None:
         return MISSING
-    write = ratio_change if comparison.effect.scale == "ratio" else _points
-    return f"[{write(comparison.interval.low)}, {write(comparison.interval.high)}]"
+    write = ratio_change if effect.scale == "ratio" else _points
+    none = 1.0 if effect.scale == "ratio" else 0.0
+    left, right = ("(" if _is_open(end, none, found) else "[" for end in (found.low, found.high))
+    return f"{left}{write(found.low)}, {write(found.high)}{')' if right == '(' else ']'}"
+
+
+def _is_open(end: float, none: float, found: Interval) -> bool:
+    return math.isinf(end) or (found.excludes_none and end == none)
+
+
+def interval_kind(comparison: Comparison) -> str:
+    """Say which interval a comparison has, as it stands before the ends: ``95 % interval``.
+
+    Args:
+        comparison: with or without an interval.
+
+    Returns:
+        The words; that of a claim among several says that all of them hold at once, or at which level it stands by
+        itself.
+    """
+    found = comparison.interval
+    if found is not None and found.method == "bonferroni" and found.confidence > 1.0 - ALPHA:
+        return "simultaneous 95 % interval"
+    if found is not None and found.method == "holm":
+        return f"{found.confidence * 100:.3g} % interval at its Holm step"
+    return "95 % interval"
 
 
 def smallest(effect: Effect) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, final
 
 ALPHA = 0.05
 
@@ -86,3 +88,47 @@ def holm(p_values: Sequence[float], num_comparisons: int | None = None) -> list[
         largest = max(largest, min(1.0, (size - position) * p_values[index]))
         adjusted[index] = largest
     return adjusted
+
+
+@final
+@dataclass(frozen=True)
+class Decision:
+    """What Holm's rule decides of one comparison, and the interval that says the same.
+
+    Args:
+        p_adjusted: by the rule.
+        alpha: level of the interval.
+        method: ``bonferroni``: alpha over the family, so that all such intervals hold at once; ``holm``: the level of
+            the later step at which the rule rejected, since the wider interval would still reach no effect.
+    """
+
+    p_adjusted: float
+    alpha: float
+    method: Literal["bonferroni", "holm"]
+
+
+def holm_levels(p_values: Sequence[float], num_comparisons: int, alpha: float = ALPHA) -> list[Decision]:
+    """Decide by Holm's rule, and choose for each comparison an interval that agrees.
+
+    Bonferroni's intervals hold all at once with probability ``1 - alpha``. The step-down rule rejects somewhat more;
+    only where it does so is an interval taken at its step's level instead (Serlin 1993, Ludbrook 2000).
+
+    Args:
+        p_values: raw, in any order.
+        num_comparisons: of the family; at least as many.
+        alpha: family-wise error rate.
+
+    Returns:
+        A decision each, in the order given. The interval at its level excludes no effect just where the adjusted p is
+        at most alpha.
+
+    >>> [(round(d.alpha, 4), d.method) for d in holm_levels([0.01, 0.02, 0.3], 3)]
+    [(0.0167, 'bonferroni'), (0.025, 'holm'), (0.0167, 'bonferroni')]
+    """
+    adjusted = holm(p_values, num_comparisons)
+    strict = alpha / num_comparisons
+    found: list[Decision] = [Decision(p, strict, "bonferroni") for p in adjusted]
+    for position, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        if adjusted[index] <= alpha and p_values[index] > strict:
+            found[index] = Decision(adjusted[index], alpha / (num_comparisons - position), "holm")
+    return found

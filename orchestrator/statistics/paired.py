@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
-from orchestrator.statistics.censored import Pair, Scale, probability_of_improvement
+from orchestrator.statistics.censored import Pair, Scale
+from orchestrator.statistics.inversion import Inversion
 from orchestrator.statistics.multiplicity import ALPHA
 from orchestrator.statistics.power import smallest_shift
-from orchestrator.statistics.signed_rank import hodges_lehmann, shift_interval, signed_rank_p
+from orchestrator.statistics.proportion import probability_of_improvement
+from orchestrator.statistics.resampling import MIN_BOOTSTRAP, bca_interval
+
+Ends = tuple[float, float]
 
 
 @final
@@ -27,26 +32,27 @@ class PairedEffect:
         num_pairs: seeds with both arms.
         num_ties: of those, equal or missed by both.
         estimate: Hodges-Lehmann; 0 or ``inf`` where misses on one side prevail.
-        low: lower end of the interval.
-        high: upper end of the interval, ``inf`` where misses leave it open.
-        confidence: of the interval, at least what was asked for.
         p: exact two-sided signed-rank p.
         direction: sign of the effect by the rank sum: -1 the arm's values are smaller, 1 larger, 0 neither.
         probability_of_improvement: share of seeds on which the arm is better, ties counting half.
+        probability_interval: of it, 95 %.
         smallest_effect: ratio above 1, or difference above 0, that would have been seen in 4 of 5 such sweeps;
             ``inf``: none.
+        mean: geometric mean of the ratios, or mean of the differences; None where one is infinite, or there are fewer
+            than 20 pairs.
+        mean_interval: BCa bootstrap, 95 %; None likewise.
     """
 
     num_pairs: int
     num_ties: int
     estimate: float
-    low: float
-    high: float
-    confidence: float
     p: float
     direction: int
     probability_of_improvement: float
+    probability_interval: Ends
     smallest_effect: float
+    mean: float | None = None
+    mean_interval: Ends | None = None
 
 
 def paired_effect(
@@ -54,8 +60,7 @@ def paired_effect(
     scale: Scale,
     *,
     higher_is_better: bool = False,
-    confidence: float = 1.0 - ALPHA,
-    num_comparisons: int = 1,
+    alpha: float = ALPHA,
 ) -> PairedEffect:
     """Compare two arms over their common seeds.
 
@@ -63,9 +68,7 @@ def paired_effect(
         pairs: at least one, in any order.
         scale: of the effect.
         higher_is_better: of the values; the signs of effect and direction do not depend on it.
-        confidence: of the interval, in (0, 1).
-        num_comparisons: primary comparisons of the family; the smallest effect is at ``(1 - confidence)`` over
-            this, Holm's first step.
+        alpha: level at which the smallest effect is seen; with several comparisons, that of Holm's first step.
 
     Returns:
         The comparison.
@@ -75,40 +78,52 @@ def paired_effect(
     """
     if not pairs:
         raise ValueError("pairs must hold at least one pair, holds none")
-    differences = [pair.difference(scale) for pair in pairs]
-    bounds = [pair.bounds(scale) for pair in pairs]
-    low, high, reached = shift_interval([b[0] for b in bounds], [b[1] for b in bounds], confidence)
+    inversion = Inversion(pairs, scale)
+    direction, p = inversion.test()
+    share, *ends = probability_of_improvement(pairs, higher_is_better=higher_is_better)
     # A pair that both missed shows nothing, whatever the shift: the power rests on the others.
-    telling = [d for d, pair in zip(differences, pairs, strict=True) if not _both_missed(pair)]
-    shift = smallest_shift(telling, (1.0 - confidence) / num_comparisons)
-    back = _exp if scale == "ratio" else float
+    telling = [pair.difference(scale) for pair in pairs if not pair.is_missed_by_both]
+    mean, mean_interval = _mean(pairs, scale) or (None, None)
     return PairedEffect(
         num_pairs=len(pairs),
         num_ties=sum(pair.is_tie for pair in pairs),
-        estimate=back(hodges_lehmann(differences)),
-        low=back(low),
-        high=back(high),
-        confidence=reached,
-        p=signed_rank_p(differences),
-        direction=_direction(differences),
-        probability_of_improvement=probability_of_improvement(pairs, higher_is_better=higher_is_better),
-        smallest_effect=back(shift),
+        estimate=_from_scale(inversion.centre, scale),
+        p=p,
+        direction=direction,
+        probability_of_improvement=share,
+        probability_interval=(ends[0], ends[1]),
+        smallest_effect=_from_scale(smallest_shift(telling, alpha), scale),
+        mean=mean,
+        mean_interval=mean_interval,
     )
 
 
-def _both_missed(pair: Pair) -> bool:
-    return pair.is_tie and math.isinf(pair.arm.value)
+def paired_interval(pairs: Sequence[Pair], scale: Scale, alpha: float = ALPHA) -> Ends:
+    """Gather the effects that the exact test does not reject.
+
+    Args:
+        pairs: at least one, in any order.
+        scale: of the effect.
+        alpha: level of the test, after any correction for several comparisons.
+
+    Returns:
+        Lower and upper end. No effect (1, or 0 on ``difference``) lies inside or at an end unless the p of
+        :func:`paired_effect` is at most alpha; an end at no effect is open where it is.
+    """
+    low, high = Inversion(pairs, scale).interval(alpha)
+    return _from_scale(low, scale), _from_scale(high, scale)
 
 
-def _direction(differences: Sequence[float]) -> int:
-    import numpy as np
+def _mean(pairs: Sequence[Pair], scale: Scale) -> tuple[float, Ends] | None:
+    differences = [pair.difference(scale) for pair in pairs if not pair.is_missed_by_both]
+    if len(pairs) < MIN_BOOTSTRAP or len(differences) < len(pairs) or not all(map(math.isfinite, differences)):
+        return None
+    low, high = bca_interval(differences)
+    return _from_scale(statistics.fmean(differences), scale), (_from_scale(low, scale), _from_scale(high, scale))
 
-    from orchestrator.statistics.signed_rank import doubled_midranks
 
-    given = np.asarray(differences)
-    return int(np.sign((np.sign(given) * doubled_midranks(np.abs(given))).sum()))
-
-
-def _exp(value: float) -> float:
-    """The exponential, with those of what is infinite or overflows."""
+def _from_scale(value: float, scale: Scale) -> float:
+    """Back from the scale on which effects are differences."""
+    if scale == "difference":
+        return value
     return math.inf if value > 700.0 else math.exp(value)

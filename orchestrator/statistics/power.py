@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from orchestrator.statistics.signed_rank import Floats
 
 MAX_ENUMERATED = 10
-NUM_SAMPLED = 1024
+NUM_SAMPLED = 512
+NUM_HALVINGS = 25
 
 
 def smallest_shift(differences: Sequence[float], alpha: float, power: float = 0.8) -> float:
@@ -21,7 +22,7 @@ def smallest_shift(differences: Sequence[float], alpha: float, power: float = 0.
 
     The scatter of the differences about their centre is kept, each sign being as likely as the other, and shifted
     until the two-sided test rejects, on the right side, in ``power`` of the sign patterns: all ``2^n`` up to 10
-    pairs, else 1,024 drawn with a fixed seed.
+    pairs, else 512 drawn with a fixed seed.
 
     Args:
         differences: ``[n]``; infinite where one side missed, which no shift mends.
@@ -50,7 +51,7 @@ def smallest_shift(differences: Sequence[float], alpha: float, power: float = 0.
     low, high = 0.0, float(2.0 * finite.max() + 1e-9) if len(finite) else 1e-9
     if seen(high) < power:
         return math.inf
-    for _ in range(40):
+    for _ in range(NUM_HALVINGS):
         middle = (low + high) / 2.0
         low, high = (low, middle) if seen(middle) >= power else (middle, high)
     return high

@@ -2,12 +2,14 @@
 
 The test is a sign-flip test: under the null hypothesis swapping the two arms of a pair changes nothing, so each
 of the ``2^n`` sign patterns is equally likely. It flips *ranks*, since a pair in which one side missed its target
-has no finite difference but does have a rank: the largest. The estimate and its interval invert the same test.
+has no finite difference but does have a rank: the largest. :mod:`orchestrator.statistics.inversion` inverts it.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 # Differences that are equal but for rounding are ties: log(3/2) and -log(2/3) differ in the last bit.
 TIE_DECIMALS = 12
+# Beyond this the normal approximation is right to the third digit, and the exact distribution takes seconds.
+MAX_EXACT = 200
 
 
 def doubled_midranks(magnitudes: Floats) -> Integers:
@@ -60,43 +64,80 @@ def null_distribution(ranks: Integers) -> Floats:
     return distribution
 
 
-def signed_rank_p(differences: Sequence[float], alternative: Literal["two-sided", "greater"] = "two-sided") -> float:
-    """Test whether paired differences are symmetric about 0: exact.
+def signed_rank_test(differences: Floats) -> tuple[int, float]:
+    """Test whether paired differences are symmetric about 0: two-sided, exact up to 200 that are not 0.
 
     Zeros take part in the ranking and have no sign (Pratt 1959).
 
     Args:
         differences: ``[n]``, one per pair; infinite where one side missed; never NaN.
+
+    Returns:
+        The sign of the rank sum, and the share of sign patterns whose rank sum is at least as far from its mean as
+        this one; 1 where all are 0.
+    """
+    import numpy as np
+
+    observed, ranks = _signed_ranks(differences)
+    # Both tails are alike.
+    return int(np.sign(observed)), min(1.0, 2.0 * _upper_tail(ranks, abs(observed))) if observed else 1.0
+
+
+def signed_rank_p(differences: Sequence[float], alternative: Literal["two-sided", "greater"] = "two-sided") -> float:
+    """Test whether paired differences are symmetric about 0: exact.
+
+    Args:
+        differences: ``[n]``, as for :func:`signed_rank_test`.
         alternative: what is to be shown: that their centre is not 0, or that it is greater.
 
     Returns:
-        The share of sign patterns whose rank sum is at least as far from its mean as this one, or for ``greater`` at
-        least as large; 1 where all are 0.
+        The p-value.
     """
     import numpy as np
 
     given = np.asarray(differences, dtype=np.float64)
-    signs = np.sign(np.round(given, TIE_DECIMALS))
-    ranks = doubled_midranks(np.abs(given))[signs != 0] if len(given) else np.zeros(0, dtype=np.int64)
-    if not len(ranks):
-        return 1.0
-    total = int(ranks.sum())
-    observed = int((ranks * signs[signs != 0]).sum())
-    distribution = null_distribution(ranks)
-    sums = 2 * np.arange(total + 1) - total
-    is_as_extreme = sums >= observed if alternative == "greater" else np.abs(sums) >= abs(observed)
-    return min(1.0, float(distribution[is_as_extreme].sum()))
+    if alternative == "two-sided":
+        return signed_rank_test(given)[1]
+    observed, ranks = _signed_ranks(given)
+    return min(1.0, _upper_tail(ranks, observed))
 
 
-def walsh_averages(differences: Sequence[float], clash: float = 0.0) -> Floats:
+def _signed_ranks(differences: Floats) -> tuple[int, tuple[int, ...]]:
+    """The signed sum of the doubled midranks, and those of the differences that are not 0, ascending."""
+    import numpy as np
+
+    signs = np.sign(np.round(differences, TIE_DECIMALS)).astype(np.int64)
+    ranks = doubled_midranks(np.abs(differences)) if len(differences) else np.zeros(0, dtype=np.int64)
+    return int((ranks * signs).sum()), tuple(sorted(ranks[signs != 0].tolist()))
+
+
+def _upper_tail(ranks: tuple[int, ...], observed: int) -> float:
+    """How often the signed sum of the ranks is at least so large."""
+    if len(ranks) <= MAX_EXACT:
+        # The sum of the positive ranks is half of the total and the signed sum.
+        return _exact_tail(ranks)[(sum(ranks) + observed) // 2]
+    deviation = math.sqrt(sum(rank * rank for rank in ranks))
+    # Signed sums lie at least two apart: half of that for continuity.
+    return 1.0 - statistics.NormalDist().cdf((observed - 1.0) / deviation)
+
+
+@functools.lru_cache(maxsize=256)
+def _exact_tail(ranks: tuple[int, ...]) -> list[float]:
+    import numpy as np
+
+    distribution = null_distribution(np.array(ranks, dtype=np.int64))
+    found: list[float] = np.cumsum(distribution[::-1])[::-1].tolist()
+    return found
+
+
+def walsh_averages(differences: Sequence[float]) -> Floats:
     """Average every pair of differences, each with itself too.
 
     Args:
         differences: ``[n]``.
-        clash: the average of ``-inf`` and ``inf``: 0 by the signed ranks, which tie.
 
     Returns:
-        ``[n (n + 1) / 2]``, ascending.
+        ``[n (n + 1) / 2]``, ascending; that of ``-inf`` and ``inf`` is 0 by the signed ranks, which tie.
     """
     import numpy as np
 
@@ -104,7 +145,7 @@ def walsh_averages(differences: Sequence[float], clash: float = 0.0) -> Floats:
     first, second = np.triu_indices(len(given))
     with np.errstate(invalid="ignore"):
         averages = (given[first] + given[second]) / 2.0
-    return np.sort(np.where(np.isnan(averages), clash, averages))
+    return np.sort(np.where(np.isnan(averages), 0.0, averages))
 
 
 def hodges_lehmann(differences: Sequence[float]) -> float:
@@ -119,44 +160,3 @@ def hodges_lehmann(differences: Sequence[float]) -> float:
     averages = walsh_averages(differences)
     low, high = averages[(len(averages) - 1) // 2], averages[len(averages) // 2]
     return 0.0 if math.isinf(low) and math.isinf(high) and low != high else float((low + high) / 2.0)
-
-
-def order_of_bound(num_pairs: int, confidence: float) -> tuple[int, float]:
-    """Tell which Walsh averages bound the exact interval.
-
-    Args:
-        num_pairs: ``n``.
-        confidence: at least this much, in (0, 1).
-
-    Returns:
-        ``k``: the interval runs from the k-th smallest to the k-th largest average (0: there is none, too few
-        pairs), and its confidence ``1 - 2 P(T <= k - 1)``.
-    """
-    import numpy as np
-
-    tail = np.cumsum(null_distribution(np.arange(1, num_pairs + 1, dtype=np.int64)))
-    k = int(np.searchsorted(tail, (1.0 - confidence) / 2.0, side="right"))
-    return (k, float(1.0 - 2.0 * tail[k - 1])) if k else (0, 1.0)
-
-
-def shift_interval(
-    lows: Sequence[float], highs: Sequence[float], confidence: float = 0.95
-) -> tuple[float, float, float]:
-    """Bound the centre of paired differences of which some are known only to lie between two limits.
-
-    The interval is that of the signed-rank test (Lehmann 1975; closed, so that it holds for tied data too:
-    Noether 1967). Both its ends grow with every difference, so the lower one taken from the lower limits and the
-    upper one from the upper limits cover at least as often as if nothing were censored.
-
-    Args:
-        lows: ``[n]``, each difference is at least this.
-        highs: ``[n]``, each difference is at most this; equal to ``lows`` where it is known.
-        confidence: at least this much.
-
-    Returns:
-        Lower end, upper end (either may be infinite) and the confidence reached.
-    """
-    k, reached = order_of_bound(len(lows), confidence)
-    if k == 0:
-        return -math.inf, math.inf, 1.0
-    return float(walsh_averages(lows, -math.inf)[k - 1]), float(walsh_averages(highs, math.inf)[-k]), reached

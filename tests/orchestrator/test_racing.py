@@ -68,6 +68,12 @@ def test_what_is_to_rise_is_compared_that_way() -> None:
     assert race([first, second], results, "min") == {}
 
 
+def test_a_timeout_is_as_bad_as_a_divergence() -> None:
+    first, second = candidates(2)
+    late: list[Run] = [(trial, failed(trial, "timeout")) for trial in (confirm(second, seed) for seed in SEEDS[:5])]
+    assert set(race([first, second], runs(first, [0.1] * 5) + late)) == {second.configuration_id}
+
+
 def test_a_divergence_is_the_worst_and_a_crash_says_nothing() -> None:
     first, second = candidates(2)
     trials = [confirm(second, seed) for seed in SEEDS]

@@ -2,6 +2,8 @@
 
 JSON has no infinity: an infinite number (a miss, an open interval) is written as the string ``"Infinity"`` or
 ``"-Infinity"`` and read back as a number.
+
+``version`` is raised when a field goes, or comes to mean something else; a field with a default may be added.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from typing import Literal
 
 from orchestrator.ids import Json
 from orchestrator.report.schema.comparison import Comparison, Effect, Interval, SeedPair, Verdict
+from orchestrator.report.schema.evidence import Arrival, Best, Profile, TimeMetric, Tuning
 from orchestrator.report.schema.part import Part
 from orchestrator.report.schema.study import (
     Band,
@@ -28,7 +31,9 @@ from orchestrator.spec import Objective, Phase, Target
 
 __all__ = [
     "Answer",
+    "Arrival",
     "Band",
+    "Best",
     "Candidate",
     "Comparison",
     "ConfirmSeed",
@@ -38,6 +43,7 @@ __all__ = [
     "Interval",
     "Part",
     "Price",
+    "Profile",
     "Report",
     "SearchTrial",
     "SeedCurve",
@@ -46,6 +52,8 @@ __all__ = [
     "Standing",
     "Study",
     "Sweep",
+    "TimeMetric",
+    "Tuning",
     "Verdict",
 ]
 
@@ -137,6 +145,7 @@ class Report(Part):
         comparisons: primary ones first within a workload.
         failures: every trial that is FAIL.
         lints: what a careful reader would object to.
+        profiles: every arm over the workloads, by metric; empty where there is one workload, or one arm.
     """
 
     version: Literal[1] = 1
@@ -148,6 +157,7 @@ class Report(Part):
     comparisons: tuple[Comparison, ...]
     failures: tuple[Failure, ...]
     lints: tuple[str, ...]
+    profiles: tuple[Profile, ...] = ()
 
     def study(self, workload: str, arm: str) -> Study:
         """Look up a study."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 from orchestrator.report.schema.part import Part
 from orchestrator.spec import BASELINE
@@ -42,6 +43,29 @@ class SeedPair(Part):
     effect: float
 
 
+class Interval(Part):
+    """An interval for an effect or a share.
+
+    Args:
+        low: lower end.
+        high: upper end; ``inf`` where misses leave it open.
+        confidence: at least this much, of this interval by itself.
+        method: how it is made. ``signed-rank``: the effects that the exact test does not reject, not adjusted for
+            several comparisons; ``bonferroni``: the same at the level of the family over its size, so that all such
+            intervals of the primary comparisons hold at once with 95 %; ``holm``: at the level of the step at which
+            Holm's rule rejected, where the Bonferroni interval would still reach no effect; ``clopper-pearson``;
+            ``bca``: bootstrap.
+        excludes_none: whether no effect (a ratio of 1, a difference of 0) lies outside: just where the comparison's p,
+            adjusted if it is primary, is at most .05. An end at no effect is then open.
+    """
+
+    low: float
+    high: float
+    confidence: float
+    method: Literal["signed-rank", "bonferroni", "holm", "clopper-pearson", "bca"] = "signed-rank"
+    excludes_none: bool = False
+
+
 class Effect(Part):
     """How far apart two arms are.
 
@@ -53,6 +77,10 @@ class Effect(Part):
         baseline_median: over the paired seeds, ``inf`` as soon as half of them miss.
         arm_median: likewise.
         probability_of_improvement: share of seeds on which the arm is better, ties counting half.
+        probability_interval: of that share; its lower end counts ties as losses, its upper one as wins.
+        mean: geometric mean of the ratios, or mean of the differences; None with fewer than 20 pairs, or where a run
+            missed.
+        mean_interval: by BCa bootstrap; None likewise.
     """
 
     scale: Scale
@@ -61,20 +89,9 @@ class Effect(Part):
     baseline_median: float
     arm_median: float
     probability_of_improvement: float
-
-
-class Interval(Part):
-    """An exact interval for the effect, not adjusted for several comparisons.
-
-    Args:
-        low: lower end.
-        high: upper end; ``inf`` where misses leave it open.
-        confidence: at least .95; more, since ranks come in steps.
-    """
-
-    low: float
-    high: float
-    confidence: float
+    probability_interval: Interval | None = None
+    mean: float | None = None
+    mean_interval: Interval | None = None
 
 
 class Comparison(Part):
@@ -95,6 +112,8 @@ class Comparison(Part):
         interval: None likewise.
         p: exact two-sided signed-rank; None likewise and while confirm runs.
         p_adjusted: by Holm over the primary comparisons; None for the others.
+        p_log_rank: of the log-rank test, the arms swapped within pairs; of times to target alone, never primary; None
+            while confirm runs.
         num_pairs: seeds with both arms.
         num_planned_pairs: seeds of confirm.
         num_ties: pairs that are equal, or that both miss.
@@ -114,6 +133,7 @@ class Comparison(Part):
     interval: Interval | None = None
     p: float | None = None
     p_adjusted: float | None = None
+    p_log_rank: float | None = None
     num_pairs: int = 0
     num_planned_pairs: int = 0
     num_ties: int = 0

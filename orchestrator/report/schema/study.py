@@ -7,8 +7,9 @@ from typing import Literal
 from pydantic import Field
 
 from orchestrator.ids import Json
+from orchestrator.report.schema.evidence import Arrival, Tuning
 from orchestrator.report.schema.part import Part
-from orchestrator.results import LayerSummary, StepSummary
+from orchestrator.results import FailureKind, LayerSummary, StepSummary
 
 
 class SearchTrial(Part):
@@ -20,8 +21,9 @@ class SearchTrial(Part):
         state: COMPLETE, PRUNED, FAIL, or RUNNING where it has not ended.
         value: the objective; None unless COMPLETE.
         steps_to_target: median over its seeds, ``inf`` for a miss; None unless COMPLETE.
-        seconds: on the optimizer clock, all seeds together.
+        seconds: on the optimizer clock, all seeds together; of one that timed out the wall clock's.
         values: what each distribution became.
+        failure: why it is FAIL; None: it is not.
         share: of its budget of optimizer steps that it ran, all seeds together.
     """
 
@@ -33,6 +35,12 @@ class SearchTrial(Part):
     seconds: float
     values: dict[str, Json]
     share: float = 0.0
+    failure: FailureKind | None = None
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether it was spent and says something of its configuration: a crash does not."""
+        return self.state != "RUNNING" and self.failure in {None, "diverged", "timeout"}
 
 
 class ConfirmSeed(Part):
@@ -220,11 +228,12 @@ class Study(Part):
         arm: label.
         kind: of the arm.
         num_trials: search trials that ended.
-        num_planned: search trials in all.
+        num_planned: search trials that shall give an answer.
+        num_replaced: more that are tried because as many crashed or were lost.
         num_complete: of those that ended, COMPLETE.
         num_pruned: PRUNED: stopped early by the search's scheduler, an answer, and counted in the budget.
         num_diverged: FAIL because the loss was not finite: an answer, and counted in the budget.
-        num_crashed: crashed or lost: no answer.
+        num_crashed: crashed, out of memory or lost: no answer.
         best: the candidate that is compared; None while the search has none.
         candidates: all that were sent to confirm, best by search first.
         search: every search trial in the order of its number.
@@ -235,6 +244,8 @@ class Study(Part):
         equal_time: None for the baseline, and where no seed arrived.
         tau: of the best's teleports, ``auto`` where it is chosen per layer; None: it has none, or there is no best.
         num_timeout: FAIL because it was over the budget of one trial: an answer too.
+        arrivals: of the best's confirm runs, by metric; empty before.
+        tuning: what less search would have found; None where it has had none of its own.
     """
 
     workload: str
@@ -256,3 +267,16 @@ class Study(Part):
     equal_time: EqualTime | None = None
     tau: float | Literal["auto"] | None = None
     num_timeout: int = 0
+    num_replaced: int = 0
+    arrivals: tuple[Arrival, ...] = ()
+    tuning: Tuning | None = None
+
+    @property
+    def num_answers(self) -> int:
+        """Search trials that say something of their configuration: what two arms' budgets are compared by."""
+        return self.num_trials - self.num_crashed
+
+    @property
+    def num_wanted(self) -> int:
+        """Search trials in all, those that replace a crash included."""
+        return self.num_planned + self.num_replaced

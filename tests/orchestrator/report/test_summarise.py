@@ -96,9 +96,8 @@ def test_the_verdict_follows_holms_p_over_every_primary_comparison_of_the_spec()
 
 
 def test_an_arm_that_cannot_be_compared_still_counts_in_the_family() -> None:
-    record = sweep(
-        spec_from_text(TWO_ARMS), FASTER, change=lambda t: failing(t, "crashed") if in_arm("gentle")(t) else t
-    )
+    spec = spec_from_text(TWO_ARMS, "two.yaml", ["search.max_replaced=0"])
+    record = sweep(spec, FASTER, change=lambda t: failing(t, "crashed") if in_arm("gentle")(t) else t)
     gentle, teleport = [c for c in summarise(record).comparisons if c.is_primary]
     assert (gentle.verdict, gentle.p) == (Verdict.REFUSED, None)
     assert teleport.p_adjusted == 2 * smallest_p(8)
@@ -354,10 +353,15 @@ def test_a_sweep_whose_ids_were_made_by_an_older_catalogue_keeps_what_belongs_to
     assert f"search trial {best.trial_id}" in best.yaml
 
 
+NO_REPLACEMENT = sweep_spec("search.max_replaced=0")
 UNFINISHED = [
     (sweep(phases=()), Standing.SEARCH, "no verdict yet, the search of baseline is at 0 of 6 trials"),
     (sweep(phases=("search",)), Standing.NOT_CONFIRMED, "no verdict yet, confirm has not run yet"),
-    (sweep(change=lambda t: failing(t, "crashed")), Standing.FINISHED, "no search trial of baseline ended well"),
+    (
+        sweep(NO_REPLACEMENT, change=lambda t: failing(t, "crashed")),
+        Standing.FINISHED,
+        "no search trial of baseline ended well",
+    ),
     (sweep(spec_from_text(BASELINE_ONLY)), Standing.FINISHED, "Only the baseline is in this sweep"),
 ]
 

@@ -1,0 +1,39 @@
+"""Which share of an arm's confirm runs has reached the target by when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import get_args
+
+from orchestrator.report.metrics import METRICS
+from orchestrator.report.schema import Arrival, ConfirmSeed, TimeMetric
+from orchestrator.statistics import arrivals
+
+
+def arrivals_of(runs: Sequence[ConfirmSeed]) -> tuple[Arrival, ...]:
+    """Draw Kaplan and Meier's curves of an arm, on every axis.
+
+    Args:
+        runs: of the candidate that is compared.
+
+    Returns:
+        A curve per time metric; none before a run has given an answer.
+    """
+    answers = [run for run in runs if run.is_answer]
+    return tuple(_curves(answers)) if answers else ()
+
+
+def _curves(runs: Sequence[ConfirmSeed]) -> Iterator[Arrival]:
+    by_name = {metric.name: metric for metric in METRICS}
+    for name in get_args(TimeMetric):
+        sides = [side for run in runs if (side := by_name[name].measure(run)) is not None]
+        found = arrivals(sides)
+        yield Arrival(
+            metric=name,
+            x=found.times,
+            share=found.share,
+            low=found.low,
+            high=found.high,
+            num_waiting=found.num_waiting,
+            num_runs=len(sides),
+        )

@@ -1,0 +1,183 @@
+"""From a measured effect to a verdict: one p for an exploratory comparison, a family of them for the claims."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, final
+
+from orchestrator.report.metrics import Metric
+from orchestrator.report.schema import Comparison, Effect, Interval, SeedPair, Verdict
+from orchestrator.statistics import (
+    ALPHA,
+    Decision,
+    Pair,
+    PairedEffect,
+    censored_median,
+    holm_levels,
+    log_rank_p,
+    paired_effect,
+    paired_interval,
+    smallest_p,
+)
+
+Method = Literal["signed-rank", "bonferroni", "holm"]
+
+
+@final
+@dataclass(frozen=True)
+class Found:
+    """A comparison on its way to a verdict.
+
+    Args:
+        comparison: as far as it is known.
+        metric: of it.
+        pairs: what its p rests on; empty where it has none.
+        direction: on which side of the baseline the arm lies, by the test.
+    """
+
+    comparison: Comparison
+    metric: Metric
+    pairs: tuple[Pair, ...] = ()
+    direction: int = 0
+
+
+def measured(blank: Comparison, pairs: Sequence[Pair], metric: Metric, family: int, *, is_complete: bool) -> Found:
+    """Estimate the effect over the pairs that are there.
+
+    A p looked at after every seed would cross .05 too often: there is one look, at the end.
+
+    Args:
+        blank: what is compared.
+        pairs: at least one.
+        metric: of them.
+        family: primary comparisons, where this is one; else 1.
+        is_complete: whether no more pairs are to come.
+
+    Returns:
+        The comparison with its effect and interval, and where it is complete its p.
+    """
+    alpha = ALPHA / family
+    effect = paired_effect(pairs, metric.scale, higher_is_better=metric.higher_is_better, alpha=alpha)
+    method: Method = "bonferroni" if blank.is_primary else "signed-rank"
+    update: dict[str, object] = {
+        "effect": _effect(effect, pairs, metric),
+        "interval": _interval(pairs, metric, alpha, effect.p, method),
+        "num_ties": effect.num_ties,
+    }
+    if not is_complete:
+        return Found(blank.model_copy(update=update), metric)
+    update["p"] = effect.p
+    if metric.is_time:
+        update["p_log_rank"] = log_rank_p(pairs)
+    return Found(blank.model_copy(update=update), metric, tuple(pairs), effect.direction)
+
+
+def settled(found: Sequence[Found], family: int) -> list[Comparison]:
+    """Give every comparison that has a p its verdict: the primary ones by Holm's, the others by their own.
+
+    Args:
+        found: all comparisons.
+        family: primary comparisons of the spec, also those that have no p; at least 1.
+
+    Returns:
+        The comparisons in the order given.
+    """
+    claims = [index for index, one in enumerate(found) if one.comparison.is_primary and one.pairs]
+    raw = [p for index in claims if (p := found[index].comparison.p) is not None]
+    decisions = dict(zip(claims, holm_levels(raw, max(family, len(raw))), strict=True))
+    return [_settled(one, decisions.get(index), family) for index, one in enumerate(found)]
+
+
+def _settled(one: Found, decision: Decision | None, family: int) -> Comparison:
+    comparison = one.comparison
+    if comparison.p is None:
+        return comparison
+    update: dict[str, object] = {}
+    size, p = (1, comparison.p) if decision is None else (family, decision.p_adjusted)
+    if decision is not None:
+        update["p_adjusted"] = p
+        if decision.method == "holm":
+            update["interval"] = _interval(one.pairs, one.metric, decision.alpha, comparison.p, decision.method)
+    verdict = _verdict(p, one, size)
+    told = (_reason(verdict, len(one.pairs), size, comparison.missing_seeds), comparison.reason)
+    return comparison.model_copy(update={**update, "verdict": verdict, "reason": "; ".join(filter(None, told))})
+
+
+def seed_pair(seed: int, pair: Pair, metric: Metric) -> SeedPair:
+    """Write a pair down as a raw point.
+
+    Args:
+        seed: of it.
+        pair: both sides.
+        metric: of them.
+
+    Returns:
+        The point.
+    """
+    difference = pair.difference(metric.scale)
+    effect = difference if metric.scale == "difference" else math.exp(min(difference, 700.0))
+    return SeedPair(
+        seed=seed,
+        baseline=pair.baseline.value,
+        arm=pair.arm.value,
+        effect=math.inf if difference == math.inf else effect,
+    )
+
+
+def _effect(effect: PairedEffect, pairs: Sequence[Pair], metric: Metric) -> Effect:
+    ends = effect.mean_interval
+    return Effect(
+        scale=metric.scale,
+        estimate=effect.estimate,
+        smallest=effect.smallest_effect,
+        baseline_median=censored_median(pair.baseline.value for pair in pairs),
+        arm_median=censored_median(pair.arm.value for pair in pairs),
+        probability_of_improvement=effect.probability_of_improvement,
+        probability_interval=_share_interval(effect.probability_interval),
+        mean=effect.mean,
+        mean_interval=None if ends is None else _mean_interval(ends, metric),
+    )
+
+
+def _mean_interval(ends: tuple[float, float], metric: Metric) -> Interval:
+    none = 1.0 if metric.scale == "ratio" else 0.0
+    return Interval(
+        low=ends[0],
+        high=ends[1],
+        confidence=1.0 - ALPHA,
+        method="bca",
+        excludes_none=not ends[0] <= none <= ends[1],
+    )
+
+
+def _interval(pairs: Sequence[Pair], metric: Metric, alpha: float, p: float, method: Method) -> Interval:
+    low, high = paired_interval(pairs, metric.scale, alpha)
+    return Interval(low=low, high=high, confidence=1.0 - alpha, method=method, excludes_none=p <= alpha)
+
+
+def _share_interval(ends: tuple[float, float]) -> Interval:
+    return Interval(low=ends[0], high=ends[1], confidence=1.0 - ALPHA, method="clopper-pearson")
+
+
+def _verdict(p: float, one: Found, family: int) -> Verdict:
+    if p <= ALPHA:
+        is_improvement = (one.direction > 0) == one.metric.higher_is_better
+        if one.metric.is_time:
+            return Verdict.FASTER if is_improvement else Verdict.SLOWER
+        return Verdict.BETTER if is_improvement else Verdict.WORSE
+    # Asked last: Holm's later steps are less strict than what every comparison can count on.
+    is_hopeless = smallest_p(len(one.pairs)) * family > ALPHA
+    return Verdict.NOT_ENOUGH_SEEDS if is_hopeless else Verdict.NO_DIFFERENCE
+
+
+def _reason(verdict: Verdict, num_pairs: int, family: int, missing: Sequence[int]) -> str:
+    parts = []
+    if verdict is Verdict.NOT_ENOUGH_SEEDS:
+        smallest = min(1.0, smallest_p(num_pairs) * family)
+        several = f" with {family} primary comparisons" if family > 1 else ""
+        parts.append(f"{num_pairs} pairs cannot go below p = {smallest:.3g}{several}")
+    if missing:
+        parts.append(f"seeds without both arms (crashed or lost): {', '.join(map(str, missing))}")
+    return "; ".join(parts)

@@ -1,0 +1,67 @@
+"""What two arms are compared on, and how it is read off a run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+from orchestrator.report.schema import ConfirmSeed
+from orchestrator.statistics import Measured, Scale
+
+PRIMARY_METRIC = "steps_to_target"
+
+
+@final
+@dataclass(frozen=True)
+class Metric:
+    """What is compared.
+
+    Args:
+        name: in the report.
+        limit: the field that says where a miss is censored, or a hit would have been; None: it is a final figure,
+            always known.
+        scale: of the effect.
+        higher_is_better: of its values.
+    """
+
+    name: str
+    limit: str | None
+    scale: Scale = "ratio"
+    higher_is_better: bool = False
+
+    @property
+    def is_time(self) -> bool:
+        """Whether it says how long, rather than how good."""
+        return self.limit is not None
+
+    def measure(self, run: ConfirmSeed) -> Measured | None:
+        """Read it off a run.
+
+        Args:
+            run: that ended with an answer.
+
+        Returns:
+            The value; infinitely bad where the run diverged or timed out; None where the run has no such figure.
+        """
+        if self.limit is None:
+            never = -math.inf if self.higher_is_better else math.inf
+            value = never if run.is_broken_off else run.metrics.get(self.name)
+            return None if value is None else Measured(value)
+        reached, limit = getattr(run, self.name), getattr(run, self.limit)
+        is_there = reached is not None and not run.is_broken_off
+        return Measured(float(reached) if is_there else math.inf, math.inf if limit is None else float(limit))
+
+    def is_miss(self, run: ConfirmSeed) -> bool:
+        """Tell whether a run never arrived, or was broken off."""
+        return run.is_broken_off or (self.is_time and run.outcome == "missed")
+
+
+METRICS = (
+    Metric(PRIMARY_METRIC, "budget_steps"),
+    Metric("seconds_to_target", "seconds"),
+    Metric("gradient_evaluations_to_target", "gradient_evaluations"),
+    Metric("train_loss", None),
+    Metric("validation_accuracy", None, "difference", higher_is_better=True),
+    Metric("test_accuracy", None, "difference", higher_is_better=True),
+)

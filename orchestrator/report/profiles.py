@@ -1,0 +1,66 @@
+"""Every arm over all workloads: on what share of them it is within a factor of the best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import get_args
+
+from orchestrator.report.metrics import METRICS, Metric
+from orchestrator.report.schema import Profile, Study, TimeMetric
+from orchestrator.statistics import performance_profiles
+
+MIN_COMPARED = 2
+
+
+def profiles_of(studies: Sequence[Study]) -> tuple[Profile, ...]:
+    """Draw the performance profiles of a sweep; they are exploratory.
+
+    Args:
+        studies: of the sweep, whose confirm phase is over.
+
+    Returns:
+        A profile per time metric and arm; none with fewer than two arms, or two workloads on which all arms have a
+        seed in common.
+    """
+    workloads = list(dict.fromkeys(study.workload for study in studies))
+    arms = list(dict.fromkeys(study.arm for study in studies))
+    by_name = {metric.name: metric for metric in METRICS}
+    return tuple(
+        profile for name in get_args(TimeMetric) for profile in _profiles(studies, workloads, arms, by_name[name], name)
+    )
+
+
+def _profiles(
+    studies: Sequence[Study], workloads: Sequence[str], arms: Sequence[str], metric: Metric, name: TimeMetric
+) -> Iterator[Profile]:
+    """One metric's.
+
+    Yields:
+        A profile per arm.
+    """
+    by_label = {(study.workload, study.arm): study for study in studies}
+    costs = {workload: _costs([by_label[workload, arm] for arm in arms], metric) for workload in workloads}
+    compared = [workload for workload in workloads if costs[workload][0]]
+    if min(len(compared), len(arms)) < MIN_COMPARED:
+        return
+    by_arm = {arm: [costs[workload][i] for workload in compared] for i, arm in enumerate(arms)}
+    factors, profiles = performance_profiles(by_arm)
+    for profile in profiles:
+        yield Profile(
+            metric=name,
+            arm=profile.arm,
+            workloads=tuple(compared),
+            ratios=profile.ratios,
+            factors=factors,
+            share=profile.share,
+            low=profile.low,
+            high=profile.high,
+            score=profile.score,
+        )
+
+
+def _costs(arms: Sequence[Study], metric: Metric) -> list[list[float]]:
+    """Each arm's cost on the seeds that all of them answered."""
+    runs = [{run.seed: run for run in arm.best.confirm if run.is_answer} if arm.best else {} for arm in arms]
+    common = [seed for seed in runs[0] if all(seed in of_arm for of_arm in runs)]
+    return [[side.value for seed in common if (side := metric.measure(of_arm[seed])) is not None] for of_arm in runs]

@@ -1,0 +1,98 @@
+"""What is said of several runs or studies together: arrivals, tuning curves, performance profiles."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from orchestrator.report.schema.part import Part
+
+TimeMetric = Literal["steps_to_target", "seconds_to_target", "gradient_evaluations_to_target"]
+
+
+class Arrival(Part):
+    """Which share of an arm's confirm runs has reached the target by when: one minus Kaplan and Meier's estimate.
+
+    Args:
+        metric: what the axis counts.
+        x: where a run arrives, ascending; the share is 0 before and stays until the next.
+        share: of the runs.
+        low: lower end of its pointwise 95 % interval, exact.
+        high: upper end.
+        num_waiting: runs that had not arrived, nor been cut off, just before.
+        num_runs: that gave an answer; one that diverged or timed out never arrives.
+    """
+
+    metric: TimeMetric
+    x: tuple[float, ...]
+    share: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    num_waiting: tuple[int, ...]
+    num_runs: int
+
+
+class Best(Part):
+    """The best objective of some search trials.
+
+    Args:
+        x: how many trials, or seconds of training.
+        mean: expected; infinitely bad while it may be that none of them has a value.
+        low: the better quartile.
+        median: infinitely bad where it is as likely as not that none has a value.
+        high: the worse quartile.
+    """
+
+    x: float
+    mean: float
+    low: float
+    median: float
+    high: float
+
+
+class Tuning(Part):
+    """What a study's search would have found with fewer trials or in less time.
+
+    The trials count as if they had been made in random order, also where the sampler learns: then it says what these
+    trials hold, not how fast the sampler found it. Values are the search's own, so they flatter; claims come from
+    confirm. A trial that was pruned, diverged or timed out is one that was spent and found nothing; one that crashed is
+    none.
+
+    Args:
+        num_answers: trials that it rests on.
+        by_trials: best of k of them, drawn without replacement (Tang et al. 2020, unbiased); all arms of a workload
+            have the same k.
+        with_replacement: mean of the same as Dodge et al. (2019) estimate it, which is biased.
+        by_seconds: best of those that are over after so much training, one after the other; all arms of a workload
+            have the same times.
+    """
+
+    num_answers: int
+    by_trials: tuple[Best, ...]
+    with_replacement: tuple[float, ...]
+    by_seconds: tuple[Best, ...]
+
+
+class Profile(Part):
+    """An arm's performance profile over the sweep's workloads (Dolan and Moré 2002).
+
+    Args:
+        metric: whose median over the paired confirm seeds is the cost of a workload.
+        arm: label.
+        workloads: those on which every arm was confirmed.
+        ratios: its cost over that of the best arm, by workload; ``inf`` where it misses.
+        factors: from 1 to 4.
+        share: of the workloads on which it is within the factor of the best arm.
+        low: lower end of the share's 95 % interval, by bootstrap over the seeds; empty below 20 seeds.
+        high: upper end; likewise.
+        score: mean of the share over the factors (Dahl et al. 2023).
+    """
+
+    metric: TimeMetric
+    arm: str
+    workloads: tuple[str, ...]
+    ratios: tuple[float, ...]
+    factors: tuple[float, ...]
+    share: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    score: float

@@ -5,13 +5,13 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Sequence
-from typing import Literal
 
-from orchestrator.report.schema import Band, SeedCurve
+from orchestrator.report.schema import Axis, Band, SeedCurve
 from orchestrator.results import Trial, TrialState
 
 CURVES = ("train_loss", "validation_loss", "validation_accuracy", "grad_norm")
 BANDS = ("train_loss", "validation_loss", "validation_accuracy")
+AXES: tuple[Axis, ...] = ("step", "seconds", "gradient_evaluations")
 MAX_POINTS = 200
 DIGITS = 6
 
@@ -35,6 +35,7 @@ def curve_of(trial: Trial) -> SeedCurve | None:
         is_diverged=trial.result is not None and trial.result.state is TrialState.FAIL,
         step=tuple(row.step for row in kept),
         seconds=tuple(_rounded(row.seconds) for row in kept),
+        gradient_evaluations=tuple(_rounded(row.gradient_evaluations) for row in kept),
         metrics={
             name: tuple(_rounded(row.metrics[name]) if name in row.metrics else None for row in kept)
             for name in CURVES
@@ -44,11 +45,11 @@ def curve_of(trial: Trial) -> SeedCurve | None:
 
 
 def bands_of(curves: Sequence[SeedCurve]) -> tuple[Band, ...]:
-    """Take the median and the quartiles over seeds, against steps and against seconds.
+    """Take the median and the quartiles over seeds, against steps, seconds and gradient evaluations.
 
     A run that diverged stays in: from there on its loss is infinite (its accuracy 0), so that the band does not
-    get better by losing its worst run. Against seconds each curve is interpolated, as far as the shortest run
-    that did not diverge goes.
+    get better by losing its worst run. Against anything but steps each curve is interpolated, as far as the shortest
+    run that did not diverge goes.
 
     Args:
         curves: one per seed; with fewer than two there is no band.
@@ -58,16 +59,15 @@ def bands_of(curves: Sequence[SeedCurve]) -> tuple[Band, ...]:
     """
     if len(curves) < 2:
         return ()
-    axes: tuple[Literal["step", "seconds"], ...] = ("step", "seconds")
     return tuple(
         _band(curves, metric, axis)
         for metric in BANDS
         if all(metric in curve.metrics for curve in curves)
-        for axis in axes
+        for axis in AXES
     )
 
 
-def _band(curves: Sequence[SeedCurve], metric: str, axis: Literal["step", "seconds"]) -> Band:
+def _band(curves: Sequence[SeedCurve], metric: str, axis: Axis) -> Band:
     positions = _positions(curves, axis)
     worst = 0.0 if metric.endswith("accuracy") else math.inf
     known = [_points(curve, metric, axis) for curve in curves]
@@ -87,18 +87,28 @@ def _band(curves: Sequence[SeedCurve], metric: str, axis: Literal["step", "secon
     )
 
 
-def _positions(curves: Sequence[SeedCurve], axis: Literal["step", "seconds"]) -> list[float]:
+def _positions(curves: Sequence[SeedCurve], axis: Axis) -> list[float]:
     whole = [curve for curve in curves if not curve.is_diverged] or list(curves)
     if axis == "step":
         return sorted({float(step) for curve in whole for step in curve.step})
-    end = min(curve.seconds[-1] for curve in whole)
-    num_points = max(len(curve.seconds) for curve in whole)
+    end = min(curve_axis(curve, axis)[-1] for curve in whole)
+    num_points = max(len(curve.step) for curve in whole)
     return [end * index / max(num_points - 1, 1) for index in range(num_points)]
 
 
-def _points(curve: SeedCurve, metric: str, axis: Literal["step", "seconds"]) -> list[tuple[float, float]]:
-    xs: Sequence[float] = curve.step if axis == "step" else curve.seconds
-    return [(x, value) for x, value in zip(xs, curve.metrics[metric], strict=True) if value is not None]
+def curve_axis(curve: SeedCurve, axis: Axis) -> Sequence[float]:
+    """Look up what a curve is drawn against."""
+    match axis:
+        case "step":
+            return curve.step
+        case "seconds":
+            return curve.seconds
+        case "gradient_evaluations":
+            return curve.gradient_evaluations
+
+
+def _points(curve: SeedCurve, metric: str, axis: Axis) -> list[tuple[float, float]]:
+    return [(x, value) for x, value in zip(curve_axis(curve, axis), curve.metrics[metric], strict=True) if value is not None]
 
 
 def _at(points: Sequence[tuple[float, float]], x: float, after_end: float | None) -> float:

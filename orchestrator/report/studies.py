@@ -14,9 +14,9 @@ from orchestrator.report.best import spec_of
 from orchestrator.report.champions import steps_to_target, stored_id
 from orchestrator.report.curves import bands_of, curve_of
 from orchestrator.report.price import price_of
-from orchestrator.report.schema import Candidate, ConfirmSeed, SearchTrial, Study
+from orchestrator.report.schema import Candidate, ConfirmSeed, Parameter, SearchTrial, Study
 from orchestrator.results import FailureKind, SweepRecord, Trial, TrialResult, TrialState
-from orchestrator.spec import Arm, kind_of
+from orchestrator.spec import Arm, Choice, Distribution, kind_of
 from orchestrator.statistics import censored_median
 
 
@@ -56,7 +56,7 @@ def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]
         num_pruned=sum(result.state is TrialState.PRUNED for result in ended),
         num_diverged=kinds.count("diverged"),
         num_timeout=kinds.count("timeout"),
-        num_crashed=kinds.count("crashed") + kinds.count("lost"),
+        num_crashed=sum(kinds.count(kind) for kind in ("crashed", "lost", "memory")),
         best=candidates[0] if candidates else None,
         candidates=candidates,
         search=tuple(map(_search_trial, search)),
@@ -65,6 +65,24 @@ def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]
         bands=bands_of(curves),
         source=record.spec.sources.get(arm),
         tau=_tau(best[0].config.method) if best else None,
+        space=_space(record, workload, arm),
+    )
+
+
+def _space(record: SweepRecord, workload: str, arm: str) -> tuple[Parameter, ...]:
+    templates = (record.spec.workloads[workload], record.spec.arms[arm])
+    return tuple(_parameter(each) for template in templates for each in template.distributions())
+
+
+def _parameter(distribution: Distribution) -> Parameter:
+    if isinstance(distribution, Choice):
+        return Parameter(name=distribution.name, kind="choice", choices=distribution.labels)
+    return Parameter(
+        name=distribution.name,
+        kind="int" if distribution.is_integer else "float",
+        low=distribution.low,
+        high=distribution.high,
+        is_log=distribution.is_log,
     )
 
 
@@ -143,6 +161,8 @@ def _search_trial(trial: Trial) -> SearchTrial:
         seconds=0.0 if result is None else sum(seed.seconds for seed in result.seeds),
         values=trial.config.values,
         share=0.0 if result is None else _share(result, len(trial.config.seeds)),
+        objectives=() if result is None else result.values,
+        failure=None if result is None or result.failure is None else result.failure.kind,
     )
 
 

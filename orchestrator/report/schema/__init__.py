@@ -13,10 +13,13 @@ from orchestrator.ids import Json
 from orchestrator.report.schema.comparison import Comparison, Effect, Interval, SeedPair, Verdict
 from orchestrator.report.schema.part import Part
 from orchestrator.report.schema.study import (
+    Axis,
     Band,
     Candidate,
     ConfirmSeed,
     EqualTime,
+    Importance,
+    Parameter,
     Price,
     SearchTrial,
     SeedCurve,
@@ -28,6 +31,7 @@ from orchestrator.spec import Objective, Phase, Target
 
 __all__ = [
     "Answer",
+    "Axis",
     "Band",
     "Candidate",
     "Comparison",
@@ -35,7 +39,10 @@ __all__ = [
     "Effect",
     "EqualTime",
     "Failure",
+    "Importance",
     "Interval",
+    "JointReport",
+    "Parameter",
     "Part",
     "Price",
     "Report",
@@ -47,7 +54,12 @@ __all__ = [
     "Study",
     "Sweep",
     "Verdict",
+    "reports_of",
 ]
+
+
+# 2: several sweeps together; search spaces, importances, several objectives; curves against gradient evaluations.
+VERSION: Literal[2] = 2
 
 
 class Standing(StrEnum):
@@ -139,7 +151,7 @@ class Report(Part):
         lints: what a careful reader would object to.
     """
 
-    version: Literal[1] = 1
+    version: Literal[2] = VERSION
     sweep: Sweep
     provenance: Provenance
     machines: tuple[Machine, ...]
@@ -162,3 +174,32 @@ class Report(Part):
     def arms(self) -> tuple[str, ...]:
         """The labels of the arms, the baseline first."""
         return tuple(dict.fromkeys(study.arm for study in self.studies))
+
+
+class JointReport(Part):
+    """Several sweeps on one page: ``report.json`` of ``teleport report A B``.
+
+    Each comparison is within its own sweep. The primary ones of all sweeps are one family: ``p_adjusted``, the
+    verdicts and the answers in here may differ from those in each sweep's own report.
+
+    Args:
+        version: of this schema, the same as that of a sweep's own report.
+        sweeps: in the order they were asked for; their names differ.
+        num_primary: size of the family.
+    """
+
+    version: Literal[2] = VERSION
+    sweeps: tuple[Report, ...]
+    num_primary: int
+
+
+def reports_of(report: Report | JointReport) -> tuple[Report, ...]:
+    """List the sweeps of a report.
+
+    Args:
+        report: of one sweep or of several.
+
+    Returns:
+        A report for each sweep.
+    """
+    return report.sweeps if isinstance(report, JointReport) else (report,)

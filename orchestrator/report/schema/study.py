@@ -8,7 +8,39 @@ from pydantic import Field
 
 from orchestrator.ids import Json
 from orchestrator.report.schema.part import Part
-from orchestrator.results import LayerSummary, StepSummary
+from orchestrator.results import FailureKind, LayerSummary, StepSummary
+
+
+class Parameter(Part):
+    """One distribution of the spec that a study searches over.
+
+    Args:
+        name: dotted path, with the choices it depends on.
+        kind: of its values.
+        low: smallest value; None for a choice.
+        high: largest value; None for a choice.
+        is_log: searched in the logarithm.
+        choices: labels of the options, in the order of the spec; empty for a range.
+    """
+
+    name: str
+    kind: Literal["float", "int", "choice"]
+    low: float | None = None
+    high: float | None = None
+    is_log: bool = False
+    choices: tuple[Json, ...] = ()
+
+
+class Importance(Part):
+    """How much a parameter decides whether a trial is among the best of its search.
+
+    Args:
+        parameter: name.
+        share: of all parameters' importances, by PED-ANOVA (Watanabe et al. 2023), conditional ones included.
+    """
+
+    parameter: str
+    share: float
 
 
 class SearchTrial(Part):
@@ -23,6 +55,8 @@ class SearchTrial(Part):
         seconds: on the optimizer clock, all seeds together.
         values: what each distribution became.
         share: of its budget of optimizer steps that it ran, all seeds together.
+        objectives: where there are several, each of them, ``value`` first; empty unless COMPLETE.
+        failure: kind of its failure; None unless FAIL.
     """
 
     trial_id: str
@@ -33,6 +67,8 @@ class SearchTrial(Part):
     seconds: float
     values: dict[str, Json]
     share: float = 0.0
+    objectives: tuple[float, ...] = ()
+    failure: FailureKind | None = None
 
 
 class ConfirmSeed(Part):
@@ -166,6 +202,7 @@ class SeedCurve(Part):
         step: optimizer steps.
         seconds: on the optimizer clock.
         metrics: by name; None where a row lacks it.
+        gradient_evaluations: so far, a double backward as what it costs.
     """
 
     seed: int
@@ -173,6 +210,10 @@ class SeedCurve(Part):
     step: tuple[int, ...]
     seconds: tuple[float, ...]
     metrics: dict[str, tuple[float | None, ...]]
+    gradient_evaluations: tuple[float, ...]
+
+
+Axis = Literal["step", "seconds", "gradient_evaluations"]
 
 
 class Band(Part):
@@ -180,7 +221,7 @@ class Band(Part):
 
     Args:
         metric: of the curves.
-        axis: ``step`` or ``seconds``.
+        axis: ``step``, ``seconds`` or ``gradient_evaluations``.
         x: positions.
         median: None where it is infinite: half the runs diverged before.
         low: lower quartile.
@@ -188,7 +229,7 @@ class Band(Part):
     """
 
     metric: str
-    axis: Literal["step", "seconds"]
+    axis: Axis
     x: tuple[float, ...]
     median: tuple[float | None, ...]
     low: tuple[float | None, ...]
@@ -224,7 +265,7 @@ class Study(Part):
         num_complete: of those that ended, COMPLETE.
         num_pruned: PRUNED: stopped early by the search's scheduler, an answer, and counted in the budget.
         num_diverged: FAIL because the loss was not finite: an answer, and counted in the budget.
-        num_crashed: crashed or lost: no answer.
+        num_crashed: crashed, lost or out of memory: no answer.
         best: the candidate that is compared; None while the search has none.
         candidates: all that were sent to confirm, best by search first.
         search: every search trial in the order of its number.
@@ -235,6 +276,8 @@ class Study(Part):
         equal_time: None for the baseline, and where no seed arrived.
         tau: of the best's teleports, ``auto`` where it is chosen per layer; None: it has none, or there is no best.
         num_timeout: FAIL because it was over the budget of one trial: an answer too.
+        space: what was searched over; what a control takes from its source is not.
+        importance: the most important first; empty where too few trials are COMPLETE, and where it was not asked for.
     """
 
     workload: str
@@ -256,3 +299,10 @@ class Study(Part):
     equal_time: EqualTime | None = None
     tau: float | Literal["auto"] | None = None
     num_timeout: int = 0
+    space: tuple[Parameter, ...] = ()
+    importance: tuple[Importance, ...] = ()
+
+    @property
+    def num_replaced(self) -> int:
+        """Search trials that crashed or were lost, and had another configuration tried in their place."""
+        return max(0, len(self.search) - self.num_planned)

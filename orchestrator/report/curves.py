@@ -108,7 +108,9 @@ def curve_axis(curve: SeedCurve, axis: Axis) -> Sequence[float]:
 
 
 def _points(curve: SeedCurve, metric: str, axis: Axis) -> list[tuple[float, float]]:
-    return [(x, value) for x, value in zip(curve_axis(curve, axis), curve.metrics[metric], strict=True) if value is not None]
+    return [
+        (x, value) for x, value in zip(curve_axis(curve, axis), curve.metrics[metric], strict=True) if value is not None
+    ]
 
 
 def _at(points: Sequence[tuple[float, float]], x: float, after_end: float | None) -> float:

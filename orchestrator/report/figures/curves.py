@@ -60,7 +60,9 @@ def curve_figure(
     is_log = metric not in HIGHER_IS_BETTER
     layout = layout_of(AXES[axis][0], f"{title} ({'log scale' if is_log else 'share'})")
     layout["xaxis"] |= {"rangemode": "tozero"}
-    caption = "Thin: each confirm seed. Thick: their median, with the quartiles as a band." + _told(studies, shown, stride)
+    caption = "Thin: each confirm seed. Thick: their median, with the quartiles as a band." + _told(
+        studies, shown, stride
+    )
     if is_log:
         ceiling = _ceiling(studies, metric)
         values = [y for trace in data for y in trace["y"] if y is not None and y > 0.0]

@@ -6,12 +6,10 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 from orchestrator.report.figures.frame import Figure, Trace, layout_of
-from orchestrator.report.figures.space import objective_axis, short, trial_points
+from orchestrator.report.figures.trials import MAX_PARAMETERS, objective_axis, short, trial_points
 from orchestrator.report.schema import SearchTrial, Study
 from orchestrator.report.wording import UNITS, number, percent
 from orchestrator.spec import Objective
-
-MAX_PARAMETERS = 12
 
 
 def history_figure(studies: Sequence[Study], colours: Mapping[str, str], objective: Objective) -> Figure | None:
@@ -120,7 +118,9 @@ def pareto_figures(
     return [_pareto(found, colours, objectives, other) for other in range(1, len(objectives))]
 
 
-def _pareto(studies: Sequence[Study], colours: Mapping[str, str], objectives: Sequence[Objective], other: int) -> Figure:
+def _pareto(
+    studies: Sequence[Study], colours: Mapping[str, str], objectives: Sequence[Objective], other: int
+) -> Figure:
     data: list[Trace] = []
     for study in studies:
         trials = [trial for trial in study.search if trial.objectives]

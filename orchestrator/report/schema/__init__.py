@@ -85,6 +85,7 @@ class Sweep(Part):
         targets: what each workload must reach, by label.
         spec: the spec as plain data, without its hooks: they shape nothing, and an address may be a secret.
         ended_early: the budget that ended it before its last trial, in a sentence; empty: none did.
+        also: further objectives of the search.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Sweep(Part):
     targets: dict[str, Target]
     spec: dict[str, Json]
     ended_early: str = ""
+    also: tuple[Objective, ...] = ()
 
 
 class Answer(Part):

@@ -175,6 +175,8 @@ class Price(Part):
         seconds_per_teleport: of all runs together; None where there was none.
         steps: what the teleports had come to step by step: of all runs together, each teleport counting alike.
         spectra: empty where the spec did not ask for them.
+        seconds_by_phase: of all runs together, by phase of a teleport: ``capture``, ``subspace``, ``direction``,
+            ``apply``; empty where the results are from before this was kept.
     """
 
     seconds: float
@@ -191,6 +193,7 @@ class Price(Part):
     seconds_per_teleport: float | None = None
     steps: tuple[StepSummary, ...] = ()
     spectra: tuple[Spectrum, ...] = ()
+    seconds_by_phase: dict[str, float] = Field(default_factory=dict)
 
 
 class SeedCurve(Part):

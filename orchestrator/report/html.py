@@ -12,7 +12,7 @@ from orchestrator.report.content import Group, content_of, groups_of, table, ton
 from orchestrator.report.figures import across_figures, colours_of
 from orchestrator.report.palette import dark_of
 from orchestrator.report.schema import JointReport, Report, reports_of
-from orchestrator.report.tables import Header, Rows, matrix_rows, verdict_rows, verdicts
+from orchestrator.report.tables import matrix_rows, page_verdict_rows, verdicts
 
 
 def render_html(report: Report | JointReport) -> str:
@@ -46,7 +46,8 @@ def _page(report: Report | JointReport) -> dict[str, Any]:
         "title": ", ".join(each.sweep.name for each in reports),
         "parts": parts,
         "num_primary": report.num_primary if isinstance(report, JointReport) else None,
-        "verdicts": _verdicts(reports),
+        "verdicts": table(page_verdict_rows(reports)),
+        "tones": [tone_of(c.verdict) for each in reports for c in verdicts(each)],
         "matrix": table(matrix_rows(reports)),
         "across": across,
         "colours": {arm: (colour, dark[colour]) for arm, colour in shades.items()},
@@ -55,16 +56,6 @@ def _page(report: Report | JointReport) -> dict[str, Any]:
         "plotly": Markup(_plotly()) if drawn else "",
         "figures_json": Markup(script_json({"figures": drawn, "dark_of": dark})),
     }
-
-
-def _verdicts(reports: Sequence[Report]) -> dict[str, Any]:
-    found: list[tuple[Header, Rows]] = [verdict_rows(report) for report in reports]
-    header, rows = found[0][0], [row for _, rows in found for row in rows]
-    if len(reports) > 1:
-        header = ("sweep", *header)
-        rows = [(report.sweep.name, *row) for report, (_, rows) in zip(reports, found, strict=True) for row in rows]
-    classes = [tone_of(c.verdict) for report in reports for c in verdicts(report)]
-    return table((header, rows)) | {"classes": classes}
 
 
 def _drawn(groups: Iterable[Sequence[Group]]) -> dict[str, Any]:

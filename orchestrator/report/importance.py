@@ -67,7 +67,8 @@ def _rebuild(study: Study, trials: Sequence[SearchTrial], spec: SweepSpec) -> op
     templates = (spec.workloads[study.workload], spec.arms[study.arm])
     space = {each.name: distribution_of(each) for template in templates for each in template.distributions()}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    directions = ["minimize" if objective.mode == "min" else "maximize" for objective in spec.search.objectives]
+    minimize, maximize = optuna.study.StudyDirection.MINIMIZE, optuna.study.StudyDirection.MAXIMIZE
+    directions = [minimize if objective.mode == "min" else maximize for objective in spec.search.objectives]
     rebuilt = optuna.create_study(directions=directions)
     rebuilt.add_trials(
         [

@@ -39,6 +39,21 @@ def verdict_rows(report: Report) -> tuple[Header, Rows]:
     return VERDICT_HEADER, [_verdict_row(c) for c in verdicts(report)]
 
 
+def page_verdict_rows(reports: Sequence[Report]) -> tuple[Header, Rows]:
+    """Make the verdict table of a page.
+
+    Args:
+        reports: of the sweeps on it; where there are several, the first column says which.
+
+    Returns:
+        The header, and a row per comparison.
+    """
+    if len(reports) == 1:
+        return verdict_rows(reports[0])
+    rows = [(report.sweep.name, *row) for report in reports for row in verdict_rows(report)[1]]
+    return ("sweep", *VERDICT_HEADER), rows
+
+
 def verdicts(report: Report) -> list[Comparison]:
     """List what the verdict table shows: every arm against the baseline on steps to target."""
     return [c for c in report.comparisons if c.metric == "steps_to_target" and c.against == BASELINE]
@@ -228,14 +243,12 @@ def phase_rows(report: Report) -> tuple[Header, Rows]:
         The header and a row per arm that teleports; empty where the results are from before this was kept.
     """
     phases = list(dict.fromkeys(name for price in _prices(report) for name in price.seconds_by_phase))
-    header: Header = ("workload", "arm", *phases, "seconds in all")
-    rows: Rows = []
-    for study in report.studies:
-        seconds = {} if study.price is None else study.price.seconds_by_phase
-        total = sum(seconds.values())
-        if total > 0.0:
-            shares = (percent(seconds.get(phase, 0.0) / total) for phase in phases)
-            rows.append((study.workload, study.arm, *shares, number(total)))
+    header: Header = ("workload", "arm", *(f"{phase} (s)" for phase in phases))
+    rows: Rows = [
+        (study.workload, study.arm, *(number(study.price.seconds_by_phase.get(phase, 0.0)) for phase in phases))
+        for study in report.studies
+        if study.price is not None and any(study.price.seconds_by_phase.values())
+    ]
     return header, rows
 
 

@@ -95,7 +95,7 @@ def _ends(curve: SeedCurve, axis: Axis) -> tuple[float, float]:
 def _thinned(studies: Sequence[Study]) -> tuple[dict[str, Sequence[SeedCurve]], int]:
     """Choose which runs are drawn as thin lines, and every which of their points."""
     most = max(1, MAX_LINES // max(1, len(studies)))
-    shown = {study.arm: study.curves[:most] for study in studies}
+    shown: dict[str, Sequence[SeedCurve]] = {study.arm: study.curves[:most] for study in studies}
     num_points = sum(len(curve.step) for curves in shown.values() for curve in curves)
     return shown, max(1, math.ceil(num_points / MAX_DRAWN))
 

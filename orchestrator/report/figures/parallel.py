@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.report.figures.frame import Figure, Trace, layout_of
 from orchestrator.report.figures.trials import Known, by_importance, known_trials, place_of, share_along, short
-from orchestrator.report.palette import MUTED
+from orchestrator.report.palette import INK, MUTED
 from orchestrator.report.schema import Parameter, Study
 from orchestrator.report.wording import UNITS, number
 from orchestrator.spec import Objective
@@ -32,8 +32,9 @@ def parallel_figures(studies: Sequence[Study], colours: Mapping[str, str], objec
 
 
 def _parallel(study: Study, colour: str, objective: Objective) -> Figure | None:
-    parameters = by_importance([study])
     known = sorted(known_trials(study), key=lambda one: one[1], reverse=objective.mode == "max")
+    # Those of a branch come first, so that the lines below them go from row to row.
+    parameters = sorted(by_importance([study]), key=lambda each: all(each.name in trial.values for trial, _ in known))
     if len(parameters) < 2 or len(known) < 2:
         return None
     shown = known[:MAX_LINES]
@@ -44,24 +45,25 @@ def _parallel(study: Study, colour: str, objective: Objective) -> Figure | None:
         _lines(study.arm, "others", shown[num_best:], parameters, values, MUTED[0], 0.22),
         _lines(study.arm, f"best {num_best}", shown[:num_best], parameters, values, colour, 0.9),
     ]
-    layout = layout_of("from the lower end of each row to its upper end", "")
+    layout = layout_of("from the low end of each row to its high end", "")
     layout["xaxis"] |= {"range": [-0.03, 1.03], "showticklabels": False, "showgrid": False}
     layout["yaxis"] |= {
         "tickvals": list(range(len(rows))),
-        "ticktext": [name for name, *_ in rows],
-        "range": [len(rows) - 0.5, -0.5],
+        "showticklabels": False,
+        "range": [len(rows) - 0.6, -0.7],
     }
-    layout["annotations"] = [note for place, (_, low, high) in enumerate(rows) for note in _ends(place, low, high)]
+    layout["annotations"] = [note for place, row in enumerate(rows) for note in _labels(place, *row)]
     rest = len(known) - len(shown)
     return Figure(
         key=f"{study.workload}-{study.arm}-parallel",
         workload=study.workload,
         title="Each trial as a line through its values",
-        caption=f"In colour: the best tenth of the COMPLETE trials of {study.arm}, {num_best}. A line is broken where "
-        "a parameter does not apply." + (f" The {rest:,} worst trials are in the table alone." if rest else ""),
+        caption=f"In colour: the best tenth of the COMPLETE trials of {study.arm}, {num_best}. A line has no "
+        "point in the row of a parameter that does not apply."
+        + (f" The {rest:,} worst trials are in the table alone." if rest else ""),
         data=data,
         layout=layout,
-        height=110 + 46 * len(rows),
+        height=100 + 50 * len(rows),
         group=f"{study.workload}-parallel",
         option=study.arm,
     )
@@ -82,10 +84,10 @@ def _lines(
     low, high = min(values), max(values)
     for trial, value in known:
         for row, parameter in enumerate(parameters):
-            applies = parameter.name in trial.values
-            xs.append(share_along(parameter, place_of(parameter, trial)) if applies else None)
-            ys.append(row if applies else None)
-            texts.append(f"{arm} #{trial.number}: {short(parameter.name)} {trial.values.get(parameter.name)}")
+            if parameter.name in trial.values:
+                xs.append(share_along(parameter, place_of(parameter, trial)))
+                ys.append(row)
+                texts.append(f"{arm} #{trial.number}: {short(parameter.name)} {trial.values[parameter.name]}")
         xs += [(value - low) / (high - low) if high > low else 0.5, None]
         ys += [len(parameters), None]
         texts += [f"{arm} #{trial.number}: {number(value, 4)}", ""]
@@ -114,15 +116,8 @@ def _objective_row(objective: Objective, values: Sequence[float]) -> tuple[str, 
     return UNITS.get(objective.metric, objective.metric), number(min(values)), number(max(values))
 
 
-def _ends(place: int, low: str, high: str) -> Iterator[dict[str, Any]]:
-    for x, text, anchor in ((0.0, low, "left"), (1.0, high, "right")):
-        font = {"color": MUTED[0], "size": 11}
-        yield {
-            "text": text,
-            "x": x,
-            "y": place,
-            "xanchor": anchor,
-            "yanchor": "bottom",
-            "showarrow": False,
-            "font": font,
-        }
+def _labels(place: int, name: str, low: str, high: str) -> Iterator[dict[str, Any]]:
+    """Above its row, not beside it: on a phone the names of parameters would take the figure's whole width."""
+    shared = {"y": place, "yanchor": "bottom", "yshift": 5, "showarrow": False}
+    yield shared | {"text": f"{name}: {low}", "x": 0.0, "xanchor": "left", "font": {"color": INK[0], "size": 11}}
+    yield shared | {"text": high, "x": 1.0, "xanchor": "right", "font": {"color": MUTED[0], "size": 11}}

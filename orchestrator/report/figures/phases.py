@@ -48,7 +48,7 @@ def phase_figure(studies: Sequence[Study]) -> Figure | None:
         }
         for place, (phase, meaning) in enumerate(PHASES.items())
     ]
-    layout = layout_of("seconds in teleports, all confirm runs together", "")
+    layout = layout_of("seconds in teleports (all confirm runs together)", "")
     layout["yaxis"] |= {"autorange": "reversed", "showgrid": False, "type": "category"}
     layout |= {"barmode": "stack", "bargap": 0.4, "showlegend": True}
     return Figure(

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 from orchestrator.report.figures.frame import Figure, Trace, layout_of
-from orchestrator.report.figures.trials import MAX_PARAMETERS, objective_axis, short, trial_points
+from orchestrator.report.figures.trials import MAX_PARAMETERS, in_lines, objective_axis, short, trial_points
 from orchestrator.report.schema import SearchTrial, Study
 from orchestrator.report.wording import UNITS, number, percent
 from orchestrator.spec import Objective
@@ -72,9 +72,9 @@ def importance_figure(studies: Sequence[Study], colours: Mapping[str, str]) -> F
             {
                 "type": "bar",
                 "orientation": "h",
-                "y": [short(each.parameter) for each in shown],
+                "y": [in_lines(each.parameter) for each in shown],
                 "x": [each.share for each in shown],
-                "text": [f"{study.arm}, {each.parameter}: {percent(each.share)}" for each in shown],
+                "text": [f"{study.arm}, {short(each.parameter)}: {percent(each.share)}" for each in shown],
                 "textposition": "none",
                 "hovertemplate": "%{text}<extra></extra>",
                 "marker": {"color": colours[study.arm]},
@@ -83,7 +83,7 @@ def importance_figure(studies: Sequence[Study], colours: Mapping[str, str]) -> F
         )
     layout = layout_of("importance, share", "")
     layout["xaxis"] |= {"tickformat": ".0%", "rangemode": "tozero"}
-    order = [short(name) for name in names][::-1]
+    order = [in_lines(name) for name in names][::-1]
     layout["yaxis"] |= {"categoryorder": "array", "categoryarray": order, "showgrid": False, "type": "category"}
     layout["legend"] |= {"traceorder": "reversed"}
     layout |= {"barmode": "group", "bargap": 0.3, "showlegend": True}
@@ -95,7 +95,7 @@ def importance_figure(studies: Sequence[Study], colours: Mapping[str, str]) -> F
         "among all. It speaks of where the search looked, and of no cause.",
         data=data,
         layout=layout,
-        height=120 + len(names) * (16 + 9 * len(found)),
+        height=120 + len(names) * (26 + 9 * len(found)),
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,20 +16,42 @@ from orchestrator.spec import Objective
 
 MAX_PARAMETERS = 12
 MAX_NAME = 34
+MAX_LINE = 18
 
 Known = Sequence[tuple[SearchTrial, float]]
 
 
 def short(name: str) -> str:
-    """Cut a parameter's name at its front: its end tells it apart.
+    """Write a parameter's name, or a choice, for a figure: Plotly reads tags in every text.
+
+    Args:
+        name: of any length; cut at its front, since its end tells it apart.
+
+    Returns:
+        At most 34 characters, in which no tag is left.
+    """
+    cut = name if len(name) <= MAX_NAME else f"…{name[1 - MAX_NAME :]}"
+    return html.escape(" ".join(cut.split()), quote=False)
+
+
+def in_lines(name: str) -> str:
+    """Write a parameter's name in lines that leave a phone some room.
 
     Args:
         name: dotted path.
 
     Returns:
-        At most 34 characters.
+        The lines of :func:`short`, broken before a dot or a bracket.
+
+    >>> in_lines("teleport.step[rule=fixed].lr")
+    'teleport.step<br>[rule=fixed].lr'
     """
-    return name if len(name) <= MAX_NAME else f"…{name[1 - MAX_NAME :]}"
+    lines = [""]
+    for part in re.split(r"(?=[.\[])", short(name)):
+        if lines[-1] and len(lines[-1]) + len(part) > MAX_LINE:
+            lines.append("")
+        lines[-1] += part
+    return "<br>".join(lines)
 
 
 def trial_points(arm: str, known: Known, xs: Sequence[float], colour: str, ys: Sequence[float] | None = None) -> Trace:

@@ -12,6 +12,10 @@
     const twin = (key, value) => (isDark && typeof value === "string" && dark_of[value]) || value;
     const figure = JSON.parse(JSON.stringify(figures[plot.dataset.figure]), twin);
     figure.layout.width = plot.clientWidth;
+    if (plot.clientWidth < 420) {
+      const title = figure.layout.xaxis.title;
+      title.text = title.text.replace(" (", "<br>(");
+    }
     figure.layout.hoverlabel = isDark ? { bgcolor: "#2b313a", font: { color: "#e7eaee" } } : {};
     const config = { displayModeBar: false, staticPlot: coarse };
     window.Plotly.react(plot, figure.data, figure.layout, config);

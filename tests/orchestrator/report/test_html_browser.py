@@ -52,7 +52,7 @@ class Opened:
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.goto(path.as_uri())
-        self.page.wait_for_selector(".plot .main-svg")
+        self.page.wait_for_selector("html[data-drawn]", state="attached")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -109,8 +109,7 @@ def report(
 ) -> None:
     """Write the best-config report from what is stored, offline; prints the verdicts.
 
-    Examples: teleport report quickstart --out /tmp/report --format html,csv,tex;
-    teleport report first second
+    Example: teleport report quickstart --out /tmp/report --format html,csv,tex
     """
     from orchestrator.cli.reports import asked_for
     from orchestrator.cli.show import print_verdicts

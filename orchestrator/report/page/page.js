@@ -15,11 +15,20 @@
     if (plot.clientWidth < 420) {
       const title = figure.layout.xaxis.title;
       title.text = title.text.replace(" (", "<br>(");
+      thinTicks(figure.layout.xaxis);
     }
     figure.layout.hoverlabel = isDark ? { bgcolor: "#2b313a", font: { color: "#e7eaee" } } : {};
     const config = { displayModeBar: false, staticPlot: coarse };
     window.Plotly.react(plot, figure.data, figure.layout, config);
     plot.dataset.drawn = "";
+  }
+  // On a phone the labels of changes would run into each other: every other one, counted from the middle.
+  function thinTicks(axis) {
+    if (axis.type !== "log" || !axis.tickvals || axis.tickvals.length < 5) return;
+    const parity = Math.floor(axis.tickvals.length / 2) % 2;
+    const isKept = (_, place) => place % 2 === parity;
+    axis.tickvals = axis.tickvals.filter(isKept);
+    axis.ticktext = axis.ticktext.filter(isKept);
   }
   const drawAll = (isDark) => plots.forEach((plot) => draw(plot, isDark));
 

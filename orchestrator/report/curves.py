@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import bisect
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from orchestrator.report.schema import Axis, Band, SeedCurve
 from orchestrator.results import Trial, TrialState
+
+if TYPE_CHECKING:
+    from orchestrator.statistics.signed_rank import Floats
 
 CURVES = ("train_loss", "validation_loss", "validation_accuracy", "grad_norm")
 BANDS = ("train_loss", "validation_loss", "validation_accuracy")
@@ -68,22 +71,23 @@ def bands_of(curves: Sequence[SeedCurve]) -> tuple[Band, ...]:
 
 
 def _band(curves: Sequence[SeedCurve], metric: str, axis: Axis) -> Band:
+    import numpy as np
+
     positions = _positions(curves, axis)
     worst = 0.0 if metric.endswith("accuracy") else math.inf
-    known = [_points(curve, metric, axis) for curve in curves]
-    columns = [
-        sorted(
-            _at(points, x, worst if curve.is_diverged else None) for points, curve in zip(known, curves, strict=True)
-        )
-        for x in positions
-    ]
+    values = np.empty((len(curves), len(positions)))
+    for row, curve in zip(values, curves, strict=True):
+        xs, ys = zip(*_points(curve, metric, axis), strict=True)
+        # Past its last point a run that diverged is as bad as can be, another stays put.
+        row[:] = np.interp(positions, xs, ys, right=worst if curve.is_diverged else None)
+    values.sort(axis=0)
     return Band(
         metric=metric,
         axis=axis,
         x=tuple(_rounded(x) for x in positions),
-        median=tuple(_quantile(column, 0.5) for column in columns),
-        low=tuple(_quantile(column, 0.25) for column in columns),
-        high=tuple(_quantile(column, 0.75) for column in columns),
+        median=_quantile(values, 0.5),
+        low=_quantile(values, 0.25),
+        high=_quantile(values, 0.75),
     )
 
 
@@ -113,27 +117,17 @@ def _points(curve: SeedCurve, metric: str, axis: Axis) -> list[tuple[float, floa
     ]
 
 
-def _at(points: Sequence[tuple[float, float]], x: float, after_end: float | None) -> float:
-    """Interpolate linearly; past its last point a run has the value given, or stays put."""
-    place = bisect.bisect_left(points, (x, -math.inf))
-    if place == len(points):
-        return points[-1][1] if after_end is None else after_end
-    if place == 0 or points[place][0] == x:
-        return points[place][1]
-    (left, before), (right, after) = points[place - 1], points[place]
-    return before + (after - before) * (x - left) / (right - left)
-
-
-def _quantile(ascending: Sequence[float], share: float) -> float | None:
-    """Interpolate between order statistics; None where that is infinite."""
+def _quantile(ascending: Floats, share: float) -> tuple[float | None, ...]:
+    """Interpolate between order statistics, column by column; None where that is infinite."""
     position = share * (len(ascending) - 1)
     below = math.floor(position)
     weight = position - below
-    value = ascending[below]
-    if weight > 0.0:
-        above = ascending[below + 1]
-        value = math.inf if math.isinf(above) else value + weight * (above - value)
-    return None if math.isinf(value) else _rounded(value)
+    if weight == 0.0:
+        found = ascending[below].tolist()
+    else:
+        pairs = zip(ascending[below].tolist(), ascending[below + 1].tolist(), strict=True)
+        found = [low + weight * (high - low) if math.isfinite(high) else math.inf for low, high in pairs]
+    return tuple(None if math.isinf(value) else _rounded(value) for value in found)
 
 
 def _rounded(value: float) -> float:

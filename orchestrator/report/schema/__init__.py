@@ -12,16 +12,14 @@ from typing import Literal
 from orchestrator.ids import Json
 from orchestrator.report.schema.comparison import Comparison, Effect, Interval, SeedPair, Verdict
 from orchestrator.report.schema.part import Part
+from orchestrator.report.schema.search import Importance, Parameter, SearchTrial
 from orchestrator.report.schema.study import (
     Axis,
     Band,
     Candidate,
     ConfirmSeed,
     EqualTime,
-    Importance,
-    Parameter,
     Price,
-    SearchTrial,
     SeedCurve,
     Spectrum,
     Study,

@@ -212,3 +212,29 @@ def test_importances_and_choices_are_on_the_page_as_text(report: Report) -> None
     html = render_html(report)
     assert "Which parameters mattered, in numbers" in html
     assert json.dumps("Two parameters at a time, teleport").strip('"') in html
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-300, 1e300])
+def test_trials_that_are_all_equal_break_nothing(value: float) -> None:
+    def equal(trial: Trial) -> Trial:
+        if trial.result is None or trial.config.phase != "search":
+            return trial
+        return trial.model_copy(update={"result": trial.result.model_copy(update={"value": value})})
+
+    report = full_report(sweep(sweep_spec("search.trials=20"), change=equal))
+    for study in report.studies:
+        assert all(0.0 <= each.share <= 1.0 for each in study.importance)
+    assert "Which parameters mattered" in render_html(report)
+
+
+def test_a_branch_taken_once_and_a_range_of_one_value_break_nothing() -> None:
+    spec = sweep_spec("search.trials=20", "arms.teleport.teleport.schedule.batches={int: [8, 8]}")
+
+    def mostly_fixed(trial: Trial) -> Trial | None:
+        is_growth = trial.config.values.get("teleport.step") == "rule=growth"
+        return None if is_growth and trial.config.number != 2 else decided_by_lr(trial)
+
+    record = sweep(spec, change=mostly_fixed)
+    report = full_report(record)
+    assert len(report.study("mlp_digits", "teleport").search) < 20
+    json.dumps([figure.to_plotly() for figure in search_figures(report, "mlp_digits")], allow_nan=False)

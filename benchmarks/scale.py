@@ -79,7 +79,9 @@ def rows() -> list[dict[str, Any]]:
 def _in_process(what: str, *arguments: str, side: str = "") -> Any:
     command = [sys.executable, "-m", "benchmarks.scale", what, *arguments, *([side] if side else [])]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    found = json.loads(done.stdout.splitlines()[-1])
+    print(*command[3:], found, file=sys.stderr, flush=True)
+    return found
 
 
 # ---- simulated trials

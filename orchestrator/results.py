@@ -174,6 +174,7 @@ class TeleportSummary(Record):
         max_probe_drift: largest absolute change of the loss on a probe; None: none moved, or there was no probe.
         steps: step by step, at most the first 64; empty where nothing moved or the results are older than this.
         spectra: of the layers' inputs at the first teleport; empty where the options did not ask for them.
+        seconds: wall-clock of all of them by phase, as the engine measures it; empty where the results are older.
     """
 
     count: int
@@ -184,6 +185,7 @@ class TeleportSummary(Record):
     max_probe_drift: float | None = None
     steps: tuple[StepSummary, ...] = ()
     spectra: tuple[LayerSpectrum, ...] = ()
+    seconds: dict[str, float] = Field(default_factory=dict)
 
 
 class SeedResult(Record):

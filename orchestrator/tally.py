@@ -38,6 +38,7 @@ class Tally:
         self._max_probe_drift: float | None = None
         self._layers: dict[int, _Layer] = {}
         self._steps: list[_Step] = []
+        self._seconds: Counter[str] = Counter()
 
     def add(self, report: TeleportReport) -> None:
         """Take in one teleport.
@@ -46,6 +47,7 @@ class Tally:
             report: of it.
         """
         self._outcomes[report.outcome.value] += 1
+        self._seconds.update(asdict(report.seconds))
         moved = has_moved(report)
         gain = gain_of(report)
         if (moved or report.outcome is Outcome.PUT_BACK) and 0.0 < gain < math.inf:
@@ -78,6 +80,7 @@ class Tally:
             layers=tuple(self._layers[index].summary() for index in sorted(self._layers)),
             max_probe_drift=self._max_probe_drift,
             steps=tuple(step.summary(number) for number, step in enumerate(self._steps, start=1) if step.count),
+            seconds=dict(self._seconds),
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -92,6 +95,7 @@ class Tally:
             "max_drift": (self._max_loss_drift, self._max_probe_drift),
             "layers": {index: asdict(layer) for index, layer in self._layers.items()},
             "steps": [asdict(step) for step in self._steps],
+            "seconds": dict(self._seconds),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -105,6 +109,8 @@ class Tally:
         self._max_loss_drift, self._max_probe_drift = state_dict["max_drift"]
         self._layers = {index: _Layer(**layer) for index, layer in state_dict["layers"].items()}
         self._steps = [_Step(**step) for step in state_dict["steps"]]
+        # A checkpoint from before this was kept has none.
+        self._seconds = Counter(state_dict.get("seconds", {}))
 
 
 @final

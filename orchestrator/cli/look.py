@@ -92,38 +92,42 @@ def list_(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
 
 def report(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Sweeps of this home.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="Sweeps of this home; several share one page and its claims.")
+    ],
     home: Home = DEFAULT_HOME,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where to; without it the sweep's own report/.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Where to; without it the sweep's own report/, for several HOME/A+B."),
     ] = None,
-    formats: Annotated[str, typer.Option("--format", metavar="html,md,json")] = "html,md,json",
+    formats: Annotated[
+        str, typer.Option("--format", metavar="html,md,json,csv,tex,pdf", help="pdf takes Chromium or Chrome.")
+    ] = "html,md,json",
+    as_json: AsJson = False,
 ) -> None:
     """Write the best-config report from what is stored, offline; prints the verdicts.
 
-    Example: teleport report quickstart --out /tmp/report
+    Example: teleport report quickstart --out /tmp/report --format html,csv,tex
     """
+    from orchestrator.cli.reports import asked_for
     from orchestrator.cli.show import print_verdicts
-    from orchestrator.errors import UserError, nearest
     from orchestrator.lints import lints
-    from orchestrator.paths import find_sweep
-    from orchestrator.report import RENDERERS, write_report
+    from orchestrator.report import full_report, join, render_json, write_best, write_formats
     from orchestrator.sweep import read_record
 
-    wanted = [word.strip() for word in formats.split(",")]
-    unknown = [
-        f"--format: {word!r} is not known; {nearest(word, RENDERERS)}" for word in wanted if word not in RENDERERS
-    ]
-    if unknown:
-        raise UserError(*unknown)
-    found = [find_sweep(home, name) for name in names]
-    for paths in found:
-        directory = paths.report if out is None else out if len(found) == 1 else out / paths.name
-        record = read_record(paths)
-        written = write_report(record, paths, lints(record), directory=directory, formats=wanted)
-        print_verdicts(written)
-        for word in wanted:
-            print(f"{directory / f'report.{word}'}")
+    asked = asked_for(home, names, formats, out)
+    records = [read_record(paths) for paths in asked.sweeps]
+    reports = [full_report(record, lints(record)) for record in records]
+    if out is None and len(reports) == 1:
+        write_best(reports[0], asked.sweeps[0])
+    made = reports[0] if len(reports) == 1 else join(reports)
+    files = write_formats(made, asked.directory, asked.formats)
+    if as_json:
+        print(render_json(made), end="")
+        return
+    print_verdicts(made)
+    for file in files:
+        print(file)
 
 
 def export(

@@ -16,7 +16,7 @@ from orchestrator.spec import duration_text
 
 if TYPE_CHECKING:
     from orchestrator.plan import Plan
-    from orchestrator.report import Report
+    from orchestrator.report import JointReport, Report
     from orchestrator.results import HistoryRow, TrialConfig, TrialResult
     from orchestrator.sweep import Standing
     from orchestrator.train import Show
@@ -92,18 +92,21 @@ def print_plan(plan: Plan) -> None:
         print(f"warning: {sentence}", file=sys.stderr)
 
 
-def print_verdicts(report: Report) -> None:
+def print_verdicts(report: Report | JointReport) -> None:
     """Print the verdict table and what the report objects to.
 
     Args:
-        report: of a sweep.
+        report: of one sweep or of several.
     """
-    from orchestrator.report import verdict_rows
+    from orchestrator.report import page_verdict_rows, reports_of
 
-    header, rows = verdict_rows(report)
+    reports = reports_of(report)
+    header, rows = page_verdict_rows(reports)
     draw(header, rows)
-    for lint in report.lints:
-        print(f"lint: {lint}")
+    for each in reports:
+        place = f"{each.sweep.name}: " if len(reports) > 1 else ""
+        for lint in each.lints:
+            print(f"lint: {place}{lint}")
 
 
 def print_standing(standing: Standing) -> None:

@@ -6,10 +6,19 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from orchestrator.report.schema import Report
-from orchestrator.report.tables import control_rows, exploratory_rows, price_rows, verdict_rows
+from orchestrator.report.schema import JointReport, Report, reports_of
+from orchestrator.report.search_tables import fate_rows, importance_rows
+from orchestrator.report.tables import (
+    control_rows,
+    exploratory_rows,
+    matrix_rows,
+    page_verdict_rows,
+    phase_rows,
+    price_rows,
+)
 
 MAX_TEXT = 300
+MAX_FAILURES = 100
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|<>~$&])")
 
 
@@ -34,47 +43,77 @@ def plain(text: str, limit: int = MAX_TEXT) -> str:
     return _SPECIAL.sub(lambda match: entities.get(match[1], f"\\{match[1]}"), cut)
 
 
-def render_markdown(report: Report) -> str:
+def render_markdown(report: Report | JointReport) -> str:
     """Write the report as Markdown.
 
     Args:
-        report: of a sweep.
+        report: of one sweep or of several.
 
     Returns:
-        GitHub-flavoured Markdown: question, answers, verdicts, exploratory comparisons, price, best
-        configurations, lints, provenance.
+        GitHub-flavoured Markdown: question, answers, verdicts, arms by workloads; then for each sweep the exploratory
+        comparisons, price, best configurations, what became of its trials, lints, provenance.
     """
     return "\n".join(_lines(report)).rstrip() + "\n"
 
 
-def _lines(report: Report) -> Iterator[str]:
-    sweep = report.sweep
-    yield f"# {plain(sweep.description) or plain(sweep.name)}"
-    yield ""
+def _lines(report: Report | JointReport) -> Iterator[str]:
+    reports = reports_of(report)
+    if isinstance(report, JointReport):
+        yield f"# {len(reports)} sweeps: {', '.join(plain(each.sweep.name) for each in reports)}"
+        yield ""
+    for each in reports:
+        yield f"{'##' if len(reports) > 1 else '#'} {plain(each.sweep.description) or plain(each.sweep.name)}"
+        yield ""
+        yield from _answers(each)
+    yield from _section("Verdicts", *page_verdict_rows(reports))
+    if isinstance(report, JointReport):
+        yield f"p by Holm over all {report.num_primary} primary comparisons of these sweeps."
+        yield ""
+    yield from _section("Arms by workloads: steps to target, change from the baseline", *matrix_rows(reports))
+    for each in reports:
+        if len(reports) > 1:
+            yield f"# Sweep {plain(each.sweep.name)}"
+            yield ""
+        yield from _sweep(each)
+
+
+def _answers(report: Report) -> Iterator[str]:
     for answer in report.answers:
         yield f"**{plain(answer.workload)}**: {plain(answer.sentence, 2_000)}"
         yield ""
-    why = f": {plain(sweep.ended_early)}" if sweep.ended_early else ""
-    yield f"Sweep `{sweep.name}`: {sweep.standing}{why}."
+    why = f": {plain(report.sweep.ended_early)}" if report.sweep.ended_early else ""
+    yield f"Sweep `{report.sweep.name}`: {report.sweep.standing}{why}."
     yield ""
-    yield from _section("Verdicts", *verdict_rows(report))
+
+
+def _sweep(report: Report) -> Iterator[str]:
     yield from _section("Exploratory: no claims, p not adjusted", *exploratory_rows(report))
     yield from _section("Exploratory: teleport against its controls and rivals", *control_rows(report))
     yield from _section("What it cost", *price_rows(report))
+    yield from _section("What the teleports' time goes into", *phase_rows(report))
     yield from _best(report)
-    if report.failures:
-        yield "## Failed trials"
-        yield ""
-        for failure in report.failures:
-            where = f"{failure.workload}/{failure.arm} {failure.phase}"
-            yield f"- {plain(where)} `{failure.trial_id}`: {failure.kind}: {plain(failure.message)}"
-        yield ""
+    yield from _section("Which parameters mattered in search", *importance_rows(report))
+    yield from _section("What became of the trials", *fate_rows(report))
+    yield from _failures(report)
     if report.lints:
         yield "## Objections"
         yield ""
         yield from (f"- {plain(lint, 1_000)}" for lint in report.lints)
         yield ""
     yield from _provenance(report)
+
+
+def _failures(report: Report) -> Iterator[str]:
+    if not report.failures:
+        return
+    yield "## Failed trials"
+    yield ""
+    for failure in report.failures[:MAX_FAILURES]:
+        where = f"{failure.workload}/{failure.arm} {failure.phase}"
+        yield f"- {plain(where)} `{failure.trial_id}`: {failure.kind}: {plain(failure.message)}"
+    if len(report.failures) > MAX_FAILURES:
+        yield f"- and {len(report.failures) - MAX_FAILURES:,} more, which are in report.json"
+    yield ""
 
 
 def _section(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -20,6 +20,14 @@ INK = ("#1b1f24", "#e7eaee")
 MUTED = ("#667080", "#98a2b0")
 GRID = ("#e4e7eb", "#2b313a")
 PAPER = ("#ffffff", "#15181d")
+# The best first: it stands out most on either ground.
+SHADES = (
+    ("#0b3d91", "#d6e6ff"),
+    ("#2f6fc4", "#9cc3f7"),
+    ("#6f9fdc", "#6a97d3"),
+    ("#aac6ec", "#44658f"),
+    ("#dbe6f5", "#2a3a50"),
+)
 BAND_OPACITY = 0.16
 
 
@@ -56,4 +64,4 @@ def dark_of() -> dict[str, str]:
         Light -> dark, transparent variants included.
     """
     arms = dict([_BASELINE, *_ARMS])
-    return arms | {band_colour(a): band_colour(b) for a, b in arms.items()} | dict([INK, MUTED, GRID, PAPER])
+    return arms | {band_colour(a): band_colour(b) for a, b in arms.items()} | dict([*SHADES, INK, MUTED, GRID, PAPER])

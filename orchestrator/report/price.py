@@ -41,6 +41,7 @@ def price_of(results: Sequence[TrialResult]) -> Price | None:
         seconds_per_teleport=_seconds_per_teleport(seeds),
         steps=_steps(summaries),
         spectra=_spectra(summaries),
+        seconds_by_phase=dict(sum((Counter(summary.seconds) for summary in summaries), Counter[str]())),
     )
 
 

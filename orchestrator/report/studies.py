@@ -15,9 +15,9 @@ from orchestrator.report.best import spec_of
 from orchestrator.report.champions import steps_to_target, stored_id
 from orchestrator.report.curves import bands_of, curve_of
 from orchestrator.report.price import price_of
-from orchestrator.report.schema import Candidate, ConfirmSeed, SearchTrial, Study
+from orchestrator.report.schema import Candidate, ConfirmSeed, Parameter, SearchTrial, Study
 from orchestrator.results import FailureKind, SweepRecord, Trial, TrialResult, TrialState
-from orchestrator.spec import Arm, kind_of
+from orchestrator.spec import Arm, Choice, Distribution, kind_of
 from orchestrator.statistics import censored_median
 
 
@@ -70,6 +70,24 @@ def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]
         source=record.spec.sources.get(arm),
         tau=_tau(best[0].config.method) if best else None,
         arrivals=arrivals_of(candidates[0].confirm) if candidates else (),
+        space=_space(record, workload, arm),
+    )
+
+
+def _space(record: SweepRecord, workload: str, arm: str) -> tuple[Parameter, ...]:
+    templates = (record.spec.workloads[workload], record.spec.arms[arm])
+    return tuple(_parameter(each) for template in templates for each in template.distributions())
+
+
+def _parameter(distribution: Distribution) -> Parameter:
+    if isinstance(distribution, Choice):
+        return Parameter(name=distribution.name, kind="choice", choices=distribution.labels)
+    return Parameter(
+        name=distribution.name,
+        kind="int" if distribution.is_integer else "float",
+        low=distribution.low,
+        high=distribution.high,
+        is_log=distribution.is_log,
     )
 
 
@@ -146,9 +164,10 @@ def _search_trial(trial: Trial) -> SearchTrial:
         value=None if result is None else result.value,
         steps_to_target=steps_to_target(trial) if is_complete else None,
         seconds=0.0 if result is None else _cost(result),
-        failure=None if result is None or result.failure is None else result.failure.kind,
         values=trial.config.values,
         share=0.0 if result is None else _share(result, len(trial.config.seeds)),
+        objectives=() if result is None else result.values,
+        failure=None if result is None or result.failure is None else result.failure.kind,
     )
 
 

@@ -61,6 +61,7 @@ def summarise(record: SweepRecord, lints: Iterable[str] = ()) -> Report:
             targets=targets,
             spec=json.loads(spec.model_dump_json(exclude={"hooks"})),
             ended_early=record.ended_early,
+            also=spec.search.also,
         ),
         provenance=record.provenance,
         machines=_machines(record),

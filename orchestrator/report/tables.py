@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from orchestrator.report.schema import Comparison, Price, Report, SearchTrial, Study, Verdict
+from collections.abc import Sequence
+
+from orchestrator.report.schema import Comparison, Price, Report, Verdict
 from orchestrator.report.wording import MISSING, UNITS, change, interval, number, p_value, percent
 from orchestrator.spec import BASELINE
 
@@ -35,6 +37,21 @@ def verdict_rows(report: Report) -> tuple[Header, Rows]:
         The header, and a row per comparison; a verdict that is exploratory says so.
     """
     return VERDICT_HEADER, [_verdict_row(c) for c in verdicts(report)]
+
+
+def page_verdict_rows(reports: Sequence[Report]) -> tuple[Header, Rows]:
+    """Make the verdict table of a page.
+
+    Args:
+        reports: of the sweeps on it; where there are several, the first column says which.
+
+    Returns:
+        The header, and a row per comparison.
+    """
+    if len(reports) == 1:
+        return verdict_rows(reports[0])
+    rows = [(report.sweep.name, *row) for report in reports for row in verdict_rows(report)[1]]
+    return ("sweep", *VERDICT_HEADER), rows
 
 
 def verdicts(report: Report) -> list[Comparison]:
@@ -216,70 +233,53 @@ def layer_rows(report: Report) -> tuple[Header, Rows]:
     return header, rows
 
 
-def value_text(value: object) -> str:
-    """Write a value of a configuration: floats short, the rest as it is."""
-    return number(value, 4) if isinstance(value, float) else str(value)
-
-
-def search_rows(report: Report, workload: str, arm: str) -> tuple[Header, Rows]:
-    """Make the table of one study's search, best first.
+def phase_rows(report: Report) -> tuple[Header, Rows]:
+    """Make the table of what the time of a teleport goes into.
 
     Args:
         report: of a sweep.
-        workload: label.
-        arm: label.
 
     Returns:
-        The header, with a column per parameter, and a row per trial.
+        The header and a row per arm that teleports; empty where the results are from before this was kept.
     """
-    study = report.study(workload, arm)
-    names = list(dict.fromkeys(name for trial in study.search for name in trial.values))
-    ranks = {candidate.trial_id: candidate.rank for candidate in study.candidates}
-    sign = 1.0 if report.sweep.objective.mode == "min" else -1.0
-    header: Header = ("#", "state", report.sweep.objective.metric, "median steps to target", *names, "trial")
-    ordered = sorted(
-        study.search,
-        key=lambda trial: (
-            ranks.get(trial.trial_id, len(study.search) + 1),
-            trial.value is None,
-            sign * trial.value if trial.value is not None else -trial.share,
-        ),
-    )
+    phases = list(dict.fromkeys(name for price in _prices(report) for name in price.seconds_by_phase))
+    header: Header = ("workload", "arm", *(f"{phase} (s)" for phase in phases))
     rows: Rows = [
-        (
-            str(trial.number),
-            _state(trial) + (f" · confirmed ({ranks[trial.trial_id]})" if trial.trial_id in ranks else ""),
-            number(trial.value, 4),
-            number(trial.steps_to_target),
-            *(value_text(trial.values[name]) if name in trial.values else "" for name in names),
-            trial.trial_id,
-        )
-        for trial in ordered
+        (study.workload, study.arm, *(number(study.price.seconds_by_phase.get(phase, 0.0)) for phase in phases))
+        for study in report.studies
+        if study.price is not None and any(study.price.seconds_by_phase.values())
     ]
     return header, rows
 
 
-def _state(trial: SearchTrial) -> str:
-    """Its state, and where it was stopped."""
-    return f"{trial.state} at {percent(trial.share)}" if trial.state == "PRUNED" else trial.state
+def _prices(report: Report) -> list[Price]:
+    return [study.price for study in report.studies if study.price is not None]
 
 
-def other_rows(study: Study) -> tuple[Header, Rows]:
-    """Make the table of the candidates that were confirmed beside the champion.
+def matrix_rows(reports: Sequence[Report]) -> tuple[Header, Rows]:
+    """Make the table of arms by workloads: steps to target against the baseline of the same workload.
 
     Args:
-        study: with several candidates.
+        reports: of the sweeps on the page.
 
     Returns:
-        The header and a row per candidate, the champion first; why one was dropped, where one was.
+        The header, with a column per workload, and a row per arm; no row where there is one workload alone.
     """
-    has_dropped = any(candidate.dropped for candidate in study.candidates)
-    header: Header = ("rank in search", "trial", "median steps", "reached", *(("",) if has_dropped else ()))
-    rows: Rows = []
-    for candidate in study.candidates:
-        runs = [run for run in candidate.confirm if run.is_answer]
-        hits = sum(run.outcome == "reached" for run in runs)
-        median = number(candidate.median_steps_to_target)
-        why = (candidate.dropped,) if has_dropped else ()
-        rows.append((str(candidate.rank), candidate.trial_id, median, f"{hits}/{len(runs)}", *why))
-    return header, rows
+    cells: dict[str, dict[str, str]] = {}
+    places: dict[str, None] = {}
+    for report in reports:
+        for comparison in verdicts(report):
+            place = f"{report.sweep.name}: {comparison.workload}" if len(reports) > 1 else comparison.workload
+            places[place] = None
+            cells.setdefault(comparison.arm, {})[place] = _cell(comparison)
+    header: Header = ("arm", *places)
+    if len(places) < 2:
+        return header, []
+    return header, [(arm, *(found.get(place, "") for place in places)) for arm, found in cells.items()]
+
+
+def _cell(comparison: Comparison) -> str:
+    if comparison.effect is None:
+        return str(comparison.verdict)
+    told = f"{change(comparison.effect)} {interval(comparison)}"
+    return f"{told} {comparison.verdict}" if comparison.is_primary else told

@@ -1,23 +1,28 @@
-"""The report's files."""
+"""The report's files: each format, what it needs, and all of them written whole or not at all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from orchestrator.errors import Fault, UserError
 from orchestrator.paths import SweepPaths, atomic_write
 from orchestrator.report.html import render_html
+from orchestrator.report.importance import with_importance
+from orchestrator.report.latex import render_latex
 from orchestrator.report.markdown import render_markdown
-from orchestrator.report.schema import Report
+from orchestrator.report.pdf import PrintingError, render_pdf
+from orchestrator.report.schema import JointReport, Report
 from orchestrator.report.summarise import summarise
+from orchestrator.report.tidy import render_csv
 from orchestrator.results import SweepRecord
 
 
-def render_json(report: Report) -> str:
-    """Write the report as JSON; :class:`Report` documents its schema.
+def render_json(report: Report | JointReport) -> str:
+    """Write the report as JSON; :class:`Report` and :class:`JointReport` document its schema.
 
     Args:
-        report: of a sweep.
+        report: of one sweep or of several.
 
     Returns:
         The text; infinities are the strings ``"Infinity"`` and ``"-Infinity"``.
@@ -25,11 +30,47 @@ def render_json(report: Report) -> str:
     return report.model_dump_json(indent=1) + "\n"
 
 
-RENDERERS: dict[str, Callable[[Report], str]] = {
-    "html": render_html,
-    "md": render_markdown,
-    "json": render_json,
+Render = Callable[[Report | JointReport], Mapping[str, str | bytes]]
+
+# Format -> what renders it: file name -> content, the file that people open first.
+FORMATS: dict[str, Render] = {
+    "html": lambda report: {"report.html": render_html(report)},
+    "md": lambda report: {"report.md": render_markdown(report)},
+    "json": lambda report: {"report.json": render_json(report)},
+    "csv": render_csv,
+    "tex": render_latex,
+    "pdf": lambda report: {"report.pdf": render_pdf(report)},
 }
+# What every sweep ends with: it takes no other program, and each of them is quick.
+DEFAULT_FORMATS = ("html", "md", "json")
+
+
+def write_formats(report: Report | JointReport, directory: Path, formats: Iterable[str]) -> list[Path]:
+    """Write a report in several formats. All are rendered before the first file is written.
+
+    Args:
+        report: of one sweep or of several.
+        directory: where to; made where it is missing.
+        formats: names of :data:`FORMATS`.
+
+    Returns:
+        The files, in the order of the formats.
+
+    Raises:
+        UserError: a format takes a program that is not here, or fails; the other formats are written all the same.
+    """
+    content: dict[str, str | bytes] = {}
+    faults = []
+    for name in dict.fromkeys(formats):
+        try:
+            content |= FORMATS[name](report)
+        except PrintingError as error:
+            faults.append(Fault("--format", str(error)))
+    for file, text in content.items():
+        atomic_write(directory / file, text)
+    if faults:
+        raise UserError(*faults)
+    return [directory / file for file in content]
 
 
 def write_report(
@@ -38,7 +79,7 @@ def write_report(
     lints: Iterable[str] = (),
     *,
     directory: Path | None = None,
-    formats: Iterable[str] = tuple(RENDERERS),
+    formats: Iterable[str] = DEFAULT_FORMATS,
 ) -> Report:
     """Write ``report.html``, ``report.md`` and ``report.json``, and each arm's best configuration.
 
@@ -47,17 +88,39 @@ def write_report(
         paths: of its files.
         lints: what others object to, a sentence each.
         directory: where to instead of the sweep's own ``report/``; the sweep's files then stay as they are.
-        formats: names of :data:`RENDERERS`.
+        formats: names of :data:`FORMATS`.
 
     Returns:
         The report.
     """
-    report = summarise(record, lints)
+    report = full_report(record, lints)
     where = paths.report if directory is None else directory
-    for name in formats:
-        atomic_write(where / f"report.{name}", RENDERERS[name](report))
     if where == paths.report:
-        for study in report.studies:
-            if study.best is not None:
-                atomic_write(paths.best_config(study.workload, study.arm), study.best.yaml)
+        write_best(report, paths)
+    write_formats(report, where, formats)
     return report
+
+
+def write_best(report: Report, paths: SweepPaths) -> None:
+    """Write each arm's best configuration: a spec that runs.
+
+    Args:
+        report: of the sweep.
+        paths: of its files.
+    """
+    for study in report.studies:
+        if study.best is not None:
+            atomic_write(paths.best_config(study.workload, study.arm), study.best.yaml)
+
+
+def full_report(record: SweepRecord, lints: Iterable[str] = ()) -> Report:
+    """Summarise a sweep, importances included, which take a second and import optuna.
+
+    Args:
+        record: the sweep.
+        lints: what others object to, a sentence each.
+
+    Returns:
+        The report as it is written.
+    """
+    return with_importance(summarise(record, lints), record.spec)

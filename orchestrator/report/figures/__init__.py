@@ -1,60 +1,156 @@
-"""The report's figures as plain Plotly specifications; plotly itself is not needed to make them."""
+"""The report's figures as plain Plotly specifications; plotly itself is not needed to make them.
+
+Each is a pure function of the report. ``plotly.graph_objects.Figure(**figure.to_plotly())`` takes what they give.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator, Sequence
 
+from orchestrator.report.curves import AXES
+from orchestrator.report.figures.across import matrix_figures
 from orchestrator.report.figures.curves import curve_figure
 from orchestrator.report.figures.effects import effect_figure, points_figure
 from orchestrator.report.figures.frame import TIME_METRICS, Figure
-from orchestrator.report.figures.teleports import depth_figure, drift_figure, null_space_figure, spectrum_figures
+from orchestrator.report.figures.parallel import parallel_figures
+from orchestrator.report.figures.phases import phase_figure
+from orchestrator.report.figures.search import history_figure, importance_figure, pareto_figures
+from orchestrator.report.figures.space import contour_figures, slice_figures
+from orchestrator.report.figures.teleports import (
+    depth_figure,
+    drift_figure,
+    null_space_figure,
+    spectrum_figures,
+)
 from orchestrator.report.palette import arm_colours
-from orchestrator.report.schema import Report
-from orchestrator.spec import BASELINE
+from orchestrator.report.schema import JointReport, Report, Study, reports_of
+from orchestrator.spec import BASELINE, Objective
 
-__all__ = ["Figure", "across_figures", "curve_figure", "effect_figure", "figures", "points_figure"]
+__all__ = [
+    "Figure",
+    "across_figures",
+    "colours_of",
+    "contour_figures",
+    "curve_figure",
+    "depth_figure",
+    "drift_figure",
+    "effect_figure",
+    "figures",
+    "history_figure",
+    "importance_figure",
+    "matrix_figures",
+    "null_space_figure",
+    "parallel_figures",
+    "pareto_figures",
+    "phase_figure",
+    "points_figure",
+    "search_figures",
+    "slice_figures",
+    "spectrum_figures",
+]
+
+Colours = dict[str, str]
 
 
-def figures(report: Report, workload: str) -> list[Figure]:
-    """Draw a workload's figures.
+def colours_of(report: Report | JointReport) -> Colours:
+    """Give each arm its colour, the same in all sweeps of a page.
+
+    Args:
+        report: of one sweep or of several.
+
+    Returns:
+        Label -> ``#rrggbb`` on a light ground.
+    """
+    return arm_colours(list(dict.fromkeys(arm for each in reports_of(report) for arm in each.arms)))
+
+
+def figures(report: Report, workload: str, colours: Colours | None = None) -> list[Figure]:
+    """Draw what a workload's confirm runs say.
 
     Args:
         report: of a sweep.
         workload: label.
+        colours: by arm; None: of this report.
 
     Returns:
-        Curves against steps and seconds, time to target with its raw points, effects with their intervals, and what
-        the teleports did; empty before confirm.
+        Curves against steps, seconds and gradient evaluations, time to target with its raw points, effects with their
+        intervals, and what the teleports did; empty before confirm.
     """
     studies = [study for study in report.studies if study.workload == workload]
-    colours = arm_colours(report.arms)
+    shades = colours_of(report) if colours is None else colours
+    return [
+        *_curves(report, studies, shades),
+        *_times(report, studies, shades),
+        *_teleports(studies, shades),
+    ]
+
+
+def _curves(report: Report, studies: Sequence[Study], colours: Colours) -> Iterator[Figure]:
+    if not any(study.curves for study in studies):
+        return
+    target = report.sweep.targets[studies[0].workload]
+    for metric in dict.fromkeys([target.metric, "train_loss", "validation_loss"]):
+        aim = target.value if metric == target.metric else None
+        yield from (curve_figure(studies, colours, metric, axis, aim) for axis in AXES)
+
+
+def _times(report: Report, studies: Sequence[Study], colours: Colours) -> Iterator[Figure]:
+    workload = studies[0].workload
     comparisons = [c for c in report.comparisons if c.workload == workload and c.against == BASELINE]
-    target = report.sweep.targets[workload]
-    found: list[Figure] = []
-    if any(study.curves for study in studies):
-        metrics: list[str] = list(dict.fromkeys([target.metric, "train_loss", "validation_loss"]))
-        for metric in metrics:
-            axes: tuple[Literal["step", "seconds"], ...] = ("step", "seconds")
-            aim = target.value if metric == target.metric else None
-            found += [curve_figure(studies, colours, metric, axis, aim) for axis in axes]
     for metric in ("steps_to_target", "seconds_to_target"):
         if any(run.outcome != "running" for study in studies if study.best for run in study.best.confirm):
-            found.append(points_figure(studies, comparisons, colours, metric))
+            yield points_figure(studies, comparisons, colours, metric)
     shown = [c for c in comparisons if c.metric in TIME_METRICS and c.interval is not None]
     if shown:
-        found.append(effect_figure(shown, colours))
-    made = (drift_figure(studies, colours), null_space_figure(studies, colours))
-    return [*found, *(figure for figure in made if figure is not None), *spectrum_figures(studies)]
+        yield effect_figure(shown, colours)
 
 
-def across_figures(report: Report) -> list[Figure]:
-    """Draw what shows over the workloads of a sweep alone.
+def _teleports(studies: Sequence[Study], colours: Colours) -> Iterator[Figure]:
+    made = (drift_figure(studies, colours), null_space_figure(studies, colours), phase_figure(studies))
+    yield from (figure for figure in made if figure is not None)
+    yield from spectrum_figures(studies)
+
+
+def search_figures(report: Report, workload: str, colours: Colours | None = None) -> list[Figure]:
+    """Draw what a workload's search tried.
 
     Args:
-        report: of a sweep.
+        report: of a sweep; with importances where they are to be drawn.
+        workload: label.
+        colours: by arm; None: of this report.
 
     Returns:
-        The time of a teleport against depth, where the workloads differ in it.
+        Its course, Pareto fronts where there are several objectives, importances, slices, contours and parallel
+        coordinates; empty before a trial is COMPLETE.
     """
-    depth = depth_figure(report, arm_colours(report.arms))
-    return [] if depth is None else [depth]
+    studies = [study for study in report.studies if study.workload == workload]
+    objective = report.sweep.objective
+    shades = colours_of(report) if colours is None else colours
+    made = (history_figure(studies, shades, objective), importance_figure(studies, shades))
+    return [
+        *(figure for figure in made if figure is not None),
+        *pareto_figures(studies, shades, _objectives(report)),
+        *slice_figures(studies, shades, objective),
+        *parallel_figures(studies, shades, objective),
+        *(figure for study in studies for figure in contour_figures(study, objective)),
+    ]
+
+
+def _objectives(report: Report) -> list[Objective]:
+    """All objectives of the search, the first one first."""
+    return [report.sweep.objective, *report.sweep.also]
+
+
+def across_figures(report: Report | JointReport, colours: Colours | None = None) -> list[Figure]:
+    """Draw what shows over several workloads alone.
+
+    Args:
+        report: of one sweep or of several.
+        colours: by arm; None: of this report.
+
+    Returns:
+        Each arm's effect on each workload, and the time of a teleport against depth in sweeps that vary it.
+    """
+    shades = colours_of(report) if colours is None else colours
+    depths = (depth_figure(each, shades) for each in reports_of(report))
+    return [*matrix_figures(reports_of(report), shades), *(depth for depth in depths if depth is not None)]

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
+from orchestrator.report.curves import curve_axis
 from orchestrator.report.figures.frame import Figure, Trace, layout_of
 from orchestrator.report.palette import MUTED, band_colour
-from orchestrator.report.schema import Study
+from orchestrator.report.schema import Axis, SeedCurve, Study
 from orchestrator.spec import HIGHER_IS_BETTER
 
-AXES: dict[str, str] = {"step": "optimizer steps", "seconds": "seconds (optimizer clock)"}
+AXES: dict[Axis, tuple[str, str]] = {
+    "step": ("optimizer steps", "steps"),
+    "seconds": ("seconds (optimizer clock)", "seconds"),
+    "gradient_evaluations": ("gradient evaluations", "gradients"),
+}
 METRIC_TITLES = {
     "train_loss": "training loss",
     "validation_loss": "validation loss",
     "validation_accuracy": "validation accuracy",
 }
+# Points of all thin lines of a figure: beyond this, runs that lie on each other cost megabytes and show nothing.
+MAX_DRAWN = 8_000
+FEWEST_POINTS = 25
+MAX_LINES = MAX_DRAWN // FEWEST_POINTS
 
 HEADROOM = 3.0
 
@@ -25,7 +34,7 @@ def curve_figure(
     studies: Sequence[Study],
     colours: dict[str, str],
     metric: str,
-    axis: Literal["step", "seconds"],
+    axis: Axis,
     target: float | None,
 ) -> Figure:
     """Draw the confirm runs' curves: raw seeds thin, their median thick, their quartiles as a band.
@@ -40,19 +49,20 @@ def curve_figure(
     Returns:
         The figure.
     """
+    shown, stride = _thinned(studies)
     data: list[Trace] = []
     for study in studies:
-        data += _seed_lines(study, colours[study.arm], metric, axis)
+        data += _seed_lines(study.arm, shown[study.arm], colours[study.arm], metric, axis, stride)
     for study in studies:
         data += _band(study, colours[study.arm], metric, axis)
-    ends = [
-        x for study in studies for curve in study.curves for x in (getattr(curve, axis)[0], getattr(curve, axis)[-1])
-    ]
+    ends = [x for study in studies for curve in study.curves for x in _ends(curve, axis)]
     title = METRIC_TITLES[metric]
     is_log = metric not in HIGHER_IS_BETTER
-    layout = layout_of(AXES[axis], f"{title} ({'log scale' if is_log else 'share'})")
+    layout = layout_of(AXES[axis][0], f"{title} ({'log scale' if is_log else 'share'})")
     layout["xaxis"] |= {"rangemode": "tozero"}
-    caption = "Thin: each confirm seed. Thick: their median, with the quartiles as a band."
+    caption = "Thin: each confirm seed. Thick: their median, with the quartiles as a band." + _told(
+        studies, shown, stride
+    )
     if is_log:
         ceiling = _ceiling(studies, metric)
         values = [y for trace in data for y in trace["y"] if y is not None and y > 0.0]
@@ -68,35 +78,64 @@ def curve_figure(
     return Figure(
         key=f"{studies[0].workload}-{metric}-{axis}",
         workload=studies[0].workload,
-        title=f"{title} against {AXES[axis]}".capitalize(),
+        title=f"{title} against {AXES[axis][0]}".capitalize(),
         caption=caption,
         data=data,
         layout=layout,
+        group=f"{studies[0].workload}-{metric}",
+        option=AXES[axis][1],
     )
 
 
-def _seed_lines(study: Study, colour: str, metric: str, axis: str) -> list[Trace]:
+def _ends(curve: SeedCurve, axis: Axis) -> tuple[float, float]:
+    along = curve_axis(curve, axis)
+    return along[0], along[-1]
+
+
+def _thinned(studies: Sequence[Study]) -> tuple[dict[str, Sequence[SeedCurve]], int]:
+    """Choose which runs are drawn as thin lines, and every which of their points."""
+    most = max(1, MAX_LINES // max(1, len(studies)))
+    shown: dict[str, Sequence[SeedCurve]] = {study.arm: study.curves[:most] for study in studies}
+    num_points = sum(len(curve.step) for curves in shown.values() for curve in curves)
+    return shown, max(1, math.ceil(num_points / MAX_DRAWN))
+
+
+def _told(studies: Sequence[Study], shown: dict[str, Sequence[SeedCurve]], stride: int) -> str:
+    """Say what was left out."""
+    most, drawn = max(len(study.curves) for study in studies), max(map(len, shown.values()))
+    told = f" Of {most:,} seeds an arm the first {drawn:,} are drawn thin." if drawn < most else ""
+    return told + f" Thin lines have every {stride}th point; report.json has all of these." * (stride > 1)
+
+
+def _seed_lines(
+    arm: str, curves: Sequence[SeedCurve], colour: str, metric: str, axis: Axis, stride: int
+) -> list[Trace]:
     return [
         {
             "type": "scatter",
             "mode": "lines",
-            "x": list(getattr(curve, axis)),
-            "y": list(curve.metrics[metric]),
+            "x": _every(curve_axis(curve, axis), stride),
+            "y": _every(curve.metrics[metric], stride),
             "line": {"color": colour, "width": 1},
             "opacity": 0.35,
-            "name": study.arm,
-            "legendgroup": study.arm,
+            "name": arm,
+            "legendgroup": arm,
             "showlegend": False,
-            "hovertemplate": f"{study.arm}, seed {curve.seed}"
+            "hovertemplate": f"{arm}, seed {curve.seed}"
             + ", diverged" * curve.is_diverged
             + "<br>%{x:.4g}: %{y:.4g}<extra></extra>",
         }
-        for curve in study.curves
+        for curve in curves
         if metric in curve.metrics
     ]
 
 
-def _band(study: Study, colour: str, metric: str, axis: str) -> list[Trace]:
+def _every(points: Sequence[float | None], stride: int) -> list[float | None]:
+    """Thin a line; its last point stays."""
+    return [*points[: len(points) - 1 : stride], points[-1]]
+
+
+def _band(study: Study, colour: str, metric: str, axis: Axis) -> list[Trace]:
     band = next((b for b in study.bands if (b.metric, b.axis) == (metric, axis)), None)
     if band is None:
         return []

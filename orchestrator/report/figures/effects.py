@@ -60,22 +60,25 @@ def points_figure(
     )
 
 
-def effect_figure(comparisons: Sequence[Comparison], colours: dict[str, str]) -> Figure:
+def effect_figure(
+    comparisons: Sequence[Comparison], colours: dict[str, str], labels: Sequence[str] | None = None
+) -> Figure:
     """Draw each effect with its exact interval and, beside it, the seeds it comes from.
 
     Args:
         comparisons: on a ratio scale, with intervals.
         colours: by arm.
+        labels: one each; None: its arm and metric.
 
     Returns:
         The figure.
     """
     data: list[Trace] = []
-    labels = []
+    if labels is None:
+        labels = [f"{each.arm} · {TIME_METRICS[each.metric][0]}" for each in comparisons]
     finite = [r for c in comparisons for r in _ratios(c) if 1 / MAX_RATIO <= r <= MAX_RATIO]
     reach = max([1.25, *(max(r, 1 / r) for r in finite)]) * 1.05
     for place, comparison in enumerate(comparisons):
-        labels.append(f"{comparison.arm} · {TIME_METRICS[comparison.metric][0]}")
         data += _effect_traces(comparison, colours[comparison.arm], place, reach)
     layout = layout_of("change from the baseline (log scale)", "")
     data.insert(0, _no_change(len(labels)))
@@ -89,7 +92,7 @@ def effect_figure(comparisons: Sequence[Comparison], colours: dict[str, str]) ->
     }
     layout["yaxis"] |= {
         "tickvals": list(range(len(labels))),
-        "ticktext": labels,
+        "ticktext": list(labels),
         "range": [len(labels) - 0.5, -0.5],
         "showgrid": False,
         "automargin": True,

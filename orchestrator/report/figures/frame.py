@@ -28,6 +28,8 @@ class Figure:
         data: Plotly traces.
         layout: Plotly layout.
         height: pixels.
+        group: what is shown in one place, one of its figures at a time; empty: it stands alone.
+        option: what the reader chooses within the group, such as the axis.
     """
 
     key: str
@@ -37,6 +39,8 @@ class Figure:
     data: list[Trace]
     layout: dict[str, Any]
     height: int = 320
+    group: str = ""
+    option: str = ""
 
     def to_plotly(self) -> dict[str, Any]:
         """Write the figure as Plotly reads it: ``plotly.graph_objects.Figure(**…)`` accepts it."""

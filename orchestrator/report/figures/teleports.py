@@ -24,7 +24,7 @@ def drift_figure(studies: Sequence[Study], colours: Mapping[str, str]) -> Figure
     Returns:
         The figure; None where no teleport moved, or the results are from before this was kept.
     """
-    found = [(study, price) for study, price in _priced(studies) if price.steps]
+    found = [(study, price) for study, price in priced(studies) if price.steps]
     if not found:
         return None
     data = [trace for study, price in found for trace in _drift_traces(study, price, colours[study.arm])]
@@ -105,7 +105,7 @@ def null_space_figure(studies: Sequence[Study], colours: Mapping[str, str]) -> F
     Returns:
         The figure; None where no layer was factorised.
     """
-    found = [(study, price) for study, price in _priced(studies) if price.null_shares]
+    found = [(study, price) for study, price in priced(studies) if price.null_shares]
     if not found:
         return None
     known = {name for _, price in found for name in price.null_shares}
@@ -162,7 +162,7 @@ def spectrum_figures(studies: Sequence[Study]) -> list[Figure]:
     Returns:
         A figure for each arm that kept spectra.
     """
-    return [_spectrum_figure(study, price) for study, price in _priced(studies) if price.spectra]
+    return [_spectrum_figure(study, price) for study, price in priced(studies) if price.spectra]
 
 
 def _spectrum_figure(study: Study, price: Price) -> Figure:
@@ -220,10 +220,10 @@ def depth_figure(report: Report, colours: Mapping[str, str]) -> Figure | None:
         return None
     data: list[Trace] = []
     for arm in report.arms:
-        priced = _priced([study for study in report.studies if study.arm == arm])
+        found = priced([study for study in report.studies if study.arm == arm])
         points = sorted(
             (len(price.layers), price.seconds_per_teleport, study.workload)
-            for study, price in priced
+            for study, price in found
             if price.layers and price.seconds_per_teleport is not None
         )
         if len({layers for layers, *_ in points}) >= 3:
@@ -250,7 +250,7 @@ def depth_figure(report: Report, colours: Mapping[str, str]) -> Figure | None:
     layout["yaxis"] |= {"rangemode": "tozero"}
     layout |= {"showlegend": True}
     return Figure(
-        key="depth",
+        key=f"{report.sweep.name}-depth",
         workload="",
         title="Time of a teleport against depth",
         caption="A point per workload: all seconds spent in teleports over their number, confirm runs together. "
@@ -266,5 +266,6 @@ def _model_name(report: Report, workload: str) -> str:
     return str(model.get("name")) if isinstance(model, dict) else ""
 
 
-def _priced(studies: Sequence[Study]) -> list[tuple[Study, Price]]:
+def priced(studies: Sequence[Study]) -> list[tuple[Study, Price]]:
+    """List the studies that were confirmed, each with its price."""
     return [(study, study.price) for study in studies if study.price is not None]

@@ -5,22 +5,66 @@
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const coarse = matchMedia("(pointer: coarse)").matches;
 
+  const { figures, dark_of } = source ? JSON.parse(source.textContent) : { figures: {}, dark_of: {} };
+
   // Figures are stored in light colours; a figure is put into the dark by replacing each colour by its twin.
-  function draw(isDark) {
-    if (!source) return;
-    const { figures, dark_of } = JSON.parse(source.textContent);
+  function draw(plot, isDark) {
     const twin = (key, value) => (isDark && typeof value === "string" && dark_of[value]) || value;
-    for (const plot of plots) {
-      const figure = JSON.parse(JSON.stringify(figures[plot.dataset.figure]), twin);
-      figure.layout.width = plot.clientWidth;
-      figure.layout.hoverlabel = isDark ? { bgcolor: "#2b313a", font: { color: "#e7eaee" } } : {};
-      const config = { displayModeBar: false, staticPlot: coarse };
-      window.Plotly.react(plot, figure.data, figure.layout, config);
+    const figure = JSON.parse(JSON.stringify(figures[plot.dataset.figure]), twin);
+    figure.layout.width = plot.clientWidth;
+    if (plot.clientWidth < 420) {
+      const title = figure.layout.xaxis.title;
+      title.text = title.text.replace(" (", "<br>(");
+      thinTicks(figure.layout.xaxis);
     }
+    figure.layout.hoverlabel = isDark ? { bgcolor: "#2b313a", font: { color: "#e7eaee" } } : {};
+    const config = { displayModeBar: false, staticPlot: coarse };
+    window.Plotly.react(plot, figure.data, figure.layout, config);
+    plot.dataset.drawn = "";
+  }
+  // On a phone the labels of changes would run into each other: every other one, counted from the middle.
+  function thinTicks(axis) {
+    if (axis.type !== "log" || !axis.tickvals || axis.tickvals.length < 5) return;
+    const parity = Math.floor(axis.tickvals.length / 2) % 2;
+    const isKept = (_, place) => place % 2 === parity;
+    axis.tickvals = axis.tickvals.filter(isKept);
+    axis.ticktext = axis.ticktext.filter(isKept);
+  }
+  const drawAll = (isDark) => plots.forEach((plot) => draw(plot, isDark));
+
+  // Those in sight first; the others one at a time, so that a page of a hundred figures can be scrolled at once.
+  const waitingPlots = [...plots];
+  const isNear = (plot) => plot.getBoundingClientRect().top < innerHeight;
+  function drawNext() {
+    const next = waitingPlots.shift();
+    if (!next) {
+      document.documentElement.dataset.drawn = "";
+      return;
+    }
+    if (!("drawn" in next.dataset)) draw(next, dark.matches);
+    (window.requestIdleCallback || setTimeout)(drawNext);
+  }
+  plots.filter(isNear).forEach((plot) => draw(plot, dark.matches));
+  drawNext();
+
+  // Figures that share a place: the chosen one is drawn, and its caption shown.
+  for (const choice of document.querySelectorAll(".choice")) {
+    const figure = choice.closest("figure");
+    const plot = figure.querySelector(".plot");
+    const captions = [...figure.querySelectorAll("figcaption")];
+    const choose = (key) => {
+      plot.dataset.figure = key;
+      for (const caption of captions) caption.hidden = caption.dataset.figure !== key;
+      plot.style.height = `${captions.find((caption) => !caption.hidden).dataset.height}px`;
+      for (const button of choice.querySelectorAll("button")) button.ariaPressed = String(button.value === key);
+      window.Plotly.purge(plot);
+      draw(plot, dark.matches);
+    };
+    choice.addEventListener("click", (event) => event.target.closest("button") && choose(event.target.value));
+    choice.addEventListener("change", (event) => choose(event.target.value));
   }
 
-  draw(dark.matches);
-  dark.addEventListener("change", (event) => draw(event.matches));
+  dark.addEventListener("change", (event) => drawAll(event.matches));
 
   let width = innerWidth;
   let waiting;
@@ -29,7 +73,7 @@
     if (innerWidth === width) return;
     width = innerWidth;
     clearTimeout(waiting);
-    waiting = setTimeout(() => draw(dark.matches), 150);
+    waiting = setTimeout(() => drawAll(dark.matches), 150);
   });
 
   // On paper everything is light and open, and each figure is as wide as its column.
@@ -38,12 +82,12 @@
     closed = [...document.querySelectorAll("details:not([open])")];
     for (const each of closed) each.open = true;
     document.documentElement.classList.add("paper");
-    draw(false);
+    drawAll(false);
   });
   addEventListener("afterprint", () => {
     for (const each of closed) each.open = false;
     document.documentElement.classList.remove("paper");
-    draw(dark.matches);
+    drawAll(dark.matches);
   });
 
   async function copy(text) {

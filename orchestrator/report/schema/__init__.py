@@ -15,13 +15,14 @@ from orchestrator.ids import Json
 from orchestrator.report.schema.comparison import Comparison, Effect, Interval, SeedPair, Verdict
 from orchestrator.report.schema.evidence import Arrival, Best, Profile, TimeMetric, Tuning
 from orchestrator.report.schema.part import Part
+from orchestrator.report.schema.search import Importance, Parameter, SearchTrial
 from orchestrator.report.schema.study import (
+    Axis,
     Band,
     Candidate,
     ConfirmSeed,
     EqualTime,
     Price,
-    SearchTrial,
     SeedCurve,
     Spectrum,
     Study,
@@ -32,6 +33,7 @@ from orchestrator.spec import Objective, Phase, Target
 __all__ = [
     "Answer",
     "Arrival",
+    "Axis",
     "Band",
     "Best",
     "Candidate",
@@ -40,7 +42,10 @@ __all__ = [
     "Effect",
     "EqualTime",
     "Failure",
+    "Importance",
     "Interval",
+    "JointReport",
+    "Parameter",
     "Part",
     "Price",
     "Profile",
@@ -55,7 +60,12 @@ __all__ = [
     "TimeMetric",
     "Tuning",
     "Verdict",
+    "reports_of",
 ]
+
+
+# 2: several sweeps together; search spaces, importances, several objectives; curves against gradient evaluations.
+VERSION: Literal[2] = 2
 
 
 class Standing(StrEnum):
@@ -81,6 +91,7 @@ class Sweep(Part):
         targets: what each workload must reach, by label.
         spec: the spec as plain data, without its hooks: they shape nothing, and an address may be a secret.
         ended_early: the budget that ended it before its last trial, in a sentence; empty: none did.
+        also: further objectives of the search.
     """
 
     name: str
@@ -92,6 +103,7 @@ class Sweep(Part):
     targets: dict[str, Target]
     spec: dict[str, Json]
     ended_early: str = ""
+    also: tuple[Objective, ...] = ()
 
 
 class Answer(Part):
@@ -148,7 +160,7 @@ class Report(Part):
         profiles: every arm over the workloads, by metric; empty where there is one workload, or one arm.
     """
 
-    version: Literal[1] = 1
+    version: Literal[2] = VERSION
     sweep: Sweep
     provenance: Provenance
     machines: tuple[Machine, ...]
@@ -172,3 +184,32 @@ class Report(Part):
     def arms(self) -> tuple[str, ...]:
         """The labels of the arms, the baseline first."""
         return tuple(dict.fromkeys(study.arm for study in self.studies))
+
+
+class JointReport(Part):
+    """Several sweeps on one page: ``report.json`` of ``teleport report A B``.
+
+    Each comparison is within its own sweep. The primary ones of all sweeps are one family: ``p_adjusted``, the
+    verdicts and the answers in here may differ from those in each sweep's own report.
+
+    Args:
+        version: of this schema, the same as that of a sweep's own report.
+        sweeps: in the order they were asked for; their names differ.
+        num_primary: size of the family.
+    """
+
+    version: Literal[2] = VERSION
+    sweeps: tuple[Report, ...]
+    num_primary: int
+
+
+def reports_of(report: Report | JointReport) -> tuple[Report, ...]:
+    """List the sweeps of a report.
+
+    Args:
+        report: of one sweep or of several.
+
+    Returns:
+        A report for each sweep.
+    """
+    return report.sweeps if isinstance(report, JointReport) else (report,)

@@ -9,38 +9,8 @@ from pydantic import Field
 from orchestrator.ids import Json
 from orchestrator.report.schema.evidence import Arrival, Tuning
 from orchestrator.report.schema.part import Part
-from orchestrator.results import FailureKind, LayerSummary, StepSummary
-
-
-class SearchTrial(Part):
-    """One trial of the search.
-
-    Args:
-        trial_id: whose.
-        number: in its study.
-        state: COMPLETE, PRUNED, FAIL, or RUNNING where it has not ended.
-        value: the objective; None unless COMPLETE.
-        steps_to_target: median over its seeds, ``inf`` for a miss; None unless COMPLETE.
-        seconds: on the optimizer clock, all seeds together; of one that timed out the wall clock's.
-        values: what each distribution became.
-        failure: why it is FAIL; None: it is not.
-        share: of its budget of optimizer steps that it ran, all seeds together.
-    """
-
-    trial_id: str
-    number: int | None
-    state: Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
-    value: float | None
-    steps_to_target: float | None
-    seconds: float
-    values: dict[str, Json]
-    share: float = 0.0
-    failure: FailureKind | None = None
-
-    @property
-    def is_answer(self) -> bool:
-        """Whether it was spent and says something of its configuration: a crash does not."""
-        return self.state != "RUNNING" and self.failure in {None, "diverged", "timeout"}
+from orchestrator.report.schema.search import Importance, Parameter, SearchTrial
+from orchestrator.results import LayerSummary, StepSummary
 
 
 class ConfirmSeed(Part):
@@ -147,6 +117,8 @@ class Price(Part):
         seconds_per_teleport: of all runs together; None where there was none.
         steps: what the teleports had come to step by step: of all runs together, each teleport counting alike.
         spectra: empty where the spec did not ask for them.
+        seconds_by_phase: of all runs together, by phase of a teleport: ``capture``, ``subspace``, ``direction``,
+            ``apply``; empty where the results are from before this was kept.
     """
 
     seconds: float
@@ -163,6 +135,7 @@ class Price(Part):
     seconds_per_teleport: float | None = None
     steps: tuple[StepSummary, ...] = ()
     spectra: tuple[Spectrum, ...] = ()
+    seconds_by_phase: dict[str, float] = Field(default_factory=dict)
 
 
 class SeedCurve(Part):
@@ -174,6 +147,7 @@ class SeedCurve(Part):
         step: optimizer steps.
         seconds: on the optimizer clock.
         metrics: by name; None where a row lacks it.
+        gradient_evaluations: so far, a double backward as what it costs.
     """
 
     seed: int
@@ -181,6 +155,10 @@ class SeedCurve(Part):
     step: tuple[int, ...]
     seconds: tuple[float, ...]
     metrics: dict[str, tuple[float | None, ...]]
+    gradient_evaluations: tuple[float, ...]
+
+
+Axis = Literal["step", "seconds", "gradient_evaluations"]
 
 
 class Band(Part):
@@ -188,7 +166,7 @@ class Band(Part):
 
     Args:
         metric: of the curves.
-        axis: ``step`` or ``seconds``.
+        axis: ``step``, ``seconds`` or ``gradient_evaluations``.
         x: positions.
         median: None where it is infinite: half the runs diverged before.
         low: lower quartile.
@@ -196,7 +174,7 @@ class Band(Part):
     """
 
     metric: str
-    axis: Literal["step", "seconds"]
+    axis: Axis
     x: tuple[float, ...]
     median: tuple[float | None, ...]
     low: tuple[float | None, ...]
@@ -233,7 +211,7 @@ class Study(Part):
         num_complete: of those that ended, COMPLETE.
         num_pruned: PRUNED: stopped early by the search's scheduler, an answer, and counted in the budget.
         num_diverged: FAIL because the loss was not finite: an answer, and counted in the budget.
-        num_crashed: crashed, out of memory or lost: no answer.
+        num_crashed: crashed, lost or out of memory: no answer.
         best: the candidate that is compared; None while the search has none.
         candidates: all that were sent to confirm, best by search first.
         search: every search trial in the order of its number.
@@ -246,6 +224,8 @@ class Study(Part):
         num_timeout: FAIL because it was over the budget of one trial: an answer too.
         arrivals: of the best's confirm runs, by metric; empty before.
         tuning: what less search would have found; None where it has had none of its own.
+        space: what was searched over; what a control takes from its source is not.
+        importance: the most important first; empty where too few trials are COMPLETE, and where it was not asked for.
     """
 
     workload: str
@@ -270,6 +250,8 @@ class Study(Part):
     num_replaced: int = 0
     arrivals: tuple[Arrival, ...] = ()
     tuning: Tuning | None = None
+    space: tuple[Parameter, ...] = ()
+    importance: tuple[Importance, ...] = ()
 
     @property
     def num_answers(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,56 @@ def test_status_list_and_report_say_that_a_budget_ended_the_sweep(
 def test_an_empty_home_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(["list", "--home", str(tmp_path / "none")]) == 0
     assert "start one: teleport run" in capsys.readouterr().err
+
+
+def test_report_writes_every_format_but_the_one_that_lacks_its_program(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    out = tmp_path / "r"
+    message = refused(
+        capsys, "report", "tiny", "--home", str(home), "--out", str(out), "--format", "pdf,html,md,json,csv,tex"
+    )
+    assert "pdf takes Chromium or Chrome" in message
+    assert {path.suffix for path in out.iterdir()} == {".html", ".md", ".json", ".csv", ".tex"}
+
+
+def test_report_as_json_is_the_file(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "r"
+    assert exit_code(["report", "tiny", "--home", str(home), "--out", str(out), "--format", "json", "--json"]) == 0
+    assert capsys.readouterr().out == (out / "report.json").read_text(encoding="utf-8")
+
+
+def test_report_of_two_sweeps_is_one_page(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    both = tmp_path / "home"
+    shutil.copytree(home / "tiny", both / "tiny")
+    shutil.copytree(home / "tiny", both / "other")
+    spec = both / "other" / "spec.yaml"
+    spec.write_text(spec.read_text().replace("name: tiny", "name: other", 1))
+    assert exit_code(["report", "tiny", "other", "--home", str(both)]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[0].split()[0] == "sweep"
+    assert "lint: other: " in out
+    page = (both / "tiny+other" / "report.html").read_text(encoding="utf-8")
+    assert 'id="s1-sweep"' in page
+    assert exit_code(["list", "--home", str(both), "--json"]) == 0
+    assert [each["name"] for each in json.loads(capsys.readouterr().out)] == ["other", "tiny"]
+
+
+def test_report_tells_everything_that_is_wrong_with_it(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    place = ["--home", str(home), "--out", str(tmp_path / "file")]
+    message = refused(capsys, "report", "tiny", "tiny", "tinny", *place, "--format", "htm,cvs")
+    for fault in (
+        "--format: 'htm' is not known; did you mean 'html'?",
+        "--format: 'cvs' is not known; did you mean 'csv'?",
+        "NAME: 'tiny' is named 2 times",
+        "no sweep 'tinny'",
+        "is a file; name a directory",
+    ):
+        assert fault in message
 
 
 def test_report_writes_elsewhere_and_leaves_the_sweep_alone(

@@ -21,7 +21,8 @@ from orchestrator.report import (
     verdict_rows,
 )
 from orchestrator.report.schema import Comparison, Standing
-from orchestrator.report.tables import other_rows, price_rows, search_rows
+from orchestrator.report.search_tables import other_rows, search_rows
+from orchestrator.report.tables import price_rows
 from orchestrator.results import SweepRecord, Trial
 from orchestrator.spec import SweepSpec, spec_from_text
 from orchestrator.statistics import smallest_p

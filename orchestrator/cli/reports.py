@@ -1,0 +1,88 @@
+"""What `teleport report` is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from orchestrator.errors import Fault, SweepNotFound, UserError, nearest
+from orchestrator.ids import digest
+from orchestrator.paths import SweepPaths, find_sweep
+from orchestrator.report import FORMATS
+
+MAX_NAME = 128
+
+
+@final
+@dataclass(frozen=True)
+class Asked:
+    """A report that can be made.
+
+    Args:
+        sweeps: their files.
+        formats: names of the report's formats.
+        directory: where to.
+    """
+
+    sweeps: tuple[SweepPaths, ...]
+    formats: tuple[str, ...]
+    directory: Path
+
+
+def asked_for(home: Path, names: Sequence[str], formats: str, out: Path | None) -> Asked:
+    """Check everything that a report is asked for, before anything is read.
+
+    Args:
+        home: directory that holds the sweeps.
+        names: of the sweeps.
+        formats: names of formats with commas between them.
+        out: where to; None: the place of the sweep, or of several together.
+
+    Returns:
+        What to make.
+
+    Raises:
+        UserError: everything that is wrong with it.
+    """
+    words = tuple(word.strip() for word in formats.split(","))
+    faults = [*_format_faults(words), *_name_faults(names)]
+    found = []
+    for name in dict.fromkeys(names):
+        try:
+            found.append(find_sweep(home, name))
+        except SweepNotFound as error:
+            faults += error.faults
+    if out is not None and out.exists() and not out.is_dir():
+        faults.append(Fault("--out", f"{out} is a file; name a directory"))
+    if faults:
+        raise UserError(*faults)
+    own = found[0].report if len(found) == 1 else joint_directory(home, names)
+    return Asked(tuple(found), words, out or own)
+
+
+def _format_faults(words: Sequence[str]) -> Iterator[Fault]:
+    for word in words:
+        if word not in FORMATS:
+            yield Fault("--format", f"{word!r} is not known; {nearest(word, FORMATS)}")
+
+
+def _name_faults(names: Sequence[str]) -> Iterator[Fault]:
+    for name in dict.fromkeys(names):
+        if names.count(name) > 1:
+            yield Fault("NAME", f"{name!r} is named {names.count(name)} times; a sweep is on a page once")
+
+
+def joint_directory(home: Path, names: Sequence[str]) -> Path:
+    """Name the directory of a report over several sweeps; no sweep can have its name, for the plus.
+
+    Args:
+        home: directory that holds the sweeps.
+        names: of the sweeps.
+
+    Returns:
+        ``HOME/A+B``; where that is too long it is cut and ends in a digest of the whole.
+    """
+    name = "+".join(names)
+    return home.absolute() / (name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 9]}+{digest(name, 8)}")

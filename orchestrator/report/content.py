@@ -1,0 +1,196 @@
+"""What the page says of one sweep, section by section, as plain values for its template."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, final
+
+from orchestrator.report.figures import Figure, figures, search_figures
+from orchestrator.report.schema import Report, Study, Verdict
+from orchestrator.report.search_tables import fate_rows, importance_rows, other_rows, search_rows
+from orchestrator.report.tables import (
+    Header,
+    Rows,
+    control_rows,
+    exploratory_rows,
+    layer_rows,
+    phase_rows,
+    price_rows,
+)
+from orchestrator.report.wording import number
+from orchestrator.spec import dump_yaml
+
+# A sweep whose every trial crashes has one traceback a thousand times.
+MAX_FAILURES = 100
+TONES = {Verdict.FASTER: "good", Verdict.BETTER: "good", Verdict.SLOWER: "bad", Verdict.WORSE: "bad"}
+
+
+@final
+@dataclass(frozen=True)
+class Group:
+    """Figures that share a place on the page, one of which is seen at a time.
+
+    Args:
+        prefix: of their keys, where several sweeps are on the page.
+        figures: at least one.
+    """
+
+    prefix: str
+    figures: tuple[Figure, ...]
+
+    @property
+    def title(self) -> str:
+        """Of the place: of what its figures have in common."""
+        return self.figures[0].title.split(" against optimizer steps")[0]
+
+    @property
+    def height(self) -> int:
+        """Pixels that hold the tallest of them."""
+        return max(figure.height for figure in self.figures)
+
+
+def groups_of(made: Sequence[Figure], prefix: str = "") -> list[Group]:
+    """Put figures that share a place together.
+
+    Args:
+        made: in order.
+        prefix: of their keys.
+
+    Returns:
+        A group for each place, in the order of their first figures.
+    """
+    places: dict[str, list[Figure]] = {}
+    for figure in made:
+        places.setdefault(figure.group or figure.key, []).append(figure)
+    return [Group(prefix, tuple(found)) for found in places.values()]
+
+
+def tone_of(verdict: Verdict) -> str:
+    """Tell whether a verdict is good or bad news for the arm; empty for neither."""
+    return TONES.get(verdict, "")
+
+
+def table(made: tuple[Header, Rows]) -> dict[str, Any]:
+    """Give the template a table."""
+    header, rows = made
+    return {"header": header, "rows": rows}
+
+
+def content_of(report: Report, colours: dict[str, str], prefix: str) -> dict[str, Any]:
+    """Gather what the page says of a sweep.
+
+    Args:
+        report: of the sweep.
+        colours: by arm.
+        prefix: of the ids and keys of its sections and figures.
+
+    Returns:
+        Plain values and groups of figures, by the names that the template uses.
+    """
+    confirm = {workload: groups_of(figures(report, workload, colours), prefix) for workload in report.workloads}
+    search = {workload: groups_of(search_figures(report, workload, colours), prefix) for workload in report.workloads}
+    return {
+        "prefix": prefix,
+        "sweep": report.sweep,
+        "question": report.sweep.description.strip(),
+        "answers": _answers(report),
+        "exploratory": table(exploratory_rows(report)),
+        "controls": table(control_rows(report)),
+        "price": table(price_rows(report)),
+        "phases": table(phase_rows(report)),
+        "layers": table(layer_rows(report)),
+        "importance": table(importance_rows(report)),
+        "fates": table(fate_rows(report)),
+        "confirm_figures": confirm,
+        "search_figures": search,
+        "groups": [*confirm.values(), *search.values()],
+        "bests": list(_bests(report)),
+        "searches": [_search(report, study) for study in report.studies],
+        "failures": list(_failures(report)),
+        "num_more_failures": max(0, len(report.failures) - MAX_FAILURES),
+        "lints": report.lints,
+        "provenance": report.provenance,
+        "facts": list(_facts(report)),
+        "spec": dump_yaml(report.sweep.spec),
+        "sections": list(_sections(report)),
+    }
+
+
+def _answers(report: Report) -> list[dict[str, str]]:
+    found = []
+    for answer in report.answers:
+        tones = {tone_of(c.verdict) for c in report.comparisons if c.is_primary and c.workload == answer.workload}
+        tone = tones.pop() if len(tones) == 1 else ""
+        found.append({"workload": answer.workload, "sentence": answer.sentence, "tone": tone})
+    return found
+
+
+def _bests(report: Report) -> Iterator[dict[str, str]]:
+    metric = report.sweep.objective.metric
+    for study in report.studies:
+        if study.best is not None:
+            summary = f"search trial #{study.best.number}, {metric} {number(study.best.value)} in search"
+            yield {"workload": study.workload, "arm": study.arm, "yaml": study.best.yaml, "summary": summary}
+
+
+def _search(report: Report, study: Study) -> dict[str, Any]:
+    header, rows = search_rows(report, study.workload, study.arm)
+    counts = {
+        "complete": study.num_complete,
+        "pruned": study.num_pruned,
+        "diverged": study.num_diverged,
+        "timed out": study.num_timeout,
+        "crashed or lost": study.num_crashed,
+    }
+    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    summary = f"{study.num_trials} of {study.num_wanted} trials" + f": {told}" * bool(told)
+    others = table(other_rows(study)) if len(study.candidates) > 1 else None
+    return {
+        "workload": study.workload,
+        "arm": study.arm,
+        "summary": summary,
+        "header": header,
+        "rows": rows,
+        "right": [0, *range(2, len(header) - 1)],
+        "others": others,
+    }
+
+
+def _failures(report: Report) -> Iterator[dict[str, str]]:
+    for failure in report.failures[:MAX_FAILURES]:
+        place = f"#{failure.number}" if failure.phase == "search" else f"seed {failure.seeds[0]}"
+        yield failure.model_dump(include={"kind", "workload", "arm", "message", "traceback"}) | {
+            "where": f"{failure.phase} {place}, trial {failure.trial_id}"
+        }
+
+
+def _facts(report: Report) -> Iterator[tuple[str, str]]:
+    provenance = report.provenance
+    dirty = {True: "; with uncommitted changes", False: "; clean", None: ""}[provenance.git_dirty]
+    yield "commit", (provenance.git_commit or "unknown: not run from a git repository") + dirty
+    yield "began", datetime.fromtimestamp(provenance.started_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    yield "driver", provenance.host
+    for machine in report.machines:
+        versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+        yield "trials ran on", f"{machine.host}: {machine.device}, {machine.num_threads} thread(s); {versions}"
+    yield "versions", ", ".join(f"{name} {version}" for name, version in provenance.versions.items())
+    yield "search seeds", ", ".join(map(str, report.sweep.search_seeds))
+    yield "confirm seeds", ", ".join(map(str, report.sweep.confirm_seeds))
+    for workload, target in report.sweep.targets.items():
+        yield f"target of {workload}", f"{target.metric} {target.value:g}"
+
+
+def _sections(report: Report) -> Iterator[tuple[str, str]]:
+    yield "best", "Best configurations"
+    yield "curves", "Curves"
+    if exploratory_rows(report)[1]:
+        yield "exploratory", "Exploratory"
+    yield "price", "Cost"
+    yield "search", "Search"
+    if report.failures:
+        yield "failures", f"Failures ({len(report.failures)})"
+    if report.lints:
+        yield "lints", f"Objections ({len(report.lints)})"
+    yield "provenance", "Provenance"

@@ -1,0 +1,72 @@
+"""Several sweeps on one page: what each says once all their claims are read together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from orchestrator.report.answers import answers_of
+from orchestrator.report.schema import Comparison, Effect, JointReport, Report, SeedPair, Verdict
+from orchestrator.statistics import ALPHA, holm, smallest_p, smallest_shift
+
+CLAIMS = {Verdict.FASTER, Verdict.SLOWER}
+
+
+def join(reports: Sequence[Report]) -> JointReport:
+    """Put sweeps on one page.
+
+    Whoever reads several sweeps together looks at all their claims: Holm's rule counts the primary comparisons of
+    all of them, those without a p included. A larger family only ever raises a p, so a claim can be lost and none
+    is won.
+
+    Args:
+        reports: one for each sweep.
+
+    Returns:
+        The sweeps, each with its ``p_adjusted``, verdicts and answers as they are in the whole family.
+    """
+    primary = [comparison for report in reports for comparison in report.comparisons if comparison.is_primary]
+    family = len(primary)
+    adjusted = iter(holm([comparison.p for comparison in primary if comparison.p is not None], family))
+    sweeps = []
+    for report in reports:
+        comparisons = tuple(
+            _among(comparison, next(adjusted), family) if _is_told(comparison) else comparison
+            for comparison in report.comparisons
+        )
+        answers = answers_of(report.studies, comparisons, report.sweep.targets)
+        sweeps.append(report.model_copy(update={"comparisons": comparisons, "answers": answers}))
+    return JointReport(sweeps=tuple(sweeps), num_primary=family)
+
+
+def _is_told(comparison: Comparison) -> bool:
+    return comparison.is_primary and comparison.p is not None
+
+
+def _among(comparison: Comparison, p: float, family: int) -> Comparison:
+    """A primary comparison as it stands in a larger family."""
+    update: dict[str, object] = {"p_adjusted": p}
+    smallest = min(1.0, smallest_p(comparison.num_pairs) * family)
+    if comparison.verdict is not Verdict.REFUSED and smallest > ALPHA:
+        update["verdict"] = Verdict.NOT_ENOUGH_SEEDS
+        update["reason"] = (
+            f"{comparison.num_pairs} pairs cannot go below p = {smallest:.3g} with {family} primary comparisons"
+        )
+    elif comparison.verdict in CLAIMS and p > ALPHA:
+        update["verdict"] = Verdict.NO_DIFFERENCE
+    if comparison.effect is not None:
+        update["effect"] = _with_smallest(comparison.effect, comparison.pairs, family)
+    return comparison.model_copy(update=update)
+
+
+def _with_smallest(effect: Effect, pairs: Sequence[SeedPair], family: int) -> Effect:
+    """An effect with what these seeds would have shown at the level that the family leaves."""
+    is_ratio = effect.scale == "ratio"
+    telling = [pair.effect for pair in pairs if not (math.isinf(pair.baseline) and pair.baseline == pair.arm)]
+    shift = smallest_shift([_log(each) if is_ratio else each for each in telling], ALPHA / family)
+    smallest = math.exp(shift) if is_ratio and shift < 700.0 else math.inf if is_ratio else shift
+    return effect.model_copy(update={"smallest": smallest})
+
+
+def _log(ratio: float) -> float:
+    return -math.inf if ratio == 0.0 else math.log(ratio)

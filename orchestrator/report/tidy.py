@@ -1,0 +1,148 @@
+"""The report as tidy CSV tables: one row per thing, numbers in full, for pandas, R or a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from orchestrator.report.schema import Comparison, JointReport, Part, Report, Study, reports_of
+
+Row = dict[str, object]
+
+# What a spreadsheet takes for a formula at the start of a cell.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def render_csv(report: Report | JointReport) -> dict[str, str]:
+    """Write the report's tables as CSV (RFC 4180, UTF-8).
+
+    Args:
+        report: of one sweep or of several.
+
+    Returns:
+        File name -> content: ``studies.csv``, ``trials.csv`` (a row per search trial), ``confirm.csv`` (a row per
+        confirm run) and ``comparisons.csv``. Each has a ``sweep`` column. A value that is not there is empty, a miss
+        is ``inf``. Text that a spreadsheet would take for a formula begins with an apostrophe.
+    """
+    return {f"{name}.csv": _written(rows) for name, rows in tidy_tables(report).items()}
+
+
+def tidy_tables(report: Report | JointReport) -> dict[str, list[Row]]:
+    """Make the report's tables.
+
+    Args:
+        report: of one sweep or of several.
+
+    Returns:
+        Name -> rows, each a mapping from column to value; ``pandas.DataFrame(rows)`` takes them.
+    """
+    reports = reports_of(report)
+    return {
+        "studies": [_study(each, study) for each in reports for study in each.studies],
+        "trials": [row for each in reports for study in each.studies for row in _trials(each, study)],
+        "confirm": [row for each in reports for study in each.studies for row in _confirm(each, study)],
+        "comparisons": [_comparison(each, found) for each in reports for found in each.comparisons],
+    }
+
+
+def _labels(report: Report, study: Study | Comparison) -> Row:
+    return {"sweep": report.sweep.name, "workload": study.workload, "arm": study.arm}
+
+
+def _study(report: Report, study: Study) -> Row:
+    best, price = study.best, study.price
+    counts = ("num_planned", "num_trials", "num_complete", "num_pruned", "num_diverged", "num_timeout", "num_crashed")
+    costs = (
+        "seconds",
+        "teleport_seconds",
+        "teleport_share",
+        "gradient_evaluations",
+        "num_teleports",
+        "gain",
+        "max_loss_drift",
+        "max_probe_drift",
+        "seconds_per_teleport",
+    )
+    return {
+        **_labels(report, study),
+        "kind": study.kind,
+        "tau": study.tau,
+        **{name: getattr(study, name) for name in counts},
+        "num_replaced": study.num_replaced,
+        "best_trial_id": best and best.trial_id,
+        "best_value": best and best.value,
+        "median_steps_to_target": best and best.median_steps_to_target,
+        "median_seconds_to_target": best and best.median_seconds_to_target,
+        **{name: price and getattr(price, name) for name in costs},
+    }
+
+
+def _trials(report: Report, study: Study) -> Iterator[Row]:
+    metrics = [objective.metric for objective in report.sweep.also]
+    ranks = {candidate.trial_id: candidate.rank for candidate in study.candidates}
+    for trial in study.search:
+        others = dict(zip(metrics, trial.objectives[1:], strict=False))
+        yield {
+            **_labels(report, study),
+            **trial.model_dump(exclude={"values", "objectives"}),
+            **{f"value.{metric}": others.get(metric) for metric in metrics},
+            "rank": ranks.get(trial.trial_id),
+            **{f"param.{name}": value for name, value in trial.values.items()},
+        }
+
+
+def _confirm(report: Report, study: Study) -> Iterator[Row]:
+    for candidate in study.candidates:
+        for run in candidate.confirm:
+            yield {
+                **_labels(report, study),
+                "candidate": candidate.trial_id,
+                "rank": candidate.rank,
+                **run.model_dump(exclude={"metrics"}),
+                **{f"metric.{name}": value for name, value in run.metrics.items()},
+            }
+
+
+def _comparison(report: Report, found: Comparison) -> Row:
+    row = found.model_dump(mode="python", exclude={"effect", "interval", "pairs"})
+    for name in ("effect", "interval"):
+        row |= _prefixed(name, getattr(found, name))
+    return {"sweep": report.sweep.name} | row
+
+
+def _prefixed(name: str, part: Part | None) -> Row:
+    return {} if part is None else {f"{name}.{key}": value for key, value in part.model_dump().items()}
+
+
+def _written(rows: Sequence[Mapping[str, object]]) -> str:
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\r\n")
+    writer.writerow(map(safe_cell, columns))
+    writer.writerows([safe_cell(row.get(column)) for column in columns] for row in rows)
+    return file.getvalue()
+
+
+def safe_cell(value: object) -> str:
+    """Write a cell that no spreadsheet runs.
+
+    Args:
+        value: a number, a text, or plain data, which is written as JSON.
+
+    Returns:
+        The text.
+
+    >>> safe_cell("=1+1"), safe_cell(-0.5), safe_cell(float("inf")), safe_cell(None), safe_cell((1, 2))
+    ("'=1+1", '-0.5', 'inf', '', '[1, 2]')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return "" if math.isnan(value) else repr(value)
+    text = str(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return f"'{text}" if text.startswith(_FORMULA) else text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboards.look import Look, draw
+from dashboards.look import Look, draw_pairs
 from dashboards.reader import Unreadable
 from dashboards.text import plain, table
 from orchestrator.report import Report, verdict_rows
@@ -33,14 +33,12 @@ def show(look: Look) -> None:
     st.subheader("Median steps to target", anchor="matrix")
     for each in reports:
         st.html(table(*_matrix(each), right=range(1, 1 + len(each.arms))))
-    for figure in across_figures(report):
-        draw(figure)
+    draw_pairs(across_figures(report))
     workload = st.selectbox("Workload", report.workloads, key="workload", bind="query-params")
     drawn = figures(report, workload)
     if not drawn:
         st.info("Its curves and effects come with the confirm phase; the search is on the overview.")
-    for figure in drawn:
-        draw(figure)
+    draw_pairs(drawn)
     for title, make in TABLES.items():
         heads, lines = make(report)
         if lines:

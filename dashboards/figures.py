@@ -121,4 +121,4 @@ def learning_figure(curves: Mapping[str, Sequence[HistoryRow]], metric: str, key
     layout["xaxis"] |= {"rangemode": "tozero"}
     if min(values) > 0.0 and "accuracy" not in metric:
         layout["yaxis"] |= {"type": "log"}
-    return Figure(key=key, workload="", title="", caption="A line per seed.", data=data, layout=layout)
+    return Figure(key=key, workload="", title="", caption="", data=data, layout=layout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import final
@@ -72,7 +73,16 @@ def draw(figure: Figure) -> None:
         made = _recoloured(made, dark_of())
     made["layout"] = made["layout"] | {"height": figure.height}
     st.plotly_chart(made, theme=None, key=figure.key, config={"displaylogo": False, "displayModeBar": False})
-    st.caption(plain(figure.caption, 1_000))
+    if figure.caption:
+        st.caption(plain(figure.caption, 1_000))
+
+
+def draw_pairs(figures: Sequence[Figure]) -> None:
+    """Draw figures two by two where the page is wide enough."""
+    for start in range(0, len(figures), 2):
+        for column, figure in zip(st.columns(2), figures[start : start + 2], strict=False):
+            with column:
+                draw(figure)
 
 
 def _recoloured(value: object, colours: dict[str, str]) -> dict[str, object]:

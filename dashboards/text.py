@@ -8,19 +8,21 @@ from collections.abc import Collection, Iterable, Sequence
 
 MAX_CELL = 200
 MAX_BLOCK = 4_000
+MAX_LINE = 40
 
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 
 STYLE = """<style>
+.stMainBlockContainer { padding-top: 3rem; padding-bottom: 3rem; }
 .t-scroll { overflow-x: auto; }
 .t-scroll table { border-collapse: collapse; width: 100%; font-size: .9rem; }
 .t-scroll th, .t-scroll td { padding: .35rem .7rem; border-bottom: 1px solid rgba(128,128,128,.25); text-align: left;
-  vertical-align: top; overflow-wrap: anywhere; min-width: 4.2rem; max-width: 30rem; }
-.t-scroll th { font-weight: 600; opacity: .75; overflow-wrap: normal; }
+  vertical-align: top; white-space: nowrap; }
+.t-scroll th { font-weight: 600; opacity: .75; }
 .t-scroll .right { text-align: right; font-variant-numeric: tabular-nums; }
+.t-scroll td.long { white-space: normal; overflow-wrap: anywhere; min-width: 16rem; max-width: 40rem; }
 .t-text { white-space: pre-wrap; overflow-wrap: anywhere; }
 .t-answer { font-size: 1.05rem; margin: .2rem 0 .5rem; }
-.t-dot { display: inline-block; width: .65em; height: .65em; border-radius: 50%; margin-right: .45em; }
 </style>"""
 
 
@@ -81,14 +83,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Collectio
     Returns:
         HTML; wider than the page, it scrolls by itself.
     """
-    classes = [' class="right"' if column in right else "" for column in range(len(header))]
-    head = "".join(f"<th{name}>{html.escape(text)}</th>" for name, text in zip(classes, header, strict=True))
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f"<td{name}><bdi>{html.escape(clip(text))}</bdi></td>" for name, text in zip(classes, row, strict=True)
-        )
-        + "</tr>"
-        for row in rows
-    )
+    names = ["right" if column in right else "" for column in range(len(header))]
+    head = "".join(f'<th class="{name}">{html.escape(text)}</th>' for name, text in zip(names, header, strict=True))
+    body = "".join(f"<tr>{''.join(map(_cell, names, row))}</tr>" for row in rows)
     return f'<div class="t-scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _cell(name: str, text: str) -> str:
+    name = f"{name} long" if len(text) > MAX_LINE else name
+    return f'<td class="{name}"><bdi>{html.escape(clip(text))}</bdi></td>'

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from dashboards.figures import learning_figure
-from dashboards.look import Look, draw, label_of
+from dashboards.look import Look, draw_pairs, label_of
 from dashboards.reader import find_trial
 from dashboards.runs import finder_of
 from dashboards.text import block, plain, table
@@ -39,10 +39,8 @@ def show(look: Look) -> None:
     _failure(trial)
     rows = look.reader.history(stored_id(trial))
     _results(trial)
-    for metric in METRICS:
-        figure = learning_figure({label_of(trial): rows}, metric, f"trial-{metric}")
-        if figure is not None:
-            draw(figure)
+    drawn = (learning_figure({label_of(trial): rows}, metric, f"trial-{metric}") for metric in METRICS)
+    draw_pairs([figure for figure in drawn if figure is not None])
     _teleports(trial, rows)
     with st.expander("Configuration"):
         settings = trial.config.model_dump(mode="json", include={"training", "method", "values"}, exclude_none=True)

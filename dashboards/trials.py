@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboards.figures import learning_figure
-from dashboards.look import Look, draw, label_of, open_trial
+from dashboards.look import CUT_OFF, RUNNING, Look, draw, label_of, open_trial
 from dashboards.reader import find_trial
 from dashboards.text import clip
+from orchestrator.progress import PHASES
 from orchestrator.report.champions import steps_to_target, stored_id
 from orchestrator.report.tables import value_text
-from orchestrator.results import Trial
+from orchestrator.results import Trial, TrialState
 
 MAX_CHOSEN = 8
 CHOSEN = "chosen"
@@ -62,11 +64,14 @@ def matches(trial: Trial, state: str, words: str) -> bool:
 
 def _filtered(look: Look, trials: Sequence[Trial]) -> list[Trial]:
     spec = look.snapshot.record.spec
+    options = {
+        "workload": list(spec.workloads),
+        "arm": list(spec.arms),
+        "phase": list(PHASES),
+        "state": [RUNNING, *TrialState, CUT_OFF],
+    }
     wanted = {
-        "workload": _pick("Workload", spec.workloads),
-        "arm": _pick("Arm", spec.arms),
-        "phase": _pick("Phase", ("search", "confirm")),
-        "state": _pick("State", ("RUNNING", "COMPLETE", "PRUNED", "FAIL", "cut off")),
+        name: _pick(column, name, each) for column, (name, each) in zip(st.columns(4), options.items(), strict=True)
     }
     words = st.text_input("Text", key="filter_text", placeholder="id, value or error; all words must be there")
     kept = []
@@ -78,9 +83,9 @@ def _filtered(look: Look, trials: Sequence[Trial]) -> list[Trial]:
     return sorted(kept, key=_order)
 
 
-def _pick(name: str, options: Iterable[str]) -> list[str]:
-    found = st.pills(name, list(options), selection_mode="multi", key=f"filter_{name.lower()}")
-    return list(found)
+def _pick(column: DeltaGenerator, name: str, options: Sequence[str]) -> list[str]:
+    chosen = column.pills(name.capitalize(), options, selection_mode="multi", key=f"filter_{name}")
+    return list(chosen)
 
 
 def _order(trial: Trial) -> tuple[str, bool, float, str]:

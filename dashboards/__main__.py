@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 
 from streamlit.web import cli
 
-# What the page shows at once is imported before it listens, so that nobody waits for that.
-import dashboards.trials  # noqa: F401
+# Imported before it listens, so that nobody waits for it, and by one thread: two browsers at once would each find the
+# half of pandas that the other has got so far.
+FIRST = ("pandas", "plotly.graph_objects", "plotly.io", "plotly.tools", "dashboards.app")
 
 FLAGS = (
     "--server.headless=true",
@@ -26,6 +28,8 @@ FLAGS = (
 
 def main() -> None:
     """Run until the process is ended."""
+    for module in FIRST:
+        importlib.import_module(module)
     cli.main(["run", str(Path(__file__).with_name("app.py")), *FLAGS, *sys.argv[1:]], prog_name="streamlit")
 
 

@@ -50,6 +50,8 @@ def main() -> None:
         bind="query-params",
         label_visibility="collapsed",
     )
+    if view == "Trial":
+        st.text_input("Trial", key="trial", bind="query-params", placeholder="id, as in the table of trials")
     st.fragment(_refresh, run_every=REFRESH_SECONDS)(settings, home, names, name, view)
 
 
@@ -68,7 +70,8 @@ def _wait(home: Home) -> None:
 
 
 def _refresh(settings: Settings, home: Home, names: list[str], name: str, view: str) -> None:
-    if set(home.names()) != set(names):
+    is_turned = st.session_state["view"] != view  # by a button of this view, which runs this alone
+    if is_turned or set(home.names()) != set(names):
         st.rerun()
     reader = home.reader(name)
     try:

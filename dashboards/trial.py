@@ -24,8 +24,8 @@ METRICS = ("train_loss", "validation_loss", "validation_accuracy", "grad_norm")
 
 
 def show(look: Look) -> None:
-    """Ask which trial, and show it."""
-    wanted = st.text_input("Trial", key="trial", bind="query-params", placeholder="id, as in the table of trials")
+    """Show the trial that is asked for."""
+    wanted = st.session_state["trial"]
     if not wanted:
         st.info("Choose a row in the table of trials, or give an id.")
         return

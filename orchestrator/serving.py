@@ -61,10 +61,10 @@ def run_until_interrupted(server: Server, greeting: str) -> int:
     Returns:
         The exit code: 0 where it was interrupted, else the server's own.
     """
-    for line in (*server.notes, f"{greeting}; stop it with Ctrl-C"):
-        print(line, file=sys.stderr, flush=True)
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
+        for line in (*server.notes, f"{greeting}; stop it with Ctrl-C"):
+            print(line, file=sys.stderr, flush=True)
         with server.running() as process:
             return process.wait()
     except KeyboardInterrupt:

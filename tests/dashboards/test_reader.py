@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from pathlib import Path
 
 import pytest
@@ -153,26 +152,6 @@ def test_reading_changes_nothing(paths: SweepPaths) -> None:
     reader.report(reader.read())
     Home(paths.home, {}).names()
     assert files() == before
-
-
-def test_whoever_looks_keeps_no_driver_from_starting(paths: SweepPaths) -> None:
-    reader, stop = SweepReader(paths), threading.Event()
-
-    def look() -> None:
-        while not stop.is_set():
-            reader.read()
-
-    threads = [threading.Thread(target=look) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in range(100):
-            with locked(paths):
-                pass
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
 
 
 def test_the_sweep_that_was_begun_last_comes_first(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from orchestrator.paths import atomic_write
 
-PARTS = ("cli", "data", "engine", "engine_subspace", "launch", "tracking", "training")
+PARTS = ("cli", "dashboard", "data", "engine", "engine_subspace", "launch", "tracking", "training")
 RESULTS = Path(__file__).parent / "results.json"
 
 

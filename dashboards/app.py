@@ -51,7 +51,7 @@ def main() -> None:
         label_visibility="collapsed",
     )
     if view == "Trial":
-        st.text_input("Trial", key="trial", bind="query-params", placeholder="id, as in the table of trials")
+        _ask_for_trial()
     st.fragment(_refresh, run_every=REFRESH_SECONDS)(settings, home, names, name, view)
 
 
@@ -62,6 +62,13 @@ def _deep_links(names: list[str]) -> None:
         st.warning(plain(f"No sweep {wanted!r} in this home; {nearest(wanted, names)}", 400))
     if "trial" in st.query_params and "view" not in st.query_params and "view" not in st.session_state:
         st.session_state["view"] = "Trial"
+
+
+def _ask_for_trial() -> None:
+    """Keep the address level with the trial: a widget that is bound to it leaves it when a button names the trial."""
+    if "trial" not in st.session_state:
+        st.session_state["trial"] = st.query_params.get("trial", "")
+    st.query_params["trial"] = st.text_input("Trial", key="trial", placeholder="id, as in the table of trials")
 
 
 def _wait(home: Home) -> None:

@@ -64,7 +64,7 @@ def matches(trial: Trial, state: str, words: str) -> bool:
 
 def _filtered(look: Look, trials: Sequence[Trial]) -> list[Trial]:
     spec = look.snapshot.record.spec
-    options = {
+    options: dict[str, Sequence[str]] = {
         "workload": list(spec.workloads),
         "arm": list(spec.arms),
         "phase": list(PHASES),

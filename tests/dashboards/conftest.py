@@ -20,7 +20,7 @@ from orchestrator.cli.pages import make_server
 from orchestrator.serving import Server
 from tests.orchestrator.specs import TINY
 
-PATIENCE = 60.0
+PATIENCE = 25.0
 expect.set_options(timeout=PATIENCE * 1_000)
 
 

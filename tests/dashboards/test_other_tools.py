@@ -120,7 +120,8 @@ def test_mlflow_shows_the_sweep_its_trials_and_its_report_and_the_live_page_lead
         seed = trial.config.seeds[0]
         expect(run.page.get_by_text(f"{trial.config.study} confirm seed {seed}").first).to_be_visible()
         expect(run.page.get_by_text(stored_id(trial)).first).to_be_visible()
-        table = open_page(f"{ui}/#/experiments/1/runs")
+        table = open_page(f"{ui}/#/experiments/1/runs", 1600)
+        table.page.get_by_role("gridcell", name="tiny").get_by_role("button").first.click()  # its children
         for name in ("tiny", "digits/baseline #0", "digits/teleport #2"):
             expect(table.page.get_by_text(name, exact=True).first).to_be_visible()
         table.page.get_by_text("tiny", exact=True).first.click()

@@ -119,7 +119,7 @@ def test_a_trial_that_is_not_there_names_the_nearest(home: Path, monkeypatch: py
 def test_trials_are_filtered(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at = page(monkeypatch, home, view="Trials")
     assert len(at.dataframe[0].value) == 28
-    by_label = {group.label: group for group in at.get("button_group")}
+    by_label = {group.label: group for group in at.button_group}
     by_label["Arm"].set_value(["teleport"])
     by_label["Phase"].set_value(["search"])
     assert len(at.run().dataframe[0].value) == 6

@@ -11,6 +11,7 @@ from orchestrator.report.schema import Study
 from orchestrator.results import HistoryRow
 
 MAX_POINTS = 400
+WIDE = 1_000.0
 
 
 def search_figure(report: Report, workload: str) -> Figure | None:
@@ -33,8 +34,7 @@ def search_figure(report: Report, workload: str) -> Figure | None:
         return None
     layout = layout_of("search trial", objective.metric.replace("_", " "))
     layout["xaxis"] |= {"rangemode": "tozero"}
-    if all(y > 0.0 for trace in data for y in trace["y"]):
-        layout["yaxis"] |= {"type": "log"}
+    layout["yaxis"] |= _log_axis([y for trace in data for y in trace["y"]])
     return Figure(
         key=f"{workload}-search",
         workload=workload,
@@ -119,6 +119,13 @@ def learning_figure(curves: Mapping[str, Sequence[HistoryRow]], metric: str, key
         return None
     layout = layout_of("optimizer steps", metric.replace("_", " "))
     layout["xaxis"] |= {"rangemode": "tozero"}
-    if min(values) > 0.0 and "accuracy" not in metric:
-        layout["yaxis"] |= {"type": "log"}
+    layout["yaxis"] |= {} if "accuracy" in metric else _log_axis(values)
     return Figure(key=key, workload="", title="", caption="", data=data, layout=layout)
+
+
+def _log_axis(values: Sequence[float]) -> dict[str, object]:
+    """A logarithmic axis, its decades split where there are few; none where a value has no logarithm."""
+    if min(values) <= 0.0:
+        return {}
+    is_wide = max(values) / min(values) > WIDE
+    return {"type": "log", "tickformat": "~g", "dtick": 1 if is_wide else "D2"}

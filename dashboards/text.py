@@ -13,7 +13,7 @@ MAX_LINE = 40
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 
 STYLE = """<style>
-.stMainBlockContainer { padding-top: 3rem; padding-bottom: 3rem; }
+.stMainBlockContainer { padding-top: 4.25rem; padding-bottom: 3rem; }
 .t-scroll { overflow-x: auto; }
 .t-scroll table { border-collapse: collapse; width: 100%; font-size: .9rem; }
 .t-scroll th, .t-scroll td { padding: .35rem .7rem; border-bottom: 1px solid rgba(128,128,128,.25); text-align: left;

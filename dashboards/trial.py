@@ -120,9 +120,10 @@ def _teleports(trial: Trial, rows: tuple[HistoryRow, ...]) -> None:
                     table(("layer", "inputs", "mean rank", "mean null dim", "moved", "why not"), layers, range(1, 5))
                 )
     if log:
-        st.caption(f"As measured at each evaluation since the one before; the last {MAX_ROWS} of {len(log):,}.")
+        shown = log[-MAX_ROWS:]
+        st.caption(f"What the teleports since the evaluation before came to; the last {len(shown)} of {len(log):,}.")
         header = ("seed", "step", "teleports so far", "seconds so far", "gain of ‖g‖²", "loss drift", "probe drift")
-        st.html(table(header, log[-MAX_ROWS:], right=range(7)))
+        st.html(table(header, shown, right=range(7)))
 
 
 def teleport_log(rows: tuple[HistoryRow, ...]) -> list[tuple[str, ...]]:

@@ -71,7 +71,8 @@ def _filtered(look: Look, trials: Sequence[Trial]) -> list[Trial]:
         "state": [RUNNING, *TrialState, CUT_OFF],
     }
     wanted = {
-        name: _pick(column, name, each) for column, (name, each) in zip(st.columns(4), options.items(), strict=True)
+        name: _pick(column, name, each)
+        for column, (name, each) in zip(st.columns([2, 2, 2, 3]), options.items(), strict=True)
     }
     words = st.text_input("Text", key="filter_text", placeholder="id, value or error; all words must be there")
     kept = []
@@ -84,7 +85,7 @@ def _filtered(look: Look, trials: Sequence[Trial]) -> list[Trial]:
 
 
 def _pick(column: DeltaGenerator, name: str, options: Sequence[str]) -> list[str]:
-    chosen = column.pills(name.capitalize(), options, selection_mode="multi", key=f"filter_{name}")
+    chosen = column.pills(name.capitalize(), options, selection_mode="multi", key=f"filter_{name}", wrap=True)
     return list(chosen)
 
 

@@ -7,7 +7,7 @@ RUNS   ?= runs
 SPEC   ?= sweeps/quickstart.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart check test chaos bench figures browser clean
+.PHONY: help setup quickstart check test chaos bench figures screenshots browser clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -47,6 +47,10 @@ bench: $(STAMP) ## measure; writes benchmarks/results.json (ONLY=engine runs a p
 
 figures: $(STAMP) ## draw the pictures of docs/method.md again
 	$(BIN)/python -m benchmarks.figures
+
+screenshots: $(STAMP) browser ## take the pictures of the pages in README and docs again (runs $(SPEC) where RUNS lacks it)
+	$(BIN)/teleport run $(SPEC) --home $(RUNS)
+	$(BIN)/python -m benchmarks.screenshots --home $(RUNS) --name $(basename $(notdir $(SPEC)))
 
 clean: ## remove the environment and caches, never the runs
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -16,7 +16,18 @@ from rich.table import Table
 
 from orchestrator.paths import atomic_write
 
-PARTS = ("cli", "data", "engine", "engine_subspace", "launch", "report", "scale", "tracking", "training")
+PARTS = (
+    "cli",
+    "dashboard",
+    "data",
+    "engine",
+    "engine_subspace",
+    "launch",
+    "report",
+    "scale",
+    "tracking",
+    "training",
+)
 RESULTS = Path(__file__).parent / "results.json"
 
 

@@ -6,11 +6,17 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO
 
 from orchestrator.errors import SweepLocked
 from orchestrator.paths import SweepPaths
+
+# Whoever looks whether a sweep is driven holds its lock for an instant, and must not be taken for a driver.
+_TRIES = 20
+_PAUSE = 0.01
 
 
 @contextmanager
@@ -30,12 +36,8 @@ def locked(paths: SweepPaths) -> Iterator[None]:
     """
     paths.root.mkdir(parents=True, exist_ok=True)
     with open(paths.lock, "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SweepLocked(
-                f"sweep {paths.name!r} is being run by {owner(paths)}; wait for it, or stop it first"
-            ) from None
+        if not _take(file):
+            raise SweepLocked(f"sweep {paths.name!r} is being run by {owner(paths)}; wait for it, or stop it first")
         paths.remove_parts()
         file.truncate(0)
         file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
@@ -51,6 +53,29 @@ def is_locked(paths: SweepPaths) -> bool:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
+            return True
+    return False
+
+
+def held_since(paths: SweepPaths) -> float | None:
+    """Tell since when some process has driven the sweep.
+
+    Args:
+        paths: of the sweep.
+
+    Returns:
+        Unix time in seconds; None where none drives it now.
+    """
+    return paths.lock.stat().st_mtime if is_locked(paths) else None
+
+
+def _take(file: IO[str]) -> bool:
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_PAUSE)
+        else:
             return True
     return False
 

@@ -202,21 +202,25 @@ class _Tally:
         )
 
 
-def count(spec: SweepSpec, trials: Iterable[Trial], *, is_running: bool) -> Progress:
+def count(spec: SweepSpec, trials: Iterable[Trial], *, since: float | None = None, now: float = 0.0) -> Progress:
     """Count where a sweep stands from its files.
 
     Args:
         spec: of the sweep.
         trials: every trial that was begun.
-        is_running: whether some process drives the sweep, so that what has not ended runs.
+        since: Unix time since when a process has driven the sweep, so that what has not ended runs; None: none does.
+        now: Unix time.
 
     Returns:
-        The counts, without the time left.
+        The counts, and the time left where the sweep is driven.
     """
     tallies = Tallies(spec)
+    num_seeds_before = 0
     for trial in trials:
         if trial.result is not None:
             tallies.end(trial.config, trial.result)
-        elif is_running:
+            if since is not None and trial.result.ended_at < since:
+                num_seeds_before += len(trial.config.seeds)
+        elif since is not None:
             tallies.begin(trial.config)
-    return tallies.progress()
+    return tallies.progress(None if since is None else now - since, num_seeds_before)

@@ -21,7 +21,7 @@ from orchestrator.hooks import Hooks, SweepEnding
 from orchestrator.interrupts import Interrupts
 from orchestrator.launch import Launcher
 from orchestrator.lints import lints
-from orchestrator.lock import is_locked, locked
+from orchestrator.lock import held_since, locked
 from orchestrator.paths import SweepPaths, atomic_write, find_sweep, sweep_names
 from orchestrator.progress import Progress, count
 from orchestrator.provenance import collect
@@ -242,13 +242,25 @@ def standing(paths: SweepPaths) -> Standing:
     Returns:
         Its state and counts.
     """
-    record = read_record(paths, with_history=False)
-    running = is_locked(paths)
-    progress = count(record.spec, record.trials, is_running=running)
-    begun = (trial.trial_id for trial in record.trials if running and trial.result is None)
+    return standing_of(paths, read_record(paths, with_history=False))
+
+
+def standing_of(paths: SweepPaths, record: SweepRecord) -> Standing:
+    """Tell where a sweep stands that was read already.
+
+    Args:
+        paths: of the sweep.
+        record: what is stored; its trials need no curves.
+
+    Returns:
+        Its state and counts.
+    """
+    since, now = held_since(paths), time.time()
+    progress = count(record.spec, record.trials, since=since, now=now)
+    begun = (trial.trial_id for trial in record.trials if since is not None and trial.result is None)
     began_at = {trial_id: paths.began_at(trial_id) for trial_id in begun}
-    used = usages(record.spec.budget, spent(record.trials, began_at, time.time()))
-    return Standing(paths.name, _state(running, paths.read_end()), progress, record.ended_early, used)
+    used = usages(record.spec.budget, spent(record.trials, began_at, now))
+    return Standing(paths.name, _state(since is not None, paths.read_end()), progress, record.ended_early, used)
 
 
 def standings(home: Path) -> list[Standing | Unread]:
@@ -332,4 +344,4 @@ class _LogFile(logging.FileHandler):
             super().handleError(record)
 
 
-__all__ = ["Outcome", "Standing", "read_record", "run", "standing", "stored_spec"]
+__all__ = ["Outcome", "Standing", "read_record", "run", "standing", "standing_of", "stored_spec"]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import typer
 
-from orchestrator.cli import look, run
+from orchestrator.cli import look, pages, run
 from orchestrator.errors import Interrupted, UserError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 run.register(app)
 look.register(app)
+pages.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

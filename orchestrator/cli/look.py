@@ -1,4 +1,4 @@
-"""The commands that look at what is stored: status, list, report, export, ui, doctor, data, track."""
+"""The commands that look at what is stored: status, list, report, export, doctor, data, track."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ track_app = typer.Typer(help="The MLflow store.", no_args_is_help=True, rich_mar
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to the program."""
-    for command in (status, report, export, ui, doctor):
+    for command in (status, report, export, doctor):
         app.command()(command)
     app.command("list")(list_)
     data_app.command("list")(data_list)
@@ -160,21 +160,6 @@ def export(
     else:
         atomic_write(out, text)
         print(out)
-
-
-def ui(
-    home: Home = DEFAULT_HOME,
-    tracking_uri: TrackingUri = None,
-    host: Annotated[str, typer.Option(metavar="HOST", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65535)] = 5000,
-) -> int:
-    """Open the MLflow UI on this home's store.
-
-    Example: teleport ui --port 5001
-    """
-    from orchestrator.track.ui import serve
-
-    return serve(tracking_uri or store_of(home), host=host, port=port)
 
 
 def doctor(

@@ -112,6 +112,25 @@ class MlflowStore(RunStore):
                 return 0
             return len(client.search_runs([experiment.experiment_id], max_results=PAGE))
 
+    def place_of(self, sweep_id: str, trial_id: str) -> tuple[str, str | None] | None:
+        """Find where a trial's run is shown; creates nothing but a database's tables.
+
+        Args:
+            sweep_id: of the sweep.
+            trial_id: of the trial.
+
+        Returns:
+            The ids of the experiment and of the run, None for a run that is not there; None without an experiment.
+        """
+        with _translated():
+            client = self._opened or open_client(self._address)
+            experiment = client.get_experiment_by_name(EXPERIMENT)
+            if experiment is None:
+                return None
+            where = f"tags.`{SWEEP_ID}` = '{sweep_id}' AND tags.`{TRIAL_ID}` = '{trial_id}'"
+            runs = client.search_runs([experiment.experiment_id], where, max_results=1)
+            return str(experiment.experiment_id), runs[0].info.run_id if runs else None
+
     def find(self, sweep_id: str) -> list[StoredRun]:
         """Find every run of a sweep; see :meth:`RunStore.find`."""
         found: list[StoredRun] = []

@@ -7,58 +7,19 @@ change and delete every run of its store.
 from __future__ import annotations
 
 import importlib.util
-import ipaddress
 import os
 import secrets
-import signal
-import socket
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import final
 
 from orchestrator.errors import UserError
+from orchestrator.serving import Server, free_port, is_loopback, run_until_interrupted, url_of
 from orchestrator.track.address import Address
-from orchestrator.track.mlflow_store import QUIET
+from orchestrator.track.mlflow_store import EXPERIMENT, QUIET
 from orchestrator.track.tables import prepare
 
-STOP_SECONDS = 10.0
 PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"
-
-
-@final
-@dataclass(frozen=True)
-class Server:
-    """A server that can be started.
-
-    Args:
-        arguments: its command line; holds no credentials, since every user of the machine can read it.
-        environment: its environment, which holds the store's address.
-        directory: where it runs.
-        url: of its page.
-        notes: what the user should know, a sentence each.
-    """
-
-    arguments: tuple[str, ...]
-    environment: Mapping[str, str]
-    directory: Path
-    url: str
-    notes: tuple[str, ...] = ()
-
-    @contextmanager
-    def running(self) -> Iterator[subprocess.Popen[bytes]]:
-        """Run it until the block is left, however that happens; its workers end with it."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        process = subprocess.Popen(
-            self.arguments, env=dict(self.environment), cwd=self.directory, start_new_session=True
-        )
-        try:
-            yield process
-        finally:
-            _stop(process)
 
 
 def make_server(
@@ -96,7 +57,7 @@ def make_server(
         )
     if has_auth and importlib.util.find_spec("flask_wtf") is None:
         raise UserError(f"{PASSWORD} asks for authentication, which needs: pip install 'mlflow[auth]'")
-    free = _free_port(host, port)
+    free = free_port(host, port)
     notes = [f"port {port} is taken, so it listens on {free}"] if port not in (0, free) else []
     if not is_loopback(host):
         notes.append(
@@ -118,7 +79,7 @@ def make_server(
         "MLFLOW_BACKEND_STORE_URI": address.uri,
         "MLFLOW_FLASK_SERVER_SECRET_KEY": given.get("MLFLOW_FLASK_SERVER_SECRET_KEY", secrets.token_hex(32)),
     }
-    return Server(tuple(arguments), {**given, **settings}, directory, _url(host, free), tuple(notes))
+    return Server(tuple(arguments), {**given, **settings}, directory, url_of(host, free), tuple(notes))
 
 
 def serve(tracking_uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> int:
@@ -141,79 +102,4 @@ def serve(tracking_uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> in
         print(f"no sweep is tracked in {file} yet; start one: teleport run sweeps/quickstart.yaml", file=sys.stderr)
     # The server would make them in the file itself.
     prepare(Address.parse(tracking_uri))
-    for note in server.notes:
-        print(note, file=sys.stderr)
-    print(f"MLflow at {server.url} (experiment teleport); stop it with Ctrl-C", file=sys.stderr)
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        with server.running() as process:
-            return process.wait()
-    except KeyboardInterrupt:
-        return 0
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether an address is this machine's own; a name other than localhost may resolve to anything."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _free_port(host: str, port: int) -> int:
-    """Find a port to listen on: the one asked for, or else one that the system picks.
-
-    Returns:
-        The port.
-
-    Raises:
-        UserError: there is no such address on this machine.
-    """
-    try:
-        return _bound_port(host, port)
-    except OSError:
-        pass  # taken, or nothing there to bind to: the next try tells which
-    try:
-        return _bound_port(host, 0)
-    except OSError as error:
-        raise UserError(f"--host: cannot listen on {host!r}: {error.strerror}") from None
-
-
-def _bound_port(host: str, port: int) -> int:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # As the server does, so that a port whose last server has just ended counts as free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host.strip("[]"), port))
-        found: int = probe.getsockname()[1]
-        return found
-
-
-def _url(host: str, port: int) -> str:
-    shown = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
-    return f"http://[{shown.strip('[]')}]:{port}" if ":" in shown else f"http://{shown}:{port}"
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the server and its workers, which share its process group."""
-    for wish in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, wish)
-        except ProcessLookupError:
-            break
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
-    process.wait()
-
-
-def _interrupt(number: int, frame: object) -> None:
-    """Take SIGTERM as Ctrl-C, so that the server does not outlive this process.
-
-    Raises:
-        KeyboardInterrupt: always.
-    """
-    raise KeyboardInterrupt
+    return run_until_interrupted(server, f"MLflow at {server.url} (experiment {EXPERIMENT})")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from orchestrator.errors import SweepLocked, SweepNotFound
-from orchestrator.lock import is_locked, locked, owner
+from orchestrator.lock import held_since, is_locked, locked, owner
 from orchestrator.paths import SweepPaths, atomic_write, find_sweep, sweep_names
 from orchestrator.results import HistoryRow, TrialConfig, TrialResult
 from tests.orchestrator.trials import complete, config, row
@@ -160,6 +163,20 @@ def test_records_are_json_both_ways_and_refuse_what_they_do_not_know() -> None:
         HistoryRow.model_validate({**row(0).model_dump(), "more": 1})
     with pytest.raises(ValueError, match="finite number"):
         HistoryRow.model_validate({**row(0).model_dump(), "metrics": {"train_loss": float("nan")}})
+
+
+def test_whoever_looks_whether_it_is_driven_keeps_no_driver_from_starting(tmp_path: Path) -> None:
+    paths = SweepPaths(tmp_path, "s")
+    with locked(paths):
+        began = held_since(paths)
+        assert began is not None
+        assert abs(began - time.time()) < 60.0
+    assert held_since(paths) is None
+    with open(paths.lock) as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.05, fcntl.flock, (looking, fcntl.LOCK_UN)).start()
+        with locked(paths):
+            pass
 
 
 def test_a_sweep_has_one_driver(tmp_path: Path) -> None:

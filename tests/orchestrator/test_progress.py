@@ -44,9 +44,12 @@ def test_a_sweep_on_file_counts_the_same() -> None:
         Trial(config=two, result=failed(two)),
         Trial(config=three),
     ]
-    counted = progress(seconds=0.0, done_before=2)
-    assert count(tiny_spec(), trials, is_running=True) == counted
-    assert count(tiny_spec(), trials, is_running=False).num_running == 0
+    counted = progress(seconds=10.0, done_before=0)
+    assert count(tiny_spec(), trials, since=1.0, now=11.0) == counted
+    assert count(tiny_spec(), trials).num_running == 0
+    assert count(tiny_spec(), trials).seconds_left is None
+    before = count(tiny_spec(), trials, since=5.0, now=15.0)
+    assert before.seconds_left is None, "the pace of this run is not that of the one before"
 
 
 def test_a_trial_that_was_lost_is_counted_when_it_runs_again() -> None:
@@ -76,9 +79,9 @@ def test_a_small_space_plans_fewer_trials() -> None:
 def test_a_trial_that_is_to_be_replaced_is_planned_for() -> None:
     one, two = config(lr=0.1), config(lr=0.2)
     trials = [Trial(config=one, result=failed(one, "crashed")), Trial(config=two, result=failed(two))]
-    counted = count(tiny_spec(), trials, is_running=False)
+    counted = count(tiny_spec(), trials)
     assert [study.num_planned for study in counted.studies] == [4, 3, 2, 2]
-    kept = count(tiny_spec("search.max_replaced=0"), trials, is_running=False)
+    kept = count(tiny_spec("search.max_replaced=0"), trials)
     assert [study.num_planned for study in kept.studies] == [3, 3, 2, 2]
 
 

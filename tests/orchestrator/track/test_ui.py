@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import UserError
-from orchestrator.track.ui import is_loopback, make_server
+from orchestrator.serving import is_loopback
+from orchestrator.track.ui import make_server
 
 PASSWORD = {"MLFLOW_AUTH_ADMIN_PASSWORD": "hunter2-hunter2"}
 

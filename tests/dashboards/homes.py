@@ -1,0 +1,37 @@
+"""Homes on file for the live page: of records that were made up, so that no training is waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from orchestrator.paths import SweepPaths, atomic_write
+from orchestrator.report.champions import stored_id
+from orchestrator.results import HistoryRow, SweepEnd, SweepRecord, Trial
+
+
+def write_sweep(home: Path, record: SweepRecord, *, is_ended: bool = True) -> SweepPaths:
+    """Put a record on file as the driver would have."""
+    paths = SweepPaths(home, record.spec.name)
+    atomic_write(paths.spec, record.spec.to_yaml())
+    atomic_write(paths.provenance, record.provenance.model_dump_json())
+    for trial in record.trials:
+        write_trial(paths, trial)
+    if is_ended:
+        paths.write_end(SweepEnd(status="FINISHED"))
+    return paths
+
+
+def write_trial(paths: SweepPaths, trial: Trial) -> None:
+    """Put a trial on file; without the disk being waited for, since thousands are written."""
+    folder = paths.trials / stored_id(trial)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(trial.config.model_dump_json(), encoding="utf-8")
+    write_rows(paths, stored_id(trial), trial.history)
+    if trial.result is not None:
+        (folder / "result.json").write_text(trial.result.model_dump_json(), encoding="utf-8")
+
+
+def write_rows(paths: SweepPaths, trial_id: str, rows: Iterable[HistoryRow]) -> None:
+    """Add rows to a trial's curves."""
+    paths.append_history(trial_id, rows)

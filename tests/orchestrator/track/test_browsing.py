@@ -1,0 +1,116 @@
+"""The filters of docs/browsing.md find what it says they find."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orchestrator.results import SweepRecord, Trial, TrialState
+from orchestrator.track import MlflowTracker
+from orchestrator.track.address import Address
+from orchestrator.track.mlflow_store import open_client
+from tests.orchestrator.report.build import Effects, failing, stopped, sweep
+
+pytestmark = pytest.mark.slow
+
+PAGE = Path(__file__).parents[3] / "docs" / "browsing.md"
+
+
+def _metrics(trial: Trial) -> dict[str, float]:
+    """What the end of a trial says, as means over its seeds; of a miss nothing is said."""
+    result = trial.result
+    assert result is not None
+    if result.state is TrialState.PRUNED or not result.seeds:
+        return {}
+    hits = [seed.steps_to_target for seed in result.seeds]
+    found = {"target_reached": sum(hit is not None for hit in hits) / len(hits)}
+    if None not in hits:
+        found["steps_to_target"] = sum(map(float, filter(None, hits))) / len(hits)
+    drifts = [seed.teleports.max_loss_drift for seed in result.seeds if seed.teleports is not None]
+    if drifts:
+        found["teleport_max_loss_drift"] = max(filter(None, drifts))
+    if result.value is not None:
+        found["value"] = result.value
+    return found
+
+
+def _failure(trial: Trial) -> str | None:
+    return None if trial.result is None or trial.result.failure is None else trial.result.failure.kind
+
+
+def _tau(trial: Trial) -> str:
+    return str(trial.config.values.get("teleport.tau"))
+
+
+SWEEP: Callable[[Trial], bool] = lambda trial: False  # noqa: E731 - the sweep's own run, and no trial
+FINDS: dict[str, Callable[[Trial], bool]] = {
+    "tags.phase = 'sweep'": SWEEP,
+    "tags.git_dirty = 'false' AND tags.phase = 'sweep'": SWEEP,
+    "tags.sweep = 'quickstart' AND tags.phase = 'confirm'": lambda t: t.config.phase == "confirm",
+    "tags.phase = 'search' AND tags.arm = 'teleport'": lambda t: (
+        (t.config.phase, t.config.arm) == ("search", "teleport")
+    ),
+    "tags.study = 'mlp_digits/teleport'": lambda t: t.config.study == "mlp_digits/teleport",
+    "tags.phase = 'confirm' AND tags.seed = '1001'": lambda t: (
+        t.config.phase == "confirm" and t.config.seeds == (1001,)
+    ),
+    "tags.phase = 'search' AND tags.state = 'COMPLETE' AND metrics.value < 0.004": lambda t: (
+        t.config.phase == "search" and _metrics(t).get("value", 1.0) < 0.004
+    ),
+    "tags.phase = 'confirm' AND metrics.steps_to_target < 200": lambda t: (
+        t.config.phase == "confirm" and _metrics(t).get("steps_to_target", 1e9) < 200
+    ),
+    "metrics.target_reached < 1": lambda t: _metrics(t).get("target_reached", 1.0) < 1.0,
+    "tags.state = 'PRUNED'": lambda t: t.result is not None and t.result.state is TrialState.PRUNED,
+    "attributes.status = 'FAILED'": lambda t: _failure(t) is not None,
+    "tags.failure = 'diverged'": lambda t: _failure(t) == "diverged",
+    "tags.failure = 'crashed'": lambda t: _failure(t) == "crashed",
+    "metrics.teleport_max_loss_drift > 1e-6": lambda t: _metrics(t).get("teleport_max_loss_drift", 0.0) > 1e-6,
+    "params.teleport.tau = '0.999'": lambda t: _tau(t) == "0.999",
+    "params.optimizer.name = 'sgd' AND tags.arm_kind = 'baseline'": lambda t: t.config.arm == "baseline",
+    "attributes.run_name LIKE 'mlp_digits/teleport #%'": lambda t: (
+        (t.config.phase, t.config.arm) == ("search", "teleport")
+    ),
+}
+UNKNOWN_HERE = {"metrics.teleport_max_loss_drift > 1e-6"}
+
+
+def _change(trial: Trial) -> Trial:
+    number = trial.config.number
+    if number == 0:
+        return failing(trial, "crashed")
+    if number == 1:
+        return failing(trial, "diverged")
+    return stopped(trial) if number == 2 else trial
+
+
+@pytest.fixture(scope="module")
+def record() -> SweepRecord:
+    return sweep(effects=Effects(steps=380.0, noise=0.1, factor={"teleport": 0.5}), change=_change)
+
+
+@pytest.fixture(scope="module")
+def uri(record: SweepRecord, tmp_path_factory: pytest.TempPathFactory) -> str:
+    found = f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
+    tracker = MlflowTracker(found, close_seconds=120)
+    tracker.sync(record, "FINISHED")
+    assert tracker.close() == 0
+    return found
+
+
+def test_every_filter_of_the_page_is_tried_here() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    section = text[text.index("## Filters") : text.index("## Charts")]
+    assert set(re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)) == set(FINDS)
+
+
+@pytest.mark.parametrize("text", FINDS)
+def test_a_filter_finds_what_the_page_says(text: str, record: SweepRecord, uri: str) -> None:
+    runs = open_client(Address.parse(uri)).search_runs(["1"], text)
+    found = sorted(run.data.tags.get("trial_id", "the sweep") for run in runs)
+    expected = sorted(trial.trial_id for trial in record.trials if FINDS[text](trial))
+    assert found == (["the sweep"] if FINDS[text] is SWEEP else expected)
+    assert found or text in UNKNOWN_HERE, "a filter that finds nothing shows nothing"

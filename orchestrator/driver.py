@@ -73,13 +73,11 @@ class Driver(TrialSource):
         self._hooks = hooks
         self._budgets = Budgets(record.spec, record.trials)
         self._tallies = Tallies(record.spec)
-        self._ended: set[str] = set()
         self._num_seeds_before = 0
         results = [(trial.config, trial.result) for trial in record.trials if trial.result is not None]
         for config, result in results:
             paths.remove_checkpoint(result.trial_id)  # where a crash came between the two
             self._tallies.end(config, result)
-            self._ended.add(result.trial_id)
             self._num_seeds_before += len(config.seeds)
         of_search = [result for _, result in results]
         journal, points, orders = open_journal(paths.journal), paths.read_warm_start(), orders_of(paths)
@@ -233,7 +231,6 @@ class Driver(TrialSource):
         """Put a result on file, then tell everyone."""
         self._paths.write_result(result)
         self._close(config)
-        self._ended.add(config.trial_id)
         self._budgets.on_ended(config, result)
         self._tallies.end(config, result)
         if config.phase == "search":

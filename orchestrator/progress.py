@@ -142,6 +142,11 @@ class Tallies:
         """Uncount a trial that was planned and will not run."""
         self._of(config).drop()
 
+    def close(self) -> None:
+        """Plan no more than has ended: what a race has dropped by then is no part of the sweep."""
+        for tally in self._studies.values():
+            tally.num_planned = tally.num_done
+
     def progress(self, seconds: float | None = None, num_seeds_before: int = 0) -> Progress:
         """Tell where the sweep stands.
 
@@ -202,7 +207,9 @@ class _Tally:
         )
 
 
-def count(spec: SweepSpec, trials: Iterable[Trial], *, since: float | None = None, now: float = 0.0) -> Progress:
+def count(
+    spec: SweepSpec, trials: Iterable[Trial], *, since: float | None = None, now: float = 0.0, is_over: bool = False
+) -> Progress:
     """Count where a sweep stands from its files.
 
     Args:
@@ -210,6 +217,7 @@ def count(spec: SweepSpec, trials: Iterable[Trial], *, since: float | None = Non
         trials: every trial that was begun.
         since: Unix time since when a process has driven the sweep, so that what has not ended runs; None: none does.
         now: Unix time.
+        is_over: whether everything that was wanted has ended.
 
     Returns:
         The counts, and the time left where the sweep is driven.
@@ -223,4 +231,6 @@ def count(spec: SweepSpec, trials: Iterable[Trial], *, since: float | None = Non
                 num_seeds_before += len(trial.config.seeds)
         elif since is not None:
             tallies.begin(trial.config)
+    if is_over:
+        tallies.close()
     return tallies.progress(None if since is None else now - since, num_seeds_before)

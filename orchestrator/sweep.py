@@ -256,11 +256,13 @@ def standing_of(paths: SweepPaths, record: SweepRecord) -> Standing:
         Its state and counts.
     """
     since, now = held_since(paths), time.time()
-    progress = count(record.spec, record.trials, since=since, now=now)
+    end = paths.read_end()
+    is_over = since is None and end is not None and not end.ended_early
+    progress = count(record.spec, record.trials, since=since, now=now, is_over=is_over)
     begun = (trial.trial_id for trial in record.trials if since is not None and trial.result is None)
     began_at = {trial_id: paths.began_at(trial_id) for trial_id in begun}
     used = usages(record.spec.budget, spent(record.trials, began_at, now))
-    return Standing(paths.name, _state(since is not None, paths.read_end()), progress, record.ended_early, used)
+    return Standing(paths.name, _state(since is not None, end), progress, record.ended_early, used)
 
 
 def standings(home: Path) -> list[Standing | Unread]:

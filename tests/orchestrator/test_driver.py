@@ -287,6 +287,9 @@ def test_a_race_drops_what_cannot_win_and_a_resume_knows(tmp_path: Path) -> None
     assert sorted(seeds.values()) == [5, 8], "after five pairs in a row nothing can be won back"
     assert outcome.failures == ()
     assert "it cannot win" in outcome.paths.log.read_text()
+    progress = standing(outcome.paths).progress
+    assert progress.is_finished
+    assert progress.num_planned == progress.num_done == 3 + 13
 
 
 class Shuffled(ReadyLauncher):

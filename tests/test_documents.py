@@ -13,6 +13,7 @@ from typer.main import get_command
 from orchestrator.cli import app
 from orchestrator.spec import spec_from_text
 from teleport_engine import GrowthStep, Teleporter
+from tests.orchestrator.report.build import sweep
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -22,13 +23,20 @@ def blocks(path: Path, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
 
 
+def test_the_code_of_the_report_draws_a_sweep() -> None:
+    [code] = blocks(ROOT / "docs" / "report.md", "python")
+    names = {"record": sweep()}
+    exec(compile(code.replace("mlp_digits", next(iter(names["record"].spec.workloads))), "report.md", "exec"), names)
+
+
 def test_the_spec_of_the_readme_loads() -> None:
     [text] = blocks(ROOT / "README.md", "yaml")
     assert spec_from_text(text, "README.md").name == "quickstart"
 
 
-# That of plugins.md is a module of its own, which its own test runs.
-CODE = [(path, code) for path in DOCUMENTS if path.name != "plugins.md" for code in blocks(path, "python")]
+# Those have tests of their own: one is a module, the other draws a sweep.
+APART = {"plugins.md", "report.md"}
+CODE = [(path, code) for path in DOCUMENTS if path.name not in APART for code in blocks(path, "python")]
 
 
 @pytest.mark.parametrize(("path", "code"), CODE, ids=[f"{path.name}-{index}" for index, (path, _) in enumerate(CODE)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import final
 
@@ -34,19 +34,44 @@ class InlineLauncher(Launcher):
             assert config is not None, "nothing runs and the source is not exhausted, so it has a trial"
 
             def report(rows: Sequence[HistoryRow], config=config) -> None:  # type: ignore[no-untyped-def]
-                if not source.on_history(config, rows):
+                with _carried_out():
+                    goes_on = source.on_history(config, rows)
+                if not goes_on:
                     raise _Ended
                 source.check()
 
             def save(data: bytes, config=config) -> None:  # type: ignore[no-untyped-def]
-                source.on_checkpoint(config, data)
+                with _carried_out():
+                    source.on_checkpoint(config, data)
 
             start = source.checkpoint_of(config)
             source.on_started(config)
-            with contextlib.suppress(_Ended):
-                source.on_ended(config, run_trial(config, report, Checkpoints(start, save)))
+            try:
+                result = run_trial(config, report, Checkpoints(start, save))
+            except _Ended:
+                continue
+            except _SourceFailed as failed:
+                raise failed.error from None
+            source.on_ended(config, result)
 
 
 @final
 class _Ended(BaseException):
     """Leaves a trial that the source has ended; no Exception, which a trial would take for its own."""
+
+
+@final
+class _SourceFailed(BaseException):
+    """Carries a failure of the source, such as a full disk, out of a trial that is not to blame."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@contextlib.contextmanager
+def _carried_out() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise _SourceFailed(error) from error

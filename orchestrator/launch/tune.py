@@ -39,7 +39,7 @@ def fit(source: TrialSource, scratch: str, capacity: Callable[[], int]) -> None:
     # By default Tune asks a searcher for one trial at a time and starts its workers one after the other.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(MAX_PENDING)
     running = Running(source)
-    with _a_session(scratch):
+    with _a_session(scratch), running.telling_own_failures():
         tune.run(
             tune.with_resources(run_in_worker, placement),
             search_alg=SourceSearcher(running, Capacity(capacity)),
@@ -137,9 +137,29 @@ class Running:
     def __init__(self, source: TrialSource) -> None:
         self.source = source
         self.trials: dict[str, tuple[TrialConfig, float]] = {}
+        self._failure: Exception | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+    @contextmanager
+    def asking(self) -> Iterator[TrialSource]:
+        """Give the source, and note where it fails."""
+        try:
+            yield self.source
+        except Exception as error:
+            self._failure = error
+            raise
+
+    @contextmanager
+    def telling_own_failures(self) -> Iterator[None]:
+        """Raise what the source raised, such as of a full disk, in place of what Tune makes of it."""
+        try:
+            yield
+        except Exception:
+            if self._failure is not None:
+                raise self._failure from None
+            raise
 
     def hear(self, tune_id: str, report: Mapping[str, Any]) -> bool:
         """Pass on what a trial has reported.
@@ -155,23 +175,25 @@ class Running:
             return False
         config, _ = self.trials[tune_id]
         rows = [HistoryRow.model_validate_json(row) for row in report.get("rows", ())]
-        if rows and not self.source.on_history(config, rows):
-            del self.trials[tune_id]
-            return False
         data = report["checkpoint"].take() if "checkpoint" in report else None
-        if data is not None:
-            self.source.on_checkpoint(config, data)
-        if "result" not in report:
-            return True
-        del self.trials[tune_id]
-        self.source.on_ended(config, TrialResult.model_validate_json(report["result"]))
+        with self.asking() as source:
+            if rows and not source.on_history(config, rows):
+                del self.trials[tune_id]
+                return False
+            if data is not None:
+                source.on_checkpoint(config, data)
+            if "result" not in report:
+                return True
+            del self.trials[tune_id]
+            source.on_ended(config, TrialResult.model_validate_json(report["result"]))
         return False
 
     def lose(self, tune_id: str, message: str, kind: FailureKind = "lost") -> None:
         """Tell the source that a trial ended without a result, unless it had already given one."""
         if tune_id in self.trials:
             config, started_at = self.trials.pop(tune_id)
-            self.source.on_ended(config, TrialResult.lost(config.trial_id, message, started_at, time.time(), kind))
+            with self.asking() as source:
+                source.on_ended(config, TrialResult.lost(config.trial_id, message, started_at, time.time(), kind))
 
     @property
     def overdue(self) -> list[str]:
@@ -196,17 +218,18 @@ class SourceSearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Hand Tune the next trial; see Tune's own ``Searcher.suggest``."""
-        source = self._running.source
-        if source.is_exhausted:
-            return str(Searcher.FINISHED)
-        # One trial beyond those that run keeps Tune's workers busy; more would be proposed unlearned.
-        config = source.propose() if len(self._running.trials) <= self._capacity() else None
-        if config is None:
-            return None
+        with self._running.asking() as source:
+            if source.is_exhausted:
+                return str(Searcher.FINISHED)
+            # One trial beyond those that run keeps Tune's workers busy; more would be proposed unlearned.
+            config = source.propose() if len(self._running.trials) <= self._capacity() else None
+            if config is None:
+                return None
+            start = Box(source.checkpoint_of(config))
         self._running.trials[trial_id] = (config, time.time())
         return {
             "trial": config.model_dump_json(),
-            "start": Box(source.checkpoint_of(config)),
+            "start": start,
             "plugins": {name: plugins.folder_of(name) for name in config.training.plugins},
         }
 
@@ -282,7 +305,8 @@ class SourceCallback(tune.Callback):  # type: ignore[misc]
         config, _ = self._running.trials[trial.trial_id]
         self._running.trials[trial.trial_id] = (config, time.time())
         trial.config["start"].take()
-        self._running.source.on_started(config)
+        with self._running.asking() as source:
+            source.on_started(config)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Tell the source that the worker died, and whether it was for want of memory."""

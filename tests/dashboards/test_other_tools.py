@@ -77,13 +77,9 @@ def test_a_notebook_finds_the_runs_with_parameters_metrics_and_tags(
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
 
-    monkeypatch.setattr("mlflow.tracking._tracking_service.utils._tracking_uri", None, raising=False)
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{tiny_home}/mlflow.db")
-    try:
-        runs = mlflow.search_runs(experiment_names=["teleport"], filter_string="tags.phase = 'search'")
-    finally:
-        mlflow.set_tracking_uri(before)
+    # As a shell would: set_tracking_uri puts it into the environment, where every later test would find it.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tiny_home}/mlflow.db")
+    runs = mlflow.search_runs(experiment_names=["teleport"], filter_string="tags.phase = 'search'")
     record = read_record(SweepPaths(tiny_home, "tiny"), with_history=False)
     values = {
         stored_id(trial): trial.result.value

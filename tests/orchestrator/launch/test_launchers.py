@@ -132,6 +132,16 @@ class LauncherContract(ABC):
             self.launcher().launch(source)
         assert not source.results
 
+    def test_a_failure_of_the_source_is_no_trials(self) -> None:
+        class Full(ListSource):
+            def on_history(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> bool:
+                raise OSError(28, "No space left on device")
+
+        source = Full([config()])
+        with pytest.raises(OSError, match="No space left on device"):
+            self.launcher().launch(source)
+        assert not source.results
+
     def test_a_trial_that_the_source_has_ended_is_stopped_and_heard_of_no_more(self) -> None:
         class Ending(ListSource):
             """Ends the first trial at its second bunch of rows."""

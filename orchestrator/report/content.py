@@ -98,7 +98,7 @@ def content_of(report: Report, colours: dict[str, str], prefix: str) -> dict[str
         "question": report.sweep.description.strip(),
         "answers": _answers(report),
         "exploratory": table(exploratory_rows(report)),
-        "further": table(further_rows(report)),
+        "further": _further(report),
         "profiles": table(profile_rows(report)),
         "controls": table(control_rows(report)),
         "price": table(price_rows(report)),
@@ -119,6 +119,11 @@ def content_of(report: Report, colours: dict[str, str], prefix: str) -> dict[str
         "spec": dump_yaml(report.sweep.spec),
         "sections": list(_sections(report)),
     }
+
+
+def _further(report: Report) -> dict[str, Any]:
+    effects = [c.effect for c in report.comparisons if c.effect is not None]
+    return table(further_rows(report)) | {"has_mean": any(effect.mean is not None for effect in effects)}
 
 
 def _answers(report: Report) -> list[dict[str, str]]:

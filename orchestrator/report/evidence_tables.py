@@ -10,6 +10,8 @@ from orchestrator.report.tables import CONTROL_METRICS, Header, Rows, verdicts
 from orchestrator.report.wording import MISSING, UNITS, effect_change, interval_kind, number, p_value, percent
 from orchestrator.spec import BASELINE
 
+LOG_RANK = "p (log-rank, raw)"
+
 
 def further_rows(report: Report) -> tuple[Header, Rows]:
     """Make the table of other estimates of the same differences; all are exploratory.
@@ -19,18 +21,23 @@ def further_rows(report: Report) -> tuple[Header, Rows]:
 
     Returns:
         The header and a row per comparison that has an effect, steps to target included; the mean has a column only
-        where the sweep has seeds enough for one.
+        where the sweep has seeds enough for one, the other arm only where it is not always the baseline.
     """
     shown = [
         c for c in report.comparisons if c.effect is not None and (c.against == BASELINE or c.metric in CONTROL_METRICS)
     ]
+    has_rivals = any(c.against != BASELINE for c in shown)
     has_mean = any(c.effect is not None and c.effect.mean is not None for c in shown)
-    header: Header = ("workload", "arm", "against", "metric", "arm is better on", "95 % interval", "p (log-rank, raw)")
+    header: Header = (
+        *("workload", "arm", *(("against",) if has_rivals else ())),
+        *("metric", "arm is better on", "95 % interval", LOG_RANK),
+        *(("mean change, 95 % interval",) if has_mean else ()),
+    )
     rows: Rows = [
         (
             c.workload,
             c.arm,
-            c.against,
+            *((c.against,) if has_rivals else ()),
             UNITS[c.metric],
             f"{percent(c.effect.probability_of_improvement)} of {c.num_pairs} seeds",
             _shares(c.effect.probability_interval),
@@ -40,7 +47,7 @@ def further_rows(report: Report) -> tuple[Header, Rows]:
         for c in shown
         if c.effect is not None
     ]
-    return header + ("mean change, 95 % interval",) * has_mean, rows
+    return header, rows
 
 
 def _shares(found: Interval | None) -> str:
@@ -95,9 +102,10 @@ def interval_note(reports: Sequence[Report]) -> str:
         return ""
     whose = [_whose(claims, kind, len(reports) > 1) for kind in kinds] if len(kinds) > 1 else ["each claim"]
     told = "; ".join(f"{kind} for {claim}" for kind, claim in zip(kinds, whose, strict=True))
-    at_once = " Simultaneous: all of these hold at once in 95 % of sweeps." if "simultaneous" in told else ""
+    at_once = ", so that all of them hold at once in 95 % of sweeps" if told.startswith("simultaneous") else ""
     others = any(not c.is_primary and c.interval is not None for report in reports for c in verdicts(report))
-    return f"Interval: {told}{', 95 % by itself for what is exploratory' if others else ''}.{at_once}"
+    alone = "; 95 % by itself for what is exploratory" if others else ""
+    return f"Interval: {told}{at_once if len(kinds) == 1 else ''}{alone}."
 
 
 def _whose(claims: Sequence[tuple[Report, Comparison]], kind: str, has_sweeps: bool) -> str:

@@ -64,14 +64,14 @@ def _cut_off(study: Study, metric: TimeMetric) -> list[float]:
 
 
 def _traces(arm: str, curve: Arrival, cuts: Sequence[float], end: float, colour: str) -> list[Trace]:
-    """Draw one arm; the shares are those before the first arrival, at each, and until the end."""
+    """Draw one arm: nothing before the first arrival, the share at each, and the last one until the end."""
     xs = [0.0, *curve.x, end]
     share, low, high = ([0.0, *ends, *(ends[-1:] or (0.0,))] for ends in (curve.share, curve.low, curve.high))
     waiting = [curve.num_runs, *curve.num_waiting, *curve.num_waiting[-1:]]
     steps = {"color": colour, "width": 2.5, "shape": "hv"}
     shared: Trace = {"type": "scatter", "legendgroup": arm, "name": arm}
     traces = [
-        *band_edges(arm, xs, low, high, colour, shape="hv"),
+        *band_edges(arm, xs[1:], low[1:], high[1:], colour, shape="hv"),
         shared
         | {
             "mode": "lines",

@@ -9,6 +9,8 @@ from orchestrator.report.figures.frame import TIME_METRICS, Figure, Trace, band_
 from orchestrator.report.schema import Profile, Report, TimeMetric
 from orchestrator.report.wording import number, percent
 
+WIDEST, THINNEST = 5.0, 2.0
+
 
 def profile_figures(reports: Sequence[Report], colours: Mapping[str, str]) -> list[Figure]:
     """Draw the performance profiles of each sweep, against steps, seconds and gradient evaluations.
@@ -34,6 +36,8 @@ def _figure(profiles: Sequence[Profile], colours: Mapping[str, str], metric: Tim
     layout["xaxis"] |= {"range": [0.97, profiles[0].factors[-1]], "tickvals": [1, 1.5, 2, 2.5, 3, 3.5, 4]}
     layout["xaxis"] |= {"ticktext": ["1", "1.5", "2", "2.5", "3", "3.5", "4"]}
     layout["yaxis"] |= {"range": [-0.03, 1.05], "tickformat": ".0%"}
+    # Arms that are all within a factor lie on each other: those drawn first are wider, and so seen below the others.
+    widths = [WIDEST - (WIDEST - THINNEST) * place / (len(profiles) - 1) for place in range(len(profiles))]
     is_banded = any(profile.low for profile in profiles)
     count = len(profiles[0].workloads)
     return Figure(
@@ -44,14 +48,18 @@ def _figure(profiles: Sequence[Profile], colours: Mapping[str, str], metric: Tim
         f"how often it is the best itself ({TIME_METRICS[metric][1]}; Dolan and Moré). Exploratory."
         + " Band: 95 % interval by bootstrap over the seeds."
         * is_banded,
-        data=[trace for profile in profiles for trace in _traces(profile, colours[profile.arm])],
+        data=[
+            trace
+            for profile, width in zip(profiles, widths, strict=True)
+            for trace in _traces(profile, colours[profile.arm], width)
+        ],
         layout=layout,
         group=group,
         option=TIME_METRICS[metric][0],
     )
 
 
-def _traces(profile: Profile, colour: str) -> list[Trace]:
+def _traces(profile: Profile, colour: str, width: float) -> list[Trace]:
     xs = list(profile.factors)
     ratios = zip(profile.workloads, profile.ratios, strict=True)
     told = "<br>".join(f"{workload}: ×{number(ratio)}" for workload, ratio in ratios)
@@ -62,7 +70,7 @@ def _traces(profile: Profile, colour: str) -> list[Trace]:
         "legendgroup": profile.arm,
         "x": xs,
         "y": list(profile.share),
-        "line": {"color": colour, "width": 2.5, "shape": "hv"},
+        "line": {"color": colour, "width": width, "shape": "hv"},
         "hovertemplate": f"{profile.arm}, within ×%{{x:.3g}}: %{{y:.0%}}<br>score {percent(profile.score)}<br>{told}"
         "<extra></extra>",
     }

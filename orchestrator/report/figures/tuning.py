@@ -50,7 +50,7 @@ def _figure(studies: Sequence[Study], colours: Mapping[str, str], objective: Obj
         key=f"{workload}-tuning-{'seconds' if is_time else 'trials'}",
         workload=workload,
         title="What less search would have found",
-        caption=f"The arm whose line is {side} promises more for as much {'time' if is_time else 'many trials'}: the "
+        caption=f"The arm whose line is {side} finds more in as {'much time' if is_time else 'many trials'}: the "
         "expected best (dotted: the median; band: quartiles). A line begins where a value is sure to be found. These "
         "are the search's own values, which flatter.",
         data=data,

@@ -22,10 +22,10 @@
     window.Plotly.react(plot, figure.data, figure.layout, config);
     plot.dataset.drawn = "";
   }
-  // On a phone the labels of changes would run into each other: every other one, counted from the middle.
+  // On a phone the labels of changes would run into each other: every other one, counted from no change.
   function thinTicks(axis) {
-    if (axis.type !== "log" || !axis.tickvals || axis.tickvals.length < 5) return;
-    const parity = Math.floor(axis.tickvals.length / 2) % 2;
+    if (axis.type !== "log" || !axis.tickvals || axis.tickvals.length < 4) return;
+    const parity = axis.tickvals.indexOf(1) % 2;
     const isKept = (_, place) => place % 2 === parity;
     axis.tickvals = axis.tickvals.filter(isKept);
     axis.ticktext = axis.ticktext.filter(isKept);

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.report.figures.frame import TIME_METRICS
 from orchestrator.report.schema import Comparison, Effect, Interval, Report
 from orchestrator.report.tables import CONTROL_METRICS, Header, Rows, verdicts
 from orchestrator.report.wording import MISSING, UNITS, effect_change, interval_kind, number, p_value, percent
@@ -77,7 +76,7 @@ def profile_rows(report: Report) -> tuple[Header, Rows]:
     header: Header = ("metric", "arm", "score", *(f"{workload}, of the best" for workload in workloads))
     rows: Rows = [
         (
-            TIME_METRICS[profile.metric][1],
+            UNITS[profile.metric],
             profile.arm,
             percent(profile.score),
             *("missed" if ratio == float("inf") else f"×{number(ratio)}" for ratio in profile.ratios),

@@ -41,7 +41,8 @@ def _matrix(reports: Sequence[Report], colours: dict[str, str], metric: str) -> 
         workload="",
         title="Effects over all workloads",
         caption="Diamond and line: Hodges-Lehmann estimate and its exact 95 % interval (simultaneous for a claim among "
-        "several) against the baseline of the same workload; small points: each seed. Left is better. Only steps of a teleport arm carry a verdict.",
+        "several) against the baseline of the same workload; small points: each seed. "
+        "Left is better. Only steps of a teleport arm carry a verdict.",
         group="matrix",
         option=TIME_METRICS[metric][0],
     )

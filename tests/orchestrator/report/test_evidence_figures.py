@@ -170,7 +170,7 @@ class TestTables:
     def test_each_arm_has_its_ratio_on_each_workload(self, report: Report) -> None:
         header, rows = profile_rows(report)
         assert header[3:] == ("mlp_digits, of the best", "mlp_again, of the best")
-        assert rows[1] == ("optimizer steps to target", "teleport", "100 %", "×1", "×1")
+        assert rows[1] == ("steps to target", "teleport", "100 %", "×1", "×1")
         assert len(rows) == 3 * 2
         assert profile_rows(summarise(sweep(effects=FASTER)))[1] == []
 

@@ -134,8 +134,8 @@ def test_every_text_is_legible_on_its_ground(browser: Browser, report_file: Path
 def test_several_sweeps_are_drawn_on_one_page_that_fits_a_phone(browser: Browser, joint_file: Path) -> None:
     opened = Opened(browser, joint_file, 390, "light")
     page = opened.page
-    assert page.locator(".plot").count() == 35
-    assert page.locator(".plot:has(.main-svg .trace)").count() == 35
+    assert page.locator(".plot").count() == 33
+    assert page.locator(".plot:has(.main-svg .trace)").count() == 33
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.title() == "one, two"
     assert opened.said == []

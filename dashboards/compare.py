@@ -8,12 +8,15 @@ from dashboards.look import Look, draw_pairs
 from dashboards.reader import Unreadable
 from dashboards.text import plain, table
 from orchestrator.report import Report, verdict_rows
-from orchestrator.report.figures import across_figures, figures
+from orchestrator.report.evidence_tables import further_rows, profile_rows
+from orchestrator.report.figures import across_figures, colours_of, figures, tuning_figures
 from orchestrator.report.tables import control_rows, exploratory_rows, layer_rows, price_rows
 from orchestrator.report.wording import number
 
 TABLES = {
     "Exploratory comparisons": exploratory_rows,
+    "How often better, and on average (exploratory)": further_rows,
+    "Over all workloads (exploratory)": profile_rows,
     "Against controls and rivals": control_rows,
     "What teleporting costs": price_rows,
     "Null space by layer": layer_rows,
@@ -38,7 +41,8 @@ def show(look: Look) -> None:
     drawn = figures(report, workload)
     if not drawn:
         st.info("Its curves and effects come with the confirm phase; the search is on the overview.")
-    draw_pairs(drawn)
+    studies = [study for study in report.studies if study.workload == workload]
+    draw_pairs([*drawn, *tuning_figures(studies, colours_of(report), report.sweep.objective)])
     for title, make in TABLES.items():
         heads, lines = make(report)
         if lines:

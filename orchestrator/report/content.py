@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, final
 
+from orchestrator.report.evidence_tables import further_rows, profile_rows
 from orchestrator.report.figures import Figure, figures, search_figures
 from orchestrator.report.schema import Report, Study, Verdict
 from orchestrator.report.search_tables import fate_rows, importance_rows, other_rows, search_rows
@@ -97,6 +98,8 @@ def content_of(report: Report, colours: dict[str, str], prefix: str) -> dict[str
         "question": report.sweep.description.strip(),
         "answers": _answers(report),
         "exploratory": table(exploratory_rows(report)),
+        "further": _further(report),
+        "profiles": table(profile_rows(report)),
         "controls": table(control_rows(report)),
         "price": table(price_rows(report)),
         "phases": table(phase_rows(report)),
@@ -116,6 +119,11 @@ def content_of(report: Report, colours: dict[str, str], prefix: str) -> dict[str
         "spec": dump_yaml(report.sweep.spec),
         "sections": list(_sections(report)),
     }
+
+
+def _further(report: Report) -> dict[str, Any]:
+    effects = [c.effect for c in report.comparisons if c.effect is not None]
+    return table(further_rows(report)) | {"has_mean": any(effect.mean is not None for effect in effects)}
 
 
 def _answers(report: Report) -> list[dict[str, str]]:
@@ -185,7 +193,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
 def _sections(report: Report) -> Iterator[tuple[str, str]]:
     yield "best", "Best configurations"
     yield "curves", "Curves"
-    if exploratory_rows(report)[1]:
+    if further_rows(report)[1]:
         yield "exploratory", "Exploratory"
     yield "price", "Cost"
     yield "search", "Search"

@@ -9,6 +9,7 @@ from importlib import resources
 from typing import Any
 
 from orchestrator.report.content import Group, content_of, groups_of, table, tone_of
+from orchestrator.report.evidence_tables import interval_note
 from orchestrator.report.figures import across_figures, colours_of
 from orchestrator.report.palette import dark_of
 from orchestrator.report.schema import JointReport, Report, reports_of
@@ -47,6 +48,7 @@ def _page(report: Report | JointReport) -> dict[str, Any]:
         "parts": parts,
         "num_primary": report.num_primary if isinstance(report, JointReport) else None,
         "verdicts": table(page_verdict_rows(reports)),
+        "interval_note": interval_note(reports),
         "tones": [tone_of(c.verdict) for each in reports for c in verdicts(each)],
         "matrix": table(matrix_rows(reports)),
         "across": across,

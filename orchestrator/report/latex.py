@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from orchestrator.report.evidence_tables import further_rows, profile_rows
 from orchestrator.report.schema import JointReport, Report, reports_of
 from orchestrator.report.search_tables import fate_rows, importance_rows
 from orchestrator.report.tables import (
@@ -131,6 +132,8 @@ def _lines(report: Report | JointReport) -> Iterator[str]:
         name = each.sweep.name
         yield from _table(f"{name}: verdicts on steps to target, p by Holm", *verdict_rows(each))
         yield from _table(f"{name}: exploratory comparisons, p not adjusted", *exploratory_rows(each))
+        yield from _table(f"{name}: how often better, and on average, exploratory", *further_rows(each))
+        yield from _table(f"{name}: over all workloads, exploratory", *profile_rows(each))
         yield from _table(f"{name}: teleport against its controls and rivals, exploratory", *control_rows(each))
         yield from _table(f"{name}: cost", *price_rows(each))
         yield from _table(f"{name}: what the teleports' time goes into", *phase_rows(each))

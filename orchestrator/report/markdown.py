@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
+from orchestrator.report.evidence_tables import further_rows, interval_note, profile_rows
 from orchestrator.report.schema import JointReport, Report, reports_of
 from orchestrator.report.search_tables import fate_rows, importance_rows
 from orchestrator.report.tables import (
@@ -66,6 +67,9 @@ def _lines(report: Report | JointReport) -> Iterator[str]:
         yield ""
         yield from _answers(each)
     yield from _section("Verdicts", *page_verdict_rows(reports))
+    if note := interval_note(reports):
+        yield plain(note, 2_000)
+        yield ""
     if isinstance(report, JointReport):
         yield f"p by Holm over all {report.num_primary} primary comparisons of these sweeps."
         yield ""
@@ -88,6 +92,8 @@ def _answers(report: Report) -> Iterator[str]:
 
 def _sweep(report: Report) -> Iterator[str]:
     yield from _section("Exploratory: no claims, p not adjusted", *exploratory_rows(report))
+    yield from _section("Exploratory: how often better, and on average", *further_rows(report))
+    yield from _section("Exploratory: over all workloads", *profile_rows(report))
     yield from _section("Exploratory: teleport against its controls and rivals", *control_rows(report))
     yield from _section("What it cost", *price_rows(report))
     yield from _section("What the teleports' time goes into", *phase_rows(report))

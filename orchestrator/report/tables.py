@@ -112,7 +112,7 @@ def exploratory_rows(report: Report) -> tuple[Header, Rows]:
     Returns:
         The header and rows; those on steps to target, which the verdict table has, are left out.
     """
-    header: Header = ("workload", "arm", "metric", "change", "95 % interval", "p (raw)", "medians", "arm is better on")
+    header: Header = ("workload", "arm", "metric", "change", "95 % interval", "p (raw)", "medians")
     rows: Rows = [
         (
             c.workload,
@@ -122,7 +122,6 @@ def exploratory_rows(report: Report) -> tuple[Header, Rows]:
             interval(c),
             p_value(c.p),
             f"{number(c.effect.baseline_median)} → {number(c.effect.arm_median)}",
-            f"{percent(c.effect.probability_of_improvement)} of {c.num_pairs} seeds",
         )
         for c in report.comparisons
         if c.effect is not None and c.metric != "steps_to_target" and c.against == BASELINE

@@ -24,10 +24,12 @@ def render_csv(report: Report | JointReport) -> dict[str, str]:
 
     Returns:
         File name -> content: ``studies.csv``, ``trials.csv`` (a row per search trial), ``confirm.csv`` (a row per
-        confirm run) and ``comparisons.csv``. Each has a ``sweep`` column. A value that is not there is empty, a miss
+        confirm run), ``comparisons.csv``, ``arrivals.csv`` (a row per time at which a run arrived), ``tuning.csv`` (a
+        row per number of trials or time) and ``profiles.csv`` (a row per workload); one without rows is left out. Each
+        has a ``sweep`` column. A value that is not there is empty, a miss
         is ``inf``. Text that a spreadsheet would take for a formula begins with an apostrophe.
     """
-    return {f"{name}.csv": _written(rows) for name, rows in tidy_tables(report).items()}
+    return {f"{name}.csv": _written(rows) for name, rows in tidy_tables(report).items() if rows}
 
 
 def tidy_tables(report: Report | JointReport) -> dict[str, list[Row]]:
@@ -45,6 +47,9 @@ def tidy_tables(report: Report | JointReport) -> dict[str, list[Row]]:
         "trials": [row for each in reports for study in each.studies for row in _trials(each, study)],
         "confirm": [row for each in reports for study in each.studies for row in _confirm(each, study)],
         "comparisons": [_comparison(each, found) for each in reports for found in each.comparisons],
+        "arrivals": [row for each in reports for study in each.studies for row in _arrivals(each, study)],
+        "tuning": [row for each in reports for study in each.studies for row in _tuning(each, study)],
+        "profiles": [row for each in reports for row in _profiles(each)],
     }
 
 
@@ -114,7 +119,34 @@ def _comparison(report: Report, found: Comparison) -> Row:
 
 
 def _prefixed(name: str, part: Part | None) -> Row:
-    return {} if part is None else {f"{name}.{key}": value for key, value in part.model_dump().items()}
+    row: Row = {}
+    for key, value in part or ():
+        row |= _prefixed(f"{name}.{key}", value) if isinstance(value, Part) else {f"{name}.{key}": value}
+    return row
+
+
+def _arrivals(report: Report, study: Study) -> Iterator[Row]:
+    columns = ("x", "share", "low", "high", "num_waiting")
+    for curve in study.arrivals:
+        for point in zip(*(getattr(curve, column) for column in columns), strict=True):
+            labels = _labels(report, study) | {"metric": curve.metric, "num_runs": curve.num_runs}
+            yield labels | dict(zip(columns, point, strict=True))
+
+
+def _tuning(report: Report, study: Study) -> Iterator[Row]:
+    if study.tuning is None:
+        return
+    for best, dodge in zip(study.tuning.by_trials, study.tuning.with_replacement, strict=True):
+        yield _labels(report, study) | {"by": "trials"} | best.model_dump() | {"mean_with_replacement": dodge}
+    for best in study.tuning.by_seconds:
+        yield _labels(report, study) | {"by": "seconds"} | best.model_dump()
+
+
+def _profiles(report: Report) -> Iterator[Row]:
+    for profile in report.profiles:
+        for workload, ratio in zip(profile.workloads, profile.ratios, strict=True):
+            labels: Row = {"sweep": report.sweep.name, "workload": workload, "arm": profile.arm}
+            yield labels | {"metric": profile.metric, "ratio": ratio, "score": profile.score}
 
 
 def _written(rows: Sequence[Mapping[str, object]]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from orchestrator.report.schema import Comparison, Effect, Interval
-from orchestrator.statistics import ALPHA
+from orchestrator.statistics import ALPHA, Scale
 
 UNITS = {
     "steps_to_target": "steps to target",
@@ -106,10 +106,27 @@ def interval(comparison: Comparison) -> str:
     found, effect = comparison.interval, comparison.effect
     if found is None or effect is None:
         return MISSING
-    write = ratio_change if effect.scale == "ratio" else _points
     none = 1.0 if effect.scale == "ratio" else 0.0
-    left, right = ("(" if _is_open(end, none, found) else "[" for end in (found.low, found.high))
-    return f"{left}{write(found.low)}, {write(found.high)}{')' if right == '(' else ']'}"
+    low, high = (effect_change(end, effect.scale) for end in (found.low, found.high))
+    left = "(" if _is_open(found.low, none, found) else "["
+    right = ")" if _is_open(found.high, none, found) else "]"
+    return f"{left}{low}, {high}{right}"
+
+
+def effect_change(value: float, scale: Scale) -> str:
+    """Write an effect, or an end of its interval, as a change.
+
+    Args:
+        value: a ratio or a difference.
+        scale: which of them.
+
+    Returns:
+        The text.
+
+    >>> effect_change(0.88, "ratio"), effect_change(0.004, "difference")
+    ('−12 %', '+0.40 points')
+    """
+    return ratio_change(value) if scale == "ratio" else _points(value)
 
 
 def _is_open(end: float, none: float, found: Interval) -> bool:

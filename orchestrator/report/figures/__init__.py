@@ -9,11 +9,13 @@ from collections.abc import Iterator, Sequence
 
 from orchestrator.report.curves import AXES
 from orchestrator.report.figures.across import matrix_figures
+from orchestrator.report.figures.arrivals import arrival_figures
 from orchestrator.report.figures.curves import curve_figure
 from orchestrator.report.figures.effects import effect_figure, points_figure
 from orchestrator.report.figures.frame import TIME_METRICS, Figure
 from orchestrator.report.figures.parallel import parallel_figures
 from orchestrator.report.figures.phases import phase_figure
+from orchestrator.report.figures.profiles import profile_figures
 from orchestrator.report.figures.search import history_figure, importance_figure, pareto_figures
 from orchestrator.report.figures.space import contour_figures, slice_figures
 from orchestrator.report.figures.teleports import (
@@ -22,6 +24,7 @@ from orchestrator.report.figures.teleports import (
     null_space_figure,
     spectrum_figures,
 )
+from orchestrator.report.figures.tuning import tuning_figures
 from orchestrator.report.palette import arm_colours
 from orchestrator.report.schema import JointReport, Report, Study, reports_of
 from orchestrator.spec import BASELINE, Objective
@@ -29,6 +32,7 @@ from orchestrator.spec import BASELINE, Objective
 __all__ = [
     "Figure",
     "across_figures",
+    "arrival_figures",
     "colours_of",
     "contour_figures",
     "curve_figure",
@@ -44,9 +48,11 @@ __all__ = [
     "pareto_figures",
     "phase_figure",
     "points_figure",
+    "profile_figures",
     "search_figures",
     "slice_figures",
     "spectrum_figures",
+    "tuning_figures",
 ]
 
 Colours = dict[str, str]
@@ -73,8 +79,8 @@ def figures(report: Report, workload: str, colours: Colours | None = None) -> li
         colours: by arm; None: of this report.
 
     Returns:
-        Curves against steps, seconds and gradient evaluations, time to target with its raw points, effects with their
-        intervals, and what the teleports did; empty before confirm.
+        Curves against steps, seconds and gradient evaluations, time to target with its raw points, the share of seeds
+        that arrived by when, effects with their intervals, and what the teleports did; empty before confirm.
     """
     studies = [study for study in report.studies if study.workload == workload]
     shades = colours_of(report) if colours is None else colours
@@ -100,6 +106,7 @@ def _times(report: Report, studies: Sequence[Study], colours: Colours) -> Iterat
     for metric in ("steps_to_target", "seconds_to_target"):
         if any(run.outcome != "running" for study in studies if study.best for run in study.best.confirm):
             yield points_figure(studies, comparisons, colours, metric)
+    yield from arrival_figures(studies, colours)
     shown = [c for c in comparisons if c.metric in TIME_METRICS and c.interval is not None]
     if shown:
         yield effect_figure(shown, colours)
@@ -120,15 +127,17 @@ def search_figures(report: Report, workload: str, colours: Colours | None = None
         colours: by arm; None: of this report.
 
     Returns:
-        Its course, Pareto fronts where there are several objectives, importances, slices, contours and parallel
-        coordinates; empty before a trial is COMPLETE.
+        Its course, the best of fewer trials and of less time, Pareto fronts where there are several objectives,
+        importances, slices, contours and parallel coordinates; empty before a trial is COMPLETE.
     """
     studies = [study for study in report.studies if study.workload == workload]
     objective = report.sweep.objective
     shades = colours_of(report) if colours is None else colours
-    made = (history_figure(studies, shades, objective), importance_figure(studies, shades))
+    history, importance = history_figure(studies, shades, objective), importance_figure(studies, shades)
     return [
-        *(figure for figure in made if figure is not None),
+        *([history] if history else []),
+        *tuning_figures(studies, shades, objective),
+        *([importance] if importance else []),
         *pareto_figures(studies, shades, _objectives(report)),
         *slice_figures(studies, shades, objective),
         *parallel_figures(studies, shades, objective),
@@ -149,8 +158,14 @@ def across_figures(report: Report | JointReport, colours: Colours | None = None)
         colours: by arm; None: of this report.
 
     Returns:
-        Each arm's effect on each workload, and the time of a teleport against depth in sweeps that vary it.
+        Each arm's effect on each workload, performance profiles, and the time of a teleport against depth in sweeps
+        that vary it.
     """
     shades = colours_of(report) if colours is None else colours
-    depths = (depth_figure(each, shades) for each in reports_of(report))
-    return [*matrix_figures(reports_of(report), shades), *(depth for depth in depths if depth is not None)]
+    reports = reports_of(report)
+    depths = (depth_figure(each, shades) for each in reports)
+    return [
+        *matrix_figures(reports, shades),
+        *profile_figures(reports, shades),
+        *(depth for depth in depths if depth is not None),
+    ]

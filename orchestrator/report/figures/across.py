@@ -40,8 +40,9 @@ def _matrix(reports: Sequence[Report], colours: dict[str, str], metric: str) -> 
         key=f"matrix-{metric}",
         workload="",
         title="Effects over all workloads",
-        caption="Diamond and line: Hodges-Lehmann estimate and its exact 95 % interval against the baseline of the "
-        "same workload; small points: each seed. Left is better. Only steps of a teleport arm carry a verdict.",
+        caption="Diamond and line: Hodges-Lehmann estimate and its exact 95 % interval (simultaneous for a claim among "
+        "several) against the baseline of the same workload; small points: each seed. "
+        "Left is better. Only steps of a teleport arm carry a verdict.",
         group="matrix",
         option=TIME_METRICS[metric][0],
     )

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.report.curves import curve_axis
-from orchestrator.report.figures.frame import Figure, Trace, layout_of
-from orchestrator.report.palette import MUTED, band_colour
+from orchestrator.report.figures.frame import Figure, Trace, band_edges, layout_of
+from orchestrator.report.palette import MUTED
 from orchestrator.report.schema import Axis, SeedCurve, Study
 from orchestrator.spec import HIGHER_IS_BETTER
 
@@ -140,16 +140,14 @@ def _band(study: Study, colour: str, metric: str, axis: Axis) -> list[Trace]:
     if band is None:
         return []
     known = [
-        (x, low, high) for x, low, high in zip(band.x, band.low, band.high, strict=True) if None not in (low, high)
+        (x, low, high)
+        for x, low, high in zip(band.x, band.low, band.high, strict=True)
+        if low is not None and high is not None
     ]
-    edge = {"type": "scatter", "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
     shared = {"legendgroup": study.arm, "name": study.arm}
-    xs = [x for x, _, _ in known]
+    xs, low, high = ([point[place] for point in known] for place in range(3))
     return [
-        edge | shared | {"x": xs, "y": [low for _, low, _ in known]},
-        edge
-        | shared
-        | {"x": xs, "y": [high for *_, high in known], "fill": "tonexty", "fillcolor": band_colour(colour)},
+        *band_edges(study.arm, xs, low, high, colour),
         shared
         | {
             "type": "scatter",

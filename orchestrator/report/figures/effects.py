@@ -102,8 +102,9 @@ def effect_figure(
         key=f"{comparisons[0].workload}-effects",
         workload=comparisons[0].workload,
         title="How much less, or more, than the baseline",
-        caption="Diamond and line: Hodges-Lehmann estimate and its exact 95 % interval; an arrow: the interval or a "
-        "point goes on. Small points: each seed. Left is better. Only steps of a teleport arm carry a verdict.",
+        caption="Diamond and line: Hodges-Lehmann estimate and its exact 95 % interval (simultaneous for a claim among "
+        "several); an arrow: the interval or a point goes on. Small points: each seed. "
+        "Left is better. Only steps of a teleport arm carry a verdict.",
         data=data,
         layout=layout,
         height=110 + 46 * len(labels),

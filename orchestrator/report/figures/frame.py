@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-from orchestrator.report.palette import GRID, INK, MUTED
+from orchestrator.report.palette import GRID, INK, MUTED, band_colour
 
 Trace = dict[str, Any]
 TIME_METRICS = {
@@ -70,3 +71,24 @@ def layout_of(x_title: str, y_title: str) -> dict[str, Any]:
         "xaxis": axis | {"title": {"text": x_title} | title, "automargin": True},
         "yaxis": axis | {"title": {"text": y_title} | title, "automargin": True},
     }
+
+
+def band_edges(
+    arm: str, xs: Sequence[float], low: Sequence[float], high: Sequence[float], colour: str, shape: str = "linear"
+) -> list[Trace]:
+    """Draw a band, without a legend of its own.
+
+    Args:
+        arm: label; the band goes with its line.
+        xs: positions.
+        low: lower edge.
+        high: upper edge.
+        colour: of the arm's line.
+        shape: ``linear``, or ``hv`` for steps.
+
+    Returns:
+        Its two edges, the second filled to the first.
+    """
+    edge: Trace = {"type": "scatter", "mode": "lines", "line": {"width": 0, "shape": shape}, "hoverinfo": "skip"}
+    edge |= {"showlegend": False, "legendgroup": arm, "name": arm, "x": list(xs)}
+    return [edge | {"y": list(low)}, edge | {"y": list(high), "fill": "tonexty", "fillcolor": band_colour(colour)}]

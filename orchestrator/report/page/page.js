@@ -22,11 +22,13 @@
     window.Plotly.react(plot, figure.data, figure.layout, config);
     plot.dataset.drawn = "";
   }
-  // On a phone the labels of changes would run into each other: every other one, counted from the middle.
+  // On a phone the labels of changes would run into each other: every other one of a side that has several, from no change.
   function thinTicks(axis) {
-    if (axis.type !== "log" || !axis.tickvals || axis.tickvals.length < 5) return;
-    const parity = Math.floor(axis.tickvals.length / 2) % 2;
-    const isKept = (_, place) => place % 2 === parity;
+    if (axis.type !== "log" || !axis.tickvals || axis.tickvals.length < 4) return;
+    const none = axis.tickvals.indexOf(1);
+    const numBeside = (place) => (place < none ? none : axis.tickvals.length - 1 - none);
+    const kept = axis.tickvals.map((_, place) => (place - none) % 2 === 0 || numBeside(place) === 1);
+    const isKept = (_, place) => kept[place];
     axis.tickvals = axis.tickvals.filter(isKept);
     axis.ticktext = axis.ticktext.filter(isKept);
   }

@@ -35,13 +35,18 @@ def test_each_table_has_a_row_for_each_thing_and_numbers_in_full() -> None:
         "trials.csv": 12,
         "confirm.csv": 16,
         "comparisons.csv": len(report.comparisons),
+        "arrivals.csv": sum(len(curve.x) for study in report.studies for curve in study.arrivals),
+        "tuning.csv": 2 * (6 + 32),
     }
     trial = report.studies[0].search[0]
     assert float(tables["trials.csv"][0]["param.optimizer.lr"]) == trial.values["optimizer.lr"]
     assert float(tables["trials.csv"][0]["value"]) == trial.value
     effect = report.comparisons[0].effect
     assert effect is not None
-    assert float(tables["comparisons.csv"][0]["effect.estimate"]) == effect.estimate
+    assert effect.probability_interval is not None
+    row = tables["comparisons.csv"][0]
+    assert float(row["effect.estimate"]) == effect.estimate
+    assert float(row["effect.probability_interval.low"]) == effect.probability_interval.low
     assert {row["sweep"] for rows in tables.values() for row in rows} == {"quickstart"}
 
 
@@ -130,7 +135,8 @@ def test_the_latex_compiles(tmp_path: Path) -> None:
 
 def test_it_writes_what_is_asked_for_in_that_order(tmp_path: Path) -> None:
     files = write_formats(summarise(sweep()), tmp_path / "new", ["csv", "tex", "md", "md"])
-    names = ["studies.csv", "trials.csv", "confirm.csv", "comparisons.csv", "tables.tex", "report.tex", "report.md"]
+    tables = ["studies", "trials", "confirm", "comparisons", "arrivals", "tuning"]
+    names = [*(f"{table}.csv" for table in tables), "tables.tex", "report.tex", "report.md"]
     assert [file.name for file in files] == names
     assert sorted(names) == sorted(path.name for path in (tmp_path / "new").iterdir())
 

@@ -88,7 +88,7 @@ def test_it_is_drawn_without_error_or_network_and_fits(
     opened = Opened(browser, report_file, width, scheme)
     page = opened.page
     num_figures = page.locator(".plot").count()
-    assert num_figures == 14
+    assert num_figures == 16
     # Each curve figure has its lines, each figure of points its points, all inside the page.
     assert page.locator(".plot:has(.main-svg .trace)").count() == num_figures
     assert page.evaluate("[...document.querySelectorAll('.plot')].every(p => p.clientWidth > 250)")
@@ -134,8 +134,8 @@ def test_every_text_is_legible_on_its_ground(browser: Browser, report_file: Path
 def test_several_sweeps_are_drawn_on_one_page_that_fits_a_phone(browser: Browser, joint_file: Path) -> None:
     opened = Opened(browser, joint_file, 390, "light")
     page = opened.page
-    assert page.locator(".plot").count() == 29
-    assert page.locator(".plot:has(.main-svg .trace)").count() == 29
+    assert page.locator(".plot").count() == 33
+    assert page.locator(".plot:has(.main-svg .trace)").count() == 33
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.title() == "one, two"
     assert opened.said == []

@@ -377,8 +377,8 @@ def deep(trial: Trial) -> Trial:
 
 def test_time_against_depth_is_drawn_where_one_model_has_three_depths() -> None:
     report = summarise(sweep(spec_from_text(DEPTHS), change=deep))
-    *matrix, figure = across_figures(report)
-    assert {each.group for each in matrix} == {"matrix"}
+    *others, figure = across_figures(report)
+    assert {each.group for each in others} == {"matrix", "profiles"}
     [trace] = figure.data
     assert trace["x"] == [2, 3, 5]
     assert trace["y"] == pytest.approx([0.5 * 2 / 40, 0.5 * 3 / 40, 0.5 * 5 / 40])

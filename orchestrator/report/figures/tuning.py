@@ -1,0 +1,103 @@
+"""What the search would have found with fewer trials, or in less time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from orchestrator.report.figures.frame import Figure, Trace, band_edges, layout_of
+from orchestrator.report.figures.trials import objective_axis
+from orchestrator.report.schema import Best, Study
+from orchestrator.report.wording import UNITS
+from orchestrator.spec import Objective
+
+# Seconds of each unit, from which on it is the one that is read, and the multiples at which an axis has a tick.
+CLOCK = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))
+MULTIPLES = (1, 2, 5, 10, 20, 30)
+MAX_TICKS = 6
+
+
+def tuning_figures(studies: Sequence[Study], colours: Mapping[str, str], objective: Objective) -> list[Figure]:
+    """Draw the expected best of k search trials, and of those that are over after some time.
+
+    Args:
+        studies: of one workload.
+        colours: by arm.
+        objective: of the search.
+
+    Returns:
+        A figure for trials and one for the time of training, in one place; what has nothing to draw is left out.
+    """
+    made = (_figure(studies, colours, objective, is_time) for is_time in (False, True))
+    return [figure for figure in made if figure is not None]
+
+
+def _figure(studies: Sequence[Study], colours: Mapping[str, str], objective: Objective, is_time: bool) -> Figure | None:
+    known = [(study.arm, study.tuning) for study in studies if study.tuning is not None]
+    courses = {arm: tuning.by_seconds if is_time else tuning.by_trials for arm, tuning in known}
+    if not any(math.isfinite(best.low) for course in courses.values() for best in course):
+        return None
+    data = [trace for arm, course in courses.items() for trace in _traces(arm, course, colours[arm])]
+    x_title = "time of training in the search" if is_time else "search trials, drawn at random from those made"
+    layout = layout_of(x_title, f"best {UNITS.get(objective.metric, objective.metric)}")
+    layout["xaxis"] |= {"rangemode": "tozero"}
+    if is_time:
+        layout["xaxis"] |= clock_axis(max(best.x for course in courses.values() for best in course))
+    layout["yaxis"] |= objective_axis(studies, objective)
+    side = "lower" if objective.mode == "min" else "higher"
+    workload = studies[0].workload
+    return Figure(
+        key=f"{workload}-tuning-{'seconds' if is_time else 'trials'}",
+        workload=workload,
+        title="What less search would have found",
+        caption=f"The arm whose line is {side} finds more in as {'much time' if is_time else 'many trials'}: the "
+        "expected best (dotted: the median; band: quartiles). A line begins where a value is sure to be found. These "
+        "are the search's own values, which flatter.",
+        data=data,
+        layout=layout,
+        group=f"{workload}-tuning",
+        option="time" if is_time else "trials",
+    )
+
+
+def _traces(arm: str, course: Sequence[Best], colour: str) -> Iterator[Trace]:
+    """Draw one arm; where it is not sure that there is a value there is no expected one."""
+    sure = [best for best in course if math.isfinite(best.low) and math.isfinite(best.high)]
+    shared: Trace = {"type": "scatter", "mode": "lines+markers" if len(course) == 1 else "lines", "name": arm}
+    shared |= {"legendgroup": arm}
+    yield from band_edges(
+        arm, [best.x for best in sure], [best.low for best in sure], [best.high for best in sure], colour
+    )
+    for told, values, line in (
+        ("median", [best.median for best in course], {"color": colour, "width": 1.5, "dash": "dot"}),
+        ("expected", [best.mean for best in course], {"color": colour, "width": 2.5}),
+    ):
+        finite = [(best.x, value) for best, value in zip(course, values, strict=True) if math.isfinite(value)]
+        yield shared | {
+            "x": [x for x, _ in finite],
+            "y": [value for _, value in finite],
+            "line": line,
+            "showlegend": told == "expected",
+            "hovertemplate": f"{arm}, {told} best<br>%{{x:.4g}}: %{{y:.4g}}<extra></extra>",
+        }
+
+
+def clock_axis(longest: float) -> dict[str, object]:
+    """Label an axis of seconds in the unit that is read.
+
+    Args:
+        longest: seconds at its end; above 0.
+
+    Returns:
+        What to add to the axis; nothing below a second.
+
+    >>> clock_axis(7_000.0)["ticktext"]
+    ['0 min', '20 min', '40 min', '60 min', '80 min', '100 min']
+    """
+    size, unit = next(((size, unit) for size, unit in CLOCK if longest >= 2.0 * size), (0.0, ""))
+    if not size:
+        return {"ticksuffix": " s"}
+    steps = [multiple * 10**power for power in (0, 1, 2, 3) for multiple in MULTIPLES]
+    step = next((step for step in sorted(steps) if longest / (size * step) < MAX_TICKS), max(steps))
+    counts = range(0, math.floor(longest / size) + 1, step)
+    return {"tickvals": [size * count for count in counts], "ticktext": [f"{count:,} {unit}" for count in counts]}

@@ -92,9 +92,10 @@ class HistoryRow(Record):
         num_teleports: teleports so far that moved the weights.
         metrics: ``train_loss`` (fixed training subset, evaluation mode), ``validation_loss``,
             ``validation_accuracy``, and, where a teleport moved the weights since the last row,
-            ``teleport_loss_drift`` (largest absolute), ``teleport_gain`` (mean ratio of ‖g‖² after to before) and,
-            with a probe, ``teleport_probe_drift`` (largest absolute); ``test_loss`` and ``test_accuracy`` in the
-            last row of a confirm trial. All finite.
+            ``teleport_loss_drift`` (largest absolute), ``teleport_gain`` (mean ratio of ‖g‖² after to before),
+            with a probe ``teleport_probe_drift`` (largest absolute) and, where it moved them in null spaces,
+            ``teleport_null_dim`` (mean over the layers moved); ``test_loss`` and ``test_accuracy`` in the last row of
+            a confirm trial. All finite.
     """
 
     seed: int

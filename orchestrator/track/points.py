@@ -50,6 +50,8 @@ def history_points(record: SweepRecord, config: TrialConfig, rows: Iterable[Hist
             values["teleport_seconds"] = row.teleport_seconds
             values["num_teleports"] = row.num_teleports
         points += _points(values, prefix, timestamp, row.step)
+        # MLflow's page shows as system metrics what begins so, and nothing else.
+        points += _points(row.system, f"system/{prefix}", timestamp, row.step)
     return points
 
 

@@ -1,7 +1,7 @@
 """What one logged metric costs, against Ray's stock MLflowLoggerCallback on the same kind of store.
 
 Both sides write whole trials: begun, their curves, ended; the cost of everything is shared among the metrics. Of
-1,000 trials of 200 rows of 6 metrics we write 10, and Ray's callback 10 rows of one: the cost of one metric is compared.
+1,000 trials of 200 rows of 6 metrics we write 10, and Ray's callback 10 rows of one: what is compared is one metric.
 Ours is the sweep's calls and the background thread's work until nothing is left to send, so nothing is hidden
 behind the sweep. Imports and tables are made beforehand, for both.
 """

@@ -26,6 +26,7 @@ PARTS = (
     "report",
     "scale",
     "tracking",
+    "tracking_steps",
     "training",
 )
 RESULTS = Path(__file__).parent / "results.json"

@@ -1,6 +1,7 @@
 """What one logged metric costs, against Ray's stock MLflowLoggerCallback on the same kind of store.
 
-Both sides write whole trials: begun, their curves, ended; the cost of everything is shared among the metrics.
+Both sides write whole trials: begun, their curves, ended; the cost of everything is shared among the metrics. Of
+1,000 trials of 200 rows of 6 metrics we write 10, and Ray's callback 10 rows of one: what is compared is one metric.
 Ours is the sweep's calls and the background thread's work until nothing is left to send, so nothing is hidden
 behind the sweep. Imports and tables are made beforehand, for both.
 """
@@ -34,8 +35,8 @@ from orchestrator.track.address import Address
 from orchestrator.track.mlflow_store import open_client
 from orchestrator.track.ui import make_server
 
-NUM_TRIALS = 8
-NUM_ROWS = 90  # as many evaluations as a trial of sweeps/quickstart.yaml has
+NUM_TRIALS = 10
+NUM_ROWS = 200
 NUM_ROWS_RAY = 10  # its cost is the same for every metric, and it is slow
 REPEATS = 3
 GOAL = 1 / 20
@@ -61,14 +62,14 @@ def rows() -> list[dict[str, Any]]:
         home = Path(folder)
         # What the sweep waits for on a bare home, and what it does not.
         fresh = MlflowTracker(f"sqlite:///{home / 'fresh' / 'mlflow.db'}", close_seconds=300)
-        first_call = _seconds(lambda: fresh.begin_sweep(_record()))
+        first_call = _seconds(lambda: fresh.begin_sweep(new_record()))
         fresh.end_sweep("FINISHED")
         first_start = _seconds(fresh.close)
         empty = home / "empty.db"
         open_client(Address.parse(f"sqlite:///{empty}"))
         costs: dict[str, list[tuple[float, float, float]]] = {"SQLite": [], "HTTP": []}
         shutil.copy(empty, home / "server.db")
-        with _server(home / "server.db") as url:
+        with server(home / "server.db") as url:
             for repeat in range(REPEATS):
                 file = home / f"{repeat}.db"
                 shutil.copy(empty, file)
@@ -91,7 +92,7 @@ def rows() -> list[dict[str, Any]]:
 
 def _ours(uri: str) -> tuple[float, float]:
     """Seconds per metric of the sweep's calls, and of all until nothing is left to send."""
-    record, configs = _record(), [_config(number) for number in range(NUM_TRIALS)]
+    record, configs = new_record(), [_config(number) for number in range(NUM_TRIALS)]
     curves = [_rows(NUM_ROWS) for _ in configs]
     num_metrics = NUM_TRIALS * NUM_ROWS * len(_values(curves[0][0]))
     tracker = MlflowTracker(uri, close_seconds=600)
@@ -137,7 +138,7 @@ class _RayTrial:
         return "trial"
 
 
-def _record() -> SweepRecord:
+def new_record() -> SweepRecord:
     provenance = Provenance(
         command="bench", git_commit=None, git_dirty=None, versions={}, host="here", started_at=float(next(_starts))
     )
@@ -173,7 +174,6 @@ def _rows(number: int) -> list[HistoryRow]:
                 "train_loss": 2.3 / (1 + index),
                 "validation_loss": 2.4 / (1 + index),
                 "validation_accuracy": 1 - 0.9 / (1 + index),
-                "grad_norm": 1.0 / (1 + index),
             },
         )
         for index in range(number)
@@ -197,7 +197,7 @@ def _result(config: TrialConfig) -> TrialResult:
         gradient_evaluations_to_target=None,
         seconds=1.0,
         teleport_seconds=0.0,
-        gradient_evaluations=450.0,
+        gradient_evaluations=5.0 * NUM_ROWS,
         metrics={"train_loss": 0.1},
     )
     return TrialResult(
@@ -206,17 +206,17 @@ def _result(config: TrialConfig) -> TrialResult:
 
 
 @contextmanager
-def _server(file: Path) -> Iterator[str]:
-    server = make_server(f"sqlite:///{file}", port=0)
-    with server.running() as process:
+def server(file: Path) -> Iterator[str]:
+    page = make_server(f"sqlite:///{file}", port=0)
+    with page.running() as process:
         while True:
             try:
-                urllib.request.urlopen(f"{server.url}/health", timeout=5).close()
+                urllib.request.urlopen(f"{page.url}/health", timeout=5).close()
                 break
             except OSError:
                 assert process.poll() is None, "the server ended"
                 time.sleep(0.2)
-        yield server.url
+        yield page.url
 
 
 def _seconds(call: Any) -> float:

@@ -41,6 +41,7 @@ def confirm_configs(spec: SweepSpec, chosen: Sequence[Trial]) -> list[TrialConfi
             origin=config.trial_id,
             share=share,
             checkpoint_every=spec.checkpoint.every,
+            system_metrics_every=spec.tracking.system_metrics_every,
         )
         for turn, seed in enumerate(spec.confirm_seeds)
         for config in (configs if turn % 2 == 0 else reversed(configs))

@@ -5,6 +5,7 @@ Everything here is frozen pydantic and JSON both ways. Nothing here imports torc
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -40,6 +41,8 @@ class TrialConfig(Record):
         origin: in confirm, the id of the search trial whose configuration this is.
         share: what the trial is given; no part of its identity.
         checkpoint_every: wall-clock seconds between checkpoints; None: none is taken; no part of its identity.
+        system_metrics_every: wall-clock seconds between measurements of the machine; None: none is taken; no part of
+            its identity.
     """
 
     workload: str
@@ -55,6 +58,7 @@ class TrialConfig(Record):
     origin: str | None = None
     share: Share = Share()
     checkpoint_every: float | None = CHECKPOINT_EVERY
+    system_metrics_every: float | None = None
 
     @property
     def study(self) -> str:
@@ -92,9 +96,12 @@ class HistoryRow(Record):
         num_teleports: teleports so far that moved the weights.
         metrics: ``train_loss`` (fixed training subset, evaluation mode), ``validation_loss``,
             ``validation_accuracy``, and, where a teleport moved the weights since the last row,
-            ``teleport_loss_drift`` (largest absolute), ``teleport_gain`` (mean ratio of ‖g‖² after to before) and,
-            with a probe, ``teleport_probe_drift`` (largest absolute); ``test_loss`` and ``test_accuracy`` in the
-            last row of a confirm trial. All finite.
+            ``teleport_loss_drift`` (largest absolute), ``teleport_gain`` (mean ratio of ‖g‖² after to before),
+            with a probe ``teleport_probe_drift`` (largest absolute) and, where it moved them in null spaces,
+            ``teleport_null_dim`` (mean over the layers moved); ``test_loss`` and ``test_accuracy`` in the last row of
+            a confirm trial. All finite.
+        system: how busy the machine is, in MLflow's names; empty where that was not asked for or not due, and then
+            not written. Nothing is decided by it.
     """
 
     seed: int
@@ -105,6 +112,7 @@ class HistoryRow(Record):
     gradient_evaluations: float
     num_teleports: int
     metrics: dict[str, float]
+    system: dict[str, float] = Field(default_factory=dict, exclude_if=operator.not_)
 
 
 class LayerSummary(Record):

@@ -226,6 +226,7 @@ class Study:
             number=number,
             share=self.spec.resources.share("search"),
             checkpoint_every=self.spec.checkpoint.every,
+            system_metrics_every=self.spec.tracking.system_metrics_every,
         )
 
     def _take_up(self, results: Mapping[str, TrialResult]) -> None:

@@ -26,6 +26,12 @@ def gain_of(report: TeleportReport) -> float:
     return ratio * ratio if math.isfinite(ratio) else 1.0
 
 
+def null_dim_of(report: TeleportReport) -> float | None:
+    """Average the null spaces over the layers that moved in one; None where none did, as with a rival's moves."""
+    dims = [layer.null_dim for layer in report.layers if layer.moved and layer.null_dim is not None]
+    return sum(dims) / len(dims) if dims else None
+
+
 @final
 class Tally:
     """Adds teleports up."""

@@ -26,7 +26,7 @@ from orchestrator.catalog import (
 )
 from orchestrator.results import LayerSpectrum, TeleportSummary
 from orchestrator.spec import Arm
-from orchestrator.tally import Tally, gain_of, has_moved
+from orchestrator.tally import Tally, gain_of, has_moved, null_dim_of
 from orchestrator.workloads.isolation import stream_seed
 from orchestrator.workloads.training import Move, Site, Treat, Treatment
 from teleport_engine import (
@@ -130,6 +130,7 @@ class TeleportTreatment:
             loss_drift=report.loss_drift,
             gain=gain_of(report),
             probe_drift=report.probe_drift,
+            null_dim=null_dim_of(report),
             around=self._around(report),
         )
 

@@ -25,6 +25,7 @@ from orchestrator.results import (
     objective_value,
 )
 from orchestrator.spec import Share
+from orchestrator.system_metrics import SystemMetrics
 from orchestrator.treatments import treatment_of
 from orchestrator.workloads.isolation import isolated
 from orchestrator.workloads.training import SeedTask, State, train_seed
@@ -65,7 +66,8 @@ def run_trial(config: TrialConfig, report: Report, checkpoints: Checkpoints | No
             seeds += start.finished
         device = _device(config.share)
         machine = _machine(device, num_threads)
-        diary = _Diary(config, report, checkpoints, seeds, started_at, 0 if start is None else start.num_rows)
+        system = SystemMetrics(device, config.system_metrics_every)
+        diary = _Diary(config, report, checkpoints, seeds, started_at, 0 if start is None else start.num_rows, system)
         with isolated(num_threads):
             failure = _run_seeds(config, device, diary, seeds, None if start is None else start.seed)
         if failure is None:
@@ -138,6 +140,7 @@ class _Diary:
         finished: Sequence[SeedResult],
         started_at: float,
         num_rows: int,
+        system: SystemMetrics,
     ) -> None:
         self._config = config
         self._report = report
@@ -145,11 +148,13 @@ class _Diary:
         self._finished = finished
         self._started_at = started_at
         self._num_rows = num_rows
+        self._system = system
         self._rows: list[HistoryRow] = []
         self._flushed_at = self._kept_at = time.monotonic()
 
     def add(self, row: HistoryRow) -> None:
-        self._rows.append(row)
+        figures = self._system.take()
+        self._rows.append(row.model_copy(update={"system": figures}) if figures else row)
         if time.monotonic() - self._flushed_at >= SECONDS_BETWEEN_REPORTS:
             self.flush()
 

@@ -22,6 +22,7 @@ from orchestrator.spec.phases import Confirm, Search
 from orchestrator.spec.resources import Checkpoint, Resources
 from orchestrator.spec.sources import source_of
 from orchestrator.spec.targets import target_metrics
+from orchestrator.spec.tracking import TrackingOptions
 from orchestrator.spec.training import Arm, Workload
 from orchestrator.spec.tree import Template, path_of
 from orchestrator.spec.yaml_text import Document, KeyPath, dotted, read_file, read_text, read_value, shorten
@@ -45,6 +46,7 @@ class SweepSpec(Options):
         checkpoint: how much of a trial may be lost.
         budget: what it may cost at most.
         hooks: who is told of what happens.
+        tracking: what a tracker is told beside the results.
     """
 
     version: Literal[1]
@@ -58,6 +60,7 @@ class SweepSpec(Options):
     checkpoint: Checkpoint = Checkpoint()
     budget: BudgetOptions = BudgetOptions()
     hooks: HooksOptions = HooksOptions()
+    tracking: TrackingOptions = TrackingOptions()
 
     @model_validator(mode="after")
     def _confirm_seeds_are_fresh(self) -> Self:
@@ -128,8 +131,8 @@ class SweepSpec(Options):
 
     @cached_property
     def identity(self) -> str:
-        """Hash of all that shapes the results: not the words, where data lies, what it may take or whom it tells."""
-        unshaping = {"description", "resources", "checkpoint", "budget", "hooks"}
+        """Hash of all that shapes the results: not the words, where data lies, what it may take or who is told what."""
+        unshaping = {"description", "resources", "checkpoint", "budget", "hooks", "tracking"}
         plain = self.model_dump(mode="json", exclude=unshaping, exclude_defaults=True)
         for workload in plain["workloads"].values():
             workload["data"].pop("root", None)

@@ -50,6 +50,8 @@ def history_points(record: SweepRecord, config: TrialConfig, rows: Iterable[Hist
             values["teleport_seconds"] = row.teleport_seconds
             values["num_teleports"] = row.num_teleports
         points += _points(values, prefix, timestamp, row.step)
+        # MLflow's page shows as system metrics what begins so, and nothing else.
+        points += _points(row.system, f"system/{prefix}", timestamp, row.step)
     return points
 
 
@@ -70,6 +72,10 @@ def summary_points(record: SweepRecord, config: TrialConfig, result: TrialResult
     whole: dict[str, float] = {"diverged": num_diverged} if num_diverged else {}
     if result.value is not None:
         whole["value"] = result.value
+    if result.state is TrialState.COMPLETE:
+        # Data, models and evaluation: what the optimizer clock leaves out.
+        on_clock = sum(seed.seconds for seed in result.seeds)
+        whole["off_clock_seconds"] = max(0.0, result.ended_at - result.started_at - on_clock)
     # A trial that was stopped has not missed, and its last metrics are not final.
     is_whole = result.state is not TrialState.PRUNED
     if result.seeds and is_whole:

@@ -342,7 +342,7 @@ class _Curve:
 
 
 def _of_moves(moves: list[Move]) -> dict[str, float]:
-    """The teleports since the last row that moved the weights, in two or three figures."""
+    """The teleports since the last row that moved the weights, in a few figures."""
     moved = [move for move in moves if move.has_moved]
     if not moved:
         return {}
@@ -353,6 +353,9 @@ def _of_moves(moves: list[Move]) -> dict[str, float]:
     probed = [abs(move.probe_drift) for move in moved if move.probe_drift is not None]
     if probed:
         figures["teleport_probe_drift"] = max(probed)
+    null_dims = [move.null_dim for move in moved if move.null_dim is not None]
+    if null_dims:
+        figures["teleport_null_dim"] = sum(null_dims) / len(null_dims)
     return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 

@@ -27,6 +27,7 @@ class Move:
         loss_drift: change of the loss on the batch.
         gain: ratio of ‖g‖² after to before.
         probe_drift: change of the loss on data outside the batch; None: not measured.
+        null_dim: mean dimension of the null spaces that the weights moved in; None: in none.
         around: what the optimizer step that follows is taken inside of; None: nothing.
     """
 
@@ -35,6 +36,7 @@ class Move:
     loss_drift: float = 0.0
     gain: float = 1.0
     probe_drift: float | None = None
+    null_dim: float | None = None
     around: AbstractContextManager[None] | None = None
 
 

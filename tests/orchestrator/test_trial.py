@@ -146,6 +146,9 @@ def test_the_teleport_arm_follows_its_schedule_and_sums_up_its_layers() -> None:
     assert summary.layers[1].moved == 2
     assert summary.layers[1].mean_rank is not None
     assert summary.layers[1].mean_null_dim == 160 - summary.layers[1].mean_rank
+    dims = [row.metrics["teleport_null_dim"] for row in rows[:19] if "teleport_null_dim" in row.metrics]
+    expected = [layer.mean_null_dim for layer in summary.layers if layer.mean_null_dim is not None]
+    assert sum(dims) / 2 == sum(expected) / len(expected), "a row's figure is the mean over the layers that moved"
     assert 0.0 < seed.teleport_seconds < seed.seconds
     assert seed.gradient_evaluations > seed.num_steps + 2
 

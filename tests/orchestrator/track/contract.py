@@ -110,6 +110,7 @@ class TrackerContract(ABC):
         assert run.curves["train_loss"] == expected
         assert run.last("gradient_evaluations") == 3.0
         assert run.last("value") == 0.5
+        assert run.last("off_clock_seconds") == pytest.approx(0.9)
         assert run.last("steps_to_target") == 4.0
         assert "teleport_seconds" not in run.curves, "no teleport, no curve of zeros"
 

@@ -110,6 +110,14 @@ def test_teleports_show_their_price_once_there_are_any() -> None:
     assert not {"teleport_seconds", "num_teleports"} & {p.key for p in history_points(record, of, [row(3)])}
 
 
+def test_system_metrics_are_named_so_that_the_page_groups_them() -> None:
+    measured = row(3, seed=1).model_copy(update={"system": {"cpu_utilization_percentage": 50.0}})
+    record, key = new_record(), "cpu_utilization_percentage"
+    one, two = (history_points(record, config(seeds=seeds), [measured]) for seeds in ((1,), (0, 1)))
+    assert f"system/{key}" in {point.key for point in one}
+    assert f"system/seed_1/{key}" in {point.key for point in two}
+
+
 def test_what_teleports_did_by_layer_stands_at_the_end() -> None:
     record, of = new_record(), search_config(0)
     layers = (

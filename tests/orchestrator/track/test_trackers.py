@@ -1,4 +1,4 @@
-"""The contract, against memory, a SQLite file and an MLflow server over HTTP."""
+"""The contract, against memory, a SQLite file, a PostgreSQL database and an MLflow server over HTTP."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from orchestrator.track.memory import Key, Run
 from orchestrator.track.mlflow_store import EXPERIMENT, open_client
 from orchestrator.track.projection import SWEEP_ID, TRIAL_ID, sweep_id
 from orchestrator.track.ui import make_server
+from tests.orchestrator.chaos.store import database
 from tests.orchestrator.track.contract import TrackerContract
+from tests.orchestrator.track.servers import PATIENCE, answering
 from tests.orchestrator.track.stories import Seen, ended, new_record, sweep_run, tell, trial_runs
-
-PATIENCE = 120.0
 
 
 class TestMemory(TrackerContract):
@@ -144,19 +144,8 @@ def server_uri(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     """A real MLflow server on a free port, as ``teleport ui`` starts it."""
     home = tmp_path_factory.mktemp("server")
     shutil.copy(empty_store, home / "mlflow.db")
-    server = make_server(f"sqlite:///{home / 'mlflow.db'}", port=0)
-    with server.running() as process:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                with urllib.request.urlopen(f"{server.url}/health", timeout=5) as answer:
-                    assert answer.status == 200
-                break
-            except OSError:
-                assert process.poll() is None, "the server ended"
-                assert time.monotonic() < deadline, "the server never answered"
-                time.sleep(0.2)
-        yield server.url
+    with answering(make_server(f"sqlite:///{home / 'mlflow.db'}", port=0)) as url:
+        yield url
 
 
 @pytest.mark.slow
@@ -172,3 +161,29 @@ class TestServer(MlflowContract):
     def test_its_page_opens(self) -> None:
         with urllib.request.urlopen(self.uri, timeout=30) as answer:
             assert b"<title>MLflow</title>" in answer.read()
+
+
+@pytest.fixture(scope="module")
+def postgres_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real PostgreSQL server of its own; the first client makes its tables."""
+    root = tmp_path_factory.mktemp("postgres")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(root))  # pgserver warns where a container has none
+        with database("postgresql", root) as uri:
+            yield uri
+
+
+@pytest.mark.slow
+class TestPostgres(MlflowContract):
+    @pytest.fixture(autouse=True)
+    def _store(self, postgres_uri: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+        self.address = postgres_uri
+        # An experiment keeps the place of its artifacts, so all tests on this database share one.
+        self.artifacts = tmp_path_factory.getbasetemp() / "postgres-artifacts"
+
+    @property
+    def uri(self) -> str:
+        return self.address
+
+    def tracker(self) -> Tracker:
+        return MlflowTracker(self.uri, artifact_root=self.artifacts, close_seconds=PATIENCE)

@@ -36,7 +36,7 @@ class Noise:
         with torch.no_grad():
             for parameter in self.model.parameters():
                 parameter.add_(torch.randn_like(parameter), alpha=self.size)
-        return Move(has_moved=True, gradient_evaluations=2.5, loss_drift=-0.25, gain=1.5)
+        return Move(has_moved=True, gradient_evaluations=2.5, loss_drift=-0.25, gain=1.5, null_dim=step_index)
 
     def summary(self) -> TeleportSummary:
         return TeleportSummary(count=len(self.seen), outcomes={}, mean_gain=1.5, max_loss_drift=0.25, layers=())
@@ -165,6 +165,7 @@ def test_what_a_treatment_does_shows_in_the_rows_where_it_did_it() -> None:
     assert ["teleport_gain" in row.metrics for row in rows] == [False, True, True, True, True, True]
     assert rows[1].metrics["teleport_loss_drift"] == 0.25
     assert rows[1].metrics["teleport_gain"] == 1.5
+    assert [row.metrics.get("teleport_null_dim") for row in rows[:4]] == [None, 1.0, 5.5, 10.0]
     assert result.teleports is not None
     assert result.teleports.count == 6
 

@@ -1,0 +1,75 @@
+"""How busy the machine is that a trial runs on: for people who look at a run, and part of no result."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import time
+from collections.abc import Callable
+from typing import final
+
+import psutil
+import torch
+
+MEGABYTE = 1e6
+
+
+@final
+class SystemMetrics:
+    """Measures now and then, in MLflow's own names and units, so that its page groups them.
+
+    Args:
+        device: that the trial runs on.
+        every: seconds between two measurements at least; None: none is taken.
+        now: source of seconds.
+    """
+
+    def __init__(self, device: torch.device, every: float | None, now: Callable[[], float] = time.monotonic) -> None:
+        self._device = device
+        self._every = every
+        self._now = now
+        self._measured_at = now()
+        if every is not None:
+            self._measure()  # each figure of the cores tells of the time since the last, and the first tells nothing
+
+    def take(self) -> dict[str, float]:
+        """Measure where it is due.
+
+        Returns:
+            The figures by name; empty where none is due, or where the machine does not tell.
+        """
+        if self._every is None or self._now() - self._measured_at < self._every:
+            return {}
+        return self._measure()
+
+    def _measure(self) -> dict[str, float]:
+        self._measured_at = self._now()
+        try:
+            return {**_of_machine(), **(_of_gpu(self._device) if self._device.type == "cuda" else {})}
+        except Exception as error:  # noqa: BLE001 - a driver raises what it likes, and no trial may fail of this
+            logging.getLogger("teleport").warning(
+                "no system metrics of this trial: %s: %s", type(error).__name__, error
+            )
+            self._every = None
+            return {}
+
+
+def _of_machine() -> dict[str, float]:
+    memory = psutil.virtual_memory()
+    return {
+        "cpu_utilization_percentage": psutil.cpu_percent(),
+        "system_memory_usage_megabytes": memory.used / MEGABYTE,
+        "system_memory_usage_percentage": 100.0 * memory.used / memory.total,
+    }
+
+
+def _of_gpu(device: torch.device) -> dict[str, float]:
+    """A trial sees one GPU, its own, whatever number the machine gives it."""
+    free, total = torch.cuda.mem_get_info(device)
+    figures = {
+        "gpu_0_memory_usage_megabytes": (total - free) / MEGABYTE,
+        "gpu_0_memory_usage_percentage": 100.0 * (total - free) / total,
+    }
+    if importlib.util.find_spec("pynvml") is not None:
+        figures["gpu_0_utilization_percentage"] = float(torch.cuda.utilization(device))
+    return figures

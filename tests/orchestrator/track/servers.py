@@ -1,0 +1,35 @@
+"""Real MLflow servers, for as long as a block lasts."""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from orchestrator.serving import Server
+
+PATIENCE = 120.0
+
+
+@contextmanager
+def answering(server: Server) -> Iterator[str]:
+    """Start a server, and stop it at the end of the block.
+
+    Args:
+        server: as ``teleport ui`` makes it.
+
+    Yields:
+        Its URL, once it answers there.
+    """
+    with server.running() as process:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                urllib.request.urlopen(f"{server.url}/health", timeout=5).close()
+                break
+            except OSError:
+                assert process.poll() is None, "the server ended"
+                assert time.monotonic() < deadline, "the server never answered"
+                time.sleep(0.2)
+        yield server.url

@@ -2,53 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import os
-import shutil
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from orchestrator.cli.pages import make_server
 from orchestrator.serving import Server
+from tests import servers
 from tests.orchestrator.specs import TINY
 
 PATIENCE = 25.0
 expect.set_options(timeout=PATIENCE * 1_000)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.fail("no chromium was found; install it: apt-get install chromium (or: make browser)")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
-
-@contextmanager
-def answering(server: Server, path: str) -> Iterator[str]:
-    """Run a server, and wait until it answers."""
-    with server.running() as process:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                urllib.request.urlopen(server.url + path, timeout=5).close()
-                break
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                assert process.poll() is None, "the server ended"
-                assert time.monotonic() < deadline, "the server did not answer"
-                time.sleep(0.1)
-        yield server.url
+answering = functools.partial(servers.answering, patience=PATIENCE)
 
 
 def dashboard(home: Path, ui: str = "http://127.0.0.1:5000") -> Server:

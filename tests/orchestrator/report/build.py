@@ -120,6 +120,7 @@ def sweep(
         phases: that ran.
         change: applied to every trial; None leaves it out.
     """
+    from orchestrator.confirmation import confirm_configs
     from orchestrator.report import champions
 
     spec = spec or sweep_spec()
@@ -130,7 +131,7 @@ def sweep(
         trials += [trial for trial in found if trial is not None]
     record = SweepRecord(spec, PROVENANCE, tuple(trials))
     if "confirm" in phases:
-        chosen = [trial.config for best in champions(record).values() for trial in best]
+        chosen = [trial for best in champions(record).values() for trial in best]
         found = (change(trained(config, effects)) for config in confirm_configs(spec, chosen))
         trials += [trial for trial in found if trial is not None]
     return replace(record, trials=tuple(trials))
@@ -172,25 +173,6 @@ def _pick(distribution: object, draw: random.Random) -> object:
     if distribution.is_log:
         return math.exp(draw.uniform(math.log(distribution.low), math.log(distribution.high)))
     return draw.uniform(distribution.low, distribution.high)
-
-
-def confirm_configs(spec: SweepSpec, chosen: Sequence[TrialConfig]) -> list[TrialConfig]:
-    """Each chosen configuration on every confirm seed."""
-    return [
-        TrialConfig(
-            workload=config.workload,
-            arm=config.arm,
-            phase="confirm",
-            seeds=(seed,),
-            training=config.training,
-            method=config.method,
-            objective=config.objective,
-            values=config.values,
-            origin=config.trial_id,
-        )
-        for seed in spec.confirm_seeds
-        for config in chosen
-    ]
 
 
 def trained(config: TrialConfig, effects: Effects) -> Trial:

@@ -16,7 +16,7 @@ from orchestrator.track.address import Address
 from orchestrator.track.mlflow_store import EXPERIMENT, open_client
 from orchestrator.track.ui import make_server
 from tests.orchestrator.specs import TINY
-from tests.orchestrator.track.servers import answering
+from tests.servers import answering
 
 pytestmark = pytest.mark.slow
 

@@ -21,8 +21,8 @@ from orchestrator.track.projection import SWEEP_ID, TRIAL_ID, sweep_id
 from orchestrator.track.ui import make_server
 from tests.orchestrator.chaos.store import database
 from tests.orchestrator.track.contract import TrackerContract
-from tests.orchestrator.track.servers import PATIENCE, answering
 from tests.orchestrator.track.stories import Seen, ended, new_record, sweep_run, tell, trial_runs
+from tests.servers import PATIENCE, answering
 
 
 class TestMemory(TrackerContract):

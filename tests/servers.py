@@ -1,4 +1,4 @@
-"""Real MLflow servers, for as long as a block lasts."""
+"""Real servers, for as long as a block lasts."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ PATIENCE = 120.0
 
 
 @contextmanager
-def answering(server: Server) -> Iterator[str]:
+def answering(server: Server, path: str = "/health", patience: float = PATIENCE) -> Iterator[str]:
     """Start a server, and stop it at the end of the block.
 
     Args:
-        server: as ``teleport ui`` makes it.
+        server: as ``teleport ui`` or ``teleport dashboard`` makes it.
+        path: that it answers once it is up.
+        patience: seconds to wait for that.
 
     Yields:
         Its URL, once it answers there.
     """
     with server.running() as process:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while True:
             try:
-                urllib.request.urlopen(f"{server.url}/health", timeout=5).close()
+                urllib.request.urlopen(server.url + path, timeout=5).close()
                 break
             except OSError:
                 assert process.poll() is None, "the server ended"

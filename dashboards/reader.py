@@ -17,7 +17,7 @@ from orchestrator.lints import lints
 from orchestrator.paths import SweepPaths, sweep_names
 from orchestrator.report import Report, champions, summarise
 from orchestrator.report.champions import stored_id
-from orchestrator.results import HistoryRow, SweepRecord, Trial, TrialConfig, TrialResult
+from orchestrator.results import HistoryRow, SweepRecord, Trial
 from orchestrator.spec import SweepSpec
 from orchestrator.sweep import Standing, standing_of, stored_spec
 
@@ -177,17 +177,9 @@ class _Seen:
         if config_stamp is None or (config_stamp, result_stamp) == (self._config, self._result):
             return False
         try:
-            if self.trial is None or config_stamp != self._config:
-                config = TrialConfig.model_validate_json(paths.config(trial_id).read_bytes())
-            else:
-                config = self.trial.config
-            result = None
-            if result_stamp is not None:
-                result = TrialResult.model_validate_json(paths.result(trial_id).read_bytes())
-        except (ValidationError, OSError) as error:
+            self.trial, self.fault = paths.read_trial(trial_id, with_history=False), ""
+        except (UserError, OSError) as error:
             self.trial, self.fault = None, f"trial {trial_id} cannot be read: {_line(error)}"
-        else:
-            self.trial, self.fault = Trial(config=config, result=result), ""
         self._config, self._result = config_stamp, result_stamp
         return True
 

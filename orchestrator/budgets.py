@@ -13,9 +13,8 @@ from typing import final
 
 from orchestrator.progress import num_planned
 from orchestrator.results import Trial, TrialConfig, TrialResult
-from orchestrator.spec import BudgetOptions, Phase, SweepSpec, duration_text
+from orchestrator.spec import PHASES, BudgetOptions, Phase, SweepSpec, duration_text
 
-PHASES: tuple[Phase, ...] = ("search", "confirm")
 SECONDS_PER_HOUR = 3_600.0
 
 

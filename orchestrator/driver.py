@@ -112,8 +112,8 @@ class Driver(TrialSource):
 
         Returns:
             One whose worker died, or a search trial of the study that is furthest behind, or else a confirm trial, or
-            else one that is to run alone; None where the next one depends on trials that still run, or
-            ``max_concurrent`` is reached.
+            else one that is to run alone; None where the next one depends on trials that still run,
+            ``max_concurrent`` is reached, or a budget is used up.
         """
         limit = self._spec.search.max_concurrent
         is_full = limit is not None and len(self._handed_out) >= limit
@@ -214,7 +214,7 @@ class Driver(TrialSource):
         """Take in how a trial ended, unless it is to run again; one that was killed for its silence is overdue."""
         if config.trial_id not in self._running:  # it was lost before it could start
             self.on_started(config)
-        if self._is_lost(result) and self._budgets.overdue(config.trial_id):
+        if result.failure_kind == "lost" and self._budgets.overdue(config.trial_id):
             result = self._budgets.timed_out(config.trial_id, result.ended_at)
         if self._retries.take_back(config, result):
             self._close(config)
@@ -250,10 +250,6 @@ class Driver(TrialSource):
         self._handed_out.discard(config.trial_id)
         self._running.pop(config.trial_id, None)
         self._overdue_since.pop(config.trial_id, None)
-
-    @staticmethod
-    def _is_lost(result: TrialResult) -> bool:
-        return result.failure is not None and result.failure.kind == "lost"
 
     def progress(self) -> Progress:
         """Count where the sweep stands."""

@@ -14,10 +14,9 @@ from orchestrator.ids import Json
 from orchestrator.results import SweepRecord, Trial, TrialState
 from orchestrator.scheduler_lints import grace_lints, race_lints, rung_lints
 from orchestrator.space import num_points
-from orchestrator.spec import BASELINE, Choice, Phase, Range, SweepSpec, Template, Workload
+from orchestrator.spec import BASELINE, PHASES, Choice, Range, SweepSpec, Template, Workload
 
 BOUND_SHARE = 0.02
-PHASES: tuple[Phase, ...] = ("search", "confirm")
 INVERTIBLE_ACTIVATIONS = frozenset({"leaky_relu", "tanh"})
 
 

@@ -11,10 +11,10 @@ from orchestrator.budgets import SECONDS_PER_HOUR, shortfalls
 from orchestrator.capacity import Node, num_concurrent, shortfall, this_machine
 from orchestrator.errors import UserError, nearest
 from orchestrator.ids import Json, canonical_json
-from orchestrator.lints import PHASES, spec_lints
+from orchestrator.lints import spec_lints
 from orchestrator.progress import num_planned
 from orchestrator.results import Trial, TrialConfig, TrialState
-from orchestrator.spec import Arm, Phase, SweepSpec, Workload
+from orchestrator.spec import PHASES, Arm, Phase, SweepSpec, Workload
 from orchestrator.statistics import ALPHA, seeds_needed, smallest_p
 from orchestrator.workloads.budget import Budget
 from orchestrator.workloads.data.locate import locate_for
@@ -159,10 +159,9 @@ def make_plan(
 
 def _over_budget(spec: SweepSpec, studies: Sequence[StudyPlan]) -> Iterable[str]:
     longest = [study.trial_seconds for study in studies if study.trial_seconds is not None]
-    seconds, hours = (
-        _sum(values) for values in zip(*((one.wall_clock, one.gpu_hours) for one in studies), strict=True)
-    )
-    return shortfalls(spec, seconds, hours, max(longest, default=None))
+    seconds = _sum(study.wall_clock for study in studies)
+    gpu_hours = _sum(study.gpu_hours for study in studies)
+    return shortfalls(spec, seconds, gpu_hours, max(longest, default=None))
 
 
 def power(num_comparisons: int, num_seeds: int) -> list[str]:

@@ -9,9 +9,7 @@ from typing import final
 
 from orchestrator.results import Trial, TrialConfig, TrialResult, TrialState
 from orchestrator.space import num_points
-from orchestrator.spec import Phase, SweepSpec
-
-PHASES: tuple[Phase, ...] = ("search", "confirm")
+from orchestrator.spec import PHASES, Phase, SweepSpec
 
 
 @final

@@ -304,6 +304,11 @@ class TrialResult(Record):
     machine: Machine | None = None
 
     @property
+    def failure_kind(self) -> FailureKind | None:
+        """Why it is FAIL; None: it is not."""
+        return None if self.failure is None else self.failure.kind
+
+    @property
     def is_no_answer(self) -> bool:
         """Whether it failed without telling of its configuration."""
         return self.failure is not None and not self.failure.is_answer

@@ -50,7 +50,7 @@ class Retries:
         was_alone = self._runs_alone == config.trial_id
         if was_alone:
             self._runs_alone = None
-        kind = None if result.failure is None else result.failure.kind
+        kind = result.failure_kind
         if kind == "lost" and self._num_lost[config.trial_id] < NUM_RETRIES:
             self._num_lost[config.trial_id] += 1
             (self._alone if was_alone else self._at_once).append(config)

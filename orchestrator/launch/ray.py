@@ -78,7 +78,7 @@ class RayLauncher(Launcher):
         Returns:
             At least one.
         """
-        return max(1, *(num_concurrent(nodes, share) for share in self.shares), 1)
+        return max([1, *(num_concurrent(nodes, share) for share in self.shares)])
 
     def _check_feasible(self) -> None:
         """Wait for nodes that can hold the trials, as long as that is wanted.

@@ -167,13 +167,13 @@ def _search_trial(trial: Trial) -> SearchTrial:
         values=trial.config.values,
         share=0.0 if result is None else _share(result, len(trial.config.seeds)),
         objectives=() if result is None else result.values,
-        failure=None if result is None or result.failure is None else result.failure.kind,
+        failure=None if result is None else result.failure_kind,
     )
 
 
 def _cost(result: TrialResult) -> float:
     """What a trial took of the search's time; of one that was ended from outside only the wall clock's is known."""
-    if result.failure is not None and result.failure.kind == "timeout" and not result.seeds:
+    if result.failure_kind == "timeout" and not result.seeds:
         return result.ended_at - result.started_at
     return sum(seed.seconds for seed in result.seeds)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
@@ -47,6 +47,7 @@ ObjectiveMetric = Literal[
 Mode = Literal["min", "max"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Phase = Literal["search", "confirm"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
 
 HIGHER_IS_BETTER = frozenset({"validation_accuracy"})
 

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from tests.orchestrator.chaos.audit import audit
 from tests.orchestrator.chaos.faults import (
     NUM_TRIALS,
+    SPEC,
     Sweep,
     can_mount,
     check_stopped,
@@ -50,8 +51,10 @@ def test_no_room_during_the_report(sweep: Sweep) -> None:
 
 def test_a_line_of_the_journal_that_was_cut_off_in_the_middle(sweep: Sweep) -> None:
     """A disk that is full takes the first bytes of a line."""
+    # Two rows a trial, and some trials: whenever it is halted, the journal is the first file to reach its limit.
+    sweep.spec.write_text(SPEC.replace("every: 9}", "every: 360}"))
     process = sweep.begin()
-    sweep.wait_for(2, process)
+    sweep.wait_for(5, process)
     fill(process, sweep.paths.journal.stat().st_size + 40)
     check_stopped(process, "File too large")
     assert not sweep.paths.journal.read_bytes().endswith(b"\n"), "the journal ends in the middle of a line"

@@ -56,14 +56,17 @@ CHECKPOINT_EVERY = 60.0
 
 
 class Evaluate(Options):
-    """When the curves are measured; evaluation is off the optimizer clock.
+    """When and on how much the curves are measured; evaluation is off the optimizer clock.
 
     Args:
         every: optimizer steps between evaluations; None: 2 % of the run, so that steps to target are told to
             within 2 %.
+        num_validation: validation samples that are measured, the same ones each time and in every arm; None: the
+            whole split. Where a small model is evaluated often, the split is most of a trial's wall clock.
     """
 
     every: PositiveInt | None = None
+    num_validation: PositiveInt | None = None
 
 
 class Target(Options):

@@ -26,19 +26,21 @@ class Evaluator:
     """Measures a model; leaves it in training mode and touches no random state.
 
     The training subset is the first ``min(n, 1024)`` samples of one permutation of the training split, the same
-    for every seed and arm (numpy's frozen ``RandomState(0)``).
+    for every seed and arm (numpy's frozen ``RandomState(0)``); a validation subset likewise.
 
     Args:
         model: whose outputs are class scores ``[n, num_classes]``; or, where targets are ``[n, T]``, of every token,
             ``[n, T, num_classes]``: losses and accuracies are then means over tokens.
         data_set: on the model's device.
+        num_validation: samples of the validation split to measure; None: all.
     """
 
-    def __init__(self, model: nn.Module, data_set: DataSet) -> None:
+    def __init__(self, model: nn.Module, data_set: DataSet, num_validation: int | None = None) -> None:
         self._model = model
-        order = np.random.RandomState(0).permutation(len(data_set.train))[:NUM_TRAIN_SUBSET]
-        self._train = data_set.train.select(torch.from_numpy(order).to(data_set.train.targets.device))
+        self._train = _subset(data_set.train, NUM_TRAIN_SUBSET)
         self._validation = data_set.validation
+        if num_validation is not None:
+            self._validation = _subset(data_set.validation, num_validation)
         self._test = data_set.test
 
     def curves(self) -> dict[str, float]:
@@ -77,6 +79,12 @@ class Evaluator:
         self._model.train()
         loss, correct = totals.tolist()
         return loss / split.targets.numel(), correct / split.targets.numel()
+
+
+def _subset(split: Split, size: int) -> Split:
+    """The same samples for everyone: the first of one permutation."""
+    order = np.random.RandomState(0).permutation(len(split))[:size]
+    return split.select(torch.from_numpy(order).to(split.targets.device))
 
 
 def _chunk(inputs: Tensor) -> int:

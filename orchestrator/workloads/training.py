@@ -93,7 +93,7 @@ def train_seed(
         clock=OptimizerClock(task.device, now),
     )
     loop = _Loop(parts, loss_of, task.device)
-    curve = _Curve(task, budget, loop, Evaluator(model, data_set), emit)
+    curve = _Curve(task, budget, loop, Evaluator(model, data_set, task.workload.evaluate.num_validation), emit)
 
     def state() -> State:
         own = {"loop": loop.state_dict(), "curve": curve.state_dict(), "random": random_state(task.device)}

@@ -20,6 +20,7 @@ from tests.orchestrator.workloads.data import cifar_files, idx_files
 
 ROOT = Path(__file__).parents[2]
 SWEEPS = sorted((ROOT / "sweeps").rglob("*.yaml"))
+NUM_TINY = 2_000  # training images that every data set of these tests has
 IDS = [str(path.relative_to(ROOT / "sweeps")) for path in SWEEPS]
 WHOLE = Budget.of
 every_sweep = pytest.mark.parametrize("path", SWEEPS, ids=IDS)
@@ -64,6 +65,8 @@ def config_of(spec: SweepSpec, workload: str, arm: str) -> TrialConfig:
     training = template.concretise(template.corners()[0])
     if training["model"]["name"] == "resnet18":
         training["model"]["width"] = 4  # as it is a teleport of it takes half a minute
+    if training["data"].get("num_train") is not None:
+        training["data"]["num_train"] = min(training["data"]["num_train"], NUM_TINY)
     return TrialConfig(
         workload=workload,
         arm=arm,

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any, final
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -114,6 +115,20 @@ def test_train_loss_is_on_a_fixed_subset_in_evaluation_mode() -> None:
     losses = torch.nn.functional.cross_entropy(outputs, data.train.targets, reduction="none")
     assert first["train_loss"] == pytest.approx(losses.mean().item(), rel=0.02)
     assert first["train_loss"] != pytest.approx(losses.mean().item(), rel=1e-6)
+
+
+def test_a_validation_subset_is_the_same_each_time_and_all_of_it_where_it_is_as_large_as_the_split() -> None:
+    of = task()
+    data = load_cached(of.workload.data, CPU)
+    model = initial_model(of, data)
+    whole, part = Evaluator(model, data).curves(), Evaluator(model, data, 100).curves()
+    order = torch.from_numpy(np.random.RandomState(0).permutation(len(data.validation))[:100])
+    outputs = model.eval()(data.validation.inputs[order])
+    loss = torch.nn.functional.cross_entropy(outputs, data.validation.targets[order]).item()
+    assert part["validation_loss"] == pytest.approx(loss, rel=1e-6)
+    assert part["validation_loss"] != whole["validation_loss"]
+    assert part["train_loss"] == whole["train_loss"]
+    assert Evaluator(model, data, 10**6).curves() == pytest.approx(whole, rel=1e-6)
 
 
 def test_evaluating_in_chunks_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ PARTS = (
     "data",
     "engine",
     "engine_subspace",
+    "fetch",
     "launch",
     "report",
     "scale",

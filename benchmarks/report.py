@@ -66,9 +66,9 @@ def rows() -> list[dict[str, Any]]:
     table = []
     for name, (num_search, num_confirm) in SIZES.items():
         with tempfile.TemporaryDirectory() as home:
-            _fill(Path(home), num_search, num_confirm)
-            measured = _in_process(home, "html,md,json")
-            alone = _in_process(home, "html")
+            fill(Path(home), num_search, num_confirm)
+            measured = report_in_process(home, "html,md,json")
+            alone = report_in_process(home, "html")
         table += [
             row(f"report of 1,000 trials x 200 points, {name}", measured["seconds"], "s", 15.0),
             row(f"report of 1,000 trials x 200 points, {name}, the page alone", alone["seconds"], "s", 15.0),
@@ -78,7 +78,7 @@ def rows() -> list[dict[str, Any]]:
     return table
 
 
-def _in_process(home: str, formats: str) -> dict[str, float]:
+def report_in_process(home: str, formats: str) -> dict[str, float]:
     program = "from orchestrator.cli import main; main()"
     command = [sys.executable, "-c", program, "report", "bench", "--home", home, "--format", formats]
     started = time.perf_counter()
@@ -93,7 +93,7 @@ def _in_process(home: str, formats: str) -> dict[str, float]:
     }
 
 
-def _fill(home: Path, num_search: int, num_confirm: int) -> None:
+def fill(home: Path, num_search: int, num_confirm: int) -> None:
     """Store a finished sweep, as a driver would have left it."""
     spec, paths = spec_from_text(SPEC % (num_search, num_confirm)), SweepPaths(home, "bench")
     provenance = Provenance(

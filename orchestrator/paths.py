@@ -43,6 +43,7 @@ class SweepPaths:
         self.report_page = self.report / "report.html"
         self.best = self.root / "best"
         self.outcome = self.root / "outcome.json"
+        self.archive = self.root / "record.tar.gz"
 
     def config(self, trial_id: str) -> Path:
         """Name the file of a trial's configuration."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, final
 
 from orchestrator import plugins
+from orchestrator.archive import pack
 from orchestrator.budgets import Usage, spent, usages
 from orchestrator.driver import Driver, Observe, OutOfBudget
 from orchestrator.ending import end_of, in_words
@@ -127,7 +128,7 @@ def run(
         finally:
             if is_tracked:
                 description = "" if report is None else render_markdown(report)
-                tracker.end_sweep(status, description=description, artifacts=_artifacts(paths))
+                tracker.end_sweep(status, description=description, artifacts=_artifacts(paths, log))
             num_untracked = tracker.close()
             hooks.sweep_finished(ending, message=message, report=paths.report_page if report is not None else None)
     return Outcome(report, paths, end.failures, num_untracked)
@@ -149,11 +150,12 @@ def sync(paths: SweepPaths, tracker: Tracker) -> int:
     with locked(paths):
         record = read_record(paths)
         end = paths.read_end()
+        artifacts = _artifacts(paths, logging.getLogger(f"teleport.{paths.name}"))
         if end is None:
-            tracker.sync(record)
+            tracker.sync(record, artifacts=artifacts)
         else:
             description = render_markdown(summarise(record, lints(record)))
-            tracker.sync(record, end.status, description=description, artifacts=_artifacts(paths))
+            tracker.sync(record, end.status, description=description, artifacts=artifacts)
         return tracker.close()
 
 
@@ -289,8 +291,13 @@ def _state(is_running: bool, end: SweepEnd | None) -> str:
     return "interrupted" if end is None else in_words(end)
 
 
-def _artifacts(paths: SweepPaths) -> list[Path]:
-    return [paths.spec, paths.report, paths.best]
+def _artifacts(paths: SweepPaths, log: logging.Logger) -> list[Path]:
+    found = [paths.spec, paths.report, paths.best]
+    try:
+        found.append(pack(paths))
+    except OSError as error:
+        log.warning("no archive of the sweep goes to the tracking store: %s", error)
+    return found
 
 
 def _refuse_other_spec(spec: SweepSpec, paths: SweepPaths) -> None:

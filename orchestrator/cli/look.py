@@ -37,13 +37,9 @@ def register(app: typer.Typer) -> None:
     data_app.command("list")(data_list)
     data_app.command("fetch")(data_fetch)
     track_app.command("sync")(track_sync)
+    track_app.command("fetch")(track_fetch)
     app.add_typer(data_app, name="data")
     app.add_typer(track_app, name="track")
-
-
-@track_app.callback()
-def _track() -> None:
-    """Keep ``track`` a group while it has one command."""
 
 
 def status(name: SweepName, home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
@@ -235,3 +231,26 @@ def track_sync(name: SweepName, home: Home = DEFAULT_HOME, tracking_uri: Trackin
     num_left = sync(find_sweep(home, name), make_tracker(home, tracking_uri))
     print("MLflow has every run" if not num_left else f"MLflow still lacks {num_left} runs")
     return int(num_left > 0)
+
+
+def track_fetch(
+    name: SweepName,
+    home: Home = DEFAULT_HOME,
+    tracking_uri: TrackingUri = None,
+    run_id: Annotated[str | None, typer.Option(help="The sweep's own run, where several sweeps have the name.")] = None,
+) -> int:
+    """Make the home of a sweep from MLflow, so that report, export and all the rest work on it here.
+
+    Example: teleport track fetch night --tracking-uri https://mlflow.example.org
+    """
+    from orchestrator.fetch import fetch
+
+    fetched = fetch(name, tracking_uri or store_of(home), home, run_id)
+    print(f"{fetched.paths.root}: {fetched.num_trials} trials{'' if fetched.is_new else ', all of them here before'}")
+    if fetched.num_shown > fetched.num_trials:
+        print(
+            f"the store shows {fetched.num_shown} trials: the sweep has gone on since, or some were cut off; the "
+            "archive of a sweep is stored when it ends or is interrupted",
+            file=sys.stderr,
+        )
+    return 0

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
+from orchestrator.errors import UserError
 from orchestrator.track.address import Address
 from orchestrator.track.points import Point
 from orchestrator.track.projection import COMPLETE, SWEEP_ID, TRIAL_ID, Facts
@@ -105,7 +106,7 @@ class MlflowStore(RunStore):
 
     def num_runs(self) -> int:
         """Count the runs, up to one page of them; creates nothing but a database's tables."""
-        with _translated():
+        with translated():
             client = self._opened or open_client(self._address)
             experiment = client.get_experiment_by_name(EXPERIMENT)
             if experiment is None:
@@ -122,7 +123,7 @@ class MlflowStore(RunStore):
         Returns:
             The ids of the experiment and of the run, None for a run that is not there; None without an experiment.
         """
-        with _translated():
+        with translated():
             client = self._opened or open_client(self._address)
             experiment = client.get_experiment_by_name(EXPERIMENT)
             if experiment is None:
@@ -135,7 +136,7 @@ class MlflowStore(RunStore):
         """Find every run of a sweep; see :meth:`RunStore.find`."""
         found: list[StoredRun] = []
         token = None
-        with _translated():
+        with translated():
             client = self._client()
             while True:
                 page = client.search_runs(
@@ -165,7 +166,7 @@ class MlflowStore(RunStore):
         tags = dict(facts.tags)
         if parent is not None:
             tags[PARENT] = parent
-        with _translated():
+        with translated():
             client = self._client()
             from mlflow.entities import Param
 
@@ -178,7 +179,7 @@ class MlflowStore(RunStore):
 
     def log(self, run_id: str, points: Sequence[Point], tags: Mapping[str, str] | None = None) -> None:
         """Add points, then tags; see :meth:`RunStore.log`."""
-        with _translated():
+        with translated():
             client = self._client()
             from mlflow.entities import Metric, RunTag
 
@@ -193,7 +194,7 @@ class MlflowStore(RunStore):
 
     def set_status(self, run_id: str, status: str, ended_at: int | None) -> None:
         """Set a run's status; see :meth:`RunStore.set_status`."""
-        with _translated():
+        with translated():
             if ended_at is None:
                 self._client().update_run(run_id, status=status)
             else:
@@ -201,12 +202,12 @@ class MlflowStore(RunStore):
 
     def delete(self, run_id: str) -> None:
         """Take a run out of sight; see :meth:`RunStore.delete`."""
-        with _translated():
+        with translated():
             self._client().delete_run(run_id)
 
     def attach(self, run_id: str, path: Path) -> None:
         """Store a file or a directory; see :meth:`RunStore.attach`."""
-        with _translated():
+        with translated():
             if self._address.is_database and self._artifact_root is None:
                 return
             if path.is_dir():
@@ -233,16 +234,17 @@ class MlflowStore(RunStore):
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """Sort what MLflow raises into what may pass and what will not, without the credentials it quotes.
 
     Raises:
         Unreachable: the store does not answer, or not now.
         Refused: the store will not take this.
+        UserError: as it was raised, for it is no matter of the store's.
     """
     try:
         yield
-    except Unreachable:
+    except (Unreachable, UserError):
         raise
     except Exception as error:  # noqa: BLE001 - a database driver, a disk or a broken proxy raises what it likes
         kind = Refused if _is_final(error) else Unreachable

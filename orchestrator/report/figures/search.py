@@ -12,13 +12,16 @@ from orchestrator.report.wording import UNITS, number, percent
 from orchestrator.spec import Objective
 
 
-def history_figure(studies: Sequence[Study], colours: Mapping[str, str], objective: Objective) -> Figure | None:
+def history_figure(
+    studies: Sequence[Study], colours: Mapping[str, str], objective: Objective, max_points: int | None = None
+) -> Figure | None:
     """Draw the objective of each trial in the order of its number, and the best so far.
 
     Args:
         studies: of one workload.
         colours: by arm.
         objective: of the search.
+        max_points: of each study, about, evenly thinned; the line keeps its corners. None: every trial.
 
     Returns:
         The figure; None where no trial is COMPLETE.
@@ -30,12 +33,14 @@ def history_figure(studies: Sequence[Study], colours: Mapping[str, str], objecti
             continue
         pick = min if objective.mode == "min" else max
         best = list(itertools.accumulate((value for _, value in known), pick))
-        xs = [trial.number for trial, _ in known]
+        corners = _corners([(trial.number or 0, value) for (trial, _), value in zip(known, best, strict=True)])
+        xs, ys = ([point[axis] for point in corners] for axis in (0, 1))
+        shown = known if max_points is None else known[:: max(1, len(known) // max_points)]
         line = {"color": colours[study.arm], "width": 2, "shape": "hv"}
         shared: Trace = {"type": "scatter", "legendgroup": study.arm, "name": study.arm}
         data += [
-            trial_points(study.arm, known, [float(x or 0) for x in xs], colours[study.arm]),
-            shared | {"mode": "lines", "x": xs, "y": best, "line": line, "hoverinfo": "skip"},
+            trial_points(study.arm, shown, [float(trial.number or 0) for trial, _ in shown], colours[study.arm]),
+            shared | {"mode": "lines", "x": xs, "y": ys, "line": line, "hoverinfo": "skip"},
         ]
     if not data:
         return None
@@ -49,6 +54,12 @@ def history_figure(studies: Sequence[Study], colours: Mapping[str, str], objecti
         data=data,
         layout=layout,
     )
+
+
+def _corners(line: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Keep where a line of steps changes, and both ends."""
+    kept = [point for point, before in zip(line[1:], line, strict=False) if point[1] != before[1]]
+    return list(dict.fromkeys([line[0], *kept, line[-1]]))
 
 
 def importance_figure(studies: Sequence[Study], colours: Mapping[str, str]) -> Figure | None:

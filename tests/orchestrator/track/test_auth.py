@@ -81,9 +81,16 @@ def test_a_sweep_is_tracked_and_its_password_lies_nowhere(
     assert [run.info.status for run in (sweep, *runs)] == ["FINISHED"] * 5
     assert PASSWORD not in repr([run.to_dictionary() for run in (sweep, *runs)])
     artifacts = {file.path for file in client.list_artifacts(sweep.info.run_id)}
-    assert {"spec.yaml", "report"} <= artifacts
+    assert {"spec.yaml", "report", "record.tar.gz"} <= artifacts
     stored = Path(client.download_artifacts(sweep.info.run_id, "", str(tmp_path)))
     assert not [path for path in stored.rglob("*") if path.is_file() and PASSWORD.encode() in path.read_bytes()]
+    here = tmp_path / "here"
+    where = ("--home", str(here), "--tracking-uri", uri, "--run-id", sweep.info.run_id)
+    fetched = _teleport("track", "fetch", "tiny", *where, login=login)
+    assert (fetched.returncode, "4 trials" in fetched.stdout) == (0, True), fetched.stderr
+    _assert_kept(here, fetched.stdout, fetched.stderr)
+    wrong = _teleport("track", "fetch", "tiny", *where[:2], "--tracking-uri", url, login={})
+    assert (wrong.returncode, "does not answer" in wrong.stderr) == (2, True), wrong.stderr
 
 
 def test_a_wrong_password_is_a_line_and_the_sweep_goes_on(url: str, tmp_path: Path) -> None:

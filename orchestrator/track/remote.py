@@ -1,0 +1,160 @@
+"""Sweeps as an MLflow store has them: found by name, and their archives brought here."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, final
+
+from orchestrator.errors import UserError, nearest
+from orchestrator.track.address import Address
+from orchestrator.track.mlflow_store import EXPERIMENT, PAGE, PARENT, open_client, translated
+from orchestrator.track.projection import SWEEP_ID, TRIAL_ID
+from orchestrator.track.store import StoreError
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+ARCHIVE = "record.tar.gz"
+
+
+@final
+@dataclass(frozen=True)
+class RemoteSweep:
+    """A sweep's own run in a store.
+
+    Args:
+        name: of the sweep.
+        run_id: the store's.
+        sweep_id: of :func:`orchestrator.track.projection.sweep_id`.
+        status: the store's word for how it stands.
+        started_at: Unix time in milliseconds.
+        host: where its driver ran.
+    """
+
+    name: str
+    run_id: str
+    sweep_id: str
+    status: str
+    started_at: int
+    host: str
+
+    def __str__(self) -> str:
+        began = datetime.datetime.fromtimestamp(self.started_at / 1000, datetime.UTC)
+        return f"run {self.run_id}, begun {began:%Y-%m-%d %H:%M} UTC on {self.host}, {self.status}"
+
+
+@final
+class Remote:
+    """The sweeps of one MLflow store, to be read.
+
+    Args:
+        tracking_uri: of the store.
+
+    Raises:
+        UserError: the URI is none, or the store does not answer.
+    """
+
+    def __init__(self, tracking_uri: str) -> None:
+        self._address = Address.parse(tracking_uri)
+        if self._address.file is not None and not self._address.file.is_file():
+            raise UserError(f"--tracking-uri: {self._address.shown} is not there")
+        try:
+            with translated():
+                self._client = open_client(self._address)
+                experiment = self._client.get_experiment_by_name(EXPERIMENT)
+        except StoreError as error:
+            raise self._silent(error) from None
+        self._experiments = [] if experiment is None else [str(experiment.experiment_id)]
+
+    def find(self, name: str, run_id: str | None = None) -> RemoteSweep:
+        """Find a sweep.
+
+        Args:
+            name: of the sweep.
+            run_id: of its own run, where several sweeps have the name.
+
+        Returns:
+            The sweep.
+
+        Raises:
+            UserError: there is none, or there are several.
+        """
+        sweeps = [_sweep_of(run) for run in self._search("tags.phase = 'sweep'")]
+        found = [sweep for sweep in sweeps if sweep.name == name and run_id in (None, sweep.run_id)]
+        if len(found) == 1:
+            return found[0]
+        namesakes = [sweep for sweep in sweeps if sweep.name == name]
+        if not namesakes:
+            known = sorted({sweep.name for sweep in sweeps})
+            raise UserError(f"no sweep {name!r} in {self._address.shown}; {nearest(name, known)}")
+        listed = "".join(f"\n  {sweep}" for sweep in namesakes)
+        if run_id is not None:
+            raise UserError(
+                f"--run-id: {run_id} is no run of a sweep {name!r} in {self._address.shown}; there are{listed}"
+            )
+        raise UserError(f"{len(found)} sweeps {name!r} are in {self._address.shown}; say which with --run-id:{listed}")
+
+    def num_trials(self, sweep: RemoteSweep) -> int:
+        """Count the trials that the store shows of a sweep, ended or not."""
+        where = f"tags.`{SWEEP_ID}` = '{sweep.sweep_id}' AND tags.`{PARENT}` = '{sweep.run_id}'"
+        return sum(TRIAL_ID in run.data.tags for run in self._search(where))
+
+    def download(self, sweep: RemoteSweep, directory: Path) -> Path:
+        """Bring a sweep's archive here.
+
+        Args:
+            sweep: from :meth:`find`.
+            directory: where to.
+
+        Returns:
+            The file.
+
+        Raises:
+            UserError: the store has none, or does not answer.
+        """
+        try:
+            with translated():
+                if all(artifact.path != ARCHIVE for artifact in self._client.list_artifacts(sweep.run_id)):
+                    raise UserError(
+                        f"{self._address.shown} has no archive of sweep {sweep.name!r} ({sweep}): it is stored when "
+                        "the sweep ends or is interrupted, or by `teleport track sync` where the sweep's home is"
+                    )
+                return Path(self._client.download_artifacts(sweep.run_id, ARCHIVE, str(directory)))
+        except StoreError as error:
+            raise self._silent(error) from None
+
+    def _search(self, where: str) -> list[Run]:
+        if not self._experiments:
+            return []
+        found: list[Run] = []
+        token = None
+        try:
+            with translated():
+                while True:
+                    page = self._client.search_runs(self._experiments, where, max_results=PAGE, page_token=token)
+                    found += page
+                    token = page.token
+                    if not token:
+                        return found
+        except StoreError as error:
+            raise self._silent(error) from None
+
+    def _silent(self, error: StoreError) -> UserError:
+        return UserError(f"--tracking-uri: {self._address.shown} does not answer: {error}")
+
+
+def _sweep_of(run: Run) -> RemoteSweep:
+    tags = run.data.tags
+    return RemoteSweep(
+        name=tags.get("sweep", ""),
+        run_id=run.info.run_id,
+        sweep_id=tags.get(SWEEP_ID, ""),
+        status=run.info.status,
+        started_at=run.info.start_time or 0,
+        host=tags.get("host", "?"),
+    )
+
+
+__all__ = ["ARCHIVE", "Remote", "RemoteSweep"]

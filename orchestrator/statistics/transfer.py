@@ -33,6 +33,7 @@ class Regret:
             prevail.
         low: lower end of the exact 95 % interval of that estimate.
         high: upper end.
+        p: of no regret and no gain, exact, two-sided.
         num_misses: seeds on which the setting missed.
         num_own_misses: seeds on which the own setting missed.
     """
@@ -42,6 +43,7 @@ class Regret:
     estimate: float
     low: float
     high: float
+    p: float
     num_misses: int
     num_own_misses: int
 
@@ -150,12 +152,14 @@ def regret_of(table: SettingTable, setting: str, workload: str) -> Regret | None
         return None
     pairs = [Pair(there[seed].measured, here[seed].measured) for seed in seeds]
     low, high = paired_interval(pairs, "ratio", ALPHA)
+    effect = paired_effect(pairs, "ratio")
     return Regret(
         seeds=seeds,
         ratio=ratio,
-        estimate=paired_effect(pairs, "ratio").estimate,
+        estimate=effect.estimate,
         low=low,
         high=high,
+        p=effect.p,
         num_misses=sum(here[seed].is_miss for seed in seeds),
         num_own_misses=sum(there[seed].is_miss for seed in seeds),
     )

@@ -178,7 +178,7 @@ def _tell(
             print(f"{block.note}\n")
     if places:
         told = ", ".join(f"{found.transfer.label(key)} on {workload}" for key, workload in places)
-        print(f"missing: {len(places)} of confirmed seeds: {told}", file=sys.stderr)
+        print(f"not confirmed: {len(places)}: {told}", file=sys.stderr)
     if missing is None:
         if places:
             print("--missing FILE writes a sweep that runs them", file=sys.stderr)
@@ -199,8 +199,6 @@ def _write(found: _Found, places: Sequence[Place], file: Path, home: Path, suffi
     beside = f"; {made.num_beside} more run along, as a sweep runs every arm on every workload" * bool(made.num_beside)
     print(f"{file}: runs what is missing{beside}", file=sys.stderr)
     names = " ".join([*found.transfer.sweeps, made.name])
-    command = "transfer" if suffix == "transfer" else "loao"
-    print(
-        f"next: teleport run {file}, then teleport {command} {names} --arm {found.transfer.arm}",
-        file=sys.stderr,
-    )
+    plugins = sorted({name for record in found.records for name in record.spec.plugins})
+    run = " ".join([f"teleport run {file}", *(f"--plugin {name}" for name in plugins)])
+    print(f"next: {run}, then teleport {suffix} {names} --arm {found.transfer.arm}", file=sys.stderr)

@@ -270,13 +270,15 @@ def _sensitivities(sources: Sequence[Source], arm: str, metric: TimeMetric, tole
         bands = tuple(_band(source, arm, within, metric, tolerance) for source, within in found)
         ends = [(band.low, band.high) for band in bands if band.low is not None and band.high is not None]
         low, high = (max(e[0] for e in ends), min(e[1] for e in ends)) if len(ends) > 1 else (1.0, 0.0)
+        # Bands of whole numbers end at one, the others between two stretches.
+        is_common = low <= high if found[0][1].is_integer else low < high
         yield Sensitivity(
             parameter=name,
             is_log=found[0][1].is_log,
             tolerance=tolerance,
             bands=bands,
-            common_low=low if low <= high else None,
-            common_high=high if low <= high else None,
+            common_low=low if is_common else None,
+            common_high=high if is_common else None,
         )
 
 

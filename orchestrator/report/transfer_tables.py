@@ -10,6 +10,8 @@ from orchestrator.report.schema import Interval, Sensitivity, SensitivityBand, T
 from orchestrator.report.tables import Header, Rows
 from orchestrator.report.wording import MISSING, UNITS, number, p_value, percent, ratio_change
 
+# A search may have run hundreds of settings everywhere; report.json has all of them.
+MAX_SHARED = 10
 EVIDENCE = {"confirmed": "confirmed", "exploratory": "exploratory: on the search's own seeds"}
 
 
@@ -103,12 +105,14 @@ def _shared_block(transfer: Transfer, unit: str) -> Block:
             MISSING if each.worst_regret is None else f"{ratio_change(each.worst_regret)} ({each.worst_regret_on})",
             EVIDENCE[each.evidence],
         )
-        for each in transfer.shared
+        for each in transfer.shared[:MAX_SHARED]
     ]
     note = (
         f"Change in {unit} from the tuned baselines, and regret against each workload's own setting; geometric "
         "means, a miss counting as twice its budget. To pick the best row is to choose on these very seeds: what "
         "it says of itself then flatters."
+        + f" The best {MAX_SHARED} of {len(transfer.shared)} are shown."
+        * (len(transfer.shared) > MAX_SHARED)
     )
     header = ("setting", "mean over workloads", "worst", "mean regret", "worst regret", "seeds")
     return Block("One setting for all", note, header, rows)
@@ -198,7 +202,7 @@ def band_blocks(transfer: Transfer) -> list[Block]:
     note = (
         f"Values whose {UNITS[transfer.metric]} are within {percent(transfer.sensitivity[0].tolerance)} of the best: "
         "of the trials in each stretch of the searched range the lower quartile counts, as the other parameters differ "
-        "from trial to trial; a stretch with fewer than four trials says nothing. An arrow: the band may go on, as the "
+        "from trial to trial; a stretch with fewer than five trials says nothing. An arrow: the band may go on, as the "
         "range ends or too few trials lie there. Exploratory: on the search's own seeds."
     )
     return [Block("Sensitivity bands", note, ("parameter", "workload", "band", "trials"), rows)]
@@ -233,13 +237,24 @@ def cell_text(cell: TransferCell | None) -> str:
     Returns:
         The text.
     """
+    ends = "" if cell is None or cell.interval is None else f" {_ends(cell.interval)}"
+    return short_text(cell) + ends
+
+
+def short_text(cell: TransferCell | None) -> str:
+    """Write a cell of the matrix without its interval.
+
+    Args:
+        cell: None where there is nothing to compare.
+
+    Returns:
+        The text; what rests on the search's seeds says so.
+    """
     if cell is None:
         return MISSING
     if cell.is_own:
         return "own"
-    if cell.interval is None:
-        return f"{_regret(cell.estimate)} (search)"
-    return f"{_regret(cell.estimate)} {_ends(cell.interval)}"
+    return _regret(cell.estimate) + " (search)" * (cell.evidence == "exploratory")
 
 
 def _regret(estimate: float) -> str:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 TOLERANCE = 0.05
 QUANTILE = 0.25
 # Fewer points in a bin have no quartile that one could lean on.
-MIN_POINTS = 4
+MIN_POINTS = 5
+# As many on average: with half of that a band lacks the true best in one search of three (docs/transfer.md).
+POINTS_PER_BIN = 10
 MIN_BINS = 3
 MAX_BINS = 8
 
@@ -108,7 +110,7 @@ def _edges(num_points: int, low: float, high: float, *, is_log: bool, is_integer
     num_values = int(high - low) + 1
     if is_integer and num_values <= MAX_BINS:
         return np.arange(low, high + 2.0) - 0.5, True
-    num = max(MIN_BINS, min(MAX_BINS, num_points // (MIN_POINTS + 1)))
+    num = max(MIN_BINS, min(MAX_BINS, num_points // POINTS_PER_BIN))
     left, right = (low - 0.5, high + 0.5) if is_integer else (low, high)
     edges = np.geomspace(left, right, num + 1) if is_log else np.linspace(left, right, num + 1)
     # Geometric spacing rounds its ends.

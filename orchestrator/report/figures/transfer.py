@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from orchestrator.report.figures.frame import Figure, Trace, layout_of
 from orchestrator.report.palette import LAYERS, MUTED, SHADES
 from orchestrator.report.schema import Sensitivity, SensitivityBand, Transfer
-from orchestrator.report.transfer_tables import cell_text
+from orchestrator.report.transfer_tables import cell_text, short_text
 from orchestrator.report.wording import UNITS, percent
 
 # From here on a regret is bad enough, whatever it comes to.
-PALEST_REGRET = 2.0
-THIN, THICK = 1.5, 6.0
+FAINTEST_REGRET = 2.0
+THIN, THICK, THICKER = 1.5, 4.0, 3.0
 
 
 def transfer_figures(transfers: Sequence[Transfer]) -> list[Figure]:
@@ -45,11 +45,13 @@ def _matrix(transfer: Transfer, place: int) -> Figure | None:
         "x": list(transfer.workloads),
         "y": [each.label for each in settings],
         "z": [[None if cell is None else cell.regret for cell in row] for row in cells],
-        "text": [[cell_text(cell) for cell in row] for row in cells],
+        "text": [[short_text(cell) for cell in row] for row in cells],
+        "customdata": [[cell_text(cell) for cell in row] for row in cells],
+        "textfont": {"size": 14},
         "texttemplate": "%{text}",
-        "hovertemplate": "%{y}, on %{x}: ×%{z:.3g} of what was tuned there<br>%{text}<extra></extra>",
+        "hovertemplate": "%{y}, on %{x}: ×%{z:.3g} of what was tuned there<br>%{customdata}<extra></extra>",
         "zmin": 1.0,
-        "zmax": PALEST_REGRET,
+        "zmax": FAINTEST_REGRET,
         "xgap": 2,
         "ygap": 2,
         "colorscale": _scale(),
@@ -60,8 +62,8 @@ def _matrix(transfer: Transfer, place: int) -> Figure | None:
         workload="",
         title=f"Transfer matrix of {transfer.arm}",
         caption=f"Regret in {UNITS[transfer.metric]} of the setting tuned on one workload, run on another, against the "
-        "setting tuned there. The paler the worse; colour: geometric mean over the seeds, a miss at twice its budget; "
-        "text: Hodges-Lehmann estimate and exact 95 % interval, or exploratory on the search's seeds.",
+        "setting tuned there. The fainter the worse; colour: geometric mean over the seeds, a miss at twice its "
+        "budget; text: Hodges-Lehmann estimate, where it says so on the search's own seeds. Intervals: in the table.",
         data=[heat],
         layout=layout,
         height=140 + 56 * len(settings),
@@ -69,7 +71,7 @@ def _matrix(transfer: Transfer, place: int) -> Figure | None:
 
 
 def _scale() -> list[list[float | str]]:
-    """The palest shade but one to the darkest but one, so that text is legible on each."""
+    """The fainter shades, so that text is legible on each."""
     shades = [light for light, _ in SHADES[2:]]
     return [[index / (len(shades) - 1), shade] for index, shade in enumerate(shades)]
 
@@ -84,9 +86,10 @@ def _band_figure(transfer: Transfer, found: Sensitivity, place: int) -> Figure:
     layout["xaxis"] |= {"type": "log"} if found.is_log else {}
     layout["yaxis"] |= {"tickprefix": "×"}
     data: list[Trace] = []
-    for band in found.bands:
+    for place_of_band, band in enumerate(found.bands):
         colour = LAYERS[transfer.workloads.index(band.workload) % len(LAYERS)][0]
-        data += _segments(band, colour)
+        # Bands lie on each other where they are best: those drawn first are wider, and so seen below the others.
+        data += _segments(band, colour, THICK + THICKER * (len(found.bands) - 1 - place_of_band))
     bound = [1.0 + found.tolerance] * 2
     ends = [min(b.bins[0].low for b in found.bands), max(b.bins[-1].high for b in found.bands)]
     limit: Trace = {"type": "scatter", "mode": "lines", "name": f"+{percent(found.tolerance)}", "x": ends, "y": bound}
@@ -97,7 +100,7 @@ def _band_figure(transfer: Transfer, found: Sensitivity, place: int) -> Figure:
         title=f"How sensitive workloads are to the settings of {transfer.arm}",
         caption="A line per stretch of the searched range: the lower quartile of its trials' cost over that of the "
         f"best stretch; thick: the band within {percent(found.tolerance)}. Where there is no line there are fewer than "
-        "four trials. Exploratory: on the search's own seeds.",
+        "five trials. Exploratory: on the search's own seeds.",
         data=data,
         layout=layout,
         group=f"transfer-{place}-band",
@@ -105,13 +108,13 @@ def _band_figure(transfer: Transfer, found: Sensitivity, place: int) -> Figure:
     )
 
 
-def _segments(band: SensitivityBand, colour: str) -> list[Trace]:
+def _segments(band: SensitivityBand, colour: str, thick: float) -> list[Trace]:
     """Its stretches, and those of the band once more and thick."""
     known = [each for each in band.bins if each.cost is not None]
     low, high = (band.low, band.high) if band.low is not None and band.high is not None else (1.0, 0.0)
     close = [each for each in known if low <= each.low and each.high <= high]
     traces = []
-    for stretches, width, is_named in ((known, THIN, True), (close, THICK, False)):
+    for stretches, width, is_named in ((known, THIN, True), (close, thick, False)):
         trace: Trace = {
             "type": "scatter",
             "mode": "lines",

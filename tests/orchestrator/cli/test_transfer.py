@@ -60,7 +60,7 @@ def test_run_what_is_missing_and_read_both(home: Path, tmp_path: Path, capsys: p
     file = tmp_path / "missing.yaml"
     assert exit_code(["transfer", "pair", "--home", str(home), "--missing", str(file)]) == 0
     err = capsys.readouterr().err
-    assert "missing: 4 of confirmed seeds: from narrow on narrow, from wide on narrow" in err
+    assert "not confirmed: 4: from narrow on narrow, from wide on narrow" in err
     assert f"next: teleport run {file}, then teleport transfer pair pair_transfer --arm teleport" in err
     assert list(load_spec(file).arms) == ["baseline", "from_narrow", "from_wide"]
 
@@ -117,7 +117,7 @@ def test_before_anything_ran_the_choice_is_missing_too(home: Path, capsys: pytes
     assert exit_code(["loao", "pair", "--home", str(home)]) == 0
     captured = capsys.readouterr()
     assert "Leave one workload out" not in captured.out
-    assert "missing: 4 of confirmed seeds" in captured.err
+    assert "not confirmed: 4" in captured.err
     assert "--missing FILE writes a sweep that runs them" in captured.err
 
 

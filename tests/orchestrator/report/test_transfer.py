@@ -34,7 +34,7 @@ workloads:
 arms:
   teleport:
     teleport: {{step: {{rule: growth, factor: {{loguniform: [1.1, 4.0]}}}}, schedule: {{epochs: 5, batches: 8}}}}
-search: {{sampler: random, trials: 24, seeds: [0, 1], objective: {{metric: steps_to_target}}}}
+search: {{sampler: random, trials: 48, seeds: [0, 1], objective: {{metric: steps_to_target}}}}
 confirm: {{seeds: 8}}
 """
 WORKLOAD = """  {label}:
@@ -246,8 +246,8 @@ class TestTransfer:
         assert found.is_log
         assert [band.workload for band in found.bands] == list(WORKLOADS)
         for band in found.bands:
-            assert band.num_trials == 24
-            assert sum(each.count for each in band.bins) == 24
+            assert band.num_trials == 48
+            assert sum(each.count for each in band.bins) == 48
             assert min(each.cost for each in band.bins if each.cost is not None) == 1.0
         middle = found.bands[1]
         assert middle.low is not None
@@ -264,7 +264,7 @@ class TestTransfer:
         for band in found.bands:
             assert band.high is not None
             assert band.high < 2.5
-            assert band.num_trials == 24
+            assert band.num_trials == 48
 
     def test_a_setting_that_misses_elsewhere_is_told_without_a_number(self, source: SweepRecord) -> None:
         def cut(trial: Trial) -> Trial:
@@ -296,9 +296,9 @@ class TestTransfer:
         record = shared_search(across_spec(WORKLOADS, *(f"workloads.{w}.optimizer.lr=0.1" for w in WORKLOADS)))
         made = evaluated(record)
         assert made.stability is not None
-        assert (made.stability.num_settings, made.stability.evidence) == (24, "exploratory")
+        assert (made.stability.num_settings, made.stability.evidence) == (48, "exploratory")
         assert all(each.low is not None for each in made.stability.pairs)
-        assert {(each.chosen_on, each.num_candidates >= 21) for each in made.left_out} == {("exploratory", True)}
+        assert {(each.chosen_on, each.num_candidates >= 45) for each in made.left_out} == {("exploratory", True)}
         away = [cell for cell in made.cells if not cell.is_own]
         assert {(cell.evidence, cell.interval) for cell in away} == {("exploratory", None)}
         assert {cell.evidence for cell in made.cells if cell.is_own} == {"confirmed"}

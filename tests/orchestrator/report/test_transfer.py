@@ -104,6 +104,11 @@ def both(source: SweepRecord) -> tuple[SweepRecord, SweepRecord]:
     return source, carried(source)
 
 
+@pytest.fixture(scope="module")
+def shared() -> SweepRecord:
+    return shared_search(across_spec(WORKLOADS, *(f"workloads.{w}.optimizer.lr=0.1" for w in WORKLOADS)))
+
+
 class TestTable:
     def test_a_setting_is_recognised_by_its_configuration(self, both: tuple[SweepRecord, SweepRecord]) -> None:
         sources, _ = sources_of(both, "teleport")
@@ -134,20 +139,14 @@ class TestTable:
         assert costs_of(failing(trial, "timeout"), "steps_to_target") == {}
         assert {c.value for c in costs_of(failing(trial, "timeout"), "steps_to_target", 50.0).values()} == {100.0}
 
-    def test_seeds_that_a_search_saw_confirm_nothing(self, source: SweepRecord) -> None:
-        made = carried(source)
-        spec = made.spec.model_copy(
-            update={"confirm": made.spec.confirm.model_copy(update={"seeds": (0, 2000)}), "search": source.spec.search}
-        )
-        trials = tuple(
-            t.model_copy(update={"config": t.config.model_copy(update={"seeds": (0,)})})
-            if t.config.seeds == (2001,)
-            else t
-            for t in made.trials
-        )
+    def test_seeds_that_a_search_saw_confirm_nothing(self, both: tuple[SweepRecord, SweepRecord]) -> None:
+        """A sweep of the user's own that takes a search seed of the source for confirm."""
+        source, made = both
+        trials = tuple(reseeded(t, 0) if t.config.seeds == (2001,) else t for t in made.trials)
         sources, _ = sources_of([source], "teleport")
-        table = table_of([source, replace(made, spec=spec, trials=trials)], sources, "confirm")
-        assert all(0 not in runs for runs in table.costs.values())
+        table = table_of([source, replace(made, trials=trials)], sources, "confirm")
+        for runs in (*table.costs.values(), *table.baseline.values()):
+            assert not runs.keys() & {0, 2001}
 
     def test_two_sweeps_that_tuned_the_same_are_told_apart(self, source: SweepRecord) -> None:
         again = replace(source, spec=across_spec(WORKLOADS, "name=again"))
@@ -291,10 +290,11 @@ class TestTransfer:
         assert [each.workload for each in again.left_out] == ["small", "middle"]
         assert all(cell.is_own for cell in again.cells)
 
-    def test_settings_that_ran_everywhere_in_search_are_ranked_and_chosen_from_exploratorily(self) -> None:
+    def test_settings_that_ran_everywhere_in_search_are_ranked_and_chosen_from_exploratorily(
+        self, shared: SweepRecord
+    ) -> None:
         """With training values that are not searched a grid runs the same settings on every workload."""
-        record = shared_search(across_spec(WORKLOADS, *(f"workloads.{w}.optimizer.lr=0.1" for w in WORKLOADS)))
-        made = evaluated(record)
+        made = evaluated(shared)
         assert made.stability is not None
         assert (made.stability.num_settings, made.stability.evidence) == (48, "exploratory")
         assert all(each.low is not None for each in made.stability.pairs)
@@ -302,6 +302,17 @@ class TestTransfer:
         away = [cell for cell in made.cells if not cell.is_own]
         assert {(cell.evidence, cell.interval) for cell in away} == {("exploratory", None)}
         assert {cell.evidence for cell in made.cells if cell.is_own} == {"confirmed"}
+
+
+def reseeded(trial: Trial, seed: int) -> Trial:
+    assert trial.result is not None
+    seeds = tuple(each.model_copy(update={"seed": seed}) for each in trial.result.seeds)
+    return trial.model_copy(
+        update={
+            "config": trial.config.model_copy(update={"seeds": (seed,)}),
+            "result": trial.result.model_copy(update={"seeds": seeds}),
+        }
+    )
 
 
 def shared_search(spec: SweepSpec) -> SweepRecord:
@@ -362,19 +373,51 @@ class TestMissing:
         made = missing_sweep([record], sources, evaluated(record), missing_of_transfer(evaluated(record)))
         assert spec_from_text(made.yaml).confirm_seeds == (2002, 2003)
 
-    def test_leaving_one_out_after_a_shared_search_lacks_the_choices_alone(self) -> None:
-        record = shared_search(across_spec(WORKLOADS, *(f"workloads.{w}.optimizer.lr=0.1" for w in WORKLOADS)))
-        made = evaluated(record)
+    def test_leaving_one_out_after_a_shared_search_lacks_the_choices_alone(self, shared: SweepRecord) -> None:
+        made = evaluated(shared)
         places = missing_of_left_out(made)
         choices = {(each.setting, each.workload) for each in made.left_out}
         own = {(each.setting, each.workload) for each in made.own}
         assert set(places) == choices | own
-        sources, _ = sources_of([record], "teleport")
-        spec = spec_from_text(missing_sweep([record], sources, made, places, suffix="loao").yaml)
+        sources, _ = sources_of([shared], "teleport")
+        spec = spec_from_text(missing_sweep([shared], sources, made, places, suffix="loao").yaml)
         assert spec.name == "across_loao"
-        again = evaluated(record, sweep(spec, Bowl(), change=with_value))
+        again = evaluated(shared, sweep(spec, Bowl(), change=with_value))
         assert [each.cell.evidence for each in again.left_out if each.cell is not None] == ["confirmed"] * 3
         assert missing_of_left_out(again) == ()
+        # The winners alone have confirmed runs elsewhere: fewer to choose from than the search has.
+        assert {(each.chosen_on, each.num_candidates > 3) for each in again.left_out} == {("exploratory", True)}
+
+    def test_the_seeds_of_the_sweep_itself_are_no_beginning(self) -> None:
+        """With nothing but the arm searched a winner's own confirm runs count, and yet it runs on the fresh seeds."""
+        record = across(
+            spec=across_spec(("small", "large"), *(f"workloads.{w}.optimizer.lr=0.1" for w in ("small", "large")))
+        )
+        made = evaluated(record)
+        assert len(made.missing) == 2
+        sources, _ = sources_of([record], "teleport")
+        found = missing_sweep([record], sources, made, missing_of_transfer(made))
+        spec = spec_from_text(found.yaml)
+        assert list(spec.arms) == ["baseline", "from_small", "from_large"]
+        assert spec.confirm_seeds == tuple(range(2000, 2008))
+        assert (found.num_missing, found.num_beside) == (2, 2)
+        one = missing_sweep([record], sources, made, [(made.own[0].setting, "large")])
+        alone = spec_from_text(one.yaml)
+        assert (list(alone.workloads), list(alone.arms)) == (["large"], ["baseline", "from_small", "from_large"])
+        again = evaluated(record, sweep(spec, Bowl(), change=with_value))
+        assert again.missing == ()
+        assert {len(cell.seeds) for cell in again.cells} == {8, 16}
+
+    def test_a_control_brings_the_teleports_that_it_measures(self) -> None:
+        control = "{teleport: {step: {rule: growth, factor: 1.5}}, scale: {uniform: [0.5, 2.0]}}"
+        record = across(spec=across_spec(("small", "large"), f"arms.control.random_move={control}"))
+        sources, _ = sources_of([record], "control")
+        made = transfer_of([record], "control", sources)
+        spec = spec_from_text(missing_sweep([record], sources, made, missing_of_transfer(made)).yaml)
+        assert list(spec.arms) == ["baseline", "from_small", "from_large"]
+        again = transfer_of([record, sweep(spec, Bowl(), change=with_value)], "control", sources)
+        assert again.missing == ()
+        assert {key for each in again.settings for key in each.method} == {"random_move"}
 
     def test_long_labels_make_valid_names(self) -> None:
         long = "w" * 64
@@ -435,9 +478,8 @@ class TestReport:
         for figure in (matrix, band):
             plotly.graph_objects.Figure(**figure.to_plotly())
 
-    def test_exploratory_is_said(self) -> None:
-        record = shared_search(across_spec(WORKLOADS, *(f"workloads.{w}.optimizer.lr=0.1" for w in WORKLOADS)))
-        text = render_markdown(summarise(record)).replace("\\", "")
+    def test_exploratory_is_said(self, shared: SweepRecord) -> None:
+        text = render_markdown(summarise(shared)).replace("\\", "")
         assert "(search)" in text
         assert "exploratory: on the search's own seeds" in text
 

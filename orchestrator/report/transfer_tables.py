@@ -215,7 +215,7 @@ def _band_rows(found: Sensitivity) -> Iterator[tuple[str, ...]]:
         common = (
             "none"
             if found.common_low is None or found.common_high is None
-            else f"{number(found.common_low)} to {number(found.common_high)}"
+            else _stretch(found.common_low, found.common_high)
         )
         yield found.parameter, "all of them", common, ""
 
@@ -225,7 +225,11 @@ def band_text(band: SensitivityBand) -> str:
     if band.low is None or band.high is None:
         return "too few trials"
     left, right = "← " * band.is_low_open, " →" * band.is_high_open
-    return f"{left}{number(band.low)} to {number(band.high)}{right}"
+    return f"{left}{_stretch(band.low, band.high)}{right}"
+
+
+def _stretch(low: float, high: float) -> str:
+    return number(low) if low == high else f"{number(low)} to {number(high)}"
 
 
 def cell_text(cell: TransferCell | None) -> str:

@@ -488,3 +488,5 @@ class TestReport:
         for band in found.bands:
             assert band_text(band).startswith("←") == band.is_low_open
             assert band_text(band).endswith("→") == band.is_high_open
+        one = found.bands[0].model_copy(update={"low": 2.0, "high": 2.0, "is_low_open": True, "is_high_open": False})
+        assert band_text(one) == "← 2"

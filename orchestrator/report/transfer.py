@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from orchestrator.ids import Json
 from orchestrator.report.champions import stored_id
 from orchestrator.report.schema.comparison import Interval
 from orchestrator.report.schema.evidence import TimeMetric
@@ -15,31 +16,27 @@ from orchestrator.report.schema.transfer import (
     OwnBest,
     RankAgreement,
     RankStability,
-    Sensitivity,
-    SensitivityBand,
-    SensitivityBin,
     SharedSetting,
     Transfer,
     TransferCell,
     TransferSetting,
 )
+from orchestrator.report.sensitivity import sensitivities_of
 from orchestrator.report.settings import Source, costs_of, method_id, sources_of, table_of, training_id
-from orchestrator.results import SweepRecord, Trial, TrialState
-from orchestrator.spec import Range
+from orchestrator.results import SweepRecord, Trial
 from orchestrator.statistics import (
     ALPHA,
     TOLERANCE,
     Cost,
+    Setting,
     SettingTable,
     against_baseline,
     concordance,
     cost_ratio,
-    geometric_mean,
     leave_one_out,
     rank_agreement,
     rank_agreement_interval,
     regret_of,
-    sensitivity,
     shared_settings,
 )
 
@@ -98,22 +95,12 @@ def transfer_of(
         if (cell := _cell(confirmed, searched, setting, workload)) is not None
     )
     told = {(cell.setting, cell.workload) for cell in cells if cell.evidence == "confirmed"}
-    methods = _methods(records)
     return Transfer(
         sweeps=tuple(record.spec.name for record in records),
         arm=arm,
         metric=metric,
         workloads=confirmed.workloads,
-        settings=tuple(
-            TransferSetting(
-                key=each.key,
-                label=each.label,
-                sources=tuple(sorted(each.sources, key=confirmed.workloads.index)),
-                values=dict(each.values),
-                method=methods[each.key],
-            )
-            for each in settings.values()
-        ),
+        settings=_named(settings.values(), confirmed.workloads, _methods(records)),
         own=tuple(_own(records, source, confirmed, metric) for source in sources),
         cells=cells,
         missing=tuple(
@@ -125,12 +112,27 @@ def transfer_of(
         shared=_shared(confirmed, searched),
         left_out=_left_out(confirmed, searched, cells),
         stability=_stability(confirmed, searched),
-        sensitivity=tuple(_sensitivities(sources, arm, metric, tolerance)),
+        sensitivity=tuple(sensitivities_of(sources, arm, metric, tolerance)),
     )
 
 
-def _methods(records: Sequence[SweepRecord]) -> dict[str, dict[str, object]]:
-    found: dict[str, dict[str, object]] = {}
+def _named(
+    settings: Iterable[Setting], workloads: Sequence[str], methods: Mapping[str, dict[str, Json]]
+) -> tuple[TransferSetting, ...]:
+    return tuple(
+        TransferSetting(
+            key=each.key,
+            label=each.label,
+            sources=tuple(sorted(each.sources, key=workloads.index)),
+            values=dict(each.values),
+            method=methods[each.key],
+        )
+        for each in settings
+    )
+
+
+def _methods(records: Sequence[SweepRecord]) -> dict[str, dict[str, Json]]:
+    found: dict[str, dict[str, Json]] = {}
     for record in records:
         for trial in record.trials:
             key = method_id(trial.config.method)
@@ -258,69 +260,3 @@ def _complete(table: SettingTable) -> list[list[float]]:
         if len(known) == len(ratios):
             rows.append(known)
     return rows
-
-
-def _sensitivities(sources: Sequence[Source], arm: str, metric: TimeMetric, tolerance: float) -> Iterator[Sensitivity]:
-    ranges: dict[str, list[tuple[Source, Range]]] = {}
-    for source in sources:
-        for distribution in source.record.spec.arms[arm].distributions():
-            if isinstance(distribution, Range):
-                ranges.setdefault(distribution.name, []).append((source, distribution))
-    for name, found in ranges.items():
-        bands = tuple(_band(source, arm, within, metric, tolerance) for source, within in found)
-        ends = [(band.low, band.high) for band in bands if band.low is not None and band.high is not None]
-        low, high = (max(e[0] for e in ends), min(e[1] for e in ends)) if len(ends) > 1 else (1.0, 0.0)
-        # Bands of whole numbers end at one, the others between two stretches.
-        is_common = low <= high if found[0][1].is_integer else low < high
-        yield Sensitivity(
-            parameter=name,
-            is_log=found[0][1].is_log,
-            tolerance=tolerance,
-            bands=bands,
-            common_low=low if is_common else None,
-            common_high=high if is_common else None,
-        )
-
-
-def _band(source: Source, arm: str, within: Range, metric: TimeMetric, tolerance: float) -> SensitivityBand:
-    points = []
-    for trial in source.record.trials:
-        config = trial.config
-        if (config.workload, config.arm, config.phase) == (source.workload, arm, "search"):
-            value, cost = config.values.get(within.name), _point(trial, metric)
-            if isinstance(value, int | float) and cost is not None:
-                points.append((float(value), cost))
-    found = sensitivity(
-        [value for value, _ in points],
-        [cost for _, cost in points],
-        within.low,
-        within.high,
-        is_log=within.is_log,
-        is_integer=within.is_integer,
-        tolerance=tolerance,
-    )
-    best = min((each.cost for each in found.bins if each.cost is not None), default=1.0)
-    return SensitivityBand(
-        workload=source.workload,
-        num_trials=len(points),
-        bins=tuple(
-            SensitivityBin(
-                low=each.low, high=each.high, count=each.count, cost=None if each.cost is None else each.cost / best
-            )
-            for each in found.bins
-        ),
-        low=found.low,
-        high=found.high,
-        is_low_open=found.is_low_open,
-        is_high_open=found.is_high_open,
-    )
-
-
-def _point(trial: Trial, metric: TimeMetric) -> float | None:
-    """What a search trial cost over its seeds; one that was stopped was stopped for being worse, and is a miss."""
-    result = trial.result
-    if result is not None and result.state is TrialState.PRUNED:
-        limits = [seed.budget_steps for seed in result.seeds] if metric == "steps_to_target" else []
-        return Cost.of_miss(float(max(limits))).value if limits else None
-    costs = costs_of(trial, metric)
-    return geometric_mean(cost.value for cost in costs.values()) if costs else None

@@ -67,7 +67,8 @@ def matrix_blocks(transfer: Transfer) -> list[Block]:
             f"Regret in {unit}: how much more the setting of a row costs on the workload of a column than the setting "
             "tuned there, both with the training values tuned for that workload's baseline, on the same seeds; "
             "Hodges-Lehmann estimate and exact 95 % interval, not adjusted for several. Cells without an interval are "
-            "exploratory: on the search's own seeds, which flatter the setting tuned there."
+            "exploratory: on the search's own seeds, which flatter the setting tuned there. Below zero: the search "
+            "there had not brought up the best."
         )
         blocks.append(Block("Transfer matrix", note, ("setting", *(f"on {w}" for w in transfer.workloads)), rows))
         blocks.append(_own_block(transfer, unit))

@@ -41,7 +41,7 @@ def _dashboard(browser: Browser, home: Path, name: str) -> None:
     server = make_server(home, f"sqlite:///{home}/mlflow.db", "http://127.0.0.1:5000", host="127.0.0.1", port=0)
     with server.running():
         wait_for(f"{server.url}/_stcore/health")
-        page = _page(browser, 1060)
+        page = _page(browser, 1260)
         page.goto(f"{server.url}/?sweep={name}")
         page.wait_for_selector(DRAWN)
         page.wait_for_timeout(1_000)  # until nothing moves any more

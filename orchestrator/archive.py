@@ -10,6 +10,7 @@ import gzip
 import io
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def unpack(archive: Path, root: Path) -> None:
                         Fault(str(archive), f"holds {member.name[:80]!r}, which is no part of a sweep")
                     )
                 opened.extract(member, root, filter="data")
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise FileUnreadable(Fault(str(archive), f"is no archive of a sweep, or is cut short: {error}")) from None
 
 

@@ -238,6 +238,7 @@ def track_fetch(
     home: Home = DEFAULT_HOME,
     tracking_uri: TrackingUri = None,
     run_id: Annotated[str | None, typer.Option(help="The sweep's own run, where several sweeps have the name.")] = None,
+    plugins: Plugins = None,
 ) -> int:
     """Make the home of a sweep from MLflow, so that report, export and all the rest work on it here.
 
@@ -245,7 +246,8 @@ def track_fetch(
     """
     from orchestrator.fetch import fetch
 
-    fetched = fetch(name, tracking_uri or store_of(home), home, run_id)
+    use_plugins(plugins)
+    fetched = fetch(name, tracking_uri or store_of(home), home, run_id, plugins or ())
     print(f"{fetched.paths.root}: {fetched.num_trials} trials{'' if fetched.is_new else ', all of them here before'}")
     if fetched.num_shown > fetched.num_trials:
         print(

@@ -17,6 +17,8 @@ UNITS = {
     "test_accuracy": "test accuracy",
 }
 MISSING = "–"
+# From here on a change is said as a factor.
+FACTOR = 3.0
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -101,13 +103,17 @@ def interval(comparison: Comparison) -> str:
 
     Returns:
         ``[−18 %, −5 %]``; a dash where there is none. An end without a limit, and one at no effect that the interval
-        excludes, is open: ``[−18 %, 0 %)``.
+        excludes, is open: ``[−18 %, 0 %)``. Where one end is a factor, so is the other: ``[×2.8, ×5]``.
     """
     found, effect = comparison.interval, comparison.effect
     if found is None or effect is None:
         return MISSING
     none = 1.0 if effect.scale == "ratio" else 0.0
-    low, high = (effect_change(end, effect.scale) for end in (found.low, found.high))
+    ends = (found.low, found.high)
+    if effect.scale == "ratio" and any(FACTOR <= end < math.inf for end in ends):
+        low, high = ("+∞" if math.isinf(end) else f"×{number(end)}" for end in ends)
+    else:
+        low, high = (effect_change(end, effect.scale) for end in ends)
     left = "(" if _is_open(found.low, none, found) else "["
     right = ")" if _is_open(found.high, none, found) else "]"
     return f"{left}{low}, {high}{right}"
@@ -179,7 +185,7 @@ def ratio_change(ratio: float) -> str:
     if math.isinf(ratio):
         return "+∞"
     share = ratio - 1.0
-    if ratio >= 3.0:
+    if ratio >= FACTOR:
         return f"×{number(ratio)}"
     digits = 0 if abs(share) >= 0.0995 or share == 0.0 else 1
     text = f"{abs(share) * 100:.{digits}f}"

@@ -44,7 +44,7 @@ def test_it_follows_a_real_sweep_from_an_empty_home_to_its_end(tmp_path: Path, o
         with start_sweep(home, text) as process:
             # Nobody touches the page: it finds the sweep, counts, and draws by itself.
             expect(page.get_by_text("running · ")).to_be_visible()
-            expect(page.get_by_text("The search so far")).to_be_visible()
+            expect(page.get_by_text("Course of the search")).to_be_visible()
             opened.check()
             _, said = process.communicate(timeout=180)
             assert process.returncode == 0, said

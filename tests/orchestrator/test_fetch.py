@@ -143,6 +143,37 @@ def test_a_damaged_archive_leaves_nothing(tmp_path: Path) -> None:
     assert not left_parts(tmp_path / "here")
 
 
+def test_a_store_does_not_decide_what_is_imported_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "own"
+    sweep(own)
+    paths = SweepPaths(own, "tiny")
+    paths.write_plugins(["of_a_stranger"])
+    (stored,) = (own / "mlartifacts").rglob("record.tar.gz")
+    stored.write_bytes(pack(paths).read_bytes())
+    marker = tmp_path / "imported"
+    (tmp_path / "of_a_stranger.py").write_text(f"open({str(marker)!r}, 'w').close()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError, match="give --plugin of_a_stranger if you trust them"):
+        fetch("tiny", uri_of(own), tmp_path / "here")
+    assert not marker.exists()
+    assert not list((tmp_path / "here").glob("*"))
+
+
+def test_what_a_killed_fetch_left_goes_with_the_next(home: Path, tmp_path: Path) -> None:
+    left = tmp_path / ".tiny.999999999.0123abcd"
+    (left / "tiny").mkdir(parents=True)
+    fetch("tiny", uri_of(home), tmp_path)
+    assert os.listdir(tmp_path) == ["tiny"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x1f\x8b", b"not an archive at all", b"\x1f\x8b\x08" + bytes(range(200))])
+def test_bytes_that_are_no_archive_are_told_in_a_line(damage: bytes, tmp_path: Path) -> None:
+    archive = tmp_path / "record.tar.gz"
+    archive.write_bytes(damage)
+    with pytest.raises(FileUnreadable, match="is no archive of a sweep, or is cut short"):
+        unpack(archive, tmp_path / "root")
+
+
 @pytest.mark.parametrize(
     "name", ["../evil", "/etc/evil", "trials/ab/checkpoint.pt", "trials/../../x/config.json", "log.txt", "trials/ab"]
 )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from orchestrator.report.figures.frame import TIME_METRICS, Figure, Trace, layout_of
 from orchestrator.report.palette import MUTED
 from orchestrator.report.schema import Comparison, Study
-from orchestrator.report.wording import number, ratio_change
+from orchestrator.report.wording import interval, number, ratio_change
 
 MAX_RATIO = 8.0
 
@@ -205,8 +205,7 @@ def _effect_traces(comparison: Comparison, colour: str, row: int, reach: float) 
         if is_cut
     ]
     common = {"type": "scatter", "hovertemplate": "%{text}<extra></extra>"}
-    told = f"{comparison.arm}: {ratio_change(comparison.effect.estimate)} ["
-    told += f"{ratio_change(comparison.interval.low)}, {ratio_change(comparison.interval.high)}]"
+    told = f"{comparison.arm}: {ratio_change(comparison.effect.estimate)} {interval(comparison)}"
     return [
         common
         | {

@@ -82,7 +82,7 @@ def trial_points(arm: str, known: Known, xs: Sequence[float], colour: str, ys: S
 
 
 def objective_axis(studies: Sequence[Study], objective: Objective) -> dict[str, Any]:
-    """Choose the scale of an axis of objectives: logarithmic where they go over a decade.
+    """Choose the scale of an axis of objectives: logarithmic where the largest is four times the smallest and more.
 
     Args:
         studies: of one workload.
@@ -92,7 +92,7 @@ def objective_axis(studies: Sequence[Study], objective: Objective) -> dict[str, 
         What to add to the axis.
     """
     values = [trial.value for study in studies for trial in study.search if trial.value is not None]
-    if objective.mode == "min" and values and min(values) > 0.0 and max(values) > 10.0 * min(values):
+    if objective.mode == "min" and values and min(values) > 0.0 and max(values) >= 4.0 * min(values):
         return {"type": "log", "tickformat": "~g", "nticks": 6}
     return {}
 

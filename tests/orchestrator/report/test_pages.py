@@ -29,7 +29,7 @@ from orchestrator.report.figures import across_figures, figures, search_figures
 from orchestrator.report.figures.teleports import SMALLEST_DRIFT
 from orchestrator.report.html import script_json
 from orchestrator.report.palette import arm_colours, dark_of
-from orchestrator.report.wording import number, p_value, percent, ratio_change
+from orchestrator.report.wording import interval, number, p_value, percent, ratio_change
 from orchestrator.results import SweepRecord, Trial
 from orchestrator.spec import load_spec, spec_from_text
 from tests.orchestrator.report.build import Effects, failing, missing, sweep, sweep_spec
@@ -327,6 +327,17 @@ def test_numbers_are_short(value: float, text: str) -> None:
 @pytest.mark.parametrize(("ratio", "text"), [(0.0, "−100 %"), (0.9999, "0 %"), (0.95, "−5.0 %"), (2.0, "+100 %")])
 def test_ratios_are_changes(ratio: float, text: str) -> None:
     assert ratio_change(ratio) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [(2.81, 5.06, "[×2.81, ×5.06]"), (0.9, 2.9, "[−10 %, +190 %]"), (2.0, math.inf, "[+100 %, +∞)")],
+)
+def test_both_ends_of_an_interval_are_said_alike(low: float, high: float, text: str) -> None:
+    found = next(c for c in summarise(sweep()).comparisons if c.interval is not None and c.effect is not None)
+    assert found.interval is not None
+    changed = found.interval.model_copy(update={"low": low, "high": high})
+    assert interval(found.model_copy(update={"interval": changed})) == text
 
 
 def test_importing_it_imports_nothing_heavy() -> None:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
 
-from orchestrator.report.schema import Interval, Sensitivity, SensitivityBand, Transfer, TransferCell
+from orchestrator.report.schema import Sensitivity, SensitivityBand, Transfer, TransferCell
 from orchestrator.report.tables import Header, Rows
-from orchestrator.report.wording import MISSING, UNITS, number, p_value, percent, ratio_change
+from orchestrator.report.wording import MISSING, UNITS, interval_text, number, p_value, percent, ratio_change
 
 # A search may have run hundreds of settings everywhere; report.json has all of them.
 MAX_SHARED = 10
@@ -242,7 +242,7 @@ def cell_text(cell: TransferCell | None) -> str:
     Returns:
         The text.
     """
-    ends = "" if cell is None or cell.interval is None else f" {_ends(cell.interval)}"
+    ends = "" if cell is None or cell.interval is None else f" {interval_text(cell.interval, 'ratio')}"
     return short_text(cell) + ends
 
 
@@ -264,9 +264,3 @@ def short_text(cell: TransferCell | None) -> str:
 
 def _regret(estimate: float) -> str:
     return "own misses" if estimate == 0.0 else "misses" if estimate == float("inf") else ratio_change(estimate)
-
-
-def _ends(found: Interval) -> str:
-    left = "(" if found.low == 0.0 or (found.excludes_none and found.low == 1.0) else "["
-    right = ")" if found.high == float("inf") or (found.excludes_none and found.high == 1.0) else "]"
-    return f"{left}{ratio_change(found.low)}, {ratio_change(found.high)}{right}"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import typer
 
-from orchestrator.cli import look, pages, run
+from orchestrator.cli import look, pages, run, transfer
 from orchestrator.errors import Interrupted, UserError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 run.register(app)
 look.register(app)
 pages.register(app)
+transfer.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -108,7 +108,7 @@ def report(
     from orchestrator.cli.reports import asked_for
     from orchestrator.cli.show import print_verdicts
     from orchestrator.lints import lints
-    from orchestrator.report import full_report, join, render_json, write_best, write_formats
+    from orchestrator.report import full_report, join, render_json, transfers_of, write_best, write_formats
     from orchestrator.sweep import read_record
 
     asked = asked_for(home, names, formats, out)
@@ -116,7 +116,7 @@ def report(
     reports = [full_report(record, lints(record)) for record in records]
     if out is None and len(reports) == 1:
         write_best(reports[0], asked.sweeps[0])
-    made = reports[0] if len(reports) == 1 else join(reports)
+    made = reports[0] if len(reports) == 1 else join(reports, transfers_of(records))
     files = write_formats(made, asked.directory, asked.formats)
     if as_json:
         print(render_json(made), end="")

@@ -47,7 +47,7 @@ def asked_for(home: Path, names: Sequence[str], formats: str, out: Path | None) 
         UserError: everything that is wrong with it.
     """
     words = tuple(word.strip() for word in formats.split(","))
-    faults = [*_format_faults(words), *_name_faults(names)]
+    faults = [*_format_faults(words), *name_faults(names)]
     found = []
     for name in dict.fromkeys(names):
         try:
@@ -68,7 +68,15 @@ def _format_faults(words: Sequence[str]) -> Iterator[Fault]:
             yield Fault("--format", f"{word!r} is not known; {nearest(word, FORMATS)}")
 
 
-def _name_faults(names: Sequence[str]) -> Iterator[Fault]:
+def name_faults(names: Sequence[str]) -> Iterator[Fault]:
+    """Find names that are given more than once.
+
+    Args:
+        names: of the sweeps.
+
+    Yields:
+        A fault for each.
+    """
     for name in dict.fromkeys(names):
         if names.count(name) > 1:
             yield Fault("NAME", f"{name!r} is named {names.count(name)} times; a sweep is on a page once")

@@ -12,6 +12,7 @@ from orchestrator.report.schema import JointReport, Report, Verdict, reports_of
 from orchestrator.report.summarise import summarise
 from orchestrator.report.tables import page_verdict_rows, verdict_rows
 from orchestrator.report.tidy import render_csv, tidy_tables
+from orchestrator.report.transfer import transfers_of
 from orchestrator.report.write import (
     DEFAULT_FORMATS,
     FORMATS,
@@ -44,6 +45,7 @@ __all__ = [
     "reports_of",
     "summarise",
     "tidy_tables",
+    "transfers_of",
     "verdict_rows",
     "with_importance",
     "write_best",

@@ -9,7 +9,7 @@ from typing import Any, final
 
 from orchestrator.report.evidence_tables import further_rows, profile_rows
 from orchestrator.report.figures import Figure, figures, search_figures
-from orchestrator.report.schema import Report, Study, Verdict
+from orchestrator.report.schema import Report, Study, Transfer, Verdict
 from orchestrator.report.search_tables import fate_rows, importance_rows, other_rows, search_rows
 from orchestrator.report.tables import (
     Header,
@@ -20,6 +20,7 @@ from orchestrator.report.tables import (
     phase_rows,
     price_rows,
 )
+from orchestrator.report.transfer_tables import transfer_blocks
 from orchestrator.report.wording import number
 from orchestrator.spec import dump_yaml
 
@@ -119,6 +120,26 @@ def content_of(report: Report, colours: dict[str, str], prefix: str) -> dict[str
         "spec": dump_yaml(report.sweep.spec),
         "sections": list(_sections(report)),
     }
+
+
+def transfers_content(transfers: Sequence[Transfer]) -> list[dict[str, Any]]:
+    """Gather whether one setting serves all.
+
+    Args:
+        transfers: of the arms on the page.
+
+    Returns:
+        For each arm its tables with what is said of them, and how many cells are missing.
+    """
+    return [
+        {
+            "arm": each.arm,
+            "sweeps": " ".join(each.sweeps),
+            "blocks": [table((b.header, b.rows)) | {"title": b.title, "note": b.note} for b in transfer_blocks(each)],
+            "num_missing": len(each.missing),
+        }
+        for each in transfers
+    ]
 
 
 def _further(report: Report) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from importlib import resources
 from typing import Any
 
-from orchestrator.report.content import Group, content_of, groups_of, table, tone_of
+from orchestrator.report.content import Group, content_of, groups_of, table, tone_of, transfers_content
 from orchestrator.report.evidence_tables import interval_note
-from orchestrator.report.figures import across_figures, colours_of
+from orchestrator.report.figures import across_figures, colours_of, transfer_figures
 from orchestrator.report.palette import dark_of
 from orchestrator.report.schema import JointReport, Report, reports_of
 from orchestrator.report.tables import matrix_rows, page_verdict_rows, verdicts
@@ -42,7 +42,8 @@ def _page(report: Report | JointReport) -> dict[str, Any]:
         content_of(each, shades, prefix=f"s{place}-" if len(reports) > 1 else "") for place, each in enumerate(reports)
     ]
     across = groups_of(across_figures(report, shades))
-    drawn = _drawn([across, *(groups for part in parts for groups in part["groups"])])
+    carried = groups_of(transfer_figures(report.transfers))
+    drawn = _drawn([across, carried, *(groups for part in parts for groups in part["groups"])])
     return {
         "title": ", ".join(each.sweep.name for each in reports),
         "parts": parts,
@@ -52,6 +53,8 @@ def _page(report: Report | JointReport) -> dict[str, Any]:
         "tones": [tone_of(c.verdict) for each in reports for c in verdicts(each)],
         "matrix": table(matrix_rows(reports)),
         "across": across,
+        "transfers": transfers_content(report.transfers),
+        "carried": carried,
         "colours": {arm: (colour, dark[colour]) for arm, colour in shades.items()},
         "style": Markup(_file("style.css")),
         "script": Markup(_file("page.js")),

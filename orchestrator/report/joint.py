@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 
 from orchestrator.report.answers import answers_of
-from orchestrator.report.schema import Comparison, Effect, JointReport, Report, SeedPair, Verdict
+from orchestrator.report.schema import Comparison, Effect, JointReport, Report, SeedPair, Transfer, Verdict
 from orchestrator.statistics import ALPHA, holm, smallest_p, smallest_shift
 
 CLAIMS = {Verdict.FASTER, Verdict.SLOWER}
 
 
-def join(reports: Sequence[Report]) -> JointReport:
+def join(reports: Sequence[Report], transfers: Sequence[Transfer] = ()) -> JointReport:
     """Put sweeps on one page.
 
     Whoever reads several sweeps together looks at all their claims: Holm's rule counts the primary comparisons of
@@ -21,6 +21,8 @@ def join(reports: Sequence[Report]) -> JointReport:
 
     Args:
         reports: one for each sweep.
+        transfers: whether one setting of an arm serves all workloads, of all sweeps together; the sweeps' own are left
+            out.
 
     Returns:
         The sweeps, each with its ``p_adjusted``, verdicts and answers as they are in the whole family.
@@ -35,8 +37,8 @@ def join(reports: Sequence[Report]) -> JointReport:
             for comparison in report.comparisons
         )
         answers = answers_of(report.studies, comparisons, report.sweep.targets)
-        sweeps.append(report.model_copy(update={"comparisons": comparisons, "answers": answers}))
-    return JointReport(sweeps=tuple(sweeps), num_primary=family)
+        sweeps.append(report.model_copy(update={"comparisons": comparisons, "answers": answers, "transfers": ()}))
+    return JointReport(sweeps=tuple(sweeps), num_primary=family, transfers=tuple(transfers))
 
 
 def _is_told(comparison: Comparison) -> bool:

@@ -19,6 +19,7 @@ from orchestrator.report.tables import (
     price_rows,
     verdict_rows,
 )
+from orchestrator.report.transfer_tables import transfer_blocks
 
 MAX_TEXT = 300
 MAX_ROWS = 38
@@ -42,6 +43,7 @@ _SPECIAL = {
     "-": "-{}",  # two in a row would become a dash
     "−": "$-$",
     "→": r"$\to$",
+    "←": r"$\leftarrow$",
     "∞": r"$\infty$",
     "×": r"$\times$",
     "‖": r"$\Vert$",
@@ -128,6 +130,9 @@ def _lines(report: Report | JointReport) -> Iterator[str]:
     yield r"% Needs \usepackage{booktabs,graphicx,textcomp} and \usepackage[T1]{fontenc}."
     reports = reports_of(report)
     yield from _table("Steps to target over all workloads, change from the baseline", *matrix_rows(reports))
+    for transfer in report.transfers:
+        for block in transfer_blocks(transfer):
+            yield from _table(f"{transfer.arm}: {block.title}", block.header, block.rows)
     for each in reports:
         name = each.sweep.name
         yield from _table(f"{name}: verdicts on steps to target, p by Holm", *verdict_rows(each))

@@ -17,6 +17,7 @@ from orchestrator.report.tables import (
     phase_rows,
     price_rows,
 )
+from orchestrator.report.transfer_tables import transfer_blocks
 
 MAX_TEXT = 300
 MAX_FAILURES = 100
@@ -74,11 +75,21 @@ def _lines(report: Report | JointReport) -> Iterator[str]:
         yield f"p by Holm over all {report.num_primary} primary comparisons of these sweeps."
         yield ""
     yield from _section("Arms by workloads: steps to target, change from the baseline", *matrix_rows(reports))
+    yield from _transfers(report)
     for each in reports:
         if len(reports) > 1:
             yield f"# Sweep {plain(each.sweep.name)}"
             yield ""
         yield from _sweep(each)
+
+
+def _transfers(report: Report | JointReport) -> Iterator[str]:
+    for transfer in report.transfers:
+        of_arm = f" ({transfer.arm})" if len(report.transfers) > 1 else ""
+        for block in transfer_blocks(transfer):
+            yield from _section(f"Does one setting serve all?{of_arm} {block.title}", block.header, block.rows)
+            yield plain(block.note, 2_000)
+            yield ""
 
 
 def _answers(report: Report) -> Iterator[str]:

@@ -13,6 +13,7 @@ from orchestrator.report.equal_time import equal_time_of
 from orchestrator.report.profiles import profiles_of
 from orchestrator.report.schema import Comparison, Failure, Report, Standing, Study, Sweep, Verdict
 from orchestrator.report.studies import study_of
+from orchestrator.report.transfer import transfers_of
 from orchestrator.report.tuning import tunings_of
 from orchestrator.results import Machine, SweepRecord
 from orchestrator.spec import BASELINE, SweepSpec, Target
@@ -71,6 +72,7 @@ def summarise(record: SweepRecord, lints: Iterable[str] = ()) -> Report:
         failures=tuple(_failures(record)),
         lints=tuple(dict.fromkeys([*lints, *_lints(record, studies), *_control_lints(studies, comparisons)])),
         profiles=profiles_of(studies) if standing is Standing.FINISHED else (),
+        transfers=transfers_of([record]),
     )
 
 

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from orchestrator.report.schema import Comparison, JointReport, Part, Report, Study, reports_of
+from orchestrator.report.schema import Comparison, JointReport, Part, Report, Study, Transfer, reports_of
 
 Row = dict[str, object]
 
@@ -25,9 +25,10 @@ def render_csv(report: Report | JointReport) -> dict[str, str]:
     Returns:
         File name -> content: ``studies.csv``, ``trials.csv`` (a row per search trial), ``confirm.csv`` (a row per
         confirm run), ``comparisons.csv``, ``arrivals.csv`` (a row per time at which a run arrived), ``tuning.csv`` (a
-        row per number of trials or time) and ``profiles.csv`` (a row per workload); one without rows is left out. Each
-        has a ``sweep`` column. A value that is not there is empty, a miss
-        is ``inf``. Text that a spreadsheet would take for a formula begins with an apostrophe.
+        row per number of trials or time), ``profiles.csv`` (a row per workload), ``transfer.csv`` (a row per setting
+        and workload) and ``sensitivity.csv`` (a row per stretch of a parameter); one without rows is left out. Each
+        has a ``sweep`` column, with a plus between those that are evaluated together. A value that is not there
+        is empty, a miss is ``inf``. Text that a spreadsheet would take for a formula begins with an apostrophe.
     """
     return {f"{name}.csv": _written(rows) for name, rows in tidy_tables(report).items() if rows}
 
@@ -50,6 +51,8 @@ def tidy_tables(report: Report | JointReport) -> dict[str, list[Row]]:
         "arrivals": [row for each in reports for study in each.studies for row in _arrivals(each, study)],
         "tuning": [row for each in reports for study in each.studies for row in _tuning(each, study)],
         "profiles": [row for each in reports for row in _profiles(each)],
+        "transfer": [row for each in report.transfers for row in _transfer(each)],
+        "sensitivity": [row for each in report.transfers for row in _sensitivity(each)],
     }
 
 
@@ -147,6 +150,29 @@ def _profiles(report: Report) -> Iterator[Row]:
         for workload, ratio in zip(profile.workloads, profile.ratios, strict=True):
             labels: Row = {"sweep": report.sweep.name, "workload": workload, "arm": profile.arm}
             yield labels | {"metric": profile.metric, "ratio": ratio, "score": profile.score}
+
+
+def _transfer(found: Transfer) -> Iterator[Row]:
+    for cell in found.cells:
+        row: Row = {"sweep": "+".join(found.sweeps), "arm": found.arm, "metric": found.metric}
+        row |= {"setting_label": found.label(cell.setting)} | cell.model_dump(exclude={"interval"})
+        yield row | _prefixed("interval", cell.interval)
+
+
+def _sensitivity(found: Transfer) -> Iterator[Row]:
+    for each in found.sensitivity:
+        for band in each.bands:
+            for stretch in band.bins:
+                yield {
+                    "sweep": "+".join(found.sweeps),
+                    "arm": found.arm,
+                    "metric": found.metric,
+                    "parameter": each.parameter,
+                    "workload": band.workload,
+                    "band_low": band.low,
+                    "band_high": band.high,
+                    **stretch.model_dump(),
+                }
 
 
 def _written(rows: Sequence[Mapping[str, object]]) -> str:

@@ -108,12 +108,25 @@ def interval(comparison: Comparison) -> str:
     found, effect = comparison.interval, comparison.effect
     if found is None or effect is None:
         return MISSING
-    none = 1.0 if effect.scale == "ratio" else 0.0
+    return interval_text(found, effect.scale)
+
+
+def interval_text(found: Interval, scale: Scale) -> str:
+    """Write an interval as changes; see :func:`interval`.
+
+    Args:
+        found: of an effect.
+        scale: of the effect.
+
+    Returns:
+        The text.
+    """
+    none = 1.0 if scale == "ratio" else 0.0
     ends = (found.low, found.high)
-    if effect.scale == "ratio" and any(FACTOR <= end < math.inf for end in ends):
+    if scale == "ratio" and any(FACTOR <= end < math.inf for end in ends):
         low, high = ("+∞" if math.isinf(end) else f"×{number(end)}" for end in ends)
     else:
-        low, high = (effect_change(end, effect.scale) for end in ends)
+        low, high = (effect_change(end, scale) for end in ends)
     left = "(" if _is_open(found.low, none, found) else "["
     right = ")" if _is_open(found.high, none, found) else "]"
     return f"{left}{low}, {high}{right}"

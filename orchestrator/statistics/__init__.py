@@ -3,6 +3,7 @@
 Nothing is imported here but the standard library, so that the dry run can ask what a number of seeds can show.
 """
 
+from orchestrator.statistics.agreement import Concordance, concordance, rank_agreement, rank_agreement_interval
 from orchestrator.statistics.censored import Measured, Pair, Scale, censored_median
 from orchestrator.statistics.correlation import rank_correlation
 from orchestrator.statistics.inversion import Inversion
@@ -12,39 +13,75 @@ from orchestrator.statistics.power import smallest_shift
 from orchestrator.statistics.profiles import Profile, performance_profiles
 from orchestrator.statistics.proportion import probability_of_improvement, share_interval
 from orchestrator.statistics.resampling import MIN_BOOTSTRAP, bca_interval, sign_flip_p
+from orchestrator.statistics.sensitivity import TOLERANCE, Bin, Sensitivity, sensitivity
+from orchestrator.statistics.settings import Cost, Costs, Setting, SettingTable
 from orchestrator.statistics.signed_rank import hodges_lehmann, signed_rank_p, signed_rank_test
 from orchestrator.statistics.survival import Arrivals, arrivals, log_rank_differences, log_rank_p
+from orchestrator.statistics.transfer import (
+    Aggregate,
+    LeftOut,
+    Regret,
+    Shared,
+    against_baseline,
+    cost_ratio,
+    geometric_mean,
+    leave_one_out,
+    regret_of,
+    shared_settings,
+)
 from orchestrator.statistics.tuning import Best, best_by_time, expected_best
 
 __all__ = [
     "ALPHA",
     "MIN_BOOTSTRAP",
+    "TOLERANCE",
+    "Aggregate",
     "Arrivals",
     "Best",
+    "Bin",
+    "Concordance",
+    "Cost",
+    "Costs",
     "Decision",
     "Inversion",
+    "LeftOut",
     "Measured",
     "Pair",
     "PairedEffect",
     "Profile",
+    "Regret",
     "Scale",
+    "Sensitivity",
+    "Setting",
+    "SettingTable",
+    "Shared",
+    "against_baseline",
     "arrivals",
     "bca_interval",
     "best_by_time",
     "censored_median",
+    "concordance",
+    "cost_ratio",
     "expected_best",
+    "geometric_mean",
     "hodges_lehmann",
     "holm",
     "holm_levels",
+    "leave_one_out",
     "log_rank_differences",
     "log_rank_p",
     "paired_effect",
     "paired_interval",
     "performance_profiles",
     "probability_of_improvement",
+    "rank_agreement",
+    "rank_agreement_interval",
     "rank_correlation",
+    "regret_of",
     "seeds_needed",
+    "sensitivity",
     "share_interval",
+    "shared_settings",
     "sign_flip_p",
     "signed_rank_p",
     "signed_rank_test",

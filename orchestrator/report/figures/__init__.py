@@ -24,6 +24,7 @@ from orchestrator.report.figures.teleports import (
     null_space_figure,
     spectrum_figures,
 )
+from orchestrator.report.figures.transfer import transfer_figures
 from orchestrator.report.figures.tuning import tuning_figures
 from orchestrator.report.palette import arm_colours
 from orchestrator.report.schema import JointReport, Report, Study, reports_of
@@ -52,6 +53,7 @@ __all__ = [
     "search_figures",
     "slice_figures",
     "spectrum_figures",
+    "transfer_figures",
     "tuning_figures",
 ]
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from orchestrator.ids import Json
 from orchestrator.report.schema.comparison import Comparison, Effect, Interval, SeedPair, Verdict
-from orchestrator.report.schema.evidence import Arrival, Best, Profile, TimeMetric, Tuning
+from orchestrator.report.schema.evidence import TIME_METRICS, Arrival, Best, Profile, TimeMetric, Tuning
 from orchestrator.report.schema.part import Part
 from orchestrator.report.schema.search import Importance, Parameter, SearchTrial
 from orchestrator.report.schema.study import (
@@ -27,10 +27,26 @@ from orchestrator.report.schema.study import (
     Spectrum,
     Study,
 )
+from orchestrator.report.schema.transfer import (
+    EvidenceKind,
+    LeftOutWorkload,
+    MissingCell,
+    OwnBest,
+    RankAgreement,
+    RankStability,
+    Sensitivity,
+    SensitivityBand,
+    SensitivityBin,
+    SharedSetting,
+    Transfer,
+    TransferCell,
+    TransferSetting,
+)
 from orchestrator.results import Machine, Provenance
 from orchestrator.spec import Objective, Phase, Target
 
 __all__ = [
+    "TIME_METRICS",
     "Answer",
     "Arrival",
     "Axis",
@@ -41,23 +57,36 @@ __all__ = [
     "ConfirmSeed",
     "Effect",
     "EqualTime",
+    "EvidenceKind",
     "Failure",
     "Importance",
     "Interval",
     "JointReport",
+    "LeftOutWorkload",
+    "MissingCell",
+    "OwnBest",
     "Parameter",
     "Part",
     "Price",
     "Profile",
+    "RankAgreement",
+    "RankStability",
     "Report",
     "SearchTrial",
     "SeedCurve",
     "SeedPair",
+    "Sensitivity",
+    "SensitivityBand",
+    "SensitivityBin",
+    "SharedSetting",
     "Spectrum",
     "Standing",
     "Study",
     "Sweep",
     "TimeMetric",
+    "Transfer",
+    "TransferCell",
+    "TransferSetting",
     "Tuning",
     "Verdict",
     "reports_of",
@@ -158,6 +187,7 @@ class Report(Part):
         failures: every trial that is FAIL.
         lints: what a careful reader would object to.
         profiles: every arm over the workloads, by metric; empty where there is one workload, or one arm.
+        transfers: whether one setting of an arm serves all workloads; empty where nothing says so.
     """
 
     version: Literal[2] = VERSION
@@ -170,6 +200,7 @@ class Report(Part):
     failures: tuple[Failure, ...]
     lints: tuple[str, ...]
     profiles: tuple[Profile, ...] = ()
+    transfers: tuple[Transfer, ...] = ()
 
     def study(self, workload: str, arm: str) -> Study:
         """Look up a study."""
@@ -196,11 +227,14 @@ class JointReport(Part):
         version: of this schema, the same as that of a sweep's own report.
         sweeps: in the order they were asked for; their names differ.
         num_primary: size of the family.
+        transfers: like those of a sweep, over the workloads and runs of all of them; in the sweeps' own reports they
+            are left out here.
     """
 
     version: Literal[2] = VERSION
     sweeps: tuple[Report, ...]
     num_primary: int
+    transfers: tuple[Transfer, ...] = ()
 
 
 def reports_of(report: Report | JointReport) -> tuple[Report, ...]:

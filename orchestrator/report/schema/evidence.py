@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from orchestrator.report.schema.part import Part
 
 TimeMetric = Literal["steps_to_target", "seconds_to_target", "gradient_evaluations_to_target"]
+TIME_METRICS: tuple[TimeMetric, ...] = get_args(TimeMetric)
 
 
 class Arrival(Part):

@@ -18,7 +18,10 @@ from orchestrator.spec import load_spec
 from tests.orchestrator.specs import TINY
 from tests.orchestrator.workloads.data.idx_files import write
 
-COMMANDS = ("plan", "run", "resume", "train", "status", "list", "report", "export", "ui", "dashboard", "doctor")
+COMMANDS = (
+    *("plan", "run", "resume", "train", "status", "list", "report", "export", "ui", "dashboard", "doctor"),
+    *("transfer", "loao"),
+)
 
 
 @pytest.fixture

@@ -1,0 +1,262 @@
+"""Does one setting serve all? From stored sweeps to the numbers; nothing here chooses for a claim."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+
+from orchestrator.ids import Json
+from orchestrator.report.champions import stored_id
+from orchestrator.report.schema.comparison import Interval
+from orchestrator.report.schema.evidence import TimeMetric
+from orchestrator.report.schema.transfer import (
+    EvidenceKind,
+    LeftOutWorkload,
+    MissingCell,
+    OwnBest,
+    RankAgreement,
+    RankStability,
+    SharedSetting,
+    Transfer,
+    TransferCell,
+    TransferSetting,
+)
+from orchestrator.report.sensitivity import sensitivities_of
+from orchestrator.report.settings import Source, costs_of, method_id, sources_of, table_of, training_id
+from orchestrator.results import SweepRecord, Trial
+from orchestrator.statistics import (
+    ALPHA,
+    TOLERANCE,
+    Cost,
+    Setting,
+    SettingTable,
+    against_baseline,
+    concordance,
+    cost_ratio,
+    leave_one_out,
+    rank_agreement,
+    rank_agreement_interval,
+    regret_of,
+    shared_settings,
+)
+
+MIN_RANKED = 3
+
+
+def transfers_of(records: Sequence[SweepRecord]) -> tuple[Transfer, ...]:
+    """Evaluate every arm of some sweeps across their workloads.
+
+    Args:
+        records: of the sweeps on a page.
+
+    Returns:
+        One for each arm that was tuned on at least two workloads and about which there is something to say; an arm
+        with nothing to tune is the same setting everywhere.
+    """
+    found = []
+    tuned = [label for record in records for label, template in record.spec.arms.items() if template.distributions()]
+    for arm in dict.fromkeys(tuned):
+        sources, _ = sources_of(records, arm)
+        if len(sources) > 1:
+            transfer = transfer_of(records, arm, sources)
+            if transfer.has_findings:
+                found.append(transfer)
+    return tuple(found)
+
+
+def transfer_of(
+    records: Sequence[SweepRecord],
+    arm: str,
+    sources: Sequence[Source],
+    metric: TimeMetric = "steps_to_target",
+    *,
+    tolerance: float = TOLERANCE,
+) -> Transfer:
+    """Evaluate an arm across workloads.
+
+    Args:
+        records: in order; those that tuned the arm and those that ran its settings elsewhere.
+        arm: label.
+        sources: the workloads on which it was tuned, at least one.
+        metric: what a cost is.
+        tolerance: of the sensitivity bands.
+
+    Returns:
+        What is stored comes to.
+    """
+    confirmed = table_of(records, sources, "confirm", metric)
+    searched = table_of(records, sources, "search", metric)
+    settings = {each.key: each for each in (*confirmed.settings, *searched.settings)}
+    winners = [each for each in settings.values() if each.sources]
+    cells = tuple(
+        cell
+        for setting in settings
+        for workload in confirmed.workloads
+        if (cell := _cell(confirmed, searched, setting, workload)) is not None
+    )
+    told = {(cell.setting, cell.workload) for cell in cells if cell.evidence == "confirmed"}
+    return Transfer(
+        sweeps=tuple(record.spec.name for record in records),
+        arm=arm,
+        metric=metric,
+        workloads=confirmed.workloads,
+        settings=_named(settings.values(), confirmed.workloads, _methods(records)),
+        own=tuple(_own(records, source, confirmed, metric) for source in sources),
+        cells=cells,
+        missing=tuple(
+            MissingCell(setting=each.key, workload=workload)
+            for workload in confirmed.workloads
+            for each in winners
+            if (each.key, workload) not in told
+        ),
+        shared=_shared(confirmed, searched),
+        left_out=_left_out(confirmed, searched, cells),
+        stability=_stability(confirmed, searched),
+        sensitivity=tuple(sensitivities_of(sources, arm, metric, tolerance)),
+    )
+
+
+def _named(
+    settings: Iterable[Setting], workloads: Sequence[str], methods: Mapping[str, dict[str, Json]]
+) -> tuple[TransferSetting, ...]:
+    return tuple(
+        TransferSetting(
+            key=each.key,
+            label=each.label,
+            sources=tuple(sorted(each.sources, key=workloads.index)),
+            values=dict(each.values),
+            method=methods[each.key],
+        )
+        for each in settings
+    )
+
+
+def _methods(records: Sequence[SweepRecord]) -> dict[str, dict[str, Json]]:
+    found: dict[str, dict[str, Json]] = {}
+    for record in records:
+        for trial in record.trials:
+            key = method_id(trial.config.method)
+            if key not in found:
+                found[key] = trial.config.method.model_dump(mode="json", exclude_none=True)
+    return found
+
+
+def _cell(confirmed: SettingTable, searched: SettingTable, setting: str, workload: str) -> TransferCell | None:
+    """From confirm where there is something to compare, else from search."""
+    evidence: EvidenceKind = "confirmed"
+    table, found = confirmed, regret_of(confirmed, setting, workload)
+    if found is None:
+        evidence, table, found = "exploratory", searched, regret_of(searched, setting, workload)
+    if found is None:
+        return None
+    is_own = confirmed.own[workload] == setting
+    interval = Interval(low=found.low, high=found.high, confidence=1.0 - ALPHA, excludes_none=found.p <= ALPHA)
+    return TransferCell(
+        setting=setting,
+        workload=workload,
+        is_own=is_own,
+        evidence=evidence,
+        seeds=found.seeds,
+        regret=found.ratio,
+        estimate=found.estimate,
+        interval=interval if evidence == "confirmed" and not is_own else None,
+        against_baseline=against_baseline(table, setting, workload),
+        num_misses=found.num_misses,
+        num_own_misses=found.num_own_misses,
+    )
+
+
+def _own(records: Sequence[SweepRecord], source: Source, confirmed: SettingTable, metric: TimeMetric) -> OwnBest:
+    tuned, plain = (_confirmed(source.record, champion, metric) for champion in (source.best, source.baseline))
+    setting = method_id(source.best.config.method)
+    return OwnBest(
+        workload=source.workload,
+        setting=setting,
+        trial_id=stored_id(source.best),
+        tuned=cost_ratio(tuned, plain),
+        alone=against_baseline(confirmed, setting, source.workload),
+        is_same_training=training_id(source.best.config.training) == source.training,
+    )
+
+
+def _confirmed(record: SweepRecord, champion: Trial, metric: TimeMetric) -> dict[int, Cost]:
+    origin = stored_id(champion)
+    runs = [t for t in record.trials if t.config.phase == "confirm" and t.config.origin == origin]
+    return {seed: cost for trial in runs for seed, cost in costs_of(trial, metric).items()}
+
+
+def _shared(confirmed: SettingTable, searched: SettingTable) -> tuple[SharedSetting, ...]:
+    """Of each setting, on confirm seeds where it ran there on every workload, else on those of search."""
+    found: dict[str, SharedSetting] = {}
+    kinds: tuple[tuple[EvidenceKind, SettingTable], ...] = (("confirmed", confirmed), ("exploratory", searched))
+    for evidence, table in kinds:
+        for each in shared_settings(table):
+            told = SharedSetting(
+                setting=each.setting,
+                evidence=evidence,
+                geometric_mean=each.geometric_mean,
+                worst=each.worst,
+                worst_on=each.worst_on,
+                regret=each.regret,
+                worst_regret=each.worst_regret,
+                worst_regret_on=each.worst_regret_on,
+            )
+            found.setdefault(each.setting, told)
+    return tuple(sorted(found.values(), key=lambda each: (each.evidence != "confirmed", each.geometric_mean)))
+
+
+def _left_out(
+    confirmed: SettingTable, searched: SettingTable, cells: Sequence[TransferCell]
+) -> tuple[LeftOutWorkload, ...]:
+    """Chosen where there is more to choose from, on confirm seeds where that is no less."""
+    by_place = {(cell.setting, cell.workload): cell for cell in cells}
+    on_fresh = {each.workload: each for each in leave_one_out(confirmed)} if len(confirmed.workloads) > 1 else {}
+    on_search = {each.workload: each for each in leave_one_out(searched)} if len(searched.workloads) > 1 else {}
+    found = []
+    for workload in confirmed.workloads:
+        fresh, search = on_fresh.get(workload), on_search.get(workload)
+        is_fresh = search is None or (fresh is not None and fresh.num_candidates >= search.num_candidates)
+        choice = fresh if is_fresh else search
+        if choice is not None:
+            found.append(
+                LeftOutWorkload(
+                    workload=workload,
+                    setting=choice.setting,
+                    num_candidates=choice.num_candidates,
+                    others=choice.others,
+                    chosen_on="confirmed" if is_fresh else "exploratory",
+                    cell=by_place.get((choice.setting, workload)),
+                )
+            )
+    return tuple(found)
+
+
+def _stability(confirmed: SettingTable, searched: SettingTable) -> RankStability | None:
+    """On the seeds on which more settings ran everywhere."""
+    fresh, search = _complete(confirmed), _complete(searched)
+    evidence: EvidenceKind = "confirmed" if len(fresh) >= len(search) else "exploratory"
+    rows = fresh if evidence == "confirmed" else search
+    if len(rows) < MIN_RANKED or len(confirmed.workloads) < 2:
+        return None
+    by_workload = [list(column) for column in zip(*rows, strict=True)]
+    found = concordance(by_workload)
+    if found is None:
+        return None
+    pairs = []
+    for (one, xs), (other, ys) in itertools.combinations(zip(confirmed.workloads, by_workload, strict=True), 2):
+        ends = rank_agreement_interval(xs, ys) or (None, None)
+        pairs.append(RankAgreement(one=one, other=other, tau=rank_agreement(xs, ys), low=ends[0], high=ends[1]))
+    return RankStability(
+        evidence=evidence, num_settings=len(rows), w=found.w, p=found.p, method=found.method, pairs=tuple(pairs)
+    )
+
+
+def _complete(table: SettingTable) -> list[list[float]]:
+    """Cost over the baseline's of each setting that ran everywhere, workload by workload."""
+    rows = []
+    for setting in table.settings:
+        ratios = [against_baseline(table, setting.key, workload) for workload in table.workloads]
+        known = [ratio for ratio in ratios if ratio is not None]
+        if len(known) == len(ratios):
+            rows.append(known)
+    return rows

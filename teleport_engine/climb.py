@@ -140,7 +140,7 @@ class Climb:
         """One step: taken and noted, or how the climb ends."""
         mark, cost = copy.copy(self._seconds), self._problem.num_gradient_evaluations
         start = time.perf_counter()
-        directions, square = project(self._view, route.ascent(self._after))
+        projected, square = project(self._view, route.ascent(self._after))
         self._seconds.direction += time.perf_counter() - start
         if route.fault and route.fault not in self._messages:
             self._messages.append(route.fault)
@@ -151,7 +151,7 @@ class Climb:
         if square == 0.0:
             return Outcome.NO_ASCENT
         start = time.perf_counter()
-        directions, slope = self._scaled(directions, square)
+        directions, slope = self._scaled(projected, square)
         landing = self._take(index, route, directions, slope)
         self._seconds.apply += time.perf_counter() - start
         if isinstance(landing, Outcome):

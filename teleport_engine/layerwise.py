@@ -167,4 +167,5 @@ def _norm(tensors: Sequence[Tensor]) -> Tensor:
     """Frobenius, of all together, in float64; zero for none."""
     if not tensors:
         return torch.zeros((), dtype=torch.float64)
-    return torch.stack([torch.linalg.vector_norm(one.detach(), dtype=torch.float64) for one in tensors]).norm()
+    norms = torch.stack([torch.linalg.vector_norm(one.detach(), dtype=torch.float64) for one in tensors])
+    return torch.linalg.vector_norm(norms)

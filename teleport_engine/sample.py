@@ -111,7 +111,7 @@ class LayerSample:
         Returns:
             `||X||^2 / ||X||_2^2`, the mean over row blocks; 0 for one without energy.
         """
-        of_grams = []
+        of_grams: list[list[float]] = []
         for gram in self._grams:
             rows = gram.rows
             sums = gram.sums if rows is None else rows.to(torch.float64) @ rows.to(torch.float64).mT

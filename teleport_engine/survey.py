@@ -201,9 +201,8 @@ def survey(
     start = time.perf_counter()
     if holds_batch:
         live = _without_fixed(live, result.reasons, taus)
-    can_be_exact = (
-        can_be_exact and not _note_lowered(live, search.auto, result) and taus.are_exact([layer for layer, _ in live])
-    )
+    are_exact = taus.are_exact([layer for layer, _ in live])
+    can_be_exact = can_be_exact and are_exact and not _note_lowered(live, search.auto, result)
     # The batch was among those added up, or it is looked at: BatchNorm in train mode gives it other inputs elsewhere.
     result.is_exact = can_be_exact and (holds_batch or _is_inside(live, result))
     if result.is_exact and not holds_batch:

@@ -68,7 +68,8 @@ def test_a_scale_multiplies_the_rows_of_its_layer_and_keeps_the_batch(name: str)
         return scales[layer.name]
 
     moved = moves(case, step=LayerwiseStep(rule), num_steps=1)
-    assert len(scales) > 1 and len(set(scales.values())) > 1
+    assert len(scales) > 1
+    assert len(set(scales.values())) > 1
     for key, move in moved.items():
         label = key if key in scales else key.rpartition(".")[0]
         expected = scales[label] * directions[key] if key in directions else torch.zeros_like(move)
@@ -152,7 +153,8 @@ def test_a_rule_that_leaves_all_at_one_is_exact_and_skips_the_fixed_layer() -> N
         report = Teleporter(case.model, case.loss_fn, tau=tau, step=GrowthStep(1.3)).teleport(case.inputs, case.targets)
         assert report.route == "jvp"
         assert abs(report.loss_drift) <= 1e-12
-        assert report.layers[0].reason == "input is fixed"
+        # Eight samples fill its six inputs, which only a factorisation can tell.
+        assert report.layers[0].reason == ("no null space" if with_spectrum else "input is fixed")
         assert [layer.tau for layer in report.layers[1:]] == [1.0, 1.0]
 
 
@@ -197,16 +199,18 @@ def named_norm(model: nn.Module, name: str) -> float:
 def test_facts_of_convolutions_and_moving_biases() -> None:
     facts = {one.name: one for one in seen_by(make("convolutions"), move_bias=True)}
     assert (facts["2"].fan_in, facts["2"].fan_out, facts["2"].width) == (12 * 6, 24 * 6, 24)
-    _, torchs = nn.init._calculate_fan_in_and_fan_out(make("convolutions").model.get_parameter("2.weight"))  # type: ignore[no-untyped-call]
+    _, torchs = nn.init._calculate_fan_in_and_fan_out(make("convolutions").model.get_parameter("2.weight"))
     assert facts["2"].fan_out == torchs
     layer = facts["2"]
-    assert layer.rank is not None and layer.null_dim is not None
+    assert layer.rank is not None
+    assert layer.null_dim is not None
     assert layer.rank + layer.null_dim == layer.fan_in + 1, "the bias is a column of its own"
 
 
 def test_stable_rank_is_the_mean_over_row_blocks_and_zero_without_energy() -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv1d(8, 8, 1), nn.Conv1d(8, 4, 1, groups=2), nn.Flatten(), nn.Linear(4 * 3, 2)).double()
+    first = nn.Conv1d(8, 8, 1)
+    model = nn.Sequential(first, nn.Conv1d(8, 4, 1, groups=2), nn.Flatten(), nn.Linear(4 * 3, 2)).double()
     inputs, told = torch.randn(2, 8, 3).double(), {}
 
     def rule(layer: LayerFacts) -> float:
@@ -214,7 +218,7 @@ def test_stable_rank_is_the_mean_over_row_blocks_and_zero_without_energy() -> No
         return 0.99
 
     with torch.no_grad():
-        hidden = model[0](inputs).transpose(1, 2).reshape(-1, 8)
+        hidden = first(inputs).transpose(1, 2).reshape(-1, 8)
     Teleporter(model, nn.functional.cross_entropy, tau=LayerwiseTau(rule, with_spectrum=True)).direction(
         inputs, torch.tensor([0, 1])
     )
@@ -222,9 +226,8 @@ def test_stable_rank_is_the_mean_over_row_blocks_and_zero_without_energy() -> No
     assert told["1"] == pytest.approx(np.mean([values.sum() / values[0] for values in found]), rel=1e-9)
 
     with torch.no_grad():
-        model[0].weight.zero_()
-        assert model[0].bias is not None
-        model[0].bias.zero_()
+        for parameter in first.parameters():
+            parameter.zero_()
     Teleporter(model, nn.functional.cross_entropy, tau=LayerwiseTau(rule, with_spectrum=True)).direction(
         inputs, torch.tensor([0, 1])
     )
@@ -311,4 +314,5 @@ def test_a_randomised_factorisation_holds_the_tau_of_each_layer(factorisation: A
     ).teleport(torch.randn(200, 16).double(), torch.arange(200) % 4)
     for place, layer in enumerate(report.layers, 1):
         assert layer.tau == pytest.approx(1.0 - 0.01 * place)
-        assert layer.captured is not None and layer.captured >= layer.tau - 1e-12
+        assert layer.captured is not None
+        assert layer.captured >= 1.0 - 0.01 * place - 1e-12

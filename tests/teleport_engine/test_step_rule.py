@@ -14,6 +14,7 @@ from teleport_engine import (
     MeasuredGrowth,
     ModelFacts,
     NormalisedStep,
+    RuleError,
     StepRule,
 )
 

@@ -5,7 +5,7 @@
 
 from teleport_engine.controls import IdentityMove, Move, RandomMove, reset_state, scale_initial_weights, scaled_lr
 from teleport_engine.curvature import GradCurvature, HutchinsonTrace
-from teleport_engine.facts import LayerFacts, LayerwiseTau, ModelFacts, RuleError
+from teleport_engine.facts import LayerFacts, LayerRule, LayerwiseTau, ModelFacts, RuleError
 from teleport_engine.layerwise import LayerwiseStep, MeasuredGrowth
 from teleport_engine.lowering import AutoTau
 from teleport_engine.objectives import Gradient, GradNorm, LogGradNorm, Measured, Objective
@@ -28,6 +28,7 @@ __all__ = [
     "IdentityMove",
     "LayerFacts",
     "LayerReport",
+    "LayerRule",
     "LayerwiseStep",
     "LayerwiseTau",
     "Line",

@@ -13,9 +13,9 @@ import operator
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, final
+from typing import final
 
 from orchestrator.errors import nearest
 
@@ -217,44 +217,51 @@ class _Reader:
         self.faults: list[tuple[int, str]] = []
 
     def node(self, tree: ast.expr, depth: int) -> _Node:
-        place = {"column": self.lead + tree.col_offset + 1, "text": ast.get_source_segment(self.text, tree) or ""}
         if depth > MAX_DEPTH:
             return self._fault(tree, f"is nested deeper than {MAX_DEPTH} levels")
         match tree:
             case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
-                return self._number(tree, value, place)
+                return self._number(tree, value)
             case ast.Name(id=name):
-                return _Node(name=name, **place)
+                return replace(self._bare(tree), name=name)
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
-                parts = self.node(left, depth + 1), self.node(right, depth + 1)
-                return _Node(_OPERATORS[type(op)], parts, **place)
+                return self._applied(tree, _OPERATORS[type(op)], (left, right), depth)
             case ast.UnaryOp(op=ast.USub(), operand=operand):
-                return _Node("-x", (self.node(operand, depth + 1),), **place)
+                return self._applied(tree, "-x", (operand,), depth)
             case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
-                return self._call(tree, name, args, depth, place)
+                return self._call(tree, name, args, depth)
             case _:
                 return self._fault(tree, "is not allowed; numbers, names, + - * / ** and functions are")
 
-    def _number(self, tree: ast.expr, value: float, place: dict[str, Any]) -> _Node:
+    def _bare(self, tree: ast.expr) -> _Node:
+        return _Node(column=self.lead + tree.col_offset + 1, text=ast.get_source_segment(self.text, tree) or self.text)
+
+    def _applied(self, tree: ast.expr, operation: str, parts: Sequence[ast.expr], depth: int) -> _Node:
+        return replace(self._bare(tree), operation=operation, parts=tuple(self.node(one, depth + 1) for one in parts))
+
+    def _number(self, tree: ast.expr, value: float) -> _Node:
         try:
             number = float(value)
         except OverflowError:
             number = math.inf
-        return _Node(number=number, **place) if math.isfinite(number) else self._fault(tree, "is too large a number")
+        if not math.isfinite(number):
+            return self._fault(tree, "is too large a number")
+        return replace(self._bare(tree), number=number)
 
-    def _call(self, tree: ast.expr, name: str, args: Sequence[ast.expr], depth: int, place: dict[str, Any]) -> _Node:
+    def _call(self, tree: ast.expr, name: str, args: Sequence[ast.expr], depth: int) -> _Node:
         if name not in FUNCTIONS:
-            return self._fault(tree, f"no function {name!r}; {nearest(name, FUNCTIONS)}")
+            return self._note(tree, f"no function {name!r}; {nearest(name, FUNCTIONS)}")
         fewest, most = FUNCTIONS[name]
         if not fewest <= len(args) <= most:
-            wanted = str(fewest) if fewest == most else f"{fewest} to {most}"
-            return self._fault(tree, f"{name} takes {wanted} numbers, got {len(args)}")
-        return _Node(name, tuple(self.node(one, depth + 1) for one in args), **place)
+            wanted = "1 number" if most == 1 else f"{fewest} to {most} numbers"
+            return self._note(tree, f"{name} takes {wanted}, got {len(args)}")
+        return self._applied(tree, name, args, depth)
 
     def _fault(self, tree: ast.expr, said: str) -> _Node:
-        segment = ast.get_source_segment(self.text, tree) or ""
-        shown = said if said.startswith(("no function", *FUNCTIONS)) else f"{segment!r} {said}"
-        self.faults.append((self.lead + tree.col_offset + 1, shown))
+        return self._note(tree, f"{self._bare(tree).text!r} {said}")
+
+    def _note(self, tree: ast.expr, said: str) -> _Node:
+        self.faults.append((self.lead + tree.col_offset + 1, said))
         return _Node()
 
 

@@ -73,10 +73,10 @@ def _error(text: str) -> ExpressionError:
 def test_whatever_is_written_is_a_finite_number_or_the_one_error(text: str) -> None:
     try:
         found = read(text)
-        values = dict.fromkeys(found.names, 0.5)
-        assert math.isfinite(found.value(values))
-    except ExpressionError as error:
-        assert str(error).startswith("expression ")
+        value = found.value(dict.fromkeys(found.names, 0.5))
+    except ExpressionError:
+        return
+    assert math.isfinite(value)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_what_it_says(text: str, value: float) -> None:
         ("True + 1j", "column 8: '1j' is not allowed"),
         ("print(a)", r"column 1: no function 'print'.*known: abs, exp, log, max, min, sqrt"),
         ("2 + sqr(a)", r"column 5: no function 'sqr'; did you mean 'sqrt'\?"),
-        ("log(a, b)", "column 1: log takes 1 numbers, got 2"),
+        ("log(a, b)", "column 1: log takes 1 number, got 2"),
         ("a ** ~b", "'~' is in no expression"),
         ("+a", r"column 1: '\+a' is not allowed"),
         ("x" * 201, "has 201 characters; at most 200 are allowed"),

@@ -288,7 +288,7 @@ def test_a_sweep_searches_the_coefficients_and_shows_them(tmp_path: Path) -> Non
         "confirm.seeds=1",
     )
     paths, tracker = SweepPaths(tmp_path, "tiny"), MemoryTracker()
-    outcome = sweep(spec, paths, InlineLauncher(), tracker, command="teleport run tiny.yaml")
+    outcome = sweep(spec, paths, InlineLauncher(), tracker, command="c", observe=lambda progress: None)
     studies = {study.arm: study for study in outcome.report.studies}
     assert {name for trial in studies["teleport"].search for name in trial.values} == {
         "optimizer.lr",
@@ -306,10 +306,10 @@ def test_a_sweep_searches_the_coefficients_and_shows_them(tmp_path: Path) -> Non
     best = Arm.model_validate(exported.arms["teleport"].concretise({})).teleport
     assert best is not None
     assert isinstance(best.tau, TauExpression)
-    assert best.tau.where == {
-        "c": studies["teleport"].search[studies["teleport"].best.number].values["teleport.tau.where.c"]
-    }
+    chosen = studies["teleport"].best
+    assert chosen is not None
+    assert best.tau.where == {"c": chosen.values["teleport.tau.where.c"]}
     params = [run.params for key, run in tracker.runs.items() if key[1] is not None]
-    told = next(one for one in params if "method.teleport.step.lr.expression" in one)
-    assert told["method.teleport.step.lr.expression"] == "a * fan_in ** b"
-    assert float(told["method.teleport.step.lr.where.a"]) > 0.0
+    told = next(one for one in params if "teleport.step.lr.expression" in one)
+    assert told["teleport.step.lr.expression"] == "a * fan_in ** b"
+    assert float(told["teleport.step.lr.where.a"]) > 0.0

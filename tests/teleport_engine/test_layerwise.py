@@ -316,3 +316,24 @@ def test_a_randomised_factorisation_holds_the_tau_of_each_layer(factorisation: A
         assert layer.tau == pytest.approx(1.0 - 0.01 * place)
         assert layer.captured is not None
         assert layer.captured >= 1.0 - 0.01 * place - 1e-12
+
+
+def test_a_teleporter_with_rules_goes_on_from_its_state() -> None:
+    def teleporter(case: Case) -> Teleporter:
+        tau, step = (
+            LayerwiseTau(lambda layer: 1.0 - 0.01 / layer.width),
+            LayerwiseStep(lambda layer: 0.1 / layer.fan_in),
+        )
+        return Teleporter(case.model, case.loss_fn, tau=tau, step=step, num_steps=2, move=RandomMove(3))
+
+    through, broken_off = make("tanh"), make("tanh")
+    whole = teleporter(through)
+    first = teleporter(broken_off)
+    for one, case in ((whole, through), (first, broken_off)):
+        one.teleport(case.inputs, case.targets)
+    whole.teleport(through.inputs, through.targets)
+    again = teleporter(broken_off)
+    again.load_state_dict(first.state_dict())
+    again.teleport(broken_off.inputs, broken_off.targets)
+    expected = weights(through.model)
+    assert all(torch.equal(value, expected[name]) for name, value in weights(broken_off.model).items())

@@ -133,7 +133,7 @@ class Expression:
             A finite number.
 
         Raises:
-            ExpressionError: a step has no finite value; told with the values of all names.
+            ExpressionError: a step has no finite value; told with the values that it comes of.
         """
         found = self.known_value(values)
         assert found is not None, f"{self.text!r} needs {set(self.names) - set(values)}"
@@ -272,17 +272,22 @@ def _known(node: _Node, values: Mapping[str, float], text: str) -> float | None:
         return node.number
     parts = [_known(part, values, text) for part in node.parts]
     if node.operation == "/" and parts[1] == 0.0:
-        raise ExpressionError(text, (node.column, f"division by zero in {node.text!r}"), values=values)
+        raise _fault(text, node, f"division by zero in {node.text!r}", node.parts[1], values)
     known = [part for part in parts if part is not None]
     if len(known) < len(parts):
         return None
     try:
         found = _APPLY[node.operation](*known)
     except ValueError:
-        fault = (node.column, f"{node.text!r}: {_UNDEFINED[node.operation]}")
-        raise ExpressionError(text, fault, values=values) from None
+        raise _fault(text, node, f"{node.text!r}: {_UNDEFINED[node.operation]}", node, values) from None
     except OverflowError:
         found = math.inf
     if not math.isfinite(found):
-        raise ExpressionError(text, (node.column, f"{node.text!r} is too large a number"), values=values)
+        raise _fault(text, node, f"{node.text!r} is too large a number", node, values)
     return found
+
+
+def _fault(text: str, node: _Node, said: str, cause: _Node, values: Mapping[str, float]) -> ExpressionError:
+    """What is wrong at a node, with the values of the names that it comes of."""
+    own = {one.name: values[one.name] for one in _walk(cause) if one.name}
+    return ExpressionError(text, (node.column, said), values=own)

@@ -129,7 +129,7 @@ def test_what_is_no_expression_is_told_with_its_column(text: str, told: str) -> 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("a / (fan_in - 64)", r"column 1: division by zero in 'a / \(fan_in - 64\)', with a = 0.1, fan_in = 64"),
+        ("a / (fan_in - 64)", r"column 1: division by zero in 'a / \(fan_in - 64\)', with fan_in = 64$"),
         ("log(b)", r"column 1: 'log\(b\)': the logarithm of a number that is not above 0, with b = -0.5"),
         ("sqrt(b)", r"the square root of a negative number, with b = -0.5"),
         ("1 + b ** a", r"column 5: 'b \*\* a': no real number is this power"),
@@ -139,7 +139,7 @@ def test_what_is_no_expression_is_told_with_its_column(text: str, told: str) -> 
         ("1e300 * 1e300", "is too large a number"),
     ],
 )
-def test_what_has_no_value_is_told_with_all_values(text: str, told: str) -> None:
+def test_what_has_no_value_is_told_with_the_values_it_comes_of(text: str, told: str) -> None:
     with pytest.raises(ExpressionError, match=told):
         read(text).value(NAMES)
 

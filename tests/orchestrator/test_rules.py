@@ -179,6 +179,11 @@ def test_what_the_spec_refuses(key: str, text: str, told: str) -> None:
     assert f"arms.teleport.teleport.{key}" in found
 
 
+def test_a_fault_that_no_coefficient_changes_is_told_once() -> None:
+    found = faults("step", "{rule: fixed, lr: {expression: a / 0, where: {a: {uniform: [0.1, 1]}}}}")
+    assert found.count("division by zero") == 1
+
+
 def test_all_faults_of_an_expression_are_told_at_once() -> None:
     found = faults("step", "{rule: fixed, lr: {expression: a * fanin + nul_dim, where: {c: 1}}}")
     for told in ("where.c: is not in", "unknown name 'a'", "did you mean 'fan_in'?", "did you mean 'null_dim'?"):

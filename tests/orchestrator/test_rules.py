@@ -83,6 +83,19 @@ def test_every_name_of_a_leaf_is_a_fact_of_the_engine(key: str) -> None:
         assert options.value({name: given}) == expected
 
 
+def test_the_page_lists_the_names_of_each_leaf_and_its_examples_are_valid() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "expressions.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (✓?) ?\| (✓?) ?\| (✓?) ?\|$", page, re.MULTILINE)
+    for place, key in enumerate(("lr", "tau", "factor"), 1):
+        assert {row[0] for row in rows if row[place]} == set(LEAVES[key].names)
+    examples = re.findall(r"^(lr|tau|factor): (\{.*\}) *(?:#.*)?$", page, re.MULTILINE)
+    assert len(examples) == 5
+    for key, text in examples:
+        rule = {"lr": "fixed", "factor": "growth", "tau": ""}[key]
+        leaf = f"step={{rule: {rule}, {key}: {text}}}" if rule else f"{key}={text}"
+        tiny_spec(f"arms.teleport.teleport.{leaf}")
+
+
 def test_what_is_no_expression_is_the_plain_rule() -> None:
     options = TeleportOptions.model_validate({"step": {"rule": "fixed", "lr": 0.2}, "tau": 0.9})
     assert (tau_of(options.tau), step_rule_of(options.step)) == (0.9, FixedStep(0.2))

@@ -237,15 +237,18 @@ class TrialState(StrEnum):
     FAIL = "FAIL"
 
 
-FailureKind = Literal["diverged", "timeout", "crashed", "memory", "lost"]
+FailureKind = Literal["diverged", "expression", "timeout", "crashed", "memory", "lost"]
+# They speak of the configuration rather than of the machine.
+ANSWERS: frozenset[str] = frozenset({"diverged", "expression", "timeout"})
 
 
 class TrialFailure(Record):
     """Why a trial is FAIL.
 
     Args:
-        kind: ``diverged`` (a loss was not finite), ``timeout`` (it was over the budget of one trial), ``crashed`` (an
-            exception), ``memory`` (there was not enough) or ``lost`` (the worker died).
+        kind: ``diverged`` (a loss was not finite), ``expression`` (one of its rules gave no number that can be used),
+            ``timeout`` (it was over the budget of one trial), ``crashed`` (an exception), ``memory`` (there was not
+            enough) or ``lost`` (the worker died).
         message: one line.
         traceback: where it was raised; empty for the other kinds.
     """
@@ -257,7 +260,7 @@ class TrialFailure(Record):
     @property
     def is_answer(self) -> bool:
         """Whether it speaks of the configuration rather than of the machine; such a trial has had its budget."""
-        return self.kind in {"diverged", "timeout"}
+        return self.kind in ANSWERS
 
 
 class Machine(Record):

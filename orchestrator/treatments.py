@@ -6,14 +6,11 @@ import functools
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Literal, Protocol, final
+from typing import Any, Protocol, final
 
 from torch import Tensor
 
 from orchestrator.catalog import (
-    AutoTauOptions,
-    FixedStepOptions,
-    GrowthStepOptions,
     InitScaledOptions,
     LevelSetOptions,
     LrScaledOptions,
@@ -25,16 +22,14 @@ from orchestrator.catalog import (
     TeleportOptions,
 )
 from orchestrator.results import LayerSpectrum, TeleportSummary
+from orchestrator.rules import step_rule_of, tau_of
 from orchestrator.spec import Arm
 from orchestrator.tally import Tally, gain_of, has_moved, null_dim_of
 from orchestrator.workloads.isolation import stream_seed
 from orchestrator.workloads.training import Move, Site, Treat, Treatment
 from teleport_engine import (
-    AutoTau,
-    FixedStep,
     GradCurvature,
     GradNorm,
-    GrowthStep,
     IdentityMove,
     LogGradNorm,
     Objective,
@@ -298,8 +293,8 @@ class _NullSpace:
         self._teleporter = Teleporter(
             site.model,
             site.loss_fn,
-            tau=_tau(options.tau),
-            step=_step_rule(options.step),
+            tau=tau_of(options.tau),
+            step=step_rule_of(options.step),
             objective=OBJECTIVES[options.objective],
             num_steps=options.schedule.steps,
             grad_norm_cap=options.grad_norm_cap,
@@ -372,14 +367,6 @@ def _schedule(when: ScheduleOptions, site: Site) -> Schedule:
 def _timetable(when: ScheduleOptions, site: Site) -> Timetable:
     schedule = _schedule(when, site)
     return schedule if when.stop_below_gain is None else WhileItPays(schedule, when.stop_below_gain, when.patience)
-
-
-def _tau(tau: float | Literal["auto"] | AutoTauOptions) -> float | Literal["auto"] | AutoTau:
-    return AutoTau(**tau.model_dump()) if isinstance(tau, AutoTauOptions) else tau
-
-
-def _step_rule(options: FixedStepOptions | GrowthStepOptions) -> FixedStep | GrowthStep:
-    return FixedStep(options.lr) if isinstance(options, FixedStepOptions) else GrowthStep(options.factor)
 
 
 def _layer_spectrum(name: str, subspace: Subspace) -> LayerSpectrum:

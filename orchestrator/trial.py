@@ -13,6 +13,7 @@ from typing import final
 import torch
 
 from orchestrator.checkpoints import Checkpoint, Checkpoints
+from orchestrator.expressions import ExpressionError
 from orchestrator.results import (
     FailureKind,
     HistoryRow,
@@ -38,7 +39,8 @@ Report = Callable[[Sequence[HistoryRow]], None]
 def run_trial(config: TrialConfig, report: Report, checkpoints: Checkpoints | None = None) -> TrialResult:
     """Train every seed of a trial in this process.
 
-    A seed that diverges ends the trial as FAIL with the seeds that ran, itself the last. Whatever else goes
+    A seed that diverges ends the trial as FAIL with the seeds that ran, itself the last; so does an expression that
+    gives no number, with those before. Whatever else goes
     wrong, be it the user's data, a plug-in or out of memory, ends it as FAIL too: the sweep goes on.
 
     Args:
@@ -74,6 +76,8 @@ def run_trial(config: TrialConfig, report: Report, checkpoints: Checkpoints | No
             value = objective_value(config.objective, seeds)
             if config.also:
                 values = (value, *(objective_value(objective, seeds) for objective in config.also))
+    except ExpressionError as error:
+        failure = TrialFailure(kind="expression", message=" ".join(str(error).split()))
     except Exception as error:  # noqa: BLE001 - a trial's crash is a result, not the sweep's end
         message = f"{type(error).__name__}: {error}".splitlines()[0]
         kind: FailureKind = "memory" if is_out_of_memory(error) else "crashed"

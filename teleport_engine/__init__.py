@@ -5,6 +5,8 @@
 
 from teleport_engine.controls import IdentityMove, Move, RandomMove, reset_state, scale_initial_weights, scaled_lr
 from teleport_engine.curvature import GradCurvature, HutchinsonTrace
+from teleport_engine.facts import LayerFacts, LayerRule, LayerwiseTau, ModelFacts, RuleError
+from teleport_engine.layerwise import LayerwiseStep, MeasuredGrowth
 from teleport_engine.lowering import AutoTau
 from teleport_engine.objectives import Gradient, GradNorm, LogGradNorm, Measured, Objective
 from teleport_engine.optimizer import TeleportOptimizer
@@ -24,15 +26,22 @@ __all__ = [
     "GuardEvent",
     "HutchinsonTrace",
     "IdentityMove",
+    "LayerFacts",
     "LayerReport",
+    "LayerRule",
+    "LayerwiseStep",
+    "LayerwiseTau",
     "Line",
     "LogGradNorm",
     "Measured",
+    "MeasuredGrowth",
+    "ModelFacts",
     "Move",
     "NormalisedStep",
     "Objective",
     "Outcome",
     "RandomMove",
+    "RuleError",
     "Schedule",
     "Seconds",
     "StepRule",

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from teleport_engine.controls import Move
 from teleport_engine.guards import Breach, Guards, Limits, Probe, Room, difference
+from teleport_engine.layerwise import LayerwiseStep, facts_of
 from teleport_engine.line import WeightLine
 from teleport_engine.objective import Evaluation, Problem, square_norm
 from teleport_engine.report import GuardEvent, Outcome, Seconds, StepTrace, TeleportReport
@@ -139,7 +140,7 @@ class Climb:
         """One step: taken and noted, or how the climb ends."""
         mark, cost = copy.copy(self._seconds), self._problem.num_gradient_evaluations
         start = time.perf_counter()
-        directions, square = project(self._view, route.ascent(self._after))
+        projected, square = project(self._view, route.ascent(self._after))
         self._seconds.direction += time.perf_counter() - start
         if route.fault and route.fault not in self._messages:
             self._messages.append(route.fault)
@@ -150,7 +151,8 @@ class Climb:
         if square == 0.0:
             return Outcome.NO_ASCENT
         start = time.perf_counter()
-        landing = self._take(index, route, directions, square)
+        directions, slope = self._scaled(projected, square)
+        landing = self._take(index, route, directions, slope)
         self._seconds.apply += time.perf_counter() - start
         if isinstance(landing, Outcome):
             return landing
@@ -172,6 +174,17 @@ class Climb:
         )
         return None
 
+    def _scaled(self, directions: _Directions, slope: float) -> tuple[_Directions, float]:
+        """The directions and the slope along them, once a rule of layers has been asked for their scales."""
+        rule, view = self._plan.rule, self._view
+        if not isinstance(rule, LayerwiseStep):
+            return directions, slope
+        grads = {id(one): grad for one, grad in zip(self._problem.parameters, self._after.grads, strict=True)}
+        moving = [layer for layer, part in zip(view.live, directions, strict=True) if part is not None]
+        parts = [[grads[id(parameter)] for parameter in layer.parameters] for layer in moving]
+        found = iter(facts_of(moving, view.linear, parts, view.subspaces))
+        return rule.scaled([None if part is None else next(found) for part in directions], directions)
+
     def _line(self, route: Route, directions: _Directions, slope: float, is_last: bool) -> WeightLine:
         moving = [
             pair
@@ -179,7 +192,19 @@ class Climb:
             if part is not None
             for pair in zip(layer.parameters, layer.unpack(part), strict=True)
         ]
-        return WeightLine(route, self._problem.objective, self._after, moving, slope, self._hint, is_last)
+        # Where no rule has scaled them, the slope is the square of the length.
+        square = square_norm(directions) if isinstance(self._plan.rule, LayerwiseStep) else slope
+        return WeightLine(
+            route,
+            self._problem.objective,
+            self._after,
+            moving,
+            slope,
+            math.sqrt(square),
+            self._hint,
+            is_last,
+            len(self._view.linear),
+        )
 
     def _take(self, index: int, route: Route, directions: _Directions, slope: float) -> _Landing | Outcome:
         """Length, move, guards: the weights end where the step has landed, or where they were."""

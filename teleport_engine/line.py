@@ -7,6 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from teleport_engine.facts import ModelFacts
 from teleport_engine.objective import Evaluation, square_norm
 from teleport_engine.objectives import Objective
 from teleport_engine.route import Route
@@ -23,9 +24,11 @@ class WeightLine:
         objective: what growth means for it.
         start: the evaluation at the present weights.
         moving: weights and their directions.
-        slope: `sum ||D||^2`.
+        slope: of the objective at the start.
+        direction_norm: `||D||` over all of them.
         hint: how far off the slope's prediction was one step before.
         is_last: no direction will be asked for where this step lands.
+        num_layers: linear maps of the model.
     """
 
     def __init__(
@@ -35,8 +38,10 @@ class WeightLine:
         start: Evaluation,
         moving: Sequence[tuple[Tensor, Tensor]],
         slope: float,
+        direction_norm: float,
         hint: float,
         is_last: bool,
+        num_layers: int,
     ) -> None:
         self._route = route
         self._objective = objective
@@ -44,11 +49,18 @@ class WeightLine:
         self._directions = [part for _, part in moving]
         self._base = [weight.detach().clone() for weight in self._weights]
         self._eta = 0.0
-        self._here = start
+        self._start = self._here = start
+        self._num_layers = num_layers
         self._is_last = is_last
         self.value = start.measured.value
         self.slope = slope
+        self.direction_norm = direction_norm
         self.hint = hint
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What is known of the model at the start."""
+        return ModelFacts(self._start.loss, self._start.grad_norm, self.weight_norm(), self._num_layers)
 
     def at(self, eta: float) -> float:
         """Evaluates the objective at a length.

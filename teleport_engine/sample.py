@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TypeAlias, final
 
 import torch
@@ -103,6 +104,30 @@ class LayerSample:
             use, blocks = feed[0]
             gram.add(use.inputs.detach().new_zeros(blocks.stop - blocks.start, 0, self._dim))
         self.is_finite = self.is_finite and bool(torch.isfinite(gram.energy).all())
+
+    def stable_rank(self) -> float:
+        """How slowly the energies decay, before any subspace is taken; all rows must have been asked for.
+
+        Returns:
+            `||X||^2 / ||X||_2^2`, the mean over row blocks; 0 for one without energy.
+        """
+        of_grams: list[list[float]] = []
+        for gram in self._grams:
+            rows = gram.rows
+            sums = gram.sums if rows is None else rows.to(torch.float64) @ rows.to(torch.float64).mT
+            assert sums is not None, "nothing was added"
+            largest = torch.linalg.eigvalsh(sums)[:, -1] if sums.shape[1] else sums.new_zeros(len(sums))
+            of_grams.append(torch.where(largest > 0.0, gram.energy.to(largest.device) / largest, 0.0).tolist())
+        found = [of_grams[position][row] for position, row in self._index]
+        return sum(found) / len(found)
+
+    def take_tau(self, tau: float) -> None:
+        """Sets tau once the energies have been seen.
+
+        Args:
+            tau: share of the energy to hold, in (0, 1].
+        """
+        self._settings = replace(self._settings, tau=tau)
 
     def settle(self, starts: Sequence[Tensor] | None = None, lowering: Lowering | None = None) -> bool:
         """Takes the subspaces of what was added.

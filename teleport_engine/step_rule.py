@@ -4,13 +4,16 @@ import math
 from dataclasses import dataclass
 from typing import Protocol, final, runtime_checkable
 
+from teleport_engine.facts import ModelFacts
+
 __all__ = ["FixedStep", "GrowthStep", "Line", "NormalisedStep", "StepRule"]
 
 
 class Line(Protocol):
     """The objective along the direction: `F(eta) = F(W + eta D)`, `D` the projected gradient of F.
 
-    F is what is climbed: half the squared gradient norm unless `objective=` says otherwise; it may be negative.
+    Where a rule scales the layers (`LayerwiseStep`), `D_l` is `s_l` times that gradient. F is what is climbed: half the
+    squared gradient norm unless `objective=` says otherwise; it may be negative.
     """
 
     @property
@@ -20,7 +23,17 @@ class Line(Protocol):
 
     @property
     def slope(self) -> float:
-        """`F'(0) = ||D||^2 = sum_l ||D_l||^2`, so that a step of length eta is `eta sqrt(slope)` long."""
+        """`F'(0) = sum_l ||D_l||^2`; `sum_l ||D_l||^2 / s_l` where layers are scaled."""
+        ...
+
+    @property
+    def direction_norm(self) -> float:
+        """`||D||` (Frobenius), so that a step of length eta is `eta ||D||` long."""
+        ...
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What is known of the model where the line begins."""
         ...
 
     @property
@@ -205,14 +218,14 @@ class NormalisedStep:
         """Divides by the length of the direction.
 
         Args:
-            line: its slope and weights are looked at, nothing is evaluated.
+            line: its direction and weights are looked at, nothing is evaluated.
 
         Returns:
             The length, or None where a share of zero weights is asked for or the division overflows.
         """
         wanted = self.norm if self.share is None else self.share * line.weight_norm()
         assert wanted is not None
-        eta = wanted / math.sqrt(line.slope)
+        eta = wanted / line.direction_norm
         return eta if math.isfinite(eta) and eta > 0.0 else None
 
 

@@ -265,5 +265,13 @@ class Subspace:
         return float(self.energies[: self.rank].sum()) / self._total
 
     @property
+    def stable_rank(self) -> float | None:
+        """`||X||^2 / ||X||_2^2`, how slowly the energies decay; 0 without energy, None where none are known."""
+        if len(self.energies) == 0:
+            return None
+        largest = float(self.energies[0])
+        return self._total / largest if largest > 0.0 else 0.0
+
+    @property
     def _total(self) -> float:
         return float(self.energies.sum()) if self.energy is None else self.energy

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from teleport_engine.boundary import num_samples
 from teleport_engine.factorise import Settings
+from teleport_engine.facts import LayerwiseTau
 from teleport_engine.forward import RandomState
 from teleport_engine.layer_inputs import FrozenModule, WeightLayer, find_layers, settled
 from teleport_engine.lowering import AutoTau, Lowering
@@ -22,6 +23,7 @@ from teleport_engine.projector import BlockProjector
 from teleport_engine.report import LayerReport, Outcome, Seconds
 from teleport_engine.sample import LayerSample, leak
 from teleport_engine.subspace import Subspace
+from teleport_engine.taus import Taus
 from teleport_engine.types import Inputs, Product
 from teleport_engine.watch import Watch
 
@@ -50,6 +52,7 @@ class Survey:
         projectors: theirs.
         reasons: parameter name to why a candidate cannot move.
         subspaces: parameter name to the subspace of each row block, where they were factorised.
+        linear: parameter names of all linear maps, in the model's order.
         is_exact: whether moves leave the batch alone to rounding: `tau = 1`, the batch inside the sample.
         is_finite: whether loss and layer inputs are.
         workers: on the layers.
@@ -62,6 +65,7 @@ class Survey:
     projectors: list[BlockProjector] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)
     subspaces: dict[str, tuple[Subspace, ...]] = field(default_factory=dict)
+    linear: Sequence[str] = ()
     is_exact: bool = False
     is_finite: bool = True
     workers: Workers = field(default_factory=Workers)
@@ -126,6 +130,7 @@ class Search:
             None: none are kept.
         auto: how tau is lowered per layer; None: it is not.
         reach: the longest move of a layer that is reckoned with where tau is lowered, as a share of its `||W||`.
+        rule: gives tau for each layer; None: it is that of the settings.
     """
 
     settings: Settings
@@ -134,6 +139,7 @@ class Search:
     starts: dict[str, tuple[Tensor, ...]] | None = None
     auto: AutoTau | None = None
     reach: float = 0.0
+    rule: LayerwiseTau | None = None
 
 
 def survey(
@@ -172,9 +178,10 @@ def survey(
     random_state.refuse_if_moved()
     result = Survey(found, record, workers=search.workers)
     seen = _settle(candidates, record, result.reasons)
+    result.linear = [layer.parameter_name for layer, _ in seen]
     can_be_exact = search.settings.tau == 1.0
     holds_batch = sample is None or any(one is problem.inputs for one in sample)
-    if holds_batch and can_be_exact:
+    if holds_batch and can_be_exact and search.rule is None:
         seen = _without_fixed(seen, result.reasons)
     result.is_finite = bool(torch.isfinite(record.loss.detach()))
     seconds.capture += time.perf_counter() - start
@@ -184,12 +191,18 @@ def survey(
 
     start = time.perf_counter()
     lowerings = _lowerings(seen, problem, record, search)
+    taus = Taus(search.settings, search.rule, [layer for layer, _ in seen], problem, record)
+    if holds_batch:
+        seen = _without_fixed(seen, result.reasons, taus)
     seconds.subspace += time.perf_counter() - start
     batches = [problem.inputs] if sample is None else sample
-    live = _factorise(seen, problem, search, batches, result, seconds, lowerings)
+    live = _factorise(seen, problem, search, batches, result, seconds, lowerings, taus)
     random_state.refuse_if_moved()
     start = time.perf_counter()
-    can_be_exact = can_be_exact and not _note_lowered(live, search.auto, result)
+    if holds_batch:
+        live = _without_fixed(live, result.reasons, taus)
+    are_exact = taus.are_exact([layer for layer, _ in live])
+    can_be_exact = can_be_exact and are_exact and not _note_lowered(live, search.auto, result)
     # The batch was among those added up, or it is looked at: BatchNorm in train mode gives it other inputs elsewhere.
     result.is_exact = can_be_exact and (holds_batch or _is_inside(live, result))
     if result.is_exact and not holds_batch:
@@ -248,11 +261,12 @@ def _settle(candidates: Sequence[WeightLayer], record: Record, reasons: dict[str
     return kept
 
 
-def _without_fixed(seen: Sequence[_Seen], reasons: dict[str, str]) -> list[_Seen]:
-    """Leaves out the layers whose inputs depend on no trainable parameter."""
+def _without_fixed(seen: Sequence[_Seen], reasons: dict[str, str], taus: Taus | None = None) -> list[_Seen]:
+    """Leaves out the layers whose inputs depend on no trainable parameter; of those a rule has left at 1, if given."""
     kept = []
     for layer, uses in seen:
-        if any(use.inputs.requires_grad for use in uses):
+        may_stay = taus is None or taus.is_one(layer)
+        if not may_stay or any(use.inputs.requires_grad for use in uses):
             kept.append((layer, uses))
         else:
             reasons[layer.parameter_name] = _INPUT_FIXED
@@ -267,11 +281,17 @@ def _factorise(
     result: Survey,
     seconds: Seconds,
     lowerings: Sequence[Lowering | None] | None = None,
+    taus: Taus | None = None,
 ) -> list[_Seen]:
     """Adds up the batches and takes the subspaces; gives the layers that are left with somewhere to go."""
     lowerings = lowerings or [None] * len(seen)
     samples = [
-        LayerSample(layer.num_blocks, layer.d_in + (layer.bias is not None), search.settings, len(sample))
+        LayerSample(
+            layer.num_blocks,
+            layer.d_in + (layer.bias is not None),
+            search.settings if taus is None else taus.settings(layer),
+            len(sample),
+        )
         for layer, _ in seen
     ]
     run = search.workers.run
@@ -284,6 +304,8 @@ def _factorise(
     with _timed(seconds):
         both = list(zip(seen, samples, lowerings, strict=True))
         used = [(one, sampled) for one, sampled, _ in both if sampled.is_used]
+        if taus is not None:
+            taus.choose([(layer, sampled) for (layer, _), sampled in used], search.workers)
         starts = search.starts if search.starts is not None else {}
         tasks = [
             functools.partial(sampled.settle, starts.get(layer.parameter_name), lowering)

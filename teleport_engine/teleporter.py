@@ -16,6 +16,7 @@ from teleport_engine.boundary import checked_data, checked_inputs, checked_limit
 from teleport_engine.climb import Climb, Plan
 from teleport_engine.controls import DirectedMove, Move
 from teleport_engine.factorise import Factorisation, Settings
+from teleport_engine.facts import LayerwiseTau
 from teleport_engine.forward import Forward, untouched
 from teleport_engine.guards import EvalMode, Limits, Probe, difference
 from teleport_engine.lowering import AutoTau
@@ -51,8 +52,10 @@ class Teleporter:
         loss_fn: `loss_fn(outputs, targets)` gives a tensor without dimensions.
         tau: share of each layer's input energy that a move must not touch, in (0, 1]. 1 is exact on the batch. "auto",
             or an `AutoTau`: 1, and less only in the layers, and by as much, as their null space is shorter than asked
-            for and a bound of the drift allows; layers whose input is fixed stay, where the basis holds the batch.
-        step: how far to move; see `teleport_engine.step_rule`.
+            for and a bound of the drift allows; layers whose input is fixed stay, where the basis holds the batch. A
+            `LayerwiseTau`: by a rule of what is measured of each layer.
+        step: how far to move; see `teleport_engine.step_rule`. `LayerwiseStep` and `MeasuredGrowth` go by what is
+            measured.
         objective: what to climb; see `teleport_engine.objectives`.
         num_steps: teleport steps per batch.
         schedule: when `step()` teleports.
@@ -96,7 +99,7 @@ class Teleporter:
         model: nn.Module,
         loss_fn: LossFn,
         *,
-        tau: float | AutoTau | Literal["auto"] = 1.0,
+        tau: float | AutoTau | LayerwiseTau | Literal["auto"] = 1.0,
         step: StepRule = _PAPER_STEP,
         objective: Objective = _PAPER_OBJECTIVE,
         num_steps: int = 8,
@@ -126,7 +129,7 @@ class Teleporter:
         ):
             if isinstance(part, type) or not isinstance(part, seam):
                 raise ValueError(f"{name} must be an object such as {example}, got {part!r}")
-        auto, share = _checked_tau(tau)
+        auto, rule, share = _checked_tau(tau)
         counts = [("num_steps", num_steps, 1), ("max_backoffs", max_backoffs, 0)]
         for name, value, least in [*counts, ("num_threads", 1 if num_threads is None else num_threads, 1)]:
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -135,7 +138,7 @@ class Teleporter:
             raise ValueError(f"route must be 'auto', 'jvp' or 'double_backward', got {route!r}")
         if factorisation not in ("exact", "randomised", "auto"):
             raise ValueError(f"factorisation must be 'exact', 'randomised' or 'auto', got {factorisation!r}")
-        if route == "jvp" and (share < 1.0 or auto):
+        if route == "jvp" and (share < 1.0 or auto or rule):
             raise ValueError(f"route 'jvp' needs tau = 1 (below it the other term of Hg stays), got tau {tau}")
         if factorisation == "randomised" and auto:
             raise ValueError(f"factorisation 'randomised' needs a tau to aim at, got tau {tau}")
@@ -155,6 +158,7 @@ class Teleporter:
             starts,
             auto,
             checked_limit("max_relative_step", max_relative_step) or 0.0,
+            rule,
         )
         self._objective = objective
         self._schedule = schedule
@@ -375,10 +379,12 @@ class Teleporter:
         return DoubleBackwardRoute(problem, view.live)
 
 
-def _checked_tau(tau: Any) -> tuple[AutoTau | None, float]:
+def _checked_tau(tau: Any) -> tuple[AutoTau | None, LayerwiseTau | None, float]:
     """How tau is chosen per layer, if it is, and the share to begin with."""
     if isinstance(tau, AutoTau) or tau == "auto":
-        return (tau if isinstance(tau, AutoTau) else AutoTau()), 1.0
+        return (tau if isinstance(tau, AutoTau) else AutoTau()), None, 1.0
+    if isinstance(tau, LayerwiseTau):
+        return None, tau, 1.0
     if not (isinstance(tau, Real) and 0.0 < float(tau) <= 1.0):
-        raise ValueError(f"tau must lie in (0, 1], or be 'auto' or an AutoTau, got {tau!r}")
-    return None, float(tau)
+        raise ValueError(f"tau must lie in (0, 1], or be 'auto', an AutoTau or a LayerwiseTau, got {tau!r}")
+    return None, None, float(tau)

@@ -17,6 +17,7 @@ from orchestrator.catalog.arms import (
 )
 from orchestrator.catalog.datasets import DATASETS, DataOptions
 from orchestrator.catalog.entry import Entry, InputKind, NamedOptions, OneOf, Options
+from orchestrator.catalog.expressions import LEAVES, ExpressionOptions, FactorExpression, LrExpression, TauExpression
 from orchestrator.catalog.lr_schedules import LR_SCHEDULES, ConstantOptions, LrScheduleOptions
 from orchestrator.catalog.models import MODELS, ModelOptions, models_for
 from orchestrator.catalog.optimizers import OPTIMIZERS
@@ -40,6 +41,7 @@ from orchestrator.catalog.workloads import WORKLOADS
 
 __all__ = [
     "DATASETS",
+    "LEAVES",
     "LR_SCHEDULES",
     "MODELS",
     "OPTIMIZERS",
@@ -52,6 +54,8 @@ __all__ = [
     "CurveMetric",
     "DataOptions",
     "Entry",
+    "ExpressionOptions",
+    "FactorExpression",
     "FixedStepOptions",
     "FollowerOptions",
     "GridOptions",
@@ -59,6 +63,7 @@ __all__ = [
     "InitScaledOptions",
     "InputKind",
     "LevelSetOptions",
+    "LrExpression",
     "LrScaledOptions",
     "LrScheduleOptions",
     "MeasuringOptions",
@@ -75,6 +80,7 @@ __all__ = [
     "StateResetOptions",
     "StoppingOptions",
     "SymmetryOptions",
+    "TauExpression",
     "TeleportOptions",
     "TpeOptions",
     "models_for",

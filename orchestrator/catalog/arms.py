@@ -8,20 +8,36 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, NonNegativeInt, PositiveFloat, PositiveInt, Tag, model_validator
 
 from orchestrator.catalog.entry import Options
+from orchestrator.catalog.expressions import (
+    FactorExpression,
+    LrExpression,
+    TauExpression,
+    form_of_number,
+    is_expression,
+)
+
+Lr = Annotated[
+    Annotated[PositiveFloat, Tag("number")] | Annotated[LrExpression, Tag("expression")],
+    Field(discriminator=Discriminator(form_of_number)),
+]
+Factor = Annotated[
+    Annotated[float, Field(gt=1.0), Tag("number")] | Annotated[FactorExpression, Tag("expression")],
+    Field(discriminator=Discriminator(form_of_number)),
+]
 
 
 class FixedStepOptions(Options):
-    """Move by ``lr`` times the projected ascent direction (the paper's η)."""
+    """Move by ``lr`` times the projected ascent direction (the paper's η); an expression gives one for each layer."""
 
     rule: Literal["fixed"]
-    lr: PositiveFloat
+    lr: Lr
 
 
 class GrowthStepOptions(Options):
-    """Move until ‖g‖² has grown by ``factor`` in one teleport step: scale-free."""
+    """Move until ‖g‖² has grown by ``factor`` in one teleport step: scale-free; an expression gives it step by step."""
 
     rule: Literal["growth"]
-    factor: Annotated[float, Field(gt=1.0)]
+    factor: Factor
 
 
 class ScheduleOptions(Options):
@@ -74,7 +90,9 @@ class AutoTauOptions(Options):
 
 
 def _form_of_tau(value: Any) -> str:
-    """Tell which of the three ways to write tau is meant, so that a mistake is told of that one alone."""
+    """Tell which of the ways to write tau is meant, so that a mistake is told of that one alone."""
+    if is_expression(value):
+        return "expression"
     if isinstance(value, dict | AutoTauOptions):
         return "settings"
     return "word" if isinstance(value, str) else "number"
@@ -83,7 +101,8 @@ def _form_of_tau(value: Any) -> str:
 Tau = Annotated[
     Annotated[float, Field(gt=0.0, le=1.0), Tag("number")]
     | Annotated[Literal["auto"], Tag("word")]
-    | Annotated[AutoTauOptions, Tag("settings")],
+    | Annotated[AutoTauOptions, Tag("settings")]
+    | Annotated[TauExpression, Tag("expression")],
     Field(discriminator=Discriminator(_form_of_tau)),
 ]
 
@@ -95,7 +114,7 @@ class TeleportOptions(Options):
 
     Args:
         tau: share of the input energy that the preserved subspace holds; 1 is exact. ``auto`` or its settings: per
-            layer and batch, see :class:`AutoTauOptions`.
+            layer and batch, see :class:`AutoTauOptions`; an expression: per layer.
         step: how far each teleport step goes.
         schedule: when to teleport.
         grad_norm_cap: a teleport step that would take ‖g‖ above this is undone, and the teleport ends.
@@ -134,7 +153,7 @@ class TeleportOptions(Options):
 
     @model_validator(mode="after")
     def _auto_tau_needs_every_direction(self) -> Self:
-        if not isinstance(self.tau, float) and self.factorisation == "randomised":
+        if not isinstance(self.tau, float | TauExpression) and self.factorisation == "randomised":
             raise ValueError("tau: auto chooses among all directions; factorisation must be exact or auto")
         return self
 

@@ -171,6 +171,7 @@ def _search(report: Report, study: Study) -> dict[str, Any]:
         "pruned": study.num_pruned,
         "diverged": study.num_diverged,
         "timed out": study.num_timeout,
+        "without a value of an expression": study.num_undefined,
         "crashed or lost": study.num_crashed,
     }
     told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from orchestrator.catalog import TeleportOptions
+from orchestrator.catalog import ExpressionOptions, TeleportOptions
 from orchestrator.progress import num_planned
 from orchestrator.racing import Race
 from orchestrator.report.arrivals import arrivals_of
@@ -60,6 +60,7 @@ def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]
         num_pruned=sum(result.state is TrialState.PRUNED for result in ended),
         num_diverged=kinds.count("diverged"),
         num_timeout=kinds.count("timeout"),
+        num_undefined=kinds.count("expression"),
         num_crashed=num_crashed,
         best=candidates[0] if candidates else None,
         candidates=candidates,
@@ -91,12 +92,14 @@ def _parameter(distribution: Distribution) -> Parameter:
     )
 
 
-def _tau(arm: Arm) -> float | Literal["auto"] | None:
+def _tau(arm: Arm) -> float | str | None:
     """The tau of an arm's teleports, those of a control included."""
     settings = arm.settings
     teleport = settings if isinstance(settings, TeleportOptions) else getattr(settings, "teleport", None)
     if teleport is None:
         return None
+    if isinstance(teleport.tau, ExpressionOptions):
+        return teleport.tau.expression
     return teleport.tau if isinstance(teleport.tau, float) else "auto"
 
 

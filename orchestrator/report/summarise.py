@@ -146,6 +146,11 @@ def _lints(record: SweepRecord, studies: Sequence[Study]) -> Iterator[str]:
                 f"{name}: {study.num_timeout} of {study.num_trials} search trials were over budget.per_trial; they "
                 "count as answers, so the time of a trial has shaped the search"
             )
+        if study.num_undefined:
+            yield (
+                f"{name}: in {study.num_undefined} of {study.num_trials} trials an expression gave no number that "
+                "can be used (result.json says which, with its values); they count in the budget"
+            )
         if study.num_crashed:
             yield f"{name}: {study.num_crashed} of {study.num_trials} search trials crashed or were lost"
         outcomes = [run.outcome for run in study.best.confirm] if study.best is not None else []
@@ -153,6 +158,11 @@ def _lints(record: SweepRecord, studies: Sequence[Study]) -> Iterator[str]:
             yield f"{name}: {outcomes.count('diverged')} confirm runs diverged; each counts as a miss"
         if "timeout" in outcomes:
             yield f"{name}: {outcomes.count('timeout')} confirm runs were over budget.per_trial; each counts as a miss"
+        if "expression" in outcomes:
+            yield (
+                f"{name}: in {outcomes.count('expression')} confirm runs an expression gave no number that can be "
+                "used; each counts as a miss"
+            )
         price = study.price
         # What puts its teleports back means to, and acts otherwise.
         is_idle = price is not None and price.layers and PUT_BACK not in price.outcomes

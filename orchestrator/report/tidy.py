@@ -62,7 +62,8 @@ def _labels(report: Report, study: Study | Comparison) -> Row:
 
 def _study(report: Report, study: Study) -> Row:
     best, price = study.best, study.price
-    counts = ("num_planned", "num_trials", "num_complete", "num_pruned", "num_diverged", "num_timeout", "num_crashed")
+    failures = ("num_diverged", "num_timeout", "num_undefined", "num_crashed")
+    counts = ("num_planned", "num_trials", "num_complete", "num_pruned", *failures)
     costs = (
         "seconds",
         "teleport_seconds",

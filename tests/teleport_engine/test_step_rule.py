@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teleport_engine import FixedStep, GrowthStep, NormalisedStep, StepRule
+from teleport_engine import (
+    FixedStep,
+    GrowthStep,
+    LayerwiseStep,
+    MeasuredGrowth,
+    ModelFacts,
+    NormalisedStep,
+    RuleError,
+    StepRule,
+)
 
 
 class Curve:
@@ -33,6 +42,14 @@ class Curve:
     def weight_norm(self) -> float:
         return 3.0
 
+    @property
+    def direction_norm(self) -> float:
+        return math.sqrt(self.slope)
+
+    @property
+    def facts(self) -> ModelFacts:
+        return ModelFacts(loss=0.5, grad_norm=2.0, weight_norm=self.weight_norm(), num_layers=4)
+
 
 CURVES: dict[str, Callable[[], Curve]] = {
     "linear": lambda: Curve(lambda x: 2.0 + 3.0 * x, 3.0),
@@ -52,6 +69,8 @@ RULES: dict[str, StepRule] = {
     "large growth": GrowthStep(100.0, max_evaluations=60),
     "share of the weights": NormalisedStep(share=0.01),
     "length": NormalisedStep(norm=2.0),
+    "scaled by layer": LayerwiseStep(lambda layer: 0.1, NormalisedStep(norm=2.0)),
+    "measured growth": MeasuredGrowth(lambda model: 1.0 + model.grad_norm / model.num_layers),
 }
 
 
@@ -113,6 +132,12 @@ def test_growth_step_refuses(rho: float) -> None:
         GrowthStep(rho)
     with pytest.raises(ValueError, match="max_evaluations must be >= 1, got 0"):
         GrowthStep(1.1, max_evaluations=0)
+
+
+@pytest.mark.parametrize("value", [1.0, 0.5, math.nan, math.inf])
+def test_measured_growth_refuses(value: float) -> None:
+    with pytest.raises(RuleError, match=r"growth factor must be finite and > 1, got"):
+        MeasuredGrowth(lambda model: value).length(CURVES["linear"]())
 
 
 @given(slope=st.floats(1e-6, 1e6), norm=st.floats(1e-3, 1e3))

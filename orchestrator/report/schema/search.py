@@ -6,7 +6,7 @@ from typing import Literal
 
 from orchestrator.ids import Json
 from orchestrator.report.schema.part import Part
-from orchestrator.results import FailureKind
+from orchestrator.results import ANSWERS, FailureKind
 
 
 class Parameter(Part):
@@ -71,4 +71,4 @@ class SearchTrial(Part):
     @property
     def is_answer(self) -> bool:
         """Whether it was spent and says something of its configuration: a crash does not."""
-        return self.state != "RUNNING" and self.failure in {None, "diverged", "timeout"}
+        return self.state != "RUNNING" and self.failure in {None, *ANSWERS}

@@ -10,7 +10,7 @@ from orchestrator.ids import Json
 from orchestrator.report.schema.evidence import Arrival, Tuning
 from orchestrator.report.schema.part import Part
 from orchestrator.report.schema.search import Importance, Parameter, SearchTrial
-from orchestrator.results import LayerSummary, StepSummary
+from orchestrator.results import ANSWERS, FailureKind, LayerSummary, StepSummary
 
 
 class ConfirmSeed(Part):
@@ -19,8 +19,8 @@ class ConfirmSeed(Part):
     Args:
         trial_id: whose.
         seed: which.
-        outcome: ``reached`` or ``missed`` the target, ``diverged`` or ``timeout`` (each counts as a miss), ``crashed``
-            or ``lost`` (a missing pair), ``running``.
+        outcome: ``reached`` or ``missed`` the target, ``diverged``, ``expression`` or ``timeout`` (each counts as a
+            miss), ``crashed`` or ``lost`` (a missing pair), ``running``.
         budget_steps: where a miss is censored; None where nothing ran.
         steps_to_target: None: not reached.
         seconds_to_target: on the optimizer clock.
@@ -33,7 +33,7 @@ class ConfirmSeed(Part):
 
     trial_id: str
     seed: int
-    outcome: Literal["reached", "missed", "diverged", "timeout", "crashed", "memory", "lost", "running"]
+    outcome: Literal["reached", "missed", "running"] | FailureKind
     budget_steps: int | None = None
     steps_to_target: int | None = None
     seconds_to_target: float | None = None
@@ -51,7 +51,7 @@ class ConfirmSeed(Part):
     @property
     def is_broken_off(self) -> bool:
         """Whether it never came to its end by its own fault, which is as bad as can be."""
-        return self.outcome in {"diverged", "timeout"}
+        return self.outcome in ANSWERS
 
 
 class Candidate(Part):
@@ -220,8 +220,10 @@ class Study(Part):
         bands: over these curves.
         source: label of the teleport arm whose chosen settings a control takes; None: it has its own.
         equal_time: None for the baseline, and where no seed arrived.
-        tau: of the best's teleports, ``auto`` where it is chosen per layer; None: it has none, or there is no best.
+        tau: of the best's teleports, ``auto`` or its expression where it is chosen per layer; None: it has none, or
+            there is no best.
         num_timeout: FAIL because it was over the budget of one trial: an answer too.
+        num_undefined: FAIL because an expression gave no number that can be used: an answer too.
         arrivals: of the best's confirm runs, by metric; empty before.
         tuning: what less search would have found; None where it has had none of its own.
         space: what was searched over; what a control takes from its source is not.
@@ -245,8 +247,9 @@ class Study(Part):
     bands: tuple[Band, ...] = ()
     source: str | None = None
     equal_time: EqualTime | None = None
-    tau: float | Literal["auto"] | None = None
+    tau: float | str | None = None
     num_timeout: int = 0
+    num_undefined: int = 0
     num_replaced: int = 0
     arrivals: tuple[Arrival, ...] = ()
     tuning: Tuning | None = None

@@ -35,6 +35,7 @@ from orchestrator.catalog.schedulers import (
     NoSchedulerOptions,
     SchedulerOptions,
     StoppingOptions,
+    WilcoxonOptions,
 )
 from orchestrator.catalog.workloads import WORKLOADS
 
@@ -77,6 +78,7 @@ __all__ = [
     "SymmetryOptions",
     "TeleportOptions",
     "TpeOptions",
+    "WilcoxonOptions",
     "models_for",
     "samplers_that",
 ]

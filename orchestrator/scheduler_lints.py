@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from orchestrator.catalog import WHOLE_BUDGET, ScheduleOptions, StoppingOptions
+from orchestrator.catalog import WHOLE_BUDGET, ScheduleOptions, StoppingOptions, WilcoxonOptions
 from orchestrator.errors import DataCorrupt, DataNotFound
 from orchestrator.racing import MIN_PAIRS
 from orchestrator.results import Trial, TrialState
@@ -80,6 +80,26 @@ def race_lints(spec: SweepSpec) -> Iterator[str]:
         yield (
             f"confirm.race is on with {num_seeds} confirm seeds: none is dropped before it has had {MIN_PAIRS}; give "
             "it more seeds or leave race out"
+        )
+
+
+def wilcoxon_lints(spec: SweepSpec) -> Iterator[str]:
+    """Object to a race of settings that has too few pairs to give any up.
+
+    Args:
+        spec: of the sweep.
+
+    Yields:
+        At most one sentence.
+    """
+    scheduler = spec.search.scheduler
+    if not isinstance(scheduler, WilcoxonOptions):
+        return
+    num_pairs = len(spec.workloads) * len(spec.search.seeds)
+    if num_pairs <= scheduler.min_pairs:
+        yield (
+            f"search.scheduler: wilcoxon gives no setting up before it has had {scheduler.min_pairs} pairs of workload "
+            f"and seed, and there are {num_pairs}: nothing is saved; give search.seeds more, or leave it out"
         )
 
 

@@ -91,9 +91,9 @@ class Unit:
     @property
     def log_ratio(self) -> float | None:
         """Logarithm of its cost over the baseline's, below 0 where it is cheaper; None where either is not known."""
-        if self.cost is None or self.baseline is None:
+        if self.result is None or self.baseline is None or self.result.state is not TrialState.COMPLETE:
             return None
-        return math.log(self.cost / self.baseline)
+        return log_ratio_of(self.objective, self.result, self.baseline)
 
 
 @final
@@ -145,6 +145,28 @@ class Setting:
                 ratios[unit.workload].append(unit.log_ratio)
         return aggregate_of(self.aggregation, ratios)
 
+    def as_trial(self) -> Trial | None:
+        """Give the setting as one trial: the seeds of all its units, and the aggregate as its value.
+
+        Returns:
+            The trial; None while it runs.
+        """
+        known = [unit.trial for unit in self.units if unit.trial is not None]
+        results = [trial.result for trial in known if trial.result is not None]
+        if self.state == "RUNNING" or not results:
+            return None
+        ending = self.ending
+        result = TrialResult(
+            trial_id=results[0].trial_id,
+            state=TrialState(self.state),
+            value=self.aggregate,
+            seeds=tuple(seed for each in results for seed in each.seeds),
+            failure=None if ending is None else ending.failure,
+            started_at=min(each.started_at for each in results),
+            ended_at=max(each.ended_at for each in results),
+        )
+        return Trial(config=known[0].config, result=result)
+
     def of(self, workload: str) -> tuple[Unit, ...]:
         """Its units on one workload, in the order of the search's seeds."""
         return tuple(unit for unit in self.units if unit.workload == workload)
@@ -161,6 +183,20 @@ def cost_of(objective: Objective, result: TrialResult) -> float | None:
         The objective, a miss as twice the budget, at least that of one step; None unless COMPLETE.
     """
     return _cost(objective, result.seeds[0]) if result.state is TrialState.COMPLETE else None
+
+
+def log_ratio_of(objective: Objective, result: TrialResult, baseline: float) -> float:
+    """Compare what a COMPLETE trial of one seed cost with the tuned baseline on the same seed.
+
+    Args:
+        objective: of the search.
+        result: of the trial.
+        baseline: the baseline's cost.
+
+    Returns:
+        Logarithm of the ratio: finite, since a miss counts as twice its budget on either side.
+    """
+    return math.log(_cost(objective, result.seeds[0]) / baseline)
 
 
 def _cost(objective: Objective, seed: SeedResult) -> float:
@@ -459,12 +495,16 @@ def _merged(spec: SweepSpec, baselines: Mapping[str, TrialConfig], setting: Sett
 
 
 __all__ = [
+    "Pair",
     "Setting",
     "Unit",
     "aggregate_of",
+    "baseline_costs",
     "baselines_of",
     "cost_of",
+    "first_failure",
     "gathered",
+    "log_ratio_of",
     "race_order",
     "settings_of",
     "trials_of",

@@ -7,14 +7,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from orchestrator.report.answers import answers_of
-from orchestrator.report.champions import champions, stored_id
+from orchestrator.report.champions import champions, roles, stored_id
 from orchestrator.report.comparisons import PRIMARY_KIND, comparisons_of
 from orchestrator.report.equal_time import equal_time_of
 from orchestrator.report.profiles import profiles_of
 from orchestrator.report.schema import Comparison, Failure, Report, Standing, Study, Sweep, Verdict
+from orchestrator.report.shared_search import with_settings
 from orchestrator.report.studies import study_of
 from orchestrator.report.tuning import tunings_of
 from orchestrator.results import Machine, SweepRecord
+from orchestrator.settings import gathered, settings_of
 from orchestrator.spec import BASELINE, SweepSpec, Target
 
 
@@ -34,7 +36,13 @@ def summarise(record: SweepRecord, lints: Iterable[str] = ()) -> Report:
     spec = record.spec
     best = champions(record)
     targets = {label: _target(spec, label) for label in spec.workloads}
-    found = {study: study_of(record, *study, best[study]) for study in spec.studies}
+    settings, reasons, whole = settings_of(spec, record.trials), roles(record), gathered(record)
+    found = {study: study_of(whole, *study, best[study]) for study in spec.studies}
+    found |= {
+        (workload, arm): with_settings(study, settings[arm], reasons.get((workload, arm), {}))
+        for (workload, arm), study in found.items()
+        if arm in settings
+    }
     tunings = {
         label: tunings_of([study for study in found.values() if study.workload == label], spec.search.objective)
         for label in spec.workloads

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from orchestrator.report.schema import Shared, Study
+from orchestrator.report.schema import Report, Shared, Study
+from orchestrator.report.tables import Header, Rows
+from orchestrator.report.wording import number
 from orchestrator.settings import Setting
 from orchestrator.spec import Role
 
@@ -56,6 +58,33 @@ def _shared(settings: Sequence[Setting]) -> Shared:
         num_units=sum(unit.result is not None for unit in units),
         num_saved=sum(unit.state in {None, "PRUNED"} for unit in of_ended),
     )
+
+
+def shared_rows(report: Report) -> tuple[Header, Rows]:
+    """Make the table of the searches over all workloads.
+
+    Args:
+        report: of a sweep.
+
+    Returns:
+        The header and a row per arm that has one.
+    """
+    header: Header = ("arm", "settings", "in full", "given up", "runs", "runs saved", "aggregate", "chosen")
+    found = {study.arm: study.shared for study in report.studies if study.shared is not None}
+    rows: Rows = [
+        (
+            arm,
+            f"{shared.num_settings:,}",
+            f"{shared.num_complete:,}",
+            f"{shared.num_pruned:,}",
+            f"{shared.num_units:,}",
+            f"{shared.num_saved:,}",
+            shared.aggregation.replace("_", " "),
+            number(shared.value, 4),
+        )
+        for arm, shared in found.items()
+    ]
+    return header, rows
 
 
 def summary_of(shared: Shared) -> str:

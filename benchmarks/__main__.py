@@ -23,6 +23,7 @@ PARTS = (
     "engine",
     "engine_subspace",
     "launch",
+    "racing",
     "report",
     "scale",
     "tracking",

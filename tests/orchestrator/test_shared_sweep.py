@@ -15,6 +15,7 @@ from orchestrator.settings import settings_of
 from orchestrator.spec import Share, SweepSpec, load_spec
 from orchestrator.sweep import Outcome, read_record, standing
 from orchestrator.track import MemoryTracker
+from orchestrator.track.projection import trial_facts
 from orchestrator.train import single_config
 from orchestrator.warm_start import best_points
 from tests.orchestrator.launch.test_launchers import ray_warnings
@@ -180,3 +181,13 @@ def test_ray_runs_the_pairs_of_a_setting_at_once(tmp_path: Path) -> None:
     outcome = go(shared_spec("search.trials=2"), tmp_path, RayLauncher(shares=[Share()]))
     inline = go(shared_spec("search.trials=2"), tmp_path / "inline", InlineLauncher())
     assert outcomes(read_record(outcome.paths)) == outcomes(read_record(inline.paths))
+
+
+def test_a_tracked_unit_says_which_setting_and_search_it_is_of(finished: Outcome) -> None:
+    record = read_record(finished.paths, with_history=False)
+    units = [trial.config for trial in record.trials if trial.config.study == "wide/teleport"]
+    first = [trial_facts(record, unit) for unit in units if unit.number == 0]
+    assert {facts.name for facts in first} == {"wide/teleport #0 seed 0", "wide/teleport #0 seed 1"}
+    assert all(facts.tags["setting"] == "0" and facts.tags["search"] == "*/teleport" for facts in first)
+    tuned = [trial_facts(record, trial.config) for trial in record.trials if trial.config.arm == "baseline"]
+    assert not any("setting" in facts.tags for facts in tuned)

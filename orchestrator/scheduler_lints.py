@@ -74,7 +74,7 @@ def race_lints(spec: SweepSpec) -> Iterator[str]:
     if not spec.confirm.race:
         return
     num_seeds = len(spec.confirm_seeds)
-    if spec.confirm.top_k == 1:
+    if spec.confirm.top_k == len(spec.confirm.candidates) == 1:
         yield "confirm.race is on and confirm.top_k is 1: there is nothing to drop; raise top_k or leave race out"
     elif num_seeds <= MIN_PAIRS:
         yield (

@@ -62,12 +62,13 @@ class SettingRace:
             is_last: whether it has no more pairs; then there is nothing left to save.
 
         Returns:
-            Whether the setting is given up here.
+            Whether the setting is given up here; never where the journal has it as ended, and it runs again since a
+            result is no longer on file.
         """
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
         stored = self._storage.get_trial(trial_id)
         stopped_at = stored.user_attrs.get(STOPPED_AT)
-        if step not in stored.intermediate_values:
+        if step not in stored.intermediate_values and not stored.state.is_finished():
             trial = self._trial(number)
             trial.report(log_ratio, step)
             is_behind = self._best is not None and so_far > self._best

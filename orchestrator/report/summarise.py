@@ -30,13 +30,14 @@ def summarise(record: SweepRecord, lints: Iterable[str] = ()) -> Report:
     Returns:
         The report.
     """
+    # A setting of which a unit was cut off has not been given up, so these are gathered from all there is.
+    settings, reasons, whole = settings_of(record.spec, record.trials), roles(record), gathered(record)
     if record.ended_early:
         # What was cut off is not running, and may go on another time.
-        record = replace(record, trials=tuple(trial for trial in record.trials if trial.result is not None))
+        record, whole = _ended(record), _ended(whole)
     spec = record.spec
     best = champions(record)
     targets = {label: _target(spec, label) for label in spec.workloads}
-    settings, reasons, whole = settings_of(spec, record.trials), roles(record), gathered(record)
     found = {study: study_of(whole, *study, best[study]) for study in spec.studies}
     found |= {
         (workload, arm): with_settings(study, settings[arm], reasons.get((workload, arm), {}))
@@ -80,6 +81,10 @@ def summarise(record: SweepRecord, lints: Iterable[str] = ()) -> Report:
         lints=tuple(dict.fromkeys([*lints, *_lints(record, studies), *_control_lints(studies, comparisons)])),
         profiles=profiles_of(studies) if standing is Standing.FINISHED else (),
     )
+
+
+def _ended(record: SweepRecord) -> SweepRecord:
+    return replace(record, trials=tuple(trial for trial in record.trials if trial.result is not None))
 
 
 def _target(spec: SweepSpec, workload: str) -> Target:

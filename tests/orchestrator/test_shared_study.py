@@ -303,3 +303,18 @@ def test_what_was_cut_off_of_a_setting_that_has_ended_is_dropped_after_the_crash
     again = sweep.open()
     assert again.is_over
     assert running[1] in again.take_dropped(), "it was cut off, and is not to run again"
+
+
+@pytest.mark.parametrize("lost", [0, 5])
+def test_a_result_of_a_whole_setting_that_is_no_longer_on_file_runs_again(lost: int, journal: Path) -> None:
+    sweep = SharedSweep(raced(), journal, crashing(by_number({1: 8}), 2, "diverged"))
+    sweep.run()
+    for number in range(4):
+        units = [unit for unit in sweep.units if unit.number == number]
+        before = dict(sweep.results)
+        del sweep.results[units[min(lost, len(units) - 1)].trial_id]
+        sweep.answer = lambda config: before.get(config.trial_id) or costing(config, 4)  # noqa: B023
+        sweep.run()
+        if number in (0, 3):
+            assert sweep.results == before, "it has its value from all of them"
+    assert [trial.state.name for trial in stored(journal)] == ["COMPLETE", "PRUNED", "FAIL", "COMPLETE"]

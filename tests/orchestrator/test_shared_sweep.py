@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.errors import Interrupted, UserError
 from orchestrator.launch import InlineLauncher, RayLauncher, TrialSource
-from orchestrator.report import best_spec, champions
+from orchestrator.report import Verdict, best_spec, champions
 from orchestrator.results import TrialConfig, TrialState
 from orchestrator.settings import settings_of
 from orchestrator.spec import Share, SweepSpec, load_spec
@@ -58,6 +58,7 @@ def test_a_shared_sweep_ends_with_a_setting_for_every_arm_and_a_comparison_for_e
         ("narrow", "teleport"),
         ("wide", "teleport"),
     ]
+    assert not any(c.verdict is Verdict.REFUSED for c in report.comparisons), "the budgets are equal, in settings"
     for arm, of in settings.items():
         best = min(of, key=lambda one: (one.aggregate is None, one.aggregate, one.number))
         for workload in record.spec.workloads:

@@ -24,6 +24,7 @@ PARTS = (
     "engine_subspace",
     "fetch",
     "launch",
+    "racing",
     "report",
     "scale",
     "tracking",

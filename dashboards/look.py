@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -62,6 +63,23 @@ def label_of(trial: Trial) -> str:
     if config.number is not None:
         return f"{config.study} #{config.number}"
     return f"{config.study} seed {', '.join(map(str, config.seeds))} · {stored_id(trial)[:6]}"
+
+
+def labels_of(trials: Sequence[Trial]) -> list[str]:
+    """Name trials side by side: those of one name, as the units of a shared setting, with their seeds.
+
+    Args:
+        trials: that are shown together.
+
+    Returns:
+        A name for each.
+    """
+    labels = [label_of(trial) for trial in trials]
+    times = Counter(labels)
+    return [
+        label if times[label] == 1 else f"{label} seed {', '.join(map(str, trial.config.seeds))}"
+        for label, trial in zip(labels, trials, strict=True)
+    ]
 
 
 def draw(figure: Figure) -> None:

@@ -10,7 +10,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboards.figures import learning_figure
-from dashboards.look import CUT_OFF, RUNNING, Look, draw, label_of, open_trial
+from dashboards.look import CUT_OFF, RUNNING, Look, draw, label_of, labels_of, open_trial
 from dashboards.reader import find_trial
 from dashboards.text import clip
 from orchestrator.report.champions import steps_to_target, stored_id
@@ -99,7 +99,7 @@ def _columns(look: Look, trials: Sequence[Trial]) -> dict[str, list[Any]]:
     metric = look.snapshot.record.spec.search.objective.metric
     names = list(dict.fromkeys(name for trial in trials for name in trial.config.values))
     columns: dict[str, list[Any]] = {
-        "trial": [label_of(trial) for trial in trials],
+        "trial": labels_of(trials),
         "phase": [trial.config.phase for trial in trials],
         "state": [look.state_of(trial) for trial in trials],
         metric: [None if trial.result is None else trial.result.value for trial in trials],
@@ -142,14 +142,15 @@ def _curves(look: Look) -> None:
     chosen = {trial_id: trial for trial_id, trial in found.items() if trial is not None}
     if not chosen:
         return
+    labels = dict(zip(chosen, labels_of(list(chosen.values())), strict=True))
     st.subheader("Learning curves", anchor="curves")
     left, right = st.columns([3, 1])
     with left:
-        for trial_id, trial in chosen.items():
-            st.button(f"Open {label_of(trial)}", key=f"open_{trial_id}", on_click=open_trial, args=(trial_id,))
+        for trial_id, label in labels.items():
+            st.button(f"Open {label}", key=f"open_{trial_id}", on_click=open_trial, args=(trial_id,))
     with right:
         st.button("Clear", on_click=_clear)
-    curves = {label_of(trial): look.reader.history(trial_id) for trial_id, trial in chosen.items()}
+    curves = {label: look.reader.history(trial_id) for trial_id, label in labels.items()}
     metrics = sorted({name for rows in curves.values() for row in rows for name in row.metrics})
     if not metrics:
         st.info("Nothing has been measured in these trials yet.")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import final
 
 from orchestrator.racing import Race
+from orchestrator.ranking import stored_id
 from orchestrator.report import Champions
 from orchestrator.results import Trial, TrialConfig, TrialResult
 from orchestrator.spec import SweepSpec
@@ -25,7 +26,7 @@ def confirm_configs(spec: SweepSpec, chosen: Sequence[Trial]) -> list[TrialConfi
     Returns:
         The configurations, in the order to run them.
     """
-    configs = [trial.config for trial in chosen]
+    found = [(trial.config, stored_id(trial)) for trial in chosen]
     share = spec.resources.share("confirm")
     return [
         TrialConfig(
@@ -38,13 +39,13 @@ def confirm_configs(spec: SweepSpec, chosen: Sequence[Trial]) -> list[TrialConfi
             objective=config.objective,
             also=config.also,
             values=config.values,
-            origin=config.trial_id,
+            origin=origin,
             share=share,
             checkpoint_every=spec.checkpoint.every,
             system_metrics_every=spec.tracking.system_metrics_every,
         )
         for turn, seed in enumerate(spec.confirm_seeds)
-        for config in (configs if turn % 2 == 0 else reversed(configs))
+        for config, origin in (found if turn % 2 == 0 else reversed(found))
     ]
 
 

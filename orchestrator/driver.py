@@ -26,7 +26,9 @@ from orchestrator.report import champions
 from orchestrator.results import HistoryRow, SweepRecord, TrialConfig, TrialResult, TrialState
 from orchestrator.retries import Retries
 from orchestrator.rungs import pruned_result
-from orchestrator.studies import plan_studies
+from orchestrator.shared_study import SharedStudy
+from orchestrator.spec import ALL
+from orchestrator.studies import Study, plan_studies
 from orchestrator.track import Tracker
 
 Observe = Callable[[Progress], None]
@@ -79,9 +81,17 @@ class Driver(TrialSource):
             paths.remove_checkpoint(result.trial_id)  # where a crash came between the two
             self._tallies.end(config, result)
             self._num_seeds_before += len(config.seeds)
-        of_search = [result for _, result in results]
+        self._cut_off = {trial.trial_id for trial in record.trials if trial.result is None}
+        of_search = {result.trial_id: result for _, result in results}
         journal, points, orders = open_journal(paths.journal), paths.read_warm_start(), orders_of(paths)
-        studies = plan_studies(record.spec, journal, of_search, points, orders)
+        studies: list[Study | SharedStudy] = [
+            *plan_studies(record.spec, journal, of_search.values(), points, orders),
+            *(
+                SharedStudy(record.spec, arm, journal, of_search, points.get(f"{ALL}/{arm}", ()))
+                for workload, arm in record.spec.searches
+                if workload == ALL
+            ),
+        ]
         self._studies = {study.name: study for study in studies}
         self._retries = Retries()
         self._handed_out: set[str] = set()
@@ -204,7 +214,10 @@ class Driver(TrialSource):
 
     def _judge(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> int | None:
         """How many of these rows a trial keeps that is to end early; None where it goes on."""
-        return self._studies[config.study].judge(config, rows) if config.phase == "search" else None
+        return self._study_of(config).judge(config, rows) if config.phase == "search" else None
+
+    def _study_of(self, config: TrialConfig) -> Study | SharedStudy:
+        return self._studies[self._spec.search_of(config.workload, config.arm)]
 
     def on_checkpoint(self, config: TrialConfig, data: bytes) -> None:
         """Put on file what a trial could go on from; it is removed when the trial has its result."""
@@ -234,7 +247,8 @@ class Driver(TrialSource):
         self._budgets.on_ended(config, result)
         self._tallies.end(config, result)
         if config.phase == "search":
-            self._studies[config.study].tell(result)
+            self._study_of(config).tell(result)
+            self._drop()
         else:
             for dropped in self._confirm().tell(config, result):
                 self._tallies.drop(dropped)
@@ -262,31 +276,51 @@ class Driver(TrialSource):
             open_studies = [study for study in self._studies.values() if not study.is_exhausted]
             for study in sorted(open_studies, key=lambda study: study.num_handed_out):
                 config = study.propose()
+                self._drop()
                 if config is not None:
                     return config
             if not self._release():
                 return None
 
     def _release(self) -> bool:
-        """Give the controls the settings that their teleport arm's search has chosen, where it is over.
+        """Begin the searches that have waited for others, where those are over.
 
         Returns:
             Whether any had waited for that.
         """
         ready = [
-            (study, source)
+            study
             for study in self._studies.values()
-            if study.is_waiting and (source := self._studies[f"{study.workload}/{study.source}"]).is_over
+            if study.is_waiting and all(self._studies[name].is_over for name in study.waits_for)
         ]
         if not ready:
             return False
         best = champions(self._read())
-        for study, source in ready:
-            chosen = best[source.workload, source.arm]
-            study.follow(chosen[0].config.method.teleport if chosen else None)
-            if not chosen:
-                self._log.warning("%s has no settings to take: no trial of %s ended well", study.name, source.name)
+        for study in ready:
+            nothing_to_run = study.begin(best)
+            if nothing_to_run:
+                self._log.warning("%s", nothing_to_run)
+        self._drop()
         return True
+
+    def _drop(self) -> None:
+        """Plan no longer what a search has given up; what of it was cut off by a crash has ended there."""
+        for config in (config for study in self._studies.values() for config in study.take_dropped()):
+            if config.trial_id in self._cut_off:
+                self._tallies.begin(config)
+                self._tracker.begin_trial(config)
+                self._end(config, self._given_up(config))
+            else:
+                self._tallies.drop(config)
+                self._log.info("dropped %s: its setting has ended", describe(config))
+
+    def _given_up(self, config: TrialConfig) -> TrialResult:
+        rows, now = self._paths.read_trial(config.trial_id).history, time.time()
+        if any(row.step for row in rows):
+            return pruned_result(config, rows, started_at=now, ended_at=now)
+        return TrialResult(
+            trial_id=config.trial_id, state=TrialState.PRUNED, value=None, seeds=(), started_at=now, ended_at=now
+        )
 
     @property
     def _is_anything_open(self) -> bool:
@@ -302,7 +336,10 @@ class Driver(TrialSource):
         """The confirm phase; its trials are fixed once the search is over."""
         if self._confirmation is None:
             record = self._read()
-            self._confirmation = Confirmation(self._spec, champions(record), record.trials)
+            chosen = champions(record)
+            self._confirmation = Confirmation(self._spec, chosen, record.trials)
+            if len(self._spec.confirm.candidates) > 1:
+                self._tallies.plan_confirm({study: len(trials) for study, trials in chosen.items()})
             for dropped in self._confirmation.dropped:
                 self._tallies.drop(dropped)
         return self._confirmation

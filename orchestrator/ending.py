@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from orchestrator.progress import num_planned
+from orchestrator.progress import num_configurations
 from orchestrator.results import SweepEnd, SweepRecord, Trial, TrialState
+from orchestrator.settings import gathered
 
 CRASH_TOLERANCE = 0.1
 
@@ -48,13 +49,12 @@ def _failures(record: SweepRecord) -> Iterator[str]:
     num_crashed = len(crashed) - len(confirm)
     if num_crashed > CRASH_TOLERANCE * num_search:
         yield f"{num_crashed} of {num_search} search trials crashed"
+    by_study = gathered(record).trials
     for workload, arm in record.spec.studies:
         study = [
-            trial.result
-            for trial in record.trials
-            if trial.config.study == f"{workload}/{arm}" and trial.result is not None
+            trial.result for trial in by_study if trial.config.study == f"{workload}/{arm}" and trial.result is not None
         ]
-        is_cut_short = bool(record.ended_early) and len(study) < num_planned(record.spec, workload, arm, "search")
+        is_cut_short = bool(record.ended_early) and len(study) < num_configurations(record.spec, workload, arm)
         if not is_cut_short and not any(result.state is TrialState.COMPLETE for result in study):
             yield f"{workload}/{arm} has no trial that ended well"
 

@@ -12,9 +12,10 @@ from typing import Any
 from orchestrator.catalog import GridOptions, SamplerOptions, SymmetryOptions
 from orchestrator.ids import Json
 from orchestrator.results import SweepRecord, Trial, TrialState
-from orchestrator.scheduler_lints import grace_lints, race_lints, rung_lints
+from orchestrator.scheduler_lints import grace_lints, race_lints, rung_lints, wilcoxon_lints
+from orchestrator.settings import settings_of
 from orchestrator.space import num_points
-from orchestrator.spec import BASELINE, PHASES, Choice, Range, SweepSpec, Template, Workload
+from orchestrator.spec import ALL, BASELINE, PHASES, Choice, Range, SweepSpec, Template, Workload
 
 BOUND_SHARE = 0.02
 INVERTIBLE_ACTIVATIONS = frozenset({"leaky_relu", "tanh"})
@@ -42,12 +43,16 @@ def lints(record: SweepRecord) -> list[str]:
         A sentence each, those of the spec first.
     """
     found = spec_lints(record.spec)
-    for workload, arm in record.spec.studies:
-        trials = [
-            trial
-            for trial in record.trials
-            if trial.config.study == f"{workload}/{arm}" and trial.config.phase == "search" and trial.result
-        ]
+    settings = settings_of(record.spec, record.trials)
+    for workload, arm in record.spec.searches:
+        if workload == ALL:
+            trials = [trial for setting in settings[arm] if (trial := setting.as_trial()) is not None]
+        else:
+            trials = [
+                trial
+                for trial in record.trials
+                if trial.config.study == f"{workload}/{arm}" and trial.config.phase == "search" and trial.result
+            ]
         found += _study_lints(record.spec, workload, arm, trials)
     found += _device_lints(record)
     return found
@@ -83,6 +88,7 @@ def _spec_lints(spec: SweepSpec) -> Iterator[str]:
     yield from _arm_lints(spec)
     yield from grace_lints(spec)
     yield from race_lints(spec)
+    yield from wilcoxon_lints(spec)
 
 
 def _sampler_lints(spec: SweepSpec) -> Iterator[str]:
@@ -91,9 +97,8 @@ def _sampler_lints(spec: SweepSpec) -> Iterator[str]:
     at_random = getattr(sampler, "n_startup_trials", getattr(sampler, "population_size", 0))
     if trials <= at_random:
         yield f"search.trials is {trials}: {sampler.name} proposes its first {at_random} at random"
-    for workload, arm in spec.studies:
-        templates = (spec.workloads[workload], spec.arms[arm])
-        size = num_points(templates, sampler)
+    for workload, arm in spec.searches:
+        size = num_points(spec.space(workload, arm), sampler)
         if isinstance(sampler, GridOptions) and trials < size:
             yield (
                 f"{workload}/{arm}: search.trials is {trials}, the grid has {size:.6g} points: a part drawn at random "
@@ -190,9 +195,9 @@ def _study_lints(spec: SweepSpec, workload: str, arm: str, trials: list[Trial]) 
     yield from rung_lints(spec, workload, arm, trials)
     if not complete:
         return
-    sign = 1 if spec.search.objective.mode == "min" else -1
+    sign = 1 if spec.search.objective.mode == "min" or workload == ALL else -1
     best = min(complete, key=lambda trial: sign * _value(trial))
-    for template in (spec.workloads[workload], spec.arms[arm]):
+    for template in spec.space(workload, arm):
         for distribution in template.distributions():
             if isinstance(distribution, Range) and distribution.name in best.config.values:
                 bound = _bound_hit(distribution, best.config.values[distribution.name])

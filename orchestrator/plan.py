@@ -12,7 +12,7 @@ from orchestrator.capacity import Node, num_concurrent, shortfall, this_machine
 from orchestrator.errors import UserError, nearest
 from orchestrator.ids import Json, canonical_json
 from orchestrator.lints import spec_lints
-from orchestrator.progress import num_planned
+from orchestrator.progress import num_planned, num_seeds
 from orchestrator.results import Trial, TrialConfig, TrialState
 from orchestrator.spec import PHASES, Arm, Phase, SweepSpec, Workload
 from orchestrator.statistics import ALPHA, seeds_needed, smallest_p
@@ -266,19 +266,20 @@ def _pace_key(workload: Workload, arm: Arm) -> tuple[str, str]:
 def _study(
     spec: SweepSpec, workload: str, arm: str, seconds_per_step: SecondsPerStep, at_once: Mapping[Phase, int]
 ) -> StudyPlan:
-    templates = spec.workloads[workload], spec.arms[arm]
-    corners = [Workload.model_validate(templates[0].concretise(corner)) for corner in templates[0].corners()]
+    template = spec.workloads[workload]
+    corners = [Workload.model_validate(template.concretise(corner)) for corner in template.corners()]
     largest = max(corners, key=_num_steps)
     method = spec.example_of(arm)
     num_search = num_planned(spec, workload, arm, "search")
     num_confirm = num_planned(spec, workload, arm, "confirm")
-    seeds: dict[Phase, int] = {"search": num_search * len(spec.search.seeds), "confirm": num_confirm}
+    num_search_seeds = num_seeds(spec, arm, "search")
+    seeds: dict[Phase, int] = {"search": num_search * num_search_seeds, "confirm": num_confirm}
     steps = {phase: _num_steps(largest) * num for phase, num in seeds.items()}
     pace = seconds_per_step(largest, method)
     return StudyPlan(
         workload=workload,
         arm=arm,
-        parameters=tuple(d.name for template in templates for d in template.distributions()),
+        parameters=tuple(d.name for part in spec.space(workload, arm) for d in part.distributions()),
         num_search=num_search,
         num_confirm=num_confirm,
         steps_per_seed=_num_steps(largest),
@@ -288,7 +289,7 @@ def _study(
         gpu_hours=None
         if pace is None
         else sum(pace * steps[phase] * spec.resources.share(phase).gpu for phase in PHASES) / SECONDS_PER_HOUR,
-        trial_seconds=None if pace is None else pace * _num_steps(largest) * len(spec.search.seeds),
+        trial_seconds=None if pace is None else pace * _num_steps(largest) * num_search_seeds,
     )
 
 

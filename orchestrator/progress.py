@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import final
 
 from orchestrator.results import Trial, TrialConfig, TrialResult, TrialState
+from orchestrator.settings import settings_of
 from orchestrator.space import num_points
 from orchestrator.spec import PHASES, Phase, SweepSpec
 
@@ -79,24 +80,46 @@ class Progress:
         return self.num_done >= self.num_planned
 
 
+def num_configurations(spec: SweepSpec, workload: str, arm: str, num_failed: int = 0) -> int:
+    """Count the configurations that a search tries, the settings of a shared one; a space that holds fewer has fewer.
+
+    Args:
+        spec: of the sweep.
+        workload: label; any for an arm whose search is shared.
+        arm: label.
+        num_failed: of them that gave no answer and are replaced, up to ``search.max_replaced``.
+
+    Returns:
+        The number.
+    """
+    size = num_points(spec.space(workload, arm), spec.search.sampler)
+    return int(min(min(spec.search.trials, size) + min(num_failed, spec.search.num_replaceable), size))
+
+
 def num_planned(spec: SweepSpec, workload: str, arm: str, phase: Phase, num_failed: int = 0) -> int:
-    """Count the trials that a study has in a phase; a space, or a grid in it, that holds fewer has fewer.
+    """Count the trials on file that an arm has on a workload in a phase; a setting of a shared search has its seeds.
 
     Args:
         spec: of the sweep.
         workload: label.
         arm: label.
         phase: search or confirm.
-        num_failed: search trials of it that gave no answer and are replaced, up to ``search.max_replaced``.
+        num_failed: configurations of its search that gave no answer and are replaced.
 
     Returns:
-        The number of trials.
+        The number of trials; of the confirm phase of a shared search the most there can be, since a setting may be
+        chosen for two reasons.
     """
-    size = num_points((spec.workloads[workload], spec.arms[arm]), spec.search.sampler)
-    num_search = int(min(spec.search.trials, size))
     if phase == "search":
-        return int(min(num_search + min(num_failed, spec.search.num_replaceable), size))
-    return min(spec.confirm.top_k, num_search) * len(spec.confirm_seeds)
+        num_trials = len(spec.search.seeds) if spec.is_shared(arm) else 1
+        return num_configurations(spec, workload, arm, num_failed) * num_trials
+    num_others = len(spec.confirm.candidates) - 1 if spec.is_shared(arm) else 0
+    return min(spec.confirm.top_k + num_others, num_configurations(spec, workload, arm)) * len(spec.confirm_seeds)
+
+
+def num_seeds(spec: SweepSpec, arm: str, phase: Phase) -> int:
+    """Count the seeds that each trial of an arm trains in a phase."""
+    return len(spec.search.seeds) if phase == "search" and not spec.is_shared(arm) else 1
 
 
 @final
@@ -111,10 +134,13 @@ class Tallies:
         self._spec = spec
         self._better = min if spec.search.objective.mode == "min" else max
         self._studies = {
-            (f"{workload}/{arm}", phase): _Tally(functools.partial(num_planned, spec, workload, arm, phase))
+            (f"{workload}/{arm}", phase): _Tally(
+                functools.partial(num_planned, spec, workload, arm, phase), num_seeds(spec, arm, phase)
+            )
             for phase in PHASES
             for workload, arm in spec.studies
         }
+        self._settings: dict[str, _Settings] = {arm: _Settings() for arm in spec.arms if spec.is_shared(arm)}
 
     def begin(self, config: TrialConfig) -> None:
         """Count a trial that runs."""
@@ -130,15 +156,44 @@ class Tallies:
         tally.running.discard(config.trial_id)
         tally.num_done += 1
         tally.num_failed += result.state is TrialState.FAIL
-        if result.is_no_answer:
-            tally.replace()
         tally.num_pruned += result.state is TrialState.PRUNED
-        if result.value is not None:
-            tally.best = result.value if tally.best is None else self._better(tally.best, result.value)
+        settings = self._settings.get(config.arm) if config.phase == "search" else None
+        if settings is not None:
+            settings.end(config, result)
+            for workload in self._spec.workloads:
+                self._studies[f"{workload}/{config.arm}", "search"].replace(settings.num_no_answer)
+            value = settings.mean(config, len(self._spec.search.seeds))
+        else:
+            if result.is_no_answer:
+                tally.replace(tally.num_no_answer + 1)
+            value = result.value
+        if value is not None:
+            tally.best = value if tally.best is None else self._better(tally.best, value)
 
     def drop(self, config: TrialConfig) -> None:
         """Uncount a trial that was planned and will not run."""
-        self._of(config).drop()
+        self.drop_from(config.workload, config.arm, config.phase)
+
+    def drop_from(self, workload: str, arm: str, phase: Phase, num_trials: int = 1) -> None:
+        """Uncount trials that were planned and will not run.
+
+        Args:
+            workload: label.
+            arm: label.
+            phase: of the trials.
+            num_trials: how many.
+        """
+        self._studies[f"{workload}/{arm}", phase].drop(num_trials)
+
+    def plan_confirm(self, num_candidates: Mapping[tuple[str, str], int]) -> None:
+        """Plan the confirm trials of so many candidates, where a setting was chosen for several reasons.
+
+        Args:
+            num_candidates: workload and arm -> how many go to confirm.
+        """
+        for (workload, arm), num in num_candidates.items():
+            most = num_planned(self._spec, workload, arm, "confirm")
+            self.drop_from(workload, arm, "confirm", most - num * len(self._spec.confirm_seeds))
 
     def close(self) -> None:
         """Plan no more than has ended: what a race has dropped by then is no part of the sweep."""
@@ -156,9 +211,9 @@ class Tallies:
             The counts and the time left.
         """
         studies = tuple(tally.progress(study, phase) for (study, phase), tally in self._studies.items())
-        num_seeds: dict[Phase, int] = {"search": len(self._spec.search.seeds), "confirm": 1}
-        done = sum(study.num_done * num_seeds[study.phase] for study in studies) - num_seeds_before
-        open_ = sum((study.num_planned - study.num_done) * num_seeds[study.phase] for study in studies)
+        tallies = self._studies.values()
+        done = sum(tally.num_done * tally.num_seeds for tally in tallies) - num_seeds_before
+        open_ = sum((tally.num_planned - tally.num_done) * tally.num_seeds for tally in tallies)
         left = seconds / done * max(open_, 0) if seconds is not None and done > 0 else None
         return Progress(studies, self._spec.search.objective.metric, left)
 
@@ -170,9 +225,10 @@ class Tallies:
 class _Tally:
     """One phase of one study."""
 
-    def __init__(self, plan: Callable[[int], int]) -> None:
+    def __init__(self, plan: Callable[[int], int], num_seeds: int) -> None:
         self._plan = plan
-        self._num_no_answer = 0
+        self.num_seeds = num_seeds
+        self.num_no_answer = 0
         self._num_dropped = 0
         self.num_planned = plan(0)
         self.running: set[str] = set()
@@ -181,16 +237,16 @@ class _Tally:
         self.num_pruned = 0
         self.best: float | None = None
 
-    def replace(self) -> None:
-        self._num_no_answer += 1
+    def replace(self, num_no_answer: int) -> None:
+        self.num_no_answer = num_no_answer
         self._count()
 
-    def drop(self) -> None:
-        self._num_dropped += 1
+    def drop(self, num_trials: int) -> None:
+        self._num_dropped += num_trials
         self._count()
 
     def _count(self) -> None:
-        self.num_planned = self._plan(self._num_no_answer) - self._num_dropped
+        self.num_planned = self._plan(self.num_no_answer) - self._num_dropped
 
     def progress(self, study: str, phase: Phase) -> StudyProgress:
         return StudyProgress(
@@ -203,6 +259,32 @@ class _Tally:
             num_pruned=self.num_pruned,
             best=self.best,
         )
+
+
+@final
+class _Settings:
+    """The settings of one shared search, as far as counting goes."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[int | None, str], list[float]] = {}
+        self._no_answer: set[int | None] = set()
+        self._answers: set[int | None] = set()
+
+    def end(self, config: TrialConfig, result: TrialResult) -> None:
+        if result.value is not None:
+            self._values.setdefault((config.number, config.workload), []).append(result.value)
+        if result.failure is not None:
+            (self._no_answer if result.is_no_answer else self._answers).add(config.number)
+
+    @property
+    def num_no_answer(self) -> int:
+        """Settings that failed without telling anything: another takes the place of each."""
+        return len(self._no_answer - self._answers)
+
+    def mean(self, config: TrialConfig, num_seeds: int) -> float | None:
+        """The objective of a setting on a workload; None until it has all its seeds."""
+        values = self._values.get((config.number, config.workload), [])
+        return sum(values) / num_seeds if len(values) == num_seeds else None
 
 
 def count(
@@ -222,6 +304,7 @@ def count(
     """
     tallies = Tallies(spec)
     num_seeds_before = 0
+    trials = tuple(trials)
     for trial in trials:
         if trial.result is not None:
             tallies.end(trial.config, trial.result)
@@ -229,6 +312,11 @@ def count(
                 num_seeds_before += len(trial.config.seeds)
         elif since is not None:
             tallies.begin(trial.config)
+    for setting in (setting for of in settings_of(spec, trials).values() for setting in of):
+        if setting.state in {"FAIL", "PRUNED"}:
+            for unit in setting.units:
+                if unit.trial is None:
+                    tallies.drop_from(unit.workload, setting.arm, "search")
     if is_over:
         tallies.close()
     return tallies.progress(None if since is None else now - since, num_seeds_before)

@@ -8,7 +8,7 @@ from orchestrator.errors import Fault, SweepConflict, UserError
 from orchestrator.order import Order, read_orders
 from orchestrator.paths import SweepPaths, find_sweep
 from orchestrator.results import Replay
-from orchestrator.spec import SweepSpec, parse_spec, read_file
+from orchestrator.spec import SharedScope, SweepSpec, parse_spec, read_file
 
 
 def begin_replay(spec: SweepSpec, paths: SweepPaths, name: str) -> None:
@@ -22,8 +22,17 @@ def begin_replay(spec: SweepSpec, paths: SweepPaths, name: str) -> None:
     Raises:
         SweepNotFound: there is none of that name; the message has the nearest one.
         SweepConflict: that sweep's spec differs in more than its name.
-        UserError: this sweep was begun without an order, or with another's.
+        UserError: this sweep was begun without an order, or with another's, or its search is shared.
     """
+    if isinstance(spec.search.scope, SharedScope):
+        raise UserError(
+            Fault(
+                "--replay",
+                "a shared search (search.scope) cannot be replayed: its race decides by what has ended at each pair of "
+                "workload and seed, and no order of these is kept; with max_concurrent: 1 the same spec and seed give "
+                "the same search",
+            )
+        )
     followed = paths.read_replay()
     if followed is not None:
         if followed.sweep != name:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from orchestrator.catalog import WHOLE_BUDGET, ScheduleOptions, StoppingOptions
+from orchestrator.catalog import WHOLE_BUDGET, ScheduleOptions, StoppingOptions, WilcoxonOptions
 from orchestrator.errors import DataCorrupt, DataNotFound
 from orchestrator.racing import MIN_PAIRS
 from orchestrator.results import Trial, TrialState
@@ -74,12 +74,32 @@ def race_lints(spec: SweepSpec) -> Iterator[str]:
     if not spec.confirm.race:
         return
     num_seeds = len(spec.confirm_seeds)
-    if spec.confirm.top_k == 1:
+    if spec.confirm.top_k == len(spec.confirm.candidates) == 1:
         yield "confirm.race is on and confirm.top_k is 1: there is nothing to drop; raise top_k or leave race out"
     elif num_seeds <= MIN_PAIRS:
         yield (
             f"confirm.race is on with {num_seeds} confirm seeds: none is dropped before it has had {MIN_PAIRS}; give "
             "it more seeds or leave race out"
+        )
+
+
+def wilcoxon_lints(spec: SweepSpec) -> Iterator[str]:
+    """Object to a race of settings that has too few pairs to give any up.
+
+    Args:
+        spec: of the sweep.
+
+    Yields:
+        At most one sentence.
+    """
+    scheduler = spec.search.scheduler
+    if not isinstance(scheduler, WilcoxonOptions):
+        return
+    num_pairs = len(spec.workloads) * len(spec.search.seeds)
+    if num_pairs <= scheduler.min_pairs:
+        yield (
+            f"search.scheduler: wilcoxon gives no setting up before it has had {scheduler.min_pairs} pairs of workload "
+            f"and seed, and there are {num_pairs}: nothing is saved; give search.seeds more, or leave it out"
         )
 
 

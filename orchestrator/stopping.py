@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 from orchestrator.catalog import SCHEDULERS, WHOLE_BUDGET, SchedulerOptions
-from orchestrator.catalog.schedulers import AshaOptions, HyperbandOptions, MedianOptions
+from orchestrator.catalog.schedulers import AshaOptions, HyperbandOptions, MedianOptions, WilcoxonOptions
 from orchestrator.journal import STOPPED_AT
 from orchestrator.results import HistoryRow, TrialConfig
 from orchestrator.rungs import Reading, judged_metric
@@ -53,6 +53,16 @@ def hyperband(options: HyperbandOptions) -> BasePruner:
     from optuna.pruners import HyperbandPruner
 
     return HyperbandPruner(options.grace_position, WHOLE_BUDGET, options.reduction_factor)
+
+
+def wilcoxon(options: WilcoxonOptions) -> BasePruner:
+    """Make Optuna's signed-rank pruner; needs scipy."""
+    from orchestrator.space.samplers import quietly
+
+    with quietly():
+        from optuna.pruners import WilcoxonPruner
+
+        return WilcoxonPruner(p_threshold=options.p_threshold, n_startup_steps=options.n_startup_steps)
 
 
 @final

@@ -20,10 +20,11 @@ from orchestrator.errors import SearchNotReproducible
 from orchestrator.ids import Json
 from orchestrator.journal import Note
 from orchestrator.order import Order, Turns
-from orchestrator.progress import num_planned
-from orchestrator.results import HistoryRow, TrialConfig, TrialResult
+from orchestrator.progress import num_configurations
+from orchestrator.results import HistoryRow, Trial, TrialConfig, TrialResult
+from orchestrator.settings import training_of
 from orchestrator.space import Draw, suggest
-from orchestrator.spec import Arm, SweepSpec, Workload
+from orchestrator.spec import ALL, Arm, SweepSpec, Workload
 from orchestrator.stopping import Stopping
 from orchestrator.study_log import TRIAL_ID, Drawn, Ending, StudyLog, ending_of
 from orchestrator.verdicts import Verdicts
@@ -37,7 +38,7 @@ ALL_DUPLICATES = 256
 
 @final
 class Study:
-    """The search of one workload and arm.
+    """The search of one workload and arm, or of one arm over all workloads.
 
     Args:
         spec: of the sweep.
@@ -48,6 +49,8 @@ class Study:
             its settings from another, they are looked at when these are there.
         points: to propose first, in this order; what a point leaves open the sampler chooses.
         order: of an earlier search, to propose as that did; None: by what has ended when it is asked.
+        baselines: of a search over all workloads (``*``), each workload's tuned baseline. Its configurations are
+            settings, of which each stands here for itself on the first workload.
     """
 
     def __init__(
@@ -59,12 +62,14 @@ class Study:
         results: Mapping[str, TrialResult],
         points: Sequence[Point] = (),
         order: Order | None = None,
+        baselines: Mapping[str, TrialConfig] | None = None,
     ) -> None:
         self.spec = spec
         self.workload = workload
         self.arm = arm
         self.name = f"{workload}/{arm}"
-        self._templates = (spec.workloads[workload], spec.arms[arm])
+        self._templates = spec.space(workload, arm)
+        self._baseline = None if baselines is None else next(iter(baselines.values()))
         modes = [objective.mode for objective in spec.search.objectives]
         self._is_rebuilt = spec.search.sampler.is_rebuilt_by_replay
         self._log = StudyLog(storage, self.name, modes, keeps_attributes=not self._is_rebuilt)
@@ -81,7 +86,7 @@ class Study:
         self._num_duplicates = 0
         self._num_no_answer = 0
         # Trials this search has in all, those that replace others included.
-        self.num_planned = num_planned(spec, workload, arm, "search")
+        self.num_planned = num_configurations(spec, workload, arm)
         self._is_exhausted = False
         self._results = results
         self._settings: TeleportOptions | None = None
@@ -106,6 +111,30 @@ class Study:
     def is_over(self) -> bool:
         """Whether every trial has ended."""
         return self.is_exhausted and not self._open
+
+    @property
+    def waits_for(self) -> tuple[str, ...]:
+        """Names of the searches that must be over first."""
+        return () if self.source is None else (f"{self.workload}/{self.source}",)
+
+    def begin(self, best: Mapping[tuple[str, str], Sequence[Trial]]) -> str:
+        """End the wait: take over what the searches have found that this one waits for.
+
+        Args:
+            best: the best trials of each workload and arm, the best first.
+
+        Returns:
+            Why there is nothing to run, in a sentence; empty where there is.
+        """
+        assert self.source is not None
+        chosen = best[self.workload, self.source]
+        self.follow(chosen[0].config.method.teleport if chosen else None)
+        told = f"{self.name} has no settings to take: no trial of {self.workload}/{self.source} ended well"
+        return "" if chosen else told
+
+    def take_dropped(self) -> Sequence[TrialConfig]:
+        """Hand over the trials that were planned and will not run: none, each goes by itself."""
+        return ()
 
     def follow(self, settings: TeleportOptions | None) -> None:
         """End the wait for another arm's search.
@@ -187,7 +216,7 @@ class Study:
     def _count(self, result: TrialResult) -> None:
         if result.is_no_answer:
             self._num_no_answer += 1
-            self.num_planned = num_planned(self.spec, self.workload, self.arm, "search", self._num_no_answer)
+            self.num_planned = num_configurations(self.spec, self.workload, self.arm, self._num_no_answer)
 
     def _draw(self, draw: Draw) -> Drawn:
         sampler = self._draws.sampler(draw, self._num_duplicates)
@@ -209,8 +238,7 @@ class Study:
         self._open.add(trial_id)
 
     def _config(self, values: dict[str, Json], number: int) -> TrialConfig:
-        training, written = (template.concretise(values) for template in self._templates)
-        method = Arm.model_validate(written)
+        method = Arm.model_validate(self._templates[1].concretise(values))
         if self._settings is not None:
             method = method.following(self._settings)
         return TrialConfig(
@@ -218,7 +246,7 @@ class Study:
             arm=self.arm,
             phase="search",
             seeds=self.spec.search.seeds,
-            training=Workload.model_validate(training),
+            training=self._training(values),
             method=method,
             objective=self.spec.search.objective,
             also=self.spec.search.also,
@@ -228,6 +256,11 @@ class Study:
             checkpoint_every=self.spec.checkpoint.every,
             system_metrics_every=self.spec.tracking.system_metrics_every,
         )
+
+    def _training(self, values: dict[str, Json]) -> Workload:
+        if self._baseline is not None:
+            return training_of(self.spec, self._baseline, values)
+        return Workload.model_validate(self._templates[0].concretise(values))
 
     def _take_up(self, results: Mapping[str, TrialResult]) -> None:
         """Bring the study level with the files, and find what was proposed but has not ended."""
@@ -309,7 +342,7 @@ def plan_studies(
     points: Mapping[str, Sequence[Point]] | None = None,
     orders: Mapping[str, Order] | None = None,
 ) -> list[Study]:
-    """Open every study of a sweep.
+    """Open the study of every workload and arm that has one of its own.
 
     Args:
         spec: of the sweep.
@@ -325,6 +358,7 @@ def plan_studies(
     points, orders = points or {}, orders or {}
     return [
         Study(spec, workload, arm, storage, known, points.get(name, ()), orders.get(name))
-        for workload, arm in spec.studies
+        for workload, arm in spec.searches
+        if workload != ALL
         for name in [f"{workload}/{arm}"]
     ]

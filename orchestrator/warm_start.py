@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 from orchestrator.errors import Fault, SweepNotFound, nearest
 from orchestrator.ids import Json
 from orchestrator.paths import SweepPaths, sweep_names
 from orchestrator.report import ranked
 from orchestrator.results import SweepRecord
 from orchestrator.space import restricted
-from orchestrator.spec import SweepSpec
+from orchestrator.spec import ALL, SweepSpec
 
 
 def best_points(record: SweepRecord, spec: SweepSpec) -> dict[str, list[dict[str, Json]]]:
@@ -20,16 +22,18 @@ def best_points(record: SweepRecord, spec: SweepSpec) -> dict[str, list[dict[str
 
     Returns:
         Name of each study that has some -> its best ``top_k`` points by that sweep's own objective, distinct, of
-        those that lie in the space of this spec; parameters that it does not have are left out.
+        those that lie in the space of this spec; parameters that it does not have are left out. A shared search has
+        the best of each workload in turn, by rank.
     """
     assert spec.search.warm_start is not None
     best = ranked(record)
     chosen: dict[str, list[dict[str, Json]]] = {}
-    for workload, arm in spec.studies:
-        templates = (spec.workloads[workload], spec.arms[arm])
+    for workload, arm in spec.searches:
         points: list[dict[str, Json]] = []
-        for trial in best.get((workload, arm), ()):
-            point = restricted(templates, trial.config.values)
+        sources = spec.workloads if workload == ALL else [workload]
+        ranks = itertools.zip_longest(*(best.get((source, arm), ()) for source in sources))
+        for trial in filter(None, itertools.chain.from_iterable(ranks)):
+            point = restricted(spec.space(workload, arm), trial.config.values)
             if point is not None and point not in points:
                 points.append(point)
         if points:

@@ -36,6 +36,7 @@ from orchestrator.catalog.schedulers import (
     NoSchedulerOptions,
     SchedulerOptions,
     StoppingOptions,
+    WilcoxonOptions,
 )
 from orchestrator.catalog.workloads import WORKLOADS
 
@@ -83,6 +84,7 @@ __all__ = [
     "TauExpression",
     "TeleportOptions",
     "TpeOptions",
+    "WilcoxonOptions",
     "models_for",
     "samplers_that",
 ]

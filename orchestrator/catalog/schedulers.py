@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Annotated, Literal
 
@@ -114,9 +115,36 @@ class MedianOptions(StoppingOptions):
         return tuple(range(self.grace_position, WHOLE_BUDGET, self.interval_length))
 
 
+class WilcoxonOptions(SchedulerOptions):
+    """A setting of a shared search that the best one has beaten on enough pairs of workload and seed gets no more.
+
+    As in ``optuna.pruners.WilcoxonPruner``.
+
+    Args:
+        p_threshold: of the one-sided signed-rank test; it is looked at after every pair, so its false-positive rate
+            over a whole setting is larger.
+        n_startup_steps: pairs before which no setting is given up.
+    """
+
+    name: Literal["wilcoxon"]
+    p_threshold: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    n_startup_steps: NonNegativeInt = 2
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """None: no trial is judged by its own curve."""
+        return ()
+
+    @property
+    def min_pairs(self) -> int:
+        """The fewest pairs after which it can give a setting up: all of n pairs against it are p = 2^-n."""
+        return max(2, self.n_startup_steps, math.floor(-math.log2(self.p_threshold)) + 1)
+
+
 SCHEDULERS: dict[str, Entry] = {
     "none": Entry(NoSchedulerOptions, "orchestrator.stopping:none"),
     "asha": Entry(AshaOptions, "orchestrator.stopping:asha"),
     "median": Entry(MedianOptions, "orchestrator.stopping:median"),
     "hyperband": Entry(HyperbandOptions, "orchestrator.stopping:hyperband"),
+    "wilcoxon": Entry(WilcoxonOptions, "orchestrator.stopping:wilcoxon"),
 }

@@ -58,9 +58,10 @@ def spec_of(record: SweepRecord, trial: Trial) -> str:
         "description": spec.description,
         "workloads": {config.workload: config.training.model_dump(mode="json", exclude_none=True)},
         "arms": arms,
-        # One trial has none to be stopped by, and one configuration none to race.
-        "search": spec.search.model_dump(mode="json", exclude_none=True, exclude={"scheduler"}) | {"trials": 1},
-        "confirm": spec.confirm.model_dump(mode="json", exclude={"race"}),
+        # One trial has none to be stopped by, one configuration none to race, and one workload none to share with.
+        "search": spec.search.model_dump(mode="json", exclude_none=True, exclude={"scheduler", "scope"})
+        | {"trials": 1},
+        "confirm": spec.confirm.model_dump(mode="json", exclude={"race", "candidates"}),
         "resources": spec.resources.model_dump(mode="json", exclude_none=True),
     }
     return "".join(f"# {line}\n" for line in _comment(record, trial)) + dump_yaml(data)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from orchestrator.results import SweepRecord, Trial, TrialState
-from orchestrator.statistics import censored_median
+from orchestrator.ranking import by_value, is_complete, steps_to_target, stored_id
+from orchestrator.results import SweepRecord, Trial
+from orchestrator.settings import Setting, settings_of, trials_of
+from orchestrator.spec import Role
 
 Champions = dict[tuple[str, str], tuple[Trial, ...]]
 
@@ -21,9 +22,53 @@ def champions(record: SweepRecord) -> Champions:
         record: a sweep whose search may still run.
 
     Returns:
-        ``(workload, arm)`` of every study -> the first ``confirm.top_k`` of :func:`ranked`.
+        ``(workload, arm)`` of every study -> the first ``confirm.top_k`` of :func:`ranked`; of a shared search the
+        other candidates that ``confirm.candidates`` asks for come after these.
     """
-    return {study: trials[: record.spec.confirm.top_k] for study, trials in ranked(record).items()}
+    top_k = record.spec.confirm.top_k
+    numbers = roles(record)
+    return {
+        study: (*trials[:top_k], *(trial for trial in trials[top_k:] if trial.config.number in numbers.get(study, {})))
+        for study, trials in ranked(record).items()
+    }
+
+
+def roles(record: SweepRecord) -> dict[tuple[str, str], dict[int, tuple[Role, ...]]]:
+    """Tell for what settings of shared searches are confirmed, beside the rank they have.
+
+    Args:
+        record: a sweep whose search may still run.
+
+    Returns:
+        Workload and arm -> number of a setting -> those of its roles that ``confirm.candidates`` asks for: ``chosen``
+        (the best aggregate), ``own`` (the best on this workload alone), ``leave_one_out`` (the best aggregate over all
+        the others). Empty where nothing is shared.
+    """
+    spec = record.spec
+    found: dict[tuple[str, str], dict[int, tuple[Role, ...]]] = {}
+    for arm, settings in settings_of(spec, record.trials).items():
+        complete = [setting for setting in settings if setting.aggregate is not None]
+        for workload in spec.workloads if complete else ():
+            told: dict[int, tuple[Role, ...]] = {}
+            for role in spec.confirm.candidates:
+                number = _best_on(complete, _judged_on(role, workload, spec.workloads))
+                told[number] = (*told.get(number, ()), role)
+            found[workload, arm] = told
+    return found
+
+
+def _judged_on(role: Role, workload: str, workloads: Iterable[str]) -> set[str]:
+    match role:
+        case "chosen":
+            return set(workloads)
+        case "own":
+            return {workload}
+        case "leave_one_out":
+            return set(workloads) - {workload}
+
+
+def _best_on(settings: Iterable[Setting], workloads: set[str]) -> int:
+    return min((setting.over(workloads) or 0.0, setting.number) for setting in settings)[1]
 
 
 def ranked(record: SweepRecord) -> Champions:
@@ -35,17 +80,30 @@ def ranked(record: SweepRecord) -> Champions:
     Returns:
         ``(workload, arm)`` of every study -> its COMPLETE search trials: by objective, ties by median steps to
         target, then by number. Where there are several objectives the Pareto front comes first, then the front of
-        the rest, and so on, each in this order of the first objective. Empty where none is COMPLETE.
+        the rest, and so on, each in this order of the first objective. Those of a shared search are its settings on
+        that workload, in the order of their aggregates. Empty where none is COMPLETE.
     """
     spec = record.spec
     found: dict[tuple[str, str], list[Trial]] = {study: [] for study in spec.studies}
     for trial in record.trials:
         study = (trial.config.workload, trial.config.arm)
-        if trial.config.phase == "search" and study in found and is_complete(trial):
+        if trial.config.phase == "search" and study in found and is_complete(trial) and not spec.is_shared(study[1]):
             found[study].append(trial)
     signs = [1.0 if objective.mode == "min" else -1.0 for objective in spec.search.objectives]
-    by_first = {study: sorted(trials, key=lambda trial: _order(trial, signs[0])) for study, trials in found.items()}
-    return {study: tuple(_by_front(trials, signs)) for study, trials in by_first.items()}
+    by_first = {study: by_value(trials, spec.search.objective.mode) for study, trials in found.items()}
+    return {study: tuple(_by_front(trials, signs)) for study, trials in by_first.items()} | _ranked_settings(record)
+
+
+def _ranked_settings(record: SweepRecord) -> Champions:
+    settings = settings_of(record.spec, record.trials)
+    of_study = trials_of(record.spec, record.trials, settings)
+    found: Champions = {}
+    for (workload, arm), trials in of_study.items():
+        by_number = {trial.config.number: trial for trial in trials}
+        complete = [setting for setting in settings[arm] if setting.aggregate is not None]
+        ordered = sorted(complete, key=lambda setting: (setting.aggregate or 0.0, setting.number))
+        found[workload, arm] = tuple(by_number[setting.number] for setting in ordered)
+    return found
 
 
 def _by_front(trials: list[Trial], signs: list[float]) -> Iterator[Trial]:
@@ -78,44 +136,4 @@ def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     return one != other and all(a <= b for a, b in zip(one, other, strict=True))
 
 
-def is_complete(trial: Trial) -> bool:
-    """Tell whether a trial ended well and has a value."""
-    result = trial.result
-    return result is not None and result.state is TrialState.COMPLETE and result.value is not None
-
-
-def stored_id(trial: Trial) -> str:
-    """Tell the id under which a trial is on file.
-
-    It is the hash of the configuration as that was when the trial ran. The hash of the same configuration today
-    differs where the catalogue has gained a setting since, and a report of an old sweep must still find what
-    belongs together.
-
-    Args:
-        trial: of any phase.
-
-    Returns:
-        The id of its result; of its configuration where it has not ended.
-    """
-    return trial.trial_id if trial.result is None else trial.result.trial_id
-
-
-def steps_to_target(trial: Trial) -> float:
-    """Take the median steps to target over a trial's seeds.
-
-    Args:
-        trial: of any phase.
-
-    Returns:
-        The median, infinite as soon as half the seeds miss; infinite where no seed ran.
-    """
-    seeds = trial.result.seeds if trial.result is not None else ()
-    steps = [math.inf if seed.steps_to_target is None else float(seed.steps_to_target) for seed in seeds]
-    return censored_median(steps) if steps else math.inf
-
-
-def _order(trial: Trial, sign: float) -> tuple[float, float, int, str]:
-    assert trial.result is not None
-    assert trial.result.value is not None
-    number = trial.config.number
-    return sign * trial.result.value, steps_to_target(trial), -1 if number is None else number, stored_id(trial)
+__all__ = ["Champions", "champions", "is_complete", "ranked", "roles", "steps_to_target", "stored_id"]

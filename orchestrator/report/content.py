@@ -11,6 +11,7 @@ from orchestrator.report.evidence_tables import further_rows, profile_rows
 from orchestrator.report.figures import Figure, figures, search_figures
 from orchestrator.report.schema import Report, Study, Transfer, Verdict
 from orchestrator.report.search_tables import fate_rows, importance_rows, other_rows, search_rows
+from orchestrator.report.shared_search import summary_of
 from orchestrator.report.tables import (
     Header,
     Rows,
@@ -161,6 +162,8 @@ def _bests(report: Report) -> Iterator[dict[str, str]]:
     for study in report.studies:
         if study.best is not None:
             summary = f"search trial #{study.best.number}, {metric} {number(study.best.value)} in search"
+            if study.best.aggregate is not None:
+                summary += f", {number(study.best.aggregate)} of the baselines' over all workloads"
             yield {"workload": study.workload, "arm": study.arm, "yaml": study.best.yaml, "summary": summary}
 
 
@@ -176,6 +179,8 @@ def _search(report: Report, study: Study) -> dict[str, Any]:
     }
     told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     summary = f"{study.num_trials} of {study.num_wanted} trials" + f": {told}" * bool(told)
+    if study.shared is not None:
+        summary += f"; {summary_of(study.shared)}"
     others = table(other_rows(study)) if len(study.candidates) > 1 else None
     return {
         "workload": study.workload,

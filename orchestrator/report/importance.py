@@ -64,7 +64,7 @@ def _importance(study: Study, spec: SweepSpec) -> tuple[Importance, ...]:
 def _rebuild(study: Study, trials: Sequence[SearchTrial], spec: SweepSpec) -> optuna.Study:
     import optuna
 
-    templates = (spec.workloads[study.workload], spec.arms[study.arm])
+    templates = spec.space(study.workload, study.arm)
     space = {each.name: distribution_of(each) for template in templates for each in template.distributions()}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     minimize, maximize = optuna.study.StudyDirection.MINIMIZE, optuna.study.StudyDirection.MAXIMIZE

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from orchestrator.report.evidence_tables import further_rows, interval_note, profile_rows
 from orchestrator.report.schema import JointReport, Report, reports_of
 from orchestrator.report.search_tables import fate_rows, importance_rows
+from orchestrator.report.shared_search import shared_rows
 from orchestrator.report.tables import (
     control_rows,
     exploratory_rows,
@@ -110,6 +111,7 @@ def _sweep(report: Report) -> Iterator[str]:
     yield from _section("What the teleports' time goes into", *phase_rows(report))
     yield from _best(report)
     yield from _section("Which parameters mattered in search", *importance_rows(report))
+    yield from _section("Searches over all workloads", *shared_rows(report))
     yield from _section("What became of the trials", *fate_rows(report))
     yield from _failures(report)
     if report.lints:

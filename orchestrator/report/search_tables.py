@@ -29,12 +29,14 @@ def search_rows(report: Report, workload: str, arm: str) -> tuple[Header, Rows]:
     names = list(dict.fromkeys(name for trial in study.search for name in trial.values))
     ranks = {candidate.trial_id: candidate.rank for candidate in study.candidates}
     sign = 1.0 if report.sweep.objective.mode == "min" else -1.0
-    header: Header = ("#", "state", report.sweep.objective.metric, "median steps to target", *names, "trial")
+    shared = ("over all workloads",) if study.shared is not None else ()
+    header: Header = ("#", "state", report.sweep.objective.metric, "median steps to target", *shared, *names, "trial")
     ordered = sorted(
         study.search,
         key=lambda trial: (
             ranks.get(trial.trial_id, len(study.search) + 1),
             trial.value is None,
+            *(() if trial.aggregate is None else (trial.aggregate,)),
             sign * trial.value if trial.value is not None else -trial.share,
         ),
     )
@@ -44,6 +46,7 @@ def search_rows(report: Report, workload: str, arm: str) -> tuple[Header, Rows]:
             _state(trial) + (f" · confirmed ({ranks[trial.trial_id]})" if trial.trial_id in ranks else ""),
             number(trial.value, 4),
             number(trial.steps_to_target),
+            *(number(trial.aggregate, 4) for _ in shared),
             *(value_text(trial.values[name]) if name in trial.values else "" for name in names),
             trial.trial_id,
         )
@@ -67,14 +70,17 @@ def other_rows(study: Study) -> tuple[Header, Rows]:
         The header and a row per candidate, the champion first; why one was dropped, where one was.
     """
     has_dropped = any(candidate.dropped for candidate in study.candidates)
-    header: Header = ("rank in search", "trial", "median steps", "reached", *(("",) if has_dropped else ()))
+    has_roles = study.shared is not None
+    roles = ("confirmed as",) if has_roles else ()
+    header: Header = ("rank in search", "trial", "median steps", "reached", *roles, *(("",) if has_dropped else ()))
     rows: Rows = []
     for candidate in study.candidates:
         runs = [run for run in candidate.confirm if run.is_answer]
         hits = sum(run.outcome == "reached" for run in runs)
         median = number(candidate.median_steps_to_target)
         why = (candidate.dropped,) if has_dropped else ()
-        rows.append((str(candidate.rank), candidate.trial_id, median, f"{hits}/{len(runs)}", *why))
+        role = (", ".join(candidate.roles).replace("_", " "),) if has_roles else ()
+        rows.append((str(candidate.rank), candidate.trial_id, median, f"{hits}/{len(runs)}", *role, *why))
     return header, rows
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from orchestrator.catalog import ExpressionOptions, TeleportOptions
-from orchestrator.progress import num_planned
+from orchestrator.progress import num_configurations
 from orchestrator.racing import Race
 from orchestrator.report.arrivals import arrivals_of
 from orchestrator.report.best import spec_of
@@ -39,7 +39,7 @@ def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]
     )
     ended = [trial.result for trial in search if trial.result is not None]
     num_crashed = sum(result.is_no_answer for result in ended)
-    num_answers_wanted = num_planned(record.spec, workload, arm, "search")
+    num_answers_wanted = num_configurations(record.spec, workload, arm)
     kinds = [result.failure.kind for result in ended if result.failure is not None]
     runs = [_confirm_trials(record, champion) for champion in best]
     dropped = _dropped(record, best, runs) if record.spec.confirm.race else {}
@@ -55,7 +55,7 @@ def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]
         kind=kind_of(record.spec.arms[arm]),
         num_trials=len(ended),
         num_planned=num_answers_wanted,
-        num_replaced=num_planned(record.spec, workload, arm, "search", num_crashed) - num_answers_wanted,
+        num_replaced=num_configurations(record.spec, workload, arm, num_crashed) - num_answers_wanted,
         num_complete=sum(result.state is TrialState.COMPLETE for result in ended),
         num_pruned=sum(result.state is TrialState.PRUNED for result in ended),
         num_diverged=kinds.count("diverged"),
@@ -76,7 +76,7 @@ def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]
 
 
 def _space(record: SweepRecord, workload: str, arm: str) -> tuple[Parameter, ...]:
-    templates = (record.spec.workloads[workload], record.spec.arms[arm])
+    templates = record.spec.space(workload, arm)
     return tuple(_parameter(each) for template in templates for each in template.distributions())
 
 

@@ -7,15 +7,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from orchestrator.report.answers import answers_of
-from orchestrator.report.champions import champions, stored_id
+from orchestrator.report.champions import champions, roles, stored_id
 from orchestrator.report.comparisons import PRIMARY_KIND, comparisons_of
 from orchestrator.report.equal_time import equal_time_of
 from orchestrator.report.profiles import profiles_of
 from orchestrator.report.schema import Comparison, Failure, Report, Standing, Study, Sweep, Verdict
+from orchestrator.report.shared_search import with_settings
 from orchestrator.report.studies import study_of
 from orchestrator.report.transfer import transfers_of
 from orchestrator.report.tuning import tunings_of
 from orchestrator.results import Machine, SweepRecord
+from orchestrator.settings import gathered, settings_of
 from orchestrator.spec import BASELINE, SweepSpec, Target
 
 
@@ -29,13 +31,20 @@ def summarise(record: SweepRecord, lints: Iterable[str] = ()) -> Report:
     Returns:
         The report.
     """
+    # A setting of which a unit was cut off has not been given up, so these are gathered from all there is.
+    settings, reasons, whole = settings_of(record.spec, record.trials), roles(record), gathered(record)
     if record.ended_early:
         # What was cut off is not running, and may go on another time.
-        record = replace(record, trials=tuple(trial for trial in record.trials if trial.result is not None))
+        record, whole = _ended(record), _ended(whole)
     spec = record.spec
     best = champions(record)
     targets = {label: _target(spec, label) for label in spec.workloads}
-    found = {study: study_of(record, *study, best[study]) for study in spec.studies}
+    found = {study: study_of(whole, *study, best[study]) for study in spec.studies}
+    found |= {
+        (workload, arm): with_settings(study, settings[arm], reasons.get((workload, arm), {}))
+        for (workload, arm), study in found.items()
+        if arm in settings
+    }
     tunings = {
         label: tunings_of([study for study in found.values() if study.workload == label], spec.search.objective)
         for label in spec.workloads
@@ -74,6 +83,10 @@ def summarise(record: SweepRecord, lints: Iterable[str] = ()) -> Report:
         profiles=profiles_of(studies) if standing is Standing.FINISHED else (),
         transfers=transfers_of([record]),
     )
+
+
+def _ended(record: SweepRecord) -> SweepRecord:
+    return replace(record, trials=tuple(trial for trial in record.trials if trial.result is not None))
 
 
 def _target(spec: SweepSpec, workload: str) -> Target:

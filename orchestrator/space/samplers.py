@@ -59,7 +59,7 @@ def make_sampler(options: SamplerOptions, draw: Draw) -> BaseSampler:
     Returns:
         A fresh sampler.
     """
-    with _quietly():
+    with quietly():
         sampler: BaseSampler = SAMPLERS[options.name].load()(options, draw)
         if not draw.fixed:
             return sampler
@@ -134,8 +134,12 @@ def nsga3(options: SamplerOptions, draw: Draw) -> BaseSampler:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """Some arguments, and the partly fixed sampler, are experimental to Optuna: known, and pinned by its version."""
+def quietly() -> Iterator[None]:
+    """Let pass that some arguments, samplers and pruners are experimental to Optuna; its version is pinned.
+
+    Yields:
+        Nothing.
+    """
     from optuna.exceptions import ExperimentalWarning
 
     with warnings.catch_warnings():

@@ -7,6 +7,7 @@ from orchestrator.spec.hooks import EVENT_KEYS, HookOptions, HooksOptions
 from orchestrator.spec.names import check_name
 from orchestrator.spec.phases import Confirm, Search
 from orchestrator.spec.resources import Checkpoint, Resources
+from orchestrator.spec.scope import ALL, LR_FACTOR, Aggregate, Role, SharedScope
 from orchestrator.spec.sources import kind_of
 from orchestrator.spec.sweep import BASELINE, SweepSpec, dump_yaml, load_spec, parse_spec, spec_from_text
 from orchestrator.spec.targets import target_metrics
@@ -30,12 +31,15 @@ from orchestrator.spec.tree import Choice, Distribution, Range, Template
 from orchestrator.spec.yaml_text import read_file
 
 __all__ = [
+    "ALL",
     "BASELINE",
     "CHECKPOINT_EVERY",
     "EVALUATIONS_PER_RUN",
     "EVENT_KEYS",
     "HIGHER_IS_BETTER",
+    "LR_FACTOR",
     "PHASES",
+    "Aggregate",
     "Arm",
     "BudgetOptions",
     "Checkpoint",
@@ -54,8 +58,10 @@ __all__ = [
     "Precision",
     "Range",
     "Resources",
+    "Role",
     "Search",
     "Share",
+    "SharedScope",
     "SweepSpec",
     "Target",
     "Template",

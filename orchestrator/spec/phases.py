@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from orchestrator.catalog import (
     SAMPLERS,
@@ -18,6 +26,7 @@ from orchestrator.catalog import (
     samplers_that,
 )
 from orchestrator.spec.names import Name
+from orchestrator.spec.scope import OwnScope, Role, Scope
 from orchestrator.spec.training import Objective
 
 
@@ -65,6 +74,7 @@ class Search(Options):
         warm_start: whose best points come first.
         max_concurrent: trials at once, in confirm too; None: as many as the resources hold.
         scheduler: who may end a trial before its budget is spent.
+        scope: whether each workload has a search of its own, or all of them have one in common.
     """
 
     sampler: Annotated[SamplerOptions, OneOf("sampler", SAMPLERS), BeforeValidator(_named)] = TpeOptions(name="tpe")
@@ -80,6 +90,7 @@ class Search(Options):
     scheduler: Annotated[SchedulerOptions, OneOf("scheduler", SCHEDULERS), BeforeValidator(_named)] = (
         NoSchedulerOptions(name="none")
     )
+    scope: Annotated[Scope, BeforeValidator(_named)] = OwnScope(name="own")
 
     @model_validator(mode="after")
     def _sampler_can(self) -> Self:
@@ -117,8 +128,20 @@ class Confirm(Options):
         seeds: how many, or which; never a seed of the search.
         race: whether a configuration gets no more seeds once another of its arm has proved better; the arm's first
             by search always gets all of them.
+        candidates: of a shared search, which settings go to confirm: the ``chosen`` one, that of each workload's
+            ``own`` value, and, with ``leave_one_out``, for each workload the one that is best on the others.
     """
 
     top_k: PositiveInt = 1
     seeds: Annotated[int, Field(ge=1, le=1_000)] | Seeds = 8
     race: bool = False
+    candidates: Annotated[tuple[Role, ...], Field(strict=False)] = ("chosen",)
+
+    @field_validator("candidates")
+    @classmethod
+    def _holds_the_chosen(cls, candidates: tuple[Role, ...]) -> tuple[Role, ...]:
+        if "chosen" not in candidates:
+            raise ValueError("must hold chosen, which alone is compared with other arms")
+        if len(set(candidates)) < len(candidates):
+            raise ValueError(f"candidates must differ from each other, are {', '.join(candidates)}")
+        return candidates

@@ -20,6 +20,8 @@ from orchestrator.spec.names import Name
 from orchestrator.spec.parse import Parsed, fixed, merged, parse
 from orchestrator.spec.phases import Confirm, Search
 from orchestrator.spec.resources import Checkpoint, Resources
+from orchestrator.spec.scope import ALL, SharedScope
+from orchestrator.spec.sharing import scope_faults, shared_template
 from orchestrator.spec.sources import source_of
 from orchestrator.spec.targets import target_metrics
 from orchestrator.spec.tracking import TrackingOptions
@@ -123,6 +125,29 @@ class SweepSpec(Options):
     def studies(self) -> list[tuple[str, str]]:
         """Every (workload, arm), workload by workload."""
         return [(workload, arm) for workload in self.workloads for arm in self.arms]
+
+    @property
+    def searches(self) -> list[tuple[str, str]]:
+        """Every (workload, arm) that has a search of its own; ``*`` stands for all workloads of a shared one."""
+        own = [study for study in self.studies if not self.is_shared(study[1])]
+        return own + [(ALL, arm) for arm in self.arms if self.is_shared(arm)]
+
+    def is_shared(self, arm: str) -> bool:
+        """Tell whether an arm has one search over all workloads."""
+        return isinstance(self.search.scope, SharedScope) and arm != BASELINE
+
+    def search_of(self, workload: str, arm: str) -> str:
+        """Name the search that an arm's settings on a workload come from, as it is called in the journal."""
+        return f"{ALL if self.is_shared(arm) else workload}/{arm}"
+
+    def space(self, workload: str, arm: str) -> tuple[Template, Template]:
+        """Give the templates whose distributions a search tries; the workload counts where the search is its own."""
+        return (self._shared_template if self.is_shared(arm) else self.workloads[workload], self.arms[arm])
+
+    @cached_property
+    def _shared_template(self) -> Template:
+        assert isinstance(self.search.scope, SharedScope)
+        return shared_template(self.workloads, self.search.scope)
 
     @property
     def num_primary(self) -> int:
@@ -232,6 +257,8 @@ def parse_spec(document: Document, overrides: Sequence[str] = (), *, name: str |
         if family == "arms" and isinstance(found, dict):
             faults += _source_faults(document, data[family])
     spec: SweepSpec | None = _validated(SweepSpec, data, document.place, faults)
+    if not faults and spec is not None:
+        faults += [Fault(document.place(path), message) for path, message in scope_faults(spec)]
     if faults or spec is None:
         raise SpecError(*_unique(faults))
     return spec

@@ -125,6 +125,8 @@ def trial_facts(record: SweepRecord, config: TrialConfig) -> Facts:
         tags["seed"] = str(config.seeds[0])
     if config.number is not None:
         tags["number"] = str(config.number)
+        if record.spec.is_shared(config.arm):
+            tags |= {"setting": str(config.number), "search": record.spec.search_of(config.workload, config.arm)}
     if config.origin is not None:
         tags["origin"] = config.origin
     return Facts(_trial_name(record, config), _params(plain), _cleaned(tags))
@@ -181,9 +183,11 @@ def _sweep_tags(record: SweepRecord) -> dict[str, str]:
 
 def _trial_name(record: SweepRecord, config: TrialConfig) -> str:
     if config.phase == "search":
-        return f"{config.study} #{config.number}"
+        seed = f" seed {config.seeds[0]}" if record.spec.is_shared(config.arm) else ""
+        return f"{config.study} #{config.number}{seed}"
     # The best k of an arm share their seeds, so their names need the configuration too.
-    which = f" of {config.configuration_id[:6]}" if record.spec.confirm.top_k > 1 else ""
+    is_one_of_many = record.spec.confirm.top_k > 1 or len(record.spec.confirm.candidates) > 1
+    which = f" of {config.configuration_id[:6]}" if is_one_of_many else ""
     return f"{config.study} {config.phase} seed {','.join(map(str, config.seeds))}{which}"
 
 

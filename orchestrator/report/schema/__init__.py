@@ -15,7 +15,7 @@ from orchestrator.ids import Json
 from orchestrator.report.schema.comparison import Comparison, Effect, Interval, SeedPair, Verdict
 from orchestrator.report.schema.evidence import TIME_METRICS, Arrival, Best, Profile, TimeMetric, Tuning
 from orchestrator.report.schema.part import Part
-from orchestrator.report.schema.search import Importance, Parameter, SearchTrial
+from orchestrator.report.schema.search import Importance, Parameter, SearchTrial, Shared
 from orchestrator.report.schema.study import (
     Axis,
     Band,
@@ -78,6 +78,7 @@ __all__ = [
     "Sensitivity",
     "SensitivityBand",
     "SensitivityBin",
+    "Shared",
     "SharedSetting",
     "Spectrum",
     "Standing",

@@ -7,6 +7,7 @@ from typing import Literal
 from orchestrator.ids import Json
 from orchestrator.report.schema.part import Part
 from orchestrator.results import ANSWERS, FailureKind
+from orchestrator.spec import Aggregate
 
 
 class Parameter(Part):
@@ -55,6 +56,7 @@ class SearchTrial(Part):
         share: of its budget of optimizer steps that it ran, all seeds together.
         objectives: where there are several, each of them, ``value`` first; empty unless COMPLETE.
         failure: kind of its failure; None unless FAIL.
+        aggregate: of a shared search, the setting's value over all workloads; None unless COMPLETE.
     """
 
     trial_id: str
@@ -67,8 +69,31 @@ class SearchTrial(Part):
     share: float = 0.0
     objectives: tuple[float, ...] = ()
     failure: FailureKind | None = None
+    aggregate: float | None = None
 
     @property
     def is_answer(self) -> bool:
         """Whether it was spent and says something of its configuration: a crash does not."""
         return self.state != "RUNNING" and self.failure in {None, *ANSWERS}
+
+
+class Shared(Part):
+    """The search of an arm over all workloads at once.
+
+    Args:
+        aggregation: what becomes of the ratios of a setting's costs to the tuned baselines'.
+        value: the best aggregate, that of the chosen setting; None: no setting ran in full.
+        num_settings: that were begun.
+        num_complete: of these, on every workload and seed.
+        num_pruned: of these, given up by the race.
+        num_units: runs of a setting on one workload and seed that have ended.
+        num_saved: of the settings that have ended, runs that were not needed, or not to their end.
+    """
+
+    aggregation: Aggregate
+    value: float | None
+    num_settings: int
+    num_complete: int
+    num_pruned: int
+    num_units: int
+    num_saved: int

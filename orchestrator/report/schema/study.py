@@ -9,8 +9,9 @@ from pydantic import Field
 from orchestrator.ids import Json
 from orchestrator.report.schema.evidence import Arrival, Tuning
 from orchestrator.report.schema.part import Part
-from orchestrator.report.schema.search import Importance, Parameter, SearchTrial
+from orchestrator.report.schema.search import Importance, Parameter, SearchTrial, Shared
 from orchestrator.results import ANSWERS, FailureKind, LayerSummary, StepSummary
+from orchestrator.spec import Role
 
 
 class ConfirmSeed(Part):
@@ -69,6 +70,9 @@ class Candidate(Part):
         median_seconds_to_target: likewise.
         confirm: its confirm runs, in the order of the sweep's seeds.
         dropped: why it got no more seeds, and after how many; empty where it was not dropped.
+        aggregate: of a shared search, the setting's value over all workloads; None where it has its own.
+        roles: of a shared search, for what it is confirmed: ``chosen``, ``own`` or ``leave_one_out``; empty: by its
+            rank alone.
     """
 
     trial_id: str
@@ -81,6 +85,8 @@ class Candidate(Part):
     median_seconds_to_target: float | None
     confirm: tuple[ConfirmSeed, ...]
     dropped: str = ""
+    aggregate: float | None = None
+    roles: tuple[Role, ...] = ()
 
 
 class Spectrum(Part):
@@ -228,6 +234,7 @@ class Study(Part):
         tuning: what less search would have found; None where it has had none of its own.
         space: what was searched over; what a control takes from its source is not.
         importance: the most important first; empty where too few trials are COMPLETE, and where it was not asked for.
+        shared: where one search was for all workloads; its trials here are the settings on this one.
     """
 
     workload: str
@@ -255,6 +262,7 @@ class Study(Part):
     tuning: Tuning | None = None
     space: tuple[Parameter, ...] = ()
     importance: tuple[Importance, ...] = ()
+    shared: Shared | None = None
 
     @property
     def num_answers(self) -> int:

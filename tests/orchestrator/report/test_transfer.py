@@ -65,7 +65,7 @@ def loss_of(config: TrialConfig) -> float:
     teleport = config.method.teleport
     if teleport is None:
         return 1.0
-    return 0.5 * (1.0 + 0.5 * math.log(teleport.step.factor / BEST_FACTOR[config.workload]) ** 2)  # type: ignore[union-attr]
+    return 0.5 * (1.0 + 0.5 * math.log(teleport.step.factor / BEST_FACTOR[config.workload]) ** 2)  # type: ignore[union-attr, operator]
 
 
 def across(change: Callable[[Trial], Trial | None] = lambda trial: trial, spec: SweepSpec | None = None) -> SweepRecord:

@@ -1,0 +1,53 @@
+"""Run the whole grid of ``benchmarks/racing.py`` and write its table: ``python -m benchmarks.record_racing``.
+
+It takes about 8 minutes of one core and need be repeated only where the spec in that file changes.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import torch
+
+from benchmarks.__main__ import machine
+from benchmarks.racing import ARM, TABLE, spec_of
+from orchestrator.launch import InlineLauncher
+from orchestrator.paths import SweepPaths, atomic_write
+from orchestrator.settings import baseline_costs, baselines_of, settings_of
+from orchestrator.sweep import read_record, run
+from orchestrator.track import MemoryTracker
+
+
+def main() -> None:
+    """Run the grid without a race and write what each unit cost."""
+    torch.set_num_threads(1)
+    spec = spec_of()
+    with tempfile.TemporaryDirectory() as home:
+        paths = SweepPaths(Path(home), spec.name)
+        run(spec, paths, InlineLauncher(), MemoryTracker(), command="record_racing", observe=lambda progress: None)
+        record = read_record(paths, with_history=False)
+    tuned = baselines_of(spec, record.trials)
+    costs = baseline_costs(spec, tuned)
+    table = {
+        "machine": machine(),
+        "baselines": {
+            label: {"values": trial.config.values, "costs": [costs[label, seed] for seed in spec.search.seeds]}
+            for label, trial in tuned.items()
+        },
+        "settings": [
+            {
+                "values": dict(setting.values),
+                # None: it diverged.
+                "costs": {label: [unit.cost for unit in setting.of(label)] for label in spec.workloads},
+                "is_capped": {label: [unit.is_capped for unit in setting.of(label)] for label in spec.workloads},
+            }
+            for setting in settings_of(spec, record.trials)[ARM]
+        ],
+    }
+    atomic_write(TABLE, json.dumps(table) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""What a report says of a search that all workloads share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from orchestrator.report.schema import Report, Shared, Study
+from orchestrator.report.tables import Header, Rows
+from orchestrator.report.wording import number
+from orchestrator.settings import Setting
+from orchestrator.spec import Role
+
+
+def with_settings(study: Study, settings: Sequence[Setting], roles: Mapping[int, Sequence[Role]]) -> Study:
+    """Add to a study what its search found over all workloads.
+
+    Args:
+        study: one workload's part, its search trials being settings on that workload.
+        settings: of the whole search, from :func:`orchestrator.settings.settings_of`.
+        roles: number of a setting -> for what it is confirmed on this workload.
+
+    Returns:
+        The study, its candidates and search trials with their aggregates.
+    """
+    values = {setting.number: setting.aggregate for setting in settings}
+    candidates = tuple(
+        candidate.model_copy(
+            update={"aggregate": values.get(number), "roles": tuple(roles.get(number, ()))},
+        )
+        for candidate in study.candidates
+        for number in [candidate.number or 0]
+    )
+    search = tuple(
+        trial.model_copy(update={"aggregate": values.get(trial.number or 0)}) if trial.state == "COMPLETE" else trial
+        for trial in study.search
+    )
+    return study.model_copy(
+        update={
+            "candidates": candidates,
+            "best": candidates[0] if candidates else None,
+            "search": search,
+            "shared": _shared(settings),
+        }
+    )
+
+
+def _shared(settings: Sequence[Setting]) -> Shared:
+    units = [unit for setting in settings for unit in setting.units]
+    aggregates = [setting.aggregate for setting in settings if setting.aggregate is not None]
+    states = [setting.state for setting in settings]
+    of_ended = [unit for setting in settings if setting.state != "RUNNING" for unit in setting.units]
+    return Shared(
+        aggregation=settings[0].aggregation if settings else "geometric_mean",
+        value=min(aggregates, default=None),
+        num_settings=len(settings),
+        num_complete=states.count("COMPLETE"),
+        num_pruned=states.count("PRUNED"),
+        num_units=sum(unit.result is not None for unit in units),
+        num_saved=sum(unit.state in {None, "PRUNED"} for unit in of_ended),
+    )
+
+
+def shared_rows(report: Report) -> tuple[Header, Rows]:
+    """Make the table of the searches over all workloads.
+
+    Args:
+        report: of a sweep.
+
+    Returns:
+        The header and a row per arm that has one.
+    """
+    header: Header = ("arm", "settings", "in full", "given up", "runs", "runs saved", "aggregate", "chosen")
+    found = {study.arm: study.shared for study in report.studies if study.shared is not None}
+    rows: Rows = [
+        (
+            arm,
+            f"{shared.num_settings:,}",
+            f"{shared.num_complete:,}",
+            f"{shared.num_pruned:,}",
+            f"{shared.num_units:,}",
+            f"{shared.num_saved:,}",
+            shared.aggregation.replace("_", " "),
+            number(shared.value, 4),
+        )
+        for arm, shared in found.items()
+    ]
+    return header, rows
+
+
+def summary_of(shared: Shared) -> str:
+    """Say what a shared search did, in a sentence.
+
+    Args:
+        shared: of a study.
+
+    Returns:
+        The sentence.
+    """
+    named = {"geometric_mean": "geometric mean of", "worst": "worst of the workloads by"}[shared.aggregation]
+    value = "none ran in full" if shared.value is None else f"the chosen one has {shared.value:.3f}"
+    return (
+        f"one search over all workloads: {shared.num_settings} settings, {shared.num_pruned} given up by the race, "
+        f"{shared.num_units} runs, {shared.num_saved} saved; by {named} cost over the tuned baseline's {value}"
+    )

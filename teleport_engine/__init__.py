@@ -5,7 +5,7 @@
 
 from teleport_engine.controls import IdentityMove, Move, RandomMove, reset_state, scale_initial_weights, scaled_lr
 from teleport_engine.curvature import GradCurvature, HutchinsonTrace
-from teleport_engine.lowering import AutoTau
+from teleport_engine.lowering import AutoTau, DriftTau
 from teleport_engine.objectives import Gradient, GradNorm, LogGradNorm, Measured, Objective
 from teleport_engine.optimizer import TeleportOptimizer
 from teleport_engine.report import GuardEvent, LayerReport, Outcome, Seconds, StepTrace, TeleportReport
@@ -16,6 +16,7 @@ from teleport_engine.teleporter import Teleporter
 
 __all__ = [
     "AutoTau",
+    "DriftTau",
     "FixedStep",
     "GradCurvature",
     "GradNorm",

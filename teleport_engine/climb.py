@@ -40,12 +40,14 @@ class Plan:
         move: what the weights are moved along.
         num_steps: at most.
         limits: what no step may pass.
+        stops_early: before `num_steps`, once a step gains less per gradient evaluation than the teleport on average.
     """
 
     rule: StepRule
     move: Move
     num_steps: int
     limits: Limits
+    stops_early: bool = False
 
 
 @final
@@ -68,9 +70,15 @@ class Climb:
         seconds: where the time goes, added to.
         plan: how the steps are made.
         probe: data outside the batch.
+        hint: how far off the slope's prediction was at the last step before.
+
+    Attributes:
+        hint: the same after this climb's steps.
     """
 
-    def __init__(self, view: Survey, problem: Problem, seconds: Seconds, plan: Plan, probe: Probe) -> None:
+    def __init__(
+        self, view: Survey, problem: Problem, seconds: Seconds, plan: Plan, probe: Probe, hint: float = 1.0
+    ) -> None:
         self._view = view
         self._problem = problem
         self._seconds = seconds
@@ -84,7 +92,7 @@ class Climb:
         self._outcome = view.outcome
         self._messages = list(view.messages)
         self._route_name = "none"
-        self._hint = 1.0
+        self.hint = hint
 
     def run(self, route: Route) -> None:
         """Takes the steps.
@@ -133,7 +141,26 @@ class Climb:
             end = self._step(index, route)
             if end is not None:
                 return end
+            if self._plan.stops_early and not self._pays(index):
+                return Outcome.MOVED
         return Outcome.MOVED
+
+    def _pays(self, index: int) -> bool:
+        """Whether the step just taken has gained, per gradient evaluation, what the teleport has on average.
+
+        Not where a guard had to hold the step back: what this teleport may do has been done then. Else by the marginal
+        value theorem: the basis is paid for already, so a step more is worth it as long as it is better than a
+        teleport begun anew, whose best guess is this one's average, the basis and its guards included.
+
+        Returns:
+            Whether to go on.
+        """
+        if any(event.step == index for event in self._events):
+            return False
+        last = self._trace[-1]
+        earlier = self._trace[-2].grad_norm if len(self._trace) > 1 else self._before.grad_norm
+        cost, spent = last.num_gradient_evaluations, self._problem.num_gradient_evaluations
+        return _gain(last.grad_norm, earlier) * spent >= _gain(last.grad_norm, self._before.grad_norm) * cost
 
     def _step(self, index: int, route: Route) -> Outcome | None:
         """One step: taken and noted, or how the climb ends."""
@@ -172,21 +199,24 @@ class Climb:
         )
         return None
 
-    def _line(self, route: Route, directions: _Directions, slope: float, is_last: bool) -> WeightLine:
+    def _line(
+        self, route: Route, directions: _Directions, slope: float, is_last: bool, longest: float = math.inf
+    ) -> WeightLine:
         moving = [
             pair
             for layer, part in zip(self._view.live, directions, strict=True)
             if part is not None
             for pair in zip(layer.parameters, layer.unpack(part), strict=True)
         ]
-        return WeightLine(route, self._problem.objective, self._after, moving, slope, self._hint, is_last)
+        return WeightLine(route, self._problem.objective, self._after, moving, slope, self.hint, is_last, longest)
 
     def _take(self, index: int, route: Route, directions: _Directions, slope: float) -> _Landing | Outcome:
         """Length, move, guards: the weights end where the step has landed, or where they were."""
         is_last = index == self._plan.num_steps - 1
         along = self._plan.move.along(directions, self._view.projectors)
         longest = math.inf if self._room is None else self._room.longest(along)
-        line = path = self._line(route, directions, slope, is_last)
+        # A control goes another way than the line that its length is measured on, and has another room.
+        line = path = self._line(route, directions, slope, is_last, longest if along is directions else math.inf)
         eta = self._plan.rule.length(line)
         if eta is None:
             line.undo()
@@ -204,7 +234,7 @@ class Climb:
             if path is line:
                 self._learn(line, eta)
             breach, probe_loss = self._guards.breach(here), None
-            if breach is None and self._plan.limits.probe_drift is not None:
+            if breach is None and self._plan.limits.watch_probe:
                 probe_loss = self._probe.loss()
                 breach = self._guards.probe_breach(probe_loss)
             if breach is None:
@@ -222,7 +252,7 @@ class Climb:
         value = line.reached(eta)
         if value is not None:
             predicted = (value - line.value) / line.slope
-            self._hint = eta / predicted if predicted > 0.0 else 1.0
+            self.hint = eta / predicted if predicted > 0.0 else 1.0
 
     def _is_crowded(self, index: int, eta: float, longest: float) -> bool:
         """Notes that `max_relative_step` shortens a step; whether next to nothing is left of it."""
@@ -289,3 +319,8 @@ class Climb:
             route=self._route_name,
             messages=(*self._messages, *filter(None, notes)),
         )
+
+
+def _gain(after: float, before: float) -> float:
+    """Growth of the squared gradient norm, `log ||g||^2`; none where there is no gradient."""
+    return 2.0 * math.log(after / before) if after > 0.0 and before > 0.0 else 0.0

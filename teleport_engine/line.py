@@ -26,6 +26,7 @@ class WeightLine:
         slope: `sum ||D||^2`.
         hint: how far off the slope's prediction was one step before.
         is_last: no direction will be asked for where this step lands.
+        longest: step that the guards leave room for.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class WeightLine:
         slope: float,
         hint: float,
         is_last: bool,
+        longest: float = math.inf,
     ) -> None:
         self._route = route
         self._objective = objective
@@ -49,6 +51,7 @@ class WeightLine:
         self.value = start.measured.value
         self.slope = slope
         self.hint = hint
+        self.longest = longest
 
     def at(self, eta: float) -> float:
         """Evaluates the objective at a length.

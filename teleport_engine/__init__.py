@@ -7,7 +7,7 @@ from teleport_engine.controls import IdentityMove, Move, RandomMove, reset_state
 from teleport_engine.curvature import GradCurvature, HutchinsonTrace
 from teleport_engine.facts import LayerFacts, LayerRule, LayerwiseTau, ModelFacts, RuleError
 from teleport_engine.layerwise import LayerwiseStep, MeasuredGrowth
-from teleport_engine.lowering import AutoTau
+from teleport_engine.lowering import AutoTau, DriftTau
 from teleport_engine.objectives import Gradient, GradNorm, LogGradNorm, Measured, Objective
 from teleport_engine.optimizer import TeleportOptimizer
 from teleport_engine.report import GuardEvent, LayerReport, Outcome, Seconds, StepTrace, TeleportReport
@@ -18,6 +18,7 @@ from teleport_engine.teleporter import Teleporter
 
 __all__ = [
     "AutoTau",
+    "DriftTau",
     "FixedStep",
     "GradCurvature",
     "GradNorm",

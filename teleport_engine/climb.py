@@ -41,12 +41,28 @@ class Plan:
         move: what the weights are moved along.
         num_steps: at most.
         limits: what no step may pass.
+        stops_early: before `num_steps`, once a step gains less per gradient evaluation than the teleport on average.
     """
 
     rule: StepRule
     move: Move
     num_steps: int
     limits: Limits
+    stops_early: bool = False
+
+    def share_kept(self, breach: Breach) -> float:
+        """What is left of a step that has passed a limit, for another try.
+
+        Args:
+            breach: what it has passed.
+
+        Returns:
+            Half of it; where a step that is held back is the last, what a drift in proportion to the length leaves
+            room for, a tenth less: one try is then mostly enough.
+        """
+        if not self.stops_early or breach.outcome is not Outcome.DRIFT or not math.isfinite(breach.value):
+            return 0.5
+        return min(0.5, max(0.01, 0.9 * breach.limit / breach.value))
 
 
 @final
@@ -69,9 +85,15 @@ class Climb:
         seconds: where the time goes, added to.
         plan: how the steps are made.
         probe: data outside the batch.
+        hint: how far off the slope's prediction was at the last step before.
+
+    Attributes:
+        hint: the same after this climb's steps.
     """
 
-    def __init__(self, view: Survey, problem: Problem, seconds: Seconds, plan: Plan, probe: Probe) -> None:
+    def __init__(
+        self, view: Survey, problem: Problem, seconds: Seconds, plan: Plan, probe: Probe, hint: float = 1.0
+    ) -> None:
         self._view = view
         self._problem = problem
         self._seconds = seconds
@@ -85,7 +107,7 @@ class Climb:
         self._outcome = view.outcome
         self._messages = list(view.messages)
         self._route_name = "none"
-        self._hint = 1.0
+        self.hint = hint
 
     def run(self, route: Route) -> None:
         """Takes the steps.
@@ -134,7 +156,26 @@ class Climb:
             end = self._step(index, route)
             if end is not None:
                 return end
+            if self._plan.stops_early and not self._pays(index):
+                return Outcome.MOVED
         return Outcome.MOVED
+
+    def _pays(self, index: int) -> bool:
+        """Whether the step just taken has gained, per gradient evaluation, what the teleport has on average.
+
+        Not where a guard had to hold the step back: what this teleport may do has been done then. Else by the marginal
+        value theorem: the basis is paid for already, so a step more is worth it as long as it is better than a
+        teleport begun anew, whose best guess is this one's average, the basis and its guards included.
+
+        Returns:
+            Whether to go on.
+        """
+        if any(event.step == index for event in self._events):
+            return False
+        last = self._trace[-1]
+        earlier = self._trace[-2].grad_norm if len(self._trace) > 1 else self._before.grad_norm
+        cost, spent = last.num_gradient_evaluations, self._problem.num_gradient_evaluations
+        return _gain(last.grad_norm, earlier) * spent >= _gain(last.grad_norm, self._before.grad_norm) * cost
 
     def _step(self, index: int, route: Route) -> Outcome | None:
         """One step: taken and noted, or how the climb ends."""
@@ -185,7 +226,9 @@ class Climb:
         found = iter(facts_of(moving, view.linear, parts, view.subspaces))
         return rule.scaled([None if part is None else next(found) for part in directions], directions)
 
-    def _line(self, route: Route, directions: _Directions, slope: float, is_last: bool) -> WeightLine:
+    def _line(
+        self, route: Route, directions: _Directions, slope: float, is_last: bool, longest: float = math.inf
+    ) -> WeightLine:
         moving = [
             pair
             for layer, part in zip(self._view.live, directions, strict=True)
@@ -201,9 +244,10 @@ class Climb:
             moving,
             slope,
             math.sqrt(square),
-            self._hint,
+            self.hint,
             is_last,
             len(self._view.linear),
+            longest,
         )
 
     def _take(self, index: int, route: Route, directions: _Directions, slope: float) -> _Landing | Outcome:
@@ -211,7 +255,8 @@ class Climb:
         is_last = index == self._plan.num_steps - 1
         along = self._plan.move.along(directions, self._view.projectors)
         longest = math.inf if self._room is None else self._room.longest(along)
-        line = path = self._line(route, directions, slope, is_last)
+        # A control goes another way than the line that its length is measured on, and has another room.
+        line = path = self._line(route, directions, slope, is_last, longest if along is directions else math.inf)
         eta = self._plan.rule.length(line)
         if eta is None:
             line.undo()
@@ -229,14 +274,15 @@ class Climb:
             if path is line:
                 self._learn(line, eta)
             breach, probe_loss = self._guards.breach(here), None
-            if breach is None and self._plan.limits.probe_drift is not None:
+            if breach is None and self._plan.limits.watch_probe:
                 probe_loss = self._probe.loss()
                 breach = self._guards.probe_breach(probe_loss)
             if breach is None:
                 return _Landing(here, eta, probe_loss)
             if num_left:
-                self._note(index, breach, "halved")
-                eta *= 0.5
+                share = self._plan.share_kept(breach)
+                self._note(index, breach, "halved" if share == 0.5 else "shortened")
+                eta *= share
         path.undo()
         assert breach is not None
         self._note(index, breach, "rolled back" if breach.outcome is Outcome.NON_FINITE else "undone")
@@ -247,18 +293,21 @@ class Climb:
         value = line.reached(eta)
         if value is not None:
             predicted = (value - line.value) / line.slope
-            self._hint = eta / predicted if predicted > 0.0 else 1.0
+            self.hint = eta / predicted if predicted > 0.0 else 1.0
 
     def _is_crowded(self, index: int, eta: float, longest: float) -> bool:
         """Notes that `max_relative_step` shortens a step; whether next to nothing is left of it."""
         share = self._plan.limits.relative_step
         assert share is not None
-        is_end = longest < _LEAST_SHARE * eta
+        # Where a step that is held back ends the teleport anyway, what room there is may as well be used.
+        is_end = longest == 0.0 if self._plan.stops_early else longest < _LEAST_SHARE * eta
         value = share * eta / longest if longest > 0.0 else math.inf
         self._say(GuardEvent(index, "relative_step", value, share, "stopped" if is_end else "shortened"))
         return is_end
 
-    def _note(self, index: int, breach: Breach, action: Literal["halved", "undone", "rolled back", "stopped"]) -> None:
+    def _note(
+        self, index: int, breach: Breach, action: Literal["halved", "shortened", "undone", "rolled back", "stopped"]
+    ) -> None:
         self._say(GuardEvent(index, breach.guard, breach.value, breach.limit, action))
 
     def _say(self, event: GuardEvent) -> None:
@@ -314,3 +363,8 @@ class Climb:
             route=self._route_name,
             messages=(*self._messages, *filter(None, notes)),
         )
+
+
+def _gain(after: float, before: float) -> float:
+    """Growth of the squared gradient norm, `log ||g||^2`; none where there is no gradient."""
+    return 2.0 * math.log(after / before) if after > 0.0 and before > 0.0 else 0.0

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, final
 import torch
 from torch import Tensor
 
-from teleport_engine.gram import GRAM_EPSILON, Gram, Triangle
+from teleport_engine.gram import GRAM_EPSILON, Gram, Triangle, eigenpairs
 from teleport_engine.lowering import Lowering
 from teleport_engine.sketch import leading_vectors
 from teleport_engine.subspace import Subspace, double_epsilon, tail_rank, tail_ranks
@@ -114,7 +114,7 @@ def lowered(gram: Gram, lowerings: Sequence[Lowering]) -> list[Subspace]:
 
 def _lowered(gram: Tensor, lowering: Lowering) -> Subspace:
     """From all eigenvectors of one block's Gram matrix."""
-    rising, vectors = torch.linalg.eigh(gram)
+    rising, vectors = eigenpairs(gram)
     energies, dim = rising.flip(0).clamp_min(0.0), gram.shape[0]
     exact = dim - tail_rank(energies, 1.0)
     split = lowering.null_dim(rising, vectors, exact)
@@ -152,7 +152,7 @@ def _from_sketch(gram: Tensor, settings: Settings, start: Tensor | None) -> Subs
 
 def _from_sums(sums: Tensor, tau: float) -> list[Subspace]:
     """From the eigenvectors of all blocks' Gram matrices in one call."""
-    rising, vectors = torch.linalg.eigh(sums)
+    rising, vectors = eigenpairs(sums)
     energies, dim = rising.flip(1).clamp_min(0.0), sums.shape[1]
     found = []
     for block, rank in enumerate(tail_ranks(energies, tau)):

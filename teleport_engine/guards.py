@@ -28,6 +28,9 @@ class Limits:
         grad_norm: largest gradient norm.
         loss_drift: largest change of the loss on the batch.
         probe_drift: largest change of the loss on the probe batch.
+        loss_share: largest change of the loss on the batch, as a share of what it was.
+        probe_share: largest change of the loss on the probe batch, as a share of what it was; without a probe there
+            is nothing to look at.
         relative_step: largest step, and largest move since the start, of each layer as a share of its `||W||`.
         max_backoffs: how often a step that passes a limit is halved before it is undone.
     """
@@ -35,8 +38,15 @@ class Limits:
     grad_norm: float | None = None
     loss_drift: float | None = None
     probe_drift: float | None = None
+    loss_share: float | None = None
+    probe_share: float | None = None
     relative_step: float | None = None
     max_backoffs: int = 3
+
+    @property
+    def watch_probe(self) -> bool:
+        """Whether the probe batch has to be looked at after each step."""
+        return self.probe_drift is not None or self.probe_share is not None
 
 
 @final
@@ -186,7 +196,8 @@ class Guards:
         self._limits = limits
         self._before = before
         self._probe_before = probe_before
-        self._loss_limit = math.inf if limits.loss_drift is None else limits.loss_drift
+        self._loss_limit = _least(limits.loss_drift, limits.loss_share, before.loss)
+        self._probe_limit = _least(limits.probe_drift, limits.probe_share, probe_before or 0.0)
         if rounding is not None:
             self._loss_limit = min(self._loss_limit, rounding * max(1.0, abs(before.loss)))
 
@@ -220,11 +231,15 @@ class Guards:
         Returns:
             The limit passed, or None.
         """
-        limit = self._limits.probe_drift
         drift = difference(probe_loss, self._probe_before)
-        if limit is None or drift is None or abs(drift) <= limit:
+        if drift is None or abs(drift) <= self._probe_limit:
             return None
-        return Breach("probe_drift", abs(drift), limit, Outcome.DRIFT)
+        return Breach("probe_drift", abs(drift), self._probe_limit, Outcome.DRIFT)
+
+
+def _least(absolute: float | None, share: float | None, loss: float) -> float:
+    """The narrower of two limits of which either may be missing."""
+    return min(math.inf if absolute is None else absolute, math.inf if share is None else share * abs(loss))
 
 
 @final

@@ -29,6 +29,7 @@ class WeightLine:
         hint: how far off the slope's prediction was one step before.
         is_last: no direction will be asked for where this step lands.
         num_layers: linear maps of the model.
+        longest: step that the guards leave room for.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class WeightLine:
         hint: float,
         is_last: bool,
         num_layers: int,
+        longest: float = math.inf,
     ) -> None:
         self._route = route
         self._objective = objective
@@ -56,6 +58,7 @@ class WeightLine:
         self.slope = slope
         self.direction_norm = direction_norm
         self.hint = hint
+        self.longest = longest
 
     @property
     def facts(self) -> ModelFacts:

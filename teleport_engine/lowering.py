@@ -8,12 +8,12 @@ A basis of the inputs alone knows how much of them a move may touch, not what th
 
 import math
 from dataclasses import dataclass
-from typing import final
+from typing import TypeAlias, final
 
 import torch
 from torch import Tensor
 
-__all__ = ["AutoTau", "Lowering"]
+__all__ = ["AutoTau", "DriftTau", "Lowering", "TauRule"]
 
 
 @final
@@ -64,6 +64,74 @@ class AutoTau:
         """
         return math.ceil(self.null_share * dim)
 
+    def budget(self, loss: float) -> float:
+        """What all layers together may change the loss by to first order.
+
+        Args:
+            loss: on the batch; not looked at.
+
+        Returns:
+            `drift`.
+        """
+        return self.drift
+
+
+@final
+@dataclass(frozen=True)
+class DriftTau:
+    """Spends a drift budget: each layer gets the largest null space whose moves keep the loss within it.
+
+    All layers together may change the loss on the batch by a share `drift` of it to first order, `sum_l ||g_l P_l||
+    ||D_l|| <= drift |L|`, an equal part each, for moves of up to `max_relative_step`. Free of the scale of the loss:
+    a loss times a constant has a gradient and a budget times the same constant, and the same tau.
+
+    Args:
+        drift: share of the loss on the batch.
+        least: tau that no layer falls below, in (0, 1): what the bound knows of is the first order.
+
+    Raises:
+        ValueError: if a number is out of its range.
+    """
+
+    drift: float = 0.01
+    least: float = 0.9
+
+    def __post_init__(self) -> None:
+        """Checks the numbers.
+
+        Raises:
+            ValueError: if one is out of its range.
+        """
+        if not (math.isfinite(self.drift) and self.drift > 0.0):
+            raise ValueError(f"DriftTau: drift must be finite and > 0, got {self.drift}")
+        if not 0.0 < self.least < 1.0:
+            raise ValueError(f"DriftTau: least must lie in (0, 1), got {self.least}")
+
+    def asked(self, dim: int) -> int:
+        """Dimensions of the null space that a layer should have.
+
+        Args:
+            dim: its inputs, `d`.
+
+        Returns:
+            All of them: the bounds decide.
+        """
+        return dim
+
+    def budget(self, loss: float) -> float:
+        """What all layers together may change the loss by to first order.
+
+        Args:
+            loss: on the batch.
+
+        Returns:
+            The share `drift` of it.
+        """
+        return self.drift * abs(loss)
+
+
+TauRule: TypeAlias = AutoTau | DriftTau
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -76,7 +144,7 @@ class Lowering:
         allowance: the largest `||g P||`: drift allowed over length of the move.
     """
 
-    rule: AutoTau
+    rule: TauRule
     gradient: Tensor
     allowance: float
 

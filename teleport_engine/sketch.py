@@ -10,6 +10,8 @@ from typing import final
 import torch
 from torch import Tensor
 
+from teleport_engine.gram import eigenpairs
+
 __all__ = ["Sketch", "leading_vectors"]
 
 
@@ -68,7 +70,7 @@ def leading_vectors(gram: Tensor, tau: float, start: Tensor | None = None, max_s
         frame = torch.linalg.qr(block).Q
         product = gram @ frame
         inside = frame.mT @ product
-        rising, turn = torch.linalg.eigh(0.5 * (inside + inside.mT))
+        rising, turn = eigenpairs(0.5 * (inside + inside.mT))
         values, turn = rising.flip(0), turn.flip(1)
         rank = 1 + int((total - values.cumsum(0) > allowed).sum())
         if rank > width:  # not yet; the power step goes on inside the wider block

@@ -38,7 +38,12 @@ class Line(Protocol):
 
     @property
     def hint(self) -> float:
-        """Length of the step before over what its slope alone had predicted; 1 at the first step."""
+        """Length of the step before over what its slope alone had predicted; 1 at a teleporter's first step."""
+        ...
+
+    @property
+    def longest(self) -> float:
+        """The longest step that the guards leave room for; a longer one is shortened to it. `inf`: any."""
         ...
 
     def at(self, eta: float) -> float:
@@ -133,19 +138,21 @@ class GrowthStep:
     until the growth is within 5 % of the one asked for: `|F - rho F(0)| <= 0.05 (rho - 1) F(0)`. What growth by rho
     means for an objective that may be negative, `Objective.rise` says; 5 % of that rise is then the tolerance. The
     search starts at
-    the length that the slope alone predicts, corrected by how far off that was one step before: steps of one
-    batch are much alike, and most then need one evaluation.
+    the length that the slope alone predicts, corrected by how far off that was one step before: steps are much
+    alike, and most then need one evaluation. Nothing is looked for beyond `line.longest`.
 
     Args:
         rho: growth factor per teleport step.
         max_evaluations: gradient evaluations after which the search gives up.
+        tolerance: share of the rise by which it may be missed.
 
     Raises:
-        ValueError: if `rho` is not finite and > 1, or `max_evaluations` < 1.
+        ValueError: if `rho` is not finite and > 1, `max_evaluations` < 1, or `tolerance` is not in (0, 1).
     """
 
     rho: float
     max_evaluations: int = 40
+    tolerance: float = 0.05
 
     def __post_init__(self) -> None:
         """Checks the numbers.
@@ -157,6 +164,8 @@ class GrowthStep:
             raise ValueError(f"GrowthStep: rho must be finite and > 1, got {self.rho}")
         if self.max_evaluations < 1:
             raise ValueError(f"GrowthStep: max_evaluations must be >= 1, got {self.max_evaluations}")
+        if not 0.0 < self.tolerance < 1.0:
+            raise ValueError(f"GrowthStep: tolerance must lie in (0, 1), got {self.tolerance}")
 
     def length(self, line: Line) -> float | None:
         """Searches the line for the growth asked for.
@@ -165,7 +174,8 @@ class GrowthStep:
             line: the objective along the direction.
 
         Returns:
-            A length within 5 % of the growth, or None where `max_evaluations` did not find one.
+            A length within the tolerance of the growth; one beyond `line.longest`, where the growth is not reached up
+            to there; or None where `max_evaluations` did not find one.
         """
         rise = line.rise(self.rho)
         low, high = 0.0, math.inf
@@ -173,9 +183,14 @@ class GrowthStep:
         for _ in range(self.max_evaluations):
             if not (math.isfinite(eta) and eta > 0.0):
                 return None
+            wanted, eta = eta, min(eta, line.longest)
+            if eta == 0.0:
+                return wanted
             got = line.at(eta) - line.value
-            if abs(got - rise) <= 0.05 * rise:
+            if abs(got - rise) <= self.tolerance * rise:
                 return eta
+            if got < rise and eta == line.longest:
+                return max(wanted, _next(eta, got, rise, line.slope, eta, high))
             if got < rise:
                 low = eta
             else:

@@ -12,7 +12,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from teleport_engine.gram import GRAM_EPSILON
+from teleport_engine.gram import GRAM_EPSILON, eigenpairs
 
 __all__ = ["Subspace", "double_epsilon", "tail_rank", "tail_ranks"]
 
@@ -169,7 +169,7 @@ class Subspace:
     @classmethod
     def _from_gram(cls, rows: Tensor, gram: Tensor, tau: float) -> "Subspace":
         """From the eigenvectors of the Gram matrix of the smaller side."""
-        rising, vectors = torch.linalg.eigh(gram)
+        rising, vectors = eigenpairs(gram)
         energies = rising.flip(0).clamp_min(0.0)
         rank = tail_rank(energies, tau)
         count, dim = rows.shape

@@ -15,7 +15,7 @@ from teleport_engine.factorise import Settings
 from teleport_engine.facts import LayerwiseTau
 from teleport_engine.forward import RandomState
 from teleport_engine.layer_inputs import FrozenModule, WeightLayer, find_layers, settled
-from teleport_engine.lowering import AutoTau, Lowering
+from teleport_engine.lowering import AutoTau, DriftTau, Lowering, TauRule
 from teleport_engine.maps import Use
 from teleport_engine.objective import Problem, Record, square_norm
 from teleport_engine.parallel import Workers
@@ -137,7 +137,7 @@ class Search:
     workers: Workers = field(default_factory=Workers)
     move_bias: bool = False
     starts: dict[str, tuple[Tensor, ...]] | None = None
-    auto: AutoTau | None = None
+    auto: TauRule | None = None
     reach: float = 0.0
     rule: LayerwiseTau | None = None
 
@@ -345,15 +345,16 @@ def _lowerings(seen: Sequence[_Seen], problem: Problem, record: Record, search: 
         return None
     gradients = problem.gradients(record, [parameter for layer, _ in seen for parameter in layer.parameters])
     found, parts = [], iter(gradients)
+    budget = rule.budget(float(record.loss.detach()))
     for layer, _ in seen:
         gradient = layer.matrix([next(parts) for _ in layer.parameters])
         size = layer.matrix([parameter.detach() for parameter in layer.parameters]).norm()
         length = len(seen) * search.reach * float(size)
-        found.append(Lowering(rule, gradient, rule.drift / length if length > 0.0 else 0.0))
+        found.append(Lowering(rule, gradient, budget / length if length > 0.0 else 0.0))
     return found
 
 
-def _note_lowered(live: Sequence[_Seen], rule: AutoTau | None, result: Survey) -> bool:
+def _note_lowered(live: Sequence[_Seen], rule: TauRule | None, result: Survey) -> bool:
     """Says which layers have another tau than 1; whether any has."""
     if rule is None:
         return False
@@ -362,10 +363,13 @@ def _note_lowered(live: Sequence[_Seen], rule: AutoTau | None, result: Survey) -
         shortest = min(result.subspaces[layer.parameter_name], key=lambda one: one.tau)
         if shortest.tau < 1.0:
             asked = rule.asked(shortest.dim)
-            got = f"{shortest.null_dim} dimensions" + (f" of {asked} asked for" if shortest.null_dim < asked else "")
+            is_short = isinstance(rule, AutoTau) and shortest.null_dim < asked
+            got = f"{shortest.null_dim} dimensions" + (f" of {asked} asked for" if is_short else "")
             told.append(f"{layer.name!r} to {shortest.tau:.8g} ({got})")
     if told:
-        result.messages.append(f"tau lowered where the null space is shorter than asked for: {', '.join(told)}")
+        is_budget = isinstance(rule, DriftTau)
+        why = "as far as the drift allows" if is_budget else "where the null space is shorter than asked for"
+        result.messages.append(f"tau lowered {why}: {', '.join(told)}")
     return bool(told)
 
 

@@ -19,14 +19,14 @@ from teleport_engine.factorise import Factorisation, Settings
 from teleport_engine.facts import LayerwiseTau
 from teleport_engine.forward import Forward, untouched
 from teleport_engine.guards import EvalMode, Limits, Probe, difference
-from teleport_engine.lowering import AutoTau
+from teleport_engine.lowering import AutoTau, DriftTau, TauRule
 from teleport_engine.objective import Problem
 from teleport_engine.objectives import GradNorm, Objective
 from teleport_engine.parallel import Workers
 from teleport_engine.report import Seconds, TeleportReport
 from teleport_engine.route import DoubleBackwardRoute, Route
 from teleport_engine.schedule import Schedule, Timetable
-from teleport_engine.step_rule import FixedStep, StepRule
+from teleport_engine.step_rule import FixedStep, GrowthStep, StepRule
 from teleport_engine.subspace import Subspace
 from teleport_engine.survey import Search, Survey, project, spectrum, survey
 from teleport_engine.tangent import TangentRoute
@@ -39,6 +39,10 @@ _PAPER_STEP = FixedStep(0.2)
 _PAPER_OBJECTIVE = GradNorm()
 _PAPER_MOVE = DirectedMove()
 _AUTO_REACH = 0.1
+# Of a drift budget, what the probe batch may use of it: the rest is for what another batch shows beyond that.
+PROBE_MARGIN = 0.25
+# How near the growth asked for an adaptive step must come: each try costs a gradient, and nobody needs 5 %.
+GROWTH_TOLERANCE = 0.4
 _ANY_SCHEDULE = Schedule()
 
 
@@ -53,11 +57,14 @@ class Teleporter:
         tau: share of each layer's input energy that a move must not touch, in (0, 1]. 1 is exact on the batch. "auto",
             or an `AutoTau`: 1, and less only in the layers, and by as much, as their null space is shorter than asked
             for and a bound of the drift allows; layers whose input is fixed stay, where the basis holds the batch. A
-            `LayerwiseTau`: by a rule of what is measured of each layer.
+            `LayerwiseTau`: by a rule of what is measured of each layer. A `DriftTau`: as much less as a drift budget
+            allows.
         step: how far to move; see `teleport_engine.step_rule`. `LayerwiseStep` and `MeasuredGrowth` go by what is
             measured.
         objective: what to climb; see `teleport_engine.objectives`.
-        num_steps: teleport steps per batch.
+        num_steps: teleport steps per batch, at most.
+        while_it_pays: no further step on a batch once one has gained less, in log ||g||^2 per gradient evaluation, than
+            the teleport has on average, basis included.
         schedule: when `step()` teleports.
         batch_source: what `step(step_index, ...)` teleports on instead of the training batch it is given, a larger or
             an independent one, say: called with the step's index when a teleport is due, gives inputs and targets.
@@ -65,6 +72,9 @@ class Teleporter:
         max_loss_drift: a step that would change the loss on the batch by more than this is undone; None with
             `tau="auto"`: the bound of that.
         max_probe_drift: the same on the probe batch, which is then evaluated at each step.
+        max_drift_share: like `max_loss_drift`, as a share of the loss before the teleport. None with a `DriftTau`: its
+            `drift`.
+        max_probe_drift_share: the same on the probe batch, where one is given.
         max_relative_step: no step, and no move since the start of a teleport, is longer than this share of `||W||`, in
             any layer; a step that would be is shortened. None with `tau="auto"`: 0.1.
         max_backoffs: how often a step that passes another limit, or is not finite, is halved before it is undone.
@@ -99,15 +109,18 @@ class Teleporter:
         model: nn.Module,
         loss_fn: LossFn,
         *,
-        tau: float | AutoTau | LayerwiseTau | Literal["auto"] = 1.0,
+        tau: float | TauRule | LayerwiseTau | Literal["auto"] = 1.0,
         step: StepRule = _PAPER_STEP,
         objective: Objective = _PAPER_OBJECTIVE,
         num_steps: int = 8,
+        while_it_pays: bool = False,
         schedule: Timetable | None = None,
         batch_source: Callable[[int], tuple[Inputs, Any]] | None = None,
         grad_norm_cap: float | None = None,
         max_loss_drift: float | None = None,
         max_probe_drift: float | None = None,
+        max_drift_share: float | None = None,
+        max_probe_drift_share: float | None = None,
         max_relative_step: float | None = None,
         max_backoffs: int = 3,
         move: Move = _PAPER_MOVE,
@@ -149,7 +162,10 @@ class Teleporter:
         self._loss_fn = loss_fn
         starts: dict[str, tuple[Tensor, ...]] | None = {} if factorisation == "randomised" and share < 1.0 else None
         if auto is not None:
-            max_loss_drift = auto.drift if max_loss_drift is None else max_loss_drift
+            if isinstance(auto, AutoTau):
+                max_loss_drift = auto.drift if max_loss_drift is None else max_loss_drift
+            else:
+                max_drift_share = auto.drift if max_drift_share is None else max_drift_share
             max_relative_step = _AUTO_REACH if max_relative_step is None else max_relative_step
         self._search = Search(
             Settings(share, factorisation, with_energies=auto is not None),
@@ -167,11 +183,54 @@ class Teleporter:
             checked_limit("grad_norm_cap", grad_norm_cap),
             checked_limit("max_loss_drift", max_loss_drift),
             checked_limit("max_probe_drift", max_probe_drift),
+            checked_limit("max_drift_share", max_drift_share),
+            checked_limit("max_probe_drift_share", max_probe_drift_share),
             checked_limit("max_relative_step", max_relative_step),
             max_backoffs,
         )
-        self._plan = Plan(step, move, num_steps, limits)
+        self._plan = Plan(step, move, num_steps, limits, while_it_pays)
         self._route = route
+        self._hint = 1.0
+
+    @classmethod
+    def adaptive(
+        cls, model: nn.Module, loss_fn: LossFn, *, drift: float = 0.01, growth: float = 1.5, **more: Any
+    ) -> "Teleporter":
+        """A teleporter with two knobs, both free of scale: how much drift, and how much growth.
+
+        Tau is lowered in each layer as far as the drift budget allows (`DriftTau`); each step goes to where `||g||^2`
+        has grown by `growth` (`GrowthStep`), or as near as the guards let it; there are up to 8 steps on a batch, as
+        long as they pay. A step that changes the loss by more than `drift` of it is undone, on the batch and, where
+        `teleport(..., probe=...)` is given one, by more than a quarter of `drift` on the probe batch: another batch
+        sees the same move with a noise of its own, and the rest leaves room for that (docs/method.md has the measured
+        share of teleports that keep within `drift` on data that no guard has seen).
+
+        Args:
+            model: as for `Teleporter`.
+            loss_fn: likewise.
+            drift: of the loss, as a share of it.
+            growth: of `||g||^2` per step.
+            more: further options of `Teleporter`, in place of what is chosen here.
+
+        Returns:
+            The teleporter.
+
+        Examples:
+            >>> _ = torch.manual_seed(0)
+            >>> model = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 3))
+            >>> teleporter = Teleporter.adaptive(model, nn.functional.cross_entropy)
+            >>> report = teleporter.teleport(torch.randn(64, 4), torch.arange(64) % 3)
+            >>> report.grad_norm_ratio > 1.05, abs(report.loss_drift) <= 0.01 * report.loss_before
+            (True, True)
+        """
+        chosen: dict[str, Any] = {
+            "tau": DriftTau(drift),
+            "step": GrowthStep(growth, tolerance=GROWTH_TOLERANCE),
+            "num_steps": 8,
+            "while_it_pays": True,
+            "max_probe_drift_share": PROBE_MARGIN * drift,
+        }
+        return cls(model, loss_fn, **{**chosen, **more})
 
     @property
     def model(self) -> nn.Module:
@@ -187,12 +246,13 @@ class Teleporter:
         """What the next teleports depend on, besides weights and batches.
 
         Returns:
-            The state of the schedule and of the move, and the bases that the randomised factorisation starts from;
-            for `load_state_dict`, and for `torch.save`.
+            The state of the schedule and of the move, where the step rule begins its search, and the bases that the
+            randomised factorisation starts from; for `load_state_dict`, and for `torch.save`.
         """
         return {
             "schedule": {} if self._schedule is None else self._schedule.state_dict(),
             "move": self._plan.move.state_dict(),
+            "hint": self._hint,
             "starts": dict(self._search.starts or {}),
         }
 
@@ -205,6 +265,7 @@ class Teleporter:
         if self._schedule is not None:
             self._schedule.load_state_dict(state_dict["schedule"])
         self._plan.move.load_state_dict(state_dict["move"])
+        self._hint = state_dict.get("hint", 1.0)  # not in states of before it was kept
         if self._search.starts is not None:
             device = next(self._model.parameters()).device
             self._search.starts.clear()
@@ -347,11 +408,12 @@ class Teleporter:
             watched = Probe(problem, probe, device)
             seconds = Seconds()
             view = survey(self._model, problem, self._search, sample, random_state, seconds)
-            climb = Climb(view, problem, seconds, self._plan, watched)
+            climb = Climb(view, problem, seconds, self._plan, watched, self._hint)
             evaluated = EvalMode(problem, self._model)
             before = evaluated.loss() if view.live else None
             with climb.undone_on_error():
                 climb.run(self._route_for(view, problem))
+                self._hint = climb.hint
                 after = evaluated.loss() if view.live else None
                 return climb.report(difference(after, before), evaluated.fault)
 
@@ -379,12 +441,12 @@ class Teleporter:
         return DoubleBackwardRoute(problem, view.live)
 
 
-def _checked_tau(tau: Any) -> tuple[AutoTau | None, LayerwiseTau | None, float]:
+def _checked_tau(tau: Any) -> tuple[TauRule | None, LayerwiseTau | None, float]:
     """How tau is chosen per layer, if it is, and the share to begin with."""
-    if isinstance(tau, AutoTau) or tau == "auto":
-        return (tau if isinstance(tau, AutoTau) else AutoTau()), None, 1.0
+    if isinstance(tau, (AutoTau, DriftTau)) or tau == "auto":
+        return (AutoTau() if isinstance(tau, str) else tau), None, 1.0
     if isinstance(tau, LayerwiseTau):
         return None, tau, 1.0
     if not (isinstance(tau, Real) and 0.0 < float(tau) <= 1.0):
-        raise ValueError(f"tau must lie in (0, 1], or be 'auto', an AutoTau or a LayerwiseTau, got {tau!r}")
+        raise ValueError(f"tau must lie in (0, 1], or be 'auto', an AutoTau, a DriftTau or a LayerwiseTau, got {tau!r}")
     return None, None, float(tau)

@@ -8,7 +8,8 @@ test of the report itself, so interval and p cannot disagree. Cutting both sides
 (Robins and Tsiatis 1991); the inversion is Hodges and Lehmann's (1963), to which it comes down where nothing is cut
 off.
 
-Equal budgets make it exact. Where the sides' own limits differ (seconds), each is cut at the same share of its own.
+Equal budgets make it exact. Where the sides' own limits differ (seconds, gradients), the arm's is shifted back with it, and
+both are cut off at the earlier of that and the baseline's: a run that arrives is not lost for taking far longer.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ class Inversion:
         import numpy as np
 
         baseline, arm, baseline_limit, arm_limit = self._sides
-        before = np.where(baseline > baseline_limit - max(shift, 0.0), math.inf, baseline)
-        after = np.where(arm > arm_limit + min(shift, 0.0), math.inf, arm - shift)
+        before = np.where(baseline > np.minimum(baseline_limit, arm_limit - shift), math.inf, baseline)
+        after = np.where(arm > np.minimum(baseline_limit + shift, arm_limit), math.inf, arm - shift)
         with np.errstate(invalid="ignore"):
             difference = after - before
         # inf - inf: neither arrives.
@@ -124,7 +125,7 @@ class Inversion:
         baseline, arm, baseline_limit, arm_limit = self._sides
         with np.errstate(invalid="ignore"):
             known = arm - baseline
-            cut = np.concatenate([baseline_limit - baseline, arm - arm_limit])
+            cut = np.concatenate([arm_limit - baseline, arm - baseline_limit])
         known = known[np.isfinite(known)]
         first, second = np.triu_indices(len(known))
         found = np.sort(np.concatenate([(known[first] + known[second]) / 2.0, cut[np.isfinite(cut)]]))

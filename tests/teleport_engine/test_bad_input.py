@@ -23,9 +23,12 @@ INPUTS, TARGETS = torch.randn(6, 5), torch.arange(6) % 3
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tau": 0.0}, r"tau must lie in \(0, 1\], or be .auto., an AutoTau or a LayerwiseTau, got 0.0"),
-        ({"tau": 1.5}, r"tau must lie in \(0, 1\], or be .auto., an AutoTau or a LayerwiseTau, got 1.5"),
-        ({"tau": float("nan")}, r"tau must lie in \(0, 1\], or be .auto., an AutoTau or a LayerwiseTau, got nan"),
+        ({"tau": 0.0}, r"tau must lie in \(0, 1\], or be .auto., an AutoTau, a DriftTau or a LayerwiseTau, got 0.0"),
+        ({"tau": 1.5}, r"tau must lie in \(0, 1\], or be .auto., an AutoTau, a DriftTau or a LayerwiseTau, got 1.5"),
+        (
+            {"tau": float("nan")},
+            r"tau must lie in \(0, 1\], or be .auto., an AutoTau, a DriftTau or a LayerwiseTau, got nan",
+        ),
         ({"num_steps": 0}, "num_steps must be a whole number >= 1, got 0"),
         ({"num_steps": -3}, "num_steps must be a whole number >= 1, got -3"),
         ({"num_steps": 1.5}, "num_steps must be a whole number >= 1, got 1.5"),

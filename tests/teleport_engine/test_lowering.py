@@ -202,7 +202,7 @@ def test_its_numbers_are_checked(settings_: dict[str, float], message: str) -> N
     [
         (
             {"tau": "automatic"},
-            r"tau must lie in \(0, 1\], or be 'auto', an AutoTau or a LayerwiseTau, got 'automatic'",
+            r"tau must lie in \(0, 1\], or be 'auto', an AutoTau, a DriftTau or a LayerwiseTau, got 'automatic'",
         ),
         ({"tau": "auto", "route": "jvp"}, "route 'jvp' needs tau = 1 .* got tau auto"),
         ({"tau": "auto", "factorisation": "randomised"}, "'randomised' needs a tau to aim at, got tau auto"),

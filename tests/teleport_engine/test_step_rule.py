@@ -27,6 +27,7 @@ class Curve:
         self.value = function(0.0)
         self.slope = slope
         self.hint = hint
+        self.longest = math.inf
         self.asked: list[float] = []
 
     def at(self, eta: float) -> float:
@@ -172,3 +173,22 @@ def test_normalised_step_needs_exactly_one(options: dict[str, float]) -> None:
 def test_normalised_step_refuses(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"NormalisedStep: {name} must be finite and > 0, got"):
         NormalisedStep(**{name: value})
+
+
+def test_growth_looks_for_nothing_beyond_the_room_there_is() -> None:
+    """At its end the rule says how much further it would have gone, which the climb shortens and tells of."""
+    line = Curve(lambda x: 1.0 + x, 1.0)
+    line.longest = 0.25
+    wish = GrowthStep(2.0).length(line)
+    assert line.asked == [0.25]
+    assert wish is not None
+    assert wish > 0.25
+
+
+def test_a_wide_tolerance_saves_evaluations() -> None:
+    strict, loose = (Curve(lambda x: 1.0 + x + 0.5 * x * x, 1.0) for _ in range(2))
+    assert GrowthStep(1.5).length(strict) is not None
+    assert GrowthStep(1.5, tolerance=0.4).length(loose) is not None
+    assert len(loose.asked) < len(strict.asked)
+    with pytest.raises(ValueError, match=r"tolerance must lie in \(0, 1\), got 1.0"):
+        GrowthStep(1.5, tolerance=1.0)

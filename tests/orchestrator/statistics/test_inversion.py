@@ -106,3 +106,18 @@ def test_a_run_that_diverged_is_worse_whatever_the_effect(scale: Scale) -> None:
 def test_an_accuracy_that_diverged_is_worse_whatever_the_effect() -> None:
     inversion = Inversion([Pair(Measured(0.5), Measured(-INF))] * 8, "difference")
     assert (inversion.centre, inversion.test()[0]) == (-INF, -1)
+
+
+@pytest.mark.parametrize("slower", [1.5, 4.0, 30.0])
+def test_an_arm_that_takes_far_longer_is_no_miss_where_its_own_limit_is_as_far_away(slower: float) -> None:
+    """Seconds: the baseline's whole run is over long before the arm, with as many steps, is half way."""
+    draw = np.random.RandomState(0)
+    baseline = [0.5 + 0.1 * float(noise) for noise in draw.rand(10)]
+    ratios = [slower * math.exp(0.05 * float(noise)) for noise in draw.randn(10)]
+    pairs = [
+        Pair(Measured(time, 1.0), Measured(time * ratio, slower)) for time, ratio in zip(baseline, ratios, strict=True)
+    ]
+    inversion = Inversion(pairs, "ratio")
+    low, high = (math.exp(end) for end in inversion.interval(0.05))
+    assert math.exp(inversion.centre) == pytest.approx(slower, rel=0.1)
+    assert min(ratios) <= low <= high <= max(ratios)

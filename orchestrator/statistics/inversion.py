@@ -8,7 +8,7 @@ test of the report itself, so interval and p cannot disagree. Cutting both sides
 (Robins and Tsiatis 1991); the inversion is Hodges and Lehmann's (1963), to which it comes down where nothing is cut
 off.
 
-Equal budgets make it exact. Where the sides' own limits differ (seconds, gradients), the arm's is shifted back with it, and
+Equal budgets make it exact. Where the sides' own limits differ (seconds), the arm's is shifted back with it, and
 both are cut off at the earlier of that and the baseline's: a run that arrives is not lost for taking far longer.
 """
 

@@ -202,8 +202,7 @@ class Teleporter:
         has grown by `growth` (`GrowthStep`), or as near as the guards let it; there are up to 8 steps on a batch, as
         long as they pay. A step that changes the loss by more than `drift` of it is undone, on the batch and, where
         `teleport(..., probe=...)` is given one, by more than a quarter of `drift` on the probe batch: another batch
-        sees the same move with a noise of its own, and the rest leaves room for that (docs/method.md has the measured
-        share of teleports that keep within `drift` on data that no guard has seen).
+        sees the same move with a noise of its own, and the rest leaves room for that.
 
         Args:
             model: as for `Teleporter`.

@@ -20,13 +20,8 @@ from orchestrator.paths import SweepPaths
 
 # Curves are text that repeats itself: higher levels take three times as long for a tenth less.
 LEVEL = 4
-_TRIAL = re.compile(r"trials/[0-9a-f]+")
+_TRIAL = re.compile(r"trials/(?P<id>[0-9a-f]+)/")
 MAX_BYTES = 16 * 2**30
-_FILES = (
-    *("spec.yaml", "provenance.json", "plugins.json", "warm_start.json", "replay.json", "outcome.json"),
-    "study.journal",
-)
-_OF_A_TRIAL = ("config.json", "history.jsonl", "result.json")
 
 
 def pack(paths: SweepPaths) -> Path:
@@ -45,7 +40,7 @@ def pack(paths: SweepPaths) -> Path:
     ):
         for path in _members(paths):
             data = path.read_bytes()
-            member = tarfile.TarInfo(path.relative_to(paths.root).as_posix())
+            member = tarfile.TarInfo(_name(paths, path))
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
     atomic_write(paths.archive, content.getvalue())
@@ -62,28 +57,49 @@ def unpack(archive: Path, root: Path) -> None:
     Raises:
         FileUnreadable: it holds anything but a sweep's record, or is cut short.
     """
-    root.mkdir(parents=True)
+    paths = SweepPaths(root.parent, root.name)
+    paths.root.mkdir(parents=True)
     num_bytes = 0
     try:
         with tarfile.open(archive, "r:gz") as opened:
             for member in opened:
                 num_bytes += member.size
-                if not member.isreg() or not _is_part(member.name) or num_bytes > MAX_BYTES:
+                if not member.isreg() or not _is_part(paths, member.name) or num_bytes > MAX_BYTES:
                     raise FileUnreadable(
                         Fault(str(archive), f"holds {member.name[:80]!r}, which is no part of a sweep")
                     )
-                opened.extract(member, root, filter="data")
+                opened.extract(member, paths.root, filter="data")
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise FileUnreadable(Fault(str(archive), f"is no archive of a sweep, or is cut short: {error}")) from None
 
 
-def _is_part(name: str) -> bool:
-    folder, _, last = name.rpartition("/")
-    return name in _FILES or (last in _OF_A_TRIAL and _TRIAL.fullmatch(folder) is not None)
+def _is_part(paths: SweepPaths, name: str) -> bool:
+    of_trial = _TRIAL.match(name)
+    allowed = _of_trial(paths, of_trial["id"]) if of_trial else _of_sweep(paths)
+    return name in {_name(paths, path) for path in allowed}
+
+
+def _name(paths: SweepPaths, path: Path) -> str:
+    return path.relative_to(paths.root).as_posix()
 
 
 def _members(paths: SweepPaths) -> Iterator[Path]:
-    named = [paths.root / name for name in _FILES]
-    trials = sorted(path.parent for path in paths.trials.glob("*/config.json"))
-    named += [trial / name for trial in trials for name in _OF_A_TRIAL]
+    trial_ids = sorted(path.parent.name for path in paths.trials.glob("*/config.json"))
+    named = [*_of_sweep(paths), *(path for trial_id in trial_ids for path in _of_trial(paths, trial_id))]
     yield from (path for path in named if path.is_file())
+
+
+def _of_sweep(paths: SweepPaths) -> tuple[Path, ...]:
+    return (
+        paths.spec,
+        paths.provenance,
+        paths.plugins,
+        paths.warm_start,
+        paths.replay,
+        paths.outcome,
+        paths.journal,
+    )
+
+
+def _of_trial(paths: SweepPaths, trial_id: str) -> tuple[Path, ...]:
+    return paths.config(trial_id), paths.history(trial_id), paths.result(trial_id)

@@ -68,7 +68,7 @@ def fetch(
             shutil.rmtree(old, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
-        archive = remote.download(sweep, aside)
+        archive = remote.download(sweep, paths.archive.name, aside)
         unpack(archive, aside / name)
         _refuse_unknown_plugins(SweepPaths(aside, name), plugins)
         trial_ids = _checked(SweepPaths(aside, name), sweep, archive)

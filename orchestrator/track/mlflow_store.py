@@ -19,6 +19,7 @@ from orchestrator.track.text import redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 EXPERIMENT = "teleport"
 PARENT = "mlflow.parentRunId"
@@ -66,6 +67,26 @@ def open_client(address: Address) -> MlflowClient:
             f"{address.file}: a program that was making or changing its tables was killed; move the file away, and "
             "`teleport track sync NAME` sends a sweep of this home to a new one"
         ) from None
+
+
+def all_runs(client: MlflowClient, experiment_id: str, where: str) -> Iterator[Run]:
+    """Search runs, however many pages they fill.
+
+    Args:
+        client: of the store.
+        experiment_id: where to search.
+        where: MLflow's filter string.
+
+    Yields:
+        The runs.
+    """
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], where, max_results=PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def _quiet() -> None:
@@ -134,32 +155,19 @@ class MlflowStore(RunStore):
 
     def find(self, sweep_id: str) -> list[StoredRun]:
         """Find every run of a sweep; see :meth:`RunStore.find`."""
-        found: list[StoredRun] = []
-        token = None
         with translated():
             client = self._client()
-            while True:
-                page = client.search_runs(
-                    [self._experiment_id],
-                    f"tags.`{SWEEP_ID}` = '{sweep_id}'",
-                    max_results=PAGE,
-                    page_token=token,
+            return [
+                StoredRun(
+                    run.info.run_id,
+                    run.data.tags.get(TRIAL_ID),
+                    run.data.tags.get(PARENT),
+                    run.info.status,
+                    run.data.tags.get(COMPLETE, ""),
+                    run.info.start_time or 0,
                 )
-                for run in page:
-                    tags = run.data.tags
-                    found.append(
-                        StoredRun(
-                            run.info.run_id,
-                            tags.get(TRIAL_ID),
-                            tags.get(PARENT),
-                            run.info.status,
-                            tags.get(COMPLETE, ""),
-                            run.info.start_time or 0,
-                        )
-                    )
-                token = page.token
-                if not token:
-                    return found
+                for run in all_runs(client, self._experiment_id, f"tags.`{SWEEP_ID}` = '{sweep_id}'")
+            ]
 
     def create(self, facts: Facts, *, parent: str | None, started_at: int) -> str:
         """Create a run; see :meth:`RunStore.create`."""

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, final
 
 from orchestrator.errors import UserError, nearest
 from orchestrator.track.address import Address
-from orchestrator.track.mlflow_store import EXPERIMENT, PAGE, PARENT, open_client, translated
+from orchestrator.track.mlflow_store import EXPERIMENT, PARENT, all_runs, open_client, translated
 from orchestrator.track.projection import SWEEP_ID, TRIAL_ID
 from orchestrator.track.store import StoreError
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-
-ARCHIVE = "record.tar.gz"
 
 
 @final
@@ -66,7 +64,7 @@ class Remote:
                 experiment = self._client.get_experiment_by_name(EXPERIMENT)
         except StoreError as error:
             raise self._silent(error) from None
-        self._experiments = [] if experiment is None else [str(experiment.experiment_id)]
+        self._experiment_id = None if experiment is None else str(experiment.experiment_id)
 
     def find(self, name: str, run_id: str | None = None) -> RemoteSweep:
         """Find a sweep.
@@ -101,11 +99,12 @@ class Remote:
         where = f"tags.`{SWEEP_ID}` = '{sweep.sweep_id}' AND tags.`{PARENT}` = '{sweep.run_id}'"
         return sum(TRIAL_ID in run.data.tags for run in self._search(where))
 
-    def download(self, sweep: RemoteSweep, directory: Path) -> Path:
+    def download(self, sweep: RemoteSweep, name: str, directory: Path) -> Path:
         """Bring a sweep's archive here.
 
         Args:
             sweep: from :meth:`find`.
+            name: of the archive.
             directory: where to.
 
         Returns:
@@ -116,28 +115,21 @@ class Remote:
         """
         try:
             with translated():
-                if all(artifact.path != ARCHIVE for artifact in self._client.list_artifacts(sweep.run_id)):
+                if all(artifact.path != name for artifact in self._client.list_artifacts(sweep.run_id)):
                     raise UserError(
                         f"{self._address.shown} has no archive of sweep {sweep.name!r} ({sweep}): it is stored when "
                         "the sweep ends or is interrupted, or by `teleport track sync` where the sweep's home is"
                     )
-                return Path(self._client.download_artifacts(sweep.run_id, ARCHIVE, str(directory)))
+                return Path(self._client.download_artifacts(sweep.run_id, name, str(directory)))
         except StoreError as error:
             raise self._silent(error) from None
 
     def _search(self, where: str) -> list[Run]:
-        if not self._experiments:
+        if self._experiment_id is None:
             return []
-        found: list[Run] = []
-        token = None
         try:
             with translated():
-                while True:
-                    page = self._client.search_runs(self._experiments, where, max_results=PAGE, page_token=token)
-                    found += page
-                    token = page.token
-                    if not token:
-                        return found
+                return list(all_runs(self._client, self._experiment_id, where))
         except StoreError as error:
             raise self._silent(error) from None
 
@@ -157,4 +149,4 @@ def _sweep_of(run: Run) -> RemoteSweep:
     )
 
 
-__all__ = ["ARCHIVE", "Remote", "RemoteSweep"]
+__all__ = ["Remote", "RemoteSweep"]

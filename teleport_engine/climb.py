@@ -16,7 +16,7 @@ from teleport_engine.guards import Breach, Guards, Limits, Probe, Room, differen
 from teleport_engine.layerwise import LayerwiseStep, facts_of
 from teleport_engine.line import WeightLine
 from teleport_engine.objective import Evaluation, Problem, square_norm
-from teleport_engine.report import GuardEvent, Outcome, Seconds, StepTrace, TeleportReport
+from teleport_engine.report import GuardEvent, Outcome, Seconds, StepTrace, TeleportReport, log_growth
 from teleport_engine.route import Route
 from teleport_engine.step_rule import StepRule
 from teleport_engine.survey import Survey, project
@@ -175,7 +175,8 @@ class Climb:
         last = self._trace[-1]
         earlier = self._trace[-2].grad_norm if len(self._trace) > 1 else self._before.grad_norm
         cost, spent = last.num_gradient_evaluations, self._problem.num_gradient_evaluations
-        return _gain(last.grad_norm, earlier) * spent >= _gain(last.grad_norm, self._before.grad_norm) * cost
+        gain, total = (log_growth(last.grad_norm, start) for start in (earlier, self._before.grad_norm))
+        return gain * spent >= total * cost
 
     def _step(self, index: int, route: Route) -> Outcome | None:
         """One step: taken and noted, or how the climb ends."""
@@ -274,7 +275,7 @@ class Climb:
             if path is line:
                 self._learn(line, eta)
             breach, probe_loss = self._guards.breach(here), None
-            if breach is None and self._plan.limits.watch_probe:
+            if breach is None and self._plan.limits.is_probe_watched:
                 probe_loss = self._probe.loss()
                 breach = self._guards.probe_breach(probe_loss)
             if breach is None:
@@ -363,8 +364,3 @@ class Climb:
             route=self._route_name,
             messages=(*self._messages, *filter(None, notes)),
         )
-
-
-def _gain(after: float, before: float) -> float:
-    """Growth of the squared gradient norm, `log ||g||^2`; none where there is no gradient."""
-    return 2.0 * math.log(after / before) if after > 0.0 and before > 0.0 else 0.0

@@ -44,7 +44,7 @@ class Limits:
     max_backoffs: int = 3
 
     @property
-    def watch_probe(self) -> bool:
+    def is_probe_watched(self) -> bool:
         """Whether the probe batch has to be looked at after each step."""
         return self.probe_drift is not None or self.probe_share is not None
 

@@ -8,7 +8,7 @@ A basis of the inputs alone knows how much of them a move may touch, not what th
 
 import math
 from dataclasses import dataclass
-from typing import TypeAlias, final
+from typing import ClassVar, TypeAlias, final
 
 import torch
 from torch import Tensor
@@ -40,6 +40,8 @@ class AutoTau:
     drift: float = 0.01
     least: float = 0.99
 
+    why: ClassVar[str] = "where the null space is shorter than asked for"
+
     def __post_init__(self) -> None:
         """Checks the numbers.
 
@@ -63,6 +65,19 @@ class AutoTau:
             The number, at least 1.
         """
         return math.ceil(self.null_share * dim)
+
+    def told(self, null_dim: int, dim: int) -> str:
+        """Says what a layer has got.
+
+        Args:
+            null_dim: dimensions of its null space.
+            dim: its inputs, `d`.
+
+        Returns:
+            The dimensions, and how many were asked for where that is more.
+        """
+        asked = self.asked(dim)
+        return f"{null_dim} dimensions" + (f" of {asked} asked for" if null_dim < asked else "")
 
     def budget(self, loss: float) -> float:
         """What all layers together may change the loss by to first order.
@@ -96,6 +111,8 @@ class DriftTau:
     drift: float = 0.01
     least: float = 0.9
 
+    why: ClassVar[str] = "as far as the drift allows"
+
     def __post_init__(self) -> None:
         """Checks the numbers.
 
@@ -117,6 +134,18 @@ class DriftTau:
             All of them: the bounds decide.
         """
         return dim
+
+    def told(self, null_dim: int, dim: int) -> str:
+        """Says what a layer has got.
+
+        Args:
+            null_dim: dimensions of its null space.
+            dim: its inputs; not looked at, since all are asked for.
+
+        Returns:
+            The dimensions.
+        """
+        return f"{null_dim} dimensions"
 
     def budget(self, loss: float) -> float:
         """What all layers together may change the loss by to first order.

@@ -5,7 +5,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, final
 
-__all__ = ["GuardEvent", "LayerReport", "Outcome", "Seconds", "StepTrace", "TeleportReport"]
+__all__ = ["GuardEvent", "LayerReport", "Outcome", "Seconds", "StepTrace", "TeleportReport", "log_growth"]
 
 
 @final
@@ -233,6 +233,19 @@ class TeleportReport:
             "grad_norm_ratio": _plain(self.grad_norm_ratio),
             "seconds": {**found["seconds"], "total": self.seconds.total},
         }
+
+
+def log_growth(after: float, before: float = 1.0) -> float:
+    """Growth of the squared gradient norm.
+
+    Args:
+        after: `||g||`, or its ratio to that before.
+        before: `||g||`.
+
+    Returns:
+        `log ||g||^2` after less before; 0 where there is no gradient.
+    """
+    return 2.0 * math.log(after / before) if after > 0.0 and before > 0.0 else 0.0
 
 
 def _plain(value: Any) -> Any:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Protocol, final, runtime_checkable
 
-from teleport_engine.report import TeleportReport
+from teleport_engine.report import TeleportReport, log_growth
 
 __all__ = ["Schedule", "Timetable", "WhileItPays"]
 
@@ -208,8 +208,7 @@ class WhileItPays:
         """
         self._schedule.note(report)
         cost = report.num_gradient_evaluations
-        ratio = report.grad_norm_ratio
-        is_rich = ratio > 0.0 and cost > 0.0 and 2.0 * math.log(ratio) / cost >= self._least_gain
+        is_rich = cost > 0.0 and log_growth(report.grad_norm_ratio) / cost >= self._least_gain
         self._num_poor = 0 if is_rich else self._num_poor + 1
 
     def state_dict(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from teleport_engine.factorise import Settings
 from teleport_engine.facts import LayerwiseTau
 from teleport_engine.forward import RandomState
 from teleport_engine.layer_inputs import FrozenModule, WeightLayer, find_layers, settled
-from teleport_engine.lowering import AutoTau, DriftTau, Lowering, TauRule
+from teleport_engine.lowering import Lowering, TauRule
 from teleport_engine.maps import Use
 from teleport_engine.objective import Problem, Record, square_norm
 from teleport_engine.parallel import Workers
@@ -362,14 +362,9 @@ def _note_lowered(live: Sequence[_Seen], rule: TauRule | None, result: Survey) -
     for layer, _ in live:
         shortest = min(result.subspaces[layer.parameter_name], key=lambda one: one.tau)
         if shortest.tau < 1.0:
-            asked = rule.asked(shortest.dim)
-            is_short = isinstance(rule, AutoTau) and shortest.null_dim < asked
-            got = f"{shortest.null_dim} dimensions" + (f" of {asked} asked for" if is_short else "")
-            told.append(f"{layer.name!r} to {shortest.tau:.8g} ({got})")
+            told.append(f"{layer.name!r} to {shortest.tau:.8g} ({rule.told(shortest.null_dim, shortest.dim)})")
     if told:
-        is_budget = isinstance(rule, DriftTau)
-        why = "as far as the drift allows" if is_budget else "where the null space is shorter than asked for"
-        result.messages.append(f"tau lowered {why}: {', '.join(told)}")
+        result.messages.append(f"tau lowered {rule.why}: {', '.join(told)}")
     return bool(told)
 
 

@@ -29,7 +29,6 @@ from teleport_engine import (
     LayerwiseTau,
     MeasuredGrowth,
     ModelFacts,
-    Teleporter,
     TeleportReport,
 )
 from tests.orchestrator.specs import tiny_spec
@@ -50,19 +49,6 @@ def metrics(method: dict[str, Any]) -> Any:
     result = run(method)
     assert result.state is TrialState.COMPLETE, result.failure
     return result.seeds[0].metrics
-
-
-@pytest.fixture
-def reports(monkeypatch: pytest.MonkeyPatch) -> list[TeleportReport]:
-    seen: list[TeleportReport] = []
-    real = Teleporter.teleport
-
-    def watching(self: Teleporter, *arguments: Any, **more: Any) -> TeleportReport:
-        seen.append(real(self, *arguments, **more))
-        return seen[-1]
-
-    monkeypatch.setattr(Teleporter, "teleport", watching)
-    return seen
 
 
 @pytest.mark.parametrize("key", LEAVES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,13 @@ from orchestrator.results import TrialConfig, TrialResult
 from orchestrator.spec import SweepSpec
 from orchestrator.studies import Study
 from orchestrator.study_log import StudyLog
+from tests.orchestrator.kills import run_with_a_kill
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.trials import complete, failed
 
 NUM_TRIALS = 14
+# What the driver does to the journal.
+STEPS = [(StudyLog, ("draw", "keep", "tell"))]
 # Small enough that every sampler is past its random beginning well before the end.
 ARGUMENTS = {
     "tpe": "n_startup_trials: 4",
@@ -32,10 +34,6 @@ ARGUMENTS = {
     "nsga2": "population_size: 3",
     "nsga3": "population_size: 3",
 }
-
-
-class KilledError(Exception):
-    """The driver is gone."""
 
 
 def spec_for(sampler: str, *overrides: str) -> SweepSpec:
@@ -74,35 +72,6 @@ class Sweep:
             study.tell(self.results[config.trial_id])
 
 
-def run_with_a_kill(sweep: Sweep, monkeypatch: pytest.MonkeyPatch, at: int) -> bool:
-    """Run, die at the given step of what the driver does to the journal, and take up; False where there is none."""
-    steps = 0
-
-    def counted(method: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **named: Any) -> Any:
-            nonlocal steps
-            for part in (lambda: None, lambda: method(*arguments, **named)):
-                if steps == at:
-                    raise KilledError
-                found = part()
-                steps += 1
-            return found
-
-        return call
-
-    with monkeypatch.context() as patched:
-        for name in ("draw", "keep", "tell"):
-            patched.setattr(StudyLog, name, counted(getattr(StudyLog, name)))
-        try:
-            sweep.run()
-        except KilledError:
-            pass
-        else:
-            return False
-    sweep.run()
-    return True
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("sampler", sorted(set(SAMPLERS) - {"gp"}))
 def test_a_kill_at_any_step_changes_no_proposal(sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +94,7 @@ def count_kills(sampler: str, every: int, tmp_path: Path, monkeypatch: pytest.Mo
     for number in itertools.count():
         at = number * every + every - 1
         cut = Sweep(spec, tmp_path / f"cut{at}")
-        if not run_with_a_kill(cut, monkeypatch, at):
+        if not run_with_a_kill(cut.run, STEPS, monkeypatch, at):
             return number
         assert cut.proposed == whole.proposed, f"killed at step {at}"
         assert lines_of(cut.journal) == lines_of(whole.journal), f"killed at step {at}"
@@ -139,7 +108,7 @@ def test_a_kill_changes_no_proposal_of_a_gaussian_process(
 ) -> None:
     whole, cut = Sweep(spec_for("gp"), tmp_path / "whole"), Sweep(spec_for("gp"), tmp_path / "cut")
     whole.run()
-    assert run_with_a_kill(cut, monkeypatch, at)
+    assert run_with_a_kill(cut.run, STEPS, monkeypatch, at)
     assert cut.proposed == whole.proposed
 
 
@@ -151,7 +120,7 @@ def test_so_it_is_with_several_objectives_and_divergence_as_a_constraint(
     spec = spec_for(sampler, "search.also=[{metric: seconds}]", "search.divergence=constraint")
     whole, cut = Sweep(spec, tmp_path / "whole"), Sweep(spec, tmp_path / "cut")
     whole.run()
-    assert run_with_a_kill(cut, monkeypatch, at)
+    assert run_with_a_kill(cut.run, STEPS, monkeypatch, at)
     assert cut.proposed == whole.proposed
 
 
@@ -164,7 +133,7 @@ def test_duplicates_are_counted_across_a_kill(sampler: str, tmp_path: Path, monk
     assert len(whole.proposed) == 6
     for at in (13, 29):
         cut = Sweep(spec, tmp_path / f"cut{at}")
-        run_with_a_kill(cut, monkeypatch, at)
+        run_with_a_kill(cut.run, STEPS, monkeypatch, at)
         assert cut.proposed == whole.proposed, f"killed at step {at}"
 
 

@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
@@ -19,11 +18,18 @@ from orchestrator.settings import race_order, settings_of
 from orchestrator.shared_study import SharedStudy
 from orchestrator.spec import SweepSpec
 from orchestrator.study_log import StudyLog
+from tests.orchestrator.kills import run_with_a_kill
 from tests.orchestrator.shared_specs import shared_spec
 from tests.orchestrator.shared_sweeps import SharedSweep, baselines, by_number, costing, crashing, lines_of
 from tests.orchestrator.trials import complete, failed, row
 
 NUM_PAIRS = 6
+# What is done to the journal.
+STEPS: list[tuple[type, tuple[str, ...]]] = [
+    (StudyLog, ("draw", "keep", "tell")),
+    (SettingRace, ("is_out", "end")),
+    (JournalStorage, ("set_trial_user_attr", "set_trial_intermediate_value", "set_trial_state_values")),
+]
 
 
 def raced(*overrides: str) -> SweepSpec:
@@ -220,44 +226,6 @@ class TestAtOnce:
         assert list(stored(journal)[1].intermediate_values) == [0, 1, 2, 3]
 
 
-class KilledError(Exception):
-    """The driver is gone."""
-
-
-def run_with_a_kill(sweep: SharedSweep, monkeypatch: pytest.MonkeyPatch, at: int) -> bool:
-    """Run, die at the given step of what is done to the journal, and take up; False where there is none."""
-    steps = 0
-
-    def counted(method: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **named: Any) -> Any:
-            nonlocal steps
-            for part in (lambda: None, lambda: method(*arguments, **named)):
-                if steps >= at:  # one within another has passed over its own
-                    raise KilledError
-                found = part()
-                steps += 1
-            return found
-
-        return call
-
-    with monkeypatch.context() as patched:
-        for kind, names in (
-            (StudyLog, ("draw", "keep", "tell")),
-            (SettingRace, ("is_out", "end")),
-            (JournalStorage, ("set_trial_user_attr", "set_trial_intermediate_value", "set_trial_state_values")),
-        ):
-            for name in names:
-                patched.setattr(kind, name, counted(getattr(kind, name)))
-        try:
-            sweep.run()
-        except KilledError:
-            pass
-        else:
-            return False
-    sweep.run()
-    return True
-
-
 def check_kills(every: int, sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """Kill and take up at every so many steps, until there are no more; each time nothing may be otherwise."""
     spec = raced(f"search.sampler={sampler}", "search.trials=6")
@@ -270,7 +238,7 @@ def check_kills(every: int, sampler: str, tmp_path: Path, monkeypatch: pytest.Mo
     for number in itertools.count():
         at = number * every + every - 1
         cut = SharedSweep(spec, tmp_path / f"cut{at}", lambda config: whole.results[config.trial_id])
-        if not run_with_a_kill(cut, monkeypatch, at):
+        if not run_with_a_kill(cut.run, STEPS, monkeypatch, at):
             return number
         assert cut.units == whole.units, f"killed at step {at}"
         assert cut.results == whole.results, f"killed at step {at}"

@@ -50,20 +50,6 @@ def curves(rows: list[HistoryRow]) -> list[dict[str, float]]:
     return [{k: v for k, v in row.metrics.items() if not k.startswith("teleport_")} for row in rows]
 
 
-@pytest.fixture
-def reports(monkeypatch: pytest.MonkeyPatch) -> list[TeleportReport]:
-    """Every report of the null-space teleporter, as it comes."""
-    seen: list[TeleportReport] = []
-    real = Teleporter.teleport
-
-    def watching(self: Teleporter, *arguments: Any, **more: Any) -> TeleportReport:
-        seen.append(real(self, *arguments, **more))
-        return seen[-1]
-
-    monkeypatch.setattr(Teleporter, "teleport", watching)
-    return seen
-
-
 @pytest.mark.parametrize("kind", TREATMENTS)
 def test_every_kind_changes_the_run_and_runs_again_from_its_file(kind: str) -> None:
     moving = {

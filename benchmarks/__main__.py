@@ -17,6 +17,7 @@ from rich.table import Table
 from orchestrator.paths import atomic_write
 
 PARTS = (
+    "adaptive",
     "cli",
     "dashboard",
     "data",

@@ -61,7 +61,6 @@ class Seen:
     kept: list[bool] = field(default_factory=list)
     steps: list[float] = field(default_factory=list)
     whole: list[float] = field(default_factory=list)
-    evaluations: list[float] = field(default_factory=list)
     num_steps: list[int] = field(default_factory=list)
     gains: list[float] = field(default_factory=list)
 

@@ -32,7 +32,7 @@ BATCH = 64
 PROBE = 64
 FRESH = 256
 GOAL_COST = 1.1
-GOAL_SHARE = 0.95
+GOAL_BEYOND = 0.05
 
 
 class Case(NamedTuple):
@@ -73,7 +73,6 @@ def rows() -> list[dict[str, Any]]:
         for name, case in CASES.items():
             seen = run(case)
             share = sum(seen.kept) / len(seen.kept) if seen.kept else float("nan")
-            at_least = row(f"{name}: accepted teleports within their drift budget on a fresh batch", share, "share")
             table += [
                 row(
                     f"{name}: a step of an adaptive teleport against one of fixed length",
@@ -82,7 +81,12 @@ def rows() -> list[dict[str, Any]]:
                     GOAL_COST,
                 ),
                 row(f"{name}: the whole teleport per step against the same", statistics.median(seen.whole), "ratio"),
-                {**at_least, "goal": GOAL_SHARE, "met": share >= GOAL_SHARE},
+                row(
+                    f"{name}: accepted teleports beyond their drift budget on a fresh batch",
+                    1.0 - share,
+                    "share",
+                    GOAL_BEYOND,
+                ),
                 row(f"{name}: teleports accepted", len(seen.kept), "count"),
                 row(f"{name}: steps of a teleport", statistics.mean(seen.num_steps), "mean"),
                 row(f"{name}: growth of ||g||^2 by a teleport", statistics.median(seen.gains), "ratio"),

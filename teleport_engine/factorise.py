@@ -7,7 +7,8 @@ from typing import Literal, TypeAlias, final
 import torch
 from torch import Tensor
 
-from teleport_engine.gram import GRAM_EPSILON, Gram, Triangle, eigenpairs
+from teleport_engine.eigen import eigenpairs
+from teleport_engine.gram import GRAM_EPSILON, Gram, Triangle
 from teleport_engine.lowering import Lowering
 from teleport_engine.sketch import leading_vectors
 from teleport_engine.subspace import Subspace, double_epsilon, tail_rank, tail_ranks

@@ -9,7 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-__all__ = ["GRAM_EPSILON", "Gram", "Triangle", "eigenpairs"]
+__all__ = ["GRAM_EPSILON", "Gram", "Triangle"]
 
 GRAM_EPSILON = 1e-13
 """Relative energy below which a Gram matrix in float64, or an input in float32, cannot be told from rounding."""
@@ -151,24 +151,3 @@ class Triangle:
         """`R [b, min(N, d), d]` in float64, with the singular values and right singular vectors of `X`."""
         assert self._factor is not None, "nothing was added"
         return self._factor
-
-
-def eigenpairs(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues and eigenvectors of Gram matrices, whatever LAPACK makes of them.
-
-    Its divide and conquer gives up now and then on a matrix with many equal eigenvalues, as the Gram matrix of fewer
-    samples than inputs is (seen on patches, d = 576, N = 256). The singular vectors of a positive semidefinite matrix
-    are its eigenvectors, by another algorithm.
-
-    Args:
-        gram: `[..., d, d]`, symmetric and positive semidefinite to rounding, finite.
-
-    Returns:
-        Eigenvalues `[..., d]`, smallest first, and eigenvectors `[..., d, d]`, as columns.
-    """
-    try:
-        values, vectors = torch.linalg.eigh(gram)
-    except RuntimeError:  # torch's LinAlgError, which it does not export
-        vectors, values, _ = torch.linalg.svd(gram)
-        values, vectors = values.flip(-1), vectors.flip(-1)
-    return values, vectors

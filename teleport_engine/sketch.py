@@ -10,7 +10,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from teleport_engine.gram import eigenpairs
+from teleport_engine.eigen import eigenpairs
 
 __all__ = ["Sketch", "leading_vectors"]
 

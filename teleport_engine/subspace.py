@@ -12,7 +12,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from teleport_engine.gram import GRAM_EPSILON, eigenpairs
+from teleport_engine.eigen import eigenpairs
+from teleport_engine.gram import GRAM_EPSILON
 
 __all__ = ["Subspace", "double_epsilon", "tail_rank", "tail_ranks"]
 

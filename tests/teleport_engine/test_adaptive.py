@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from teleport_engine import DriftTau, GrowthStep, Outcome, Teleporter, TeleportReport
-from teleport_engine.gram import eigenpairs
+from teleport_engine.eigen import eigenpairs
 from tests.teleport_engine import dense
 from tests.teleport_engine.cases import Case
 from tests.teleport_engine.test_lowering import REACH, full_rank, gradients

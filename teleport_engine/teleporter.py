@@ -394,11 +394,13 @@ class Teleporter:
                 forward is random (active dropout), an operation has no second derivative where one is needed, a
                 trainable weight is in low precision, or the route asked for is not valid here.
         """
-        return self._wrapped.together(functools.partial(self._teleport, inputs, targets, subspace, probe))
+        report, self._hint = self._wrapped.together(functools.partial(self._teleport, inputs, targets, subspace, probe))
+        return report
 
     def _teleport(
         self, inputs: Inputs, targets: Any, subspace: Inputs | list[Inputs] | None, probe: tuple[Inputs, Any] | None
-    ) -> TeleportReport:
+    ) -> tuple[TeleportReport, float]:
+        """The report, and where the next search of a length begins."""
         device = checked_model(self._model)
         if probe is None and self._plan.limits.probe_drift is not None:
             raise ValueError("max_probe_drift needs teleport(..., probe=(inputs, targets)), got probe None")
@@ -412,9 +414,8 @@ class Teleporter:
             before = evaluated.loss() if view.live else None
             with climb.undone_on_error():
                 climb.run(self._route_for(view, problem))
-                self._hint = climb.hint
                 after = evaluated.loss() if view.live else None
-                return climb.report(difference(after, before), evaluated.fault)
+                return climb.report(difference(after, before), evaluated.fault), climb.hint
 
     def _problem(
         self, inputs: Inputs, targets: Any, subspace: Inputs | list[Inputs] | None, device: torch.device

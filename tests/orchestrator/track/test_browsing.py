@@ -13,6 +13,8 @@ from orchestrator.track import MlflowTracker
 from orchestrator.track.address import Address
 from orchestrator.track.mlflow_store import open_client
 from tests.orchestrator.report.build import Effects, failing, stopped, sweep
+from tests.orchestrator.shared_specs import shared_spec
+from tests.orchestrator.shared_sweeps import SharedSweep, costing
 
 pytestmark = pytest.mark.slow
 
@@ -75,6 +77,8 @@ FINDS: dict[str, Callable[[Trial], bool]] = {
         (t.config.phase, t.config.arm) == ("search", "teleport")
     ),
 }
+# Of a sweep whose search all workloads share.
+SHARED = "tags.search = '*/teleport' AND tags.setting = '3'"
 UNKNOWN_HERE = {"metrics.teleport_max_loss_drift > 1e-6"}
 
 
@@ -104,7 +108,7 @@ def uri(record: SweepRecord, tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_every_filter_of_the_page_is_tried_here() -> None:
     text = PAGE.read_text(encoding="utf-8")
     section = text[text.index("## Filters") : text.index("## Charts")]
-    assert set(re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)) == set(FINDS)
+    assert set(re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)) == {*FINDS, SHARED}
 
 
 @pytest.mark.parametrize("text", FINDS)
@@ -114,3 +118,17 @@ def test_a_filter_finds_what_the_page_says(text: str, record: SweepRecord, uri: 
     expected = sorted(trial.trial_id for trial in record.trials if FINDS[text](trial))
     assert found == (["the sweep"] if FINDS[text] is SWEEP else expected)
     assert found or text in UNKNOWN_HERE, "a filter that finds nothing shows nothing"
+
+
+def test_the_filter_of_a_shared_search_finds_every_unit_of_a_setting(record: SweepRecord, tmp_path: Path) -> None:
+    searched = SharedSweep(shared_spec("search.trials=4"), tmp_path / "study.journal", lambda unit: costing(unit, 5))
+    searched.run()
+    shared = SweepRecord(searched.spec, record.provenance, tuple(searched.trials))
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    tracker = MlflowTracker(store, close_seconds=120)
+    tracker.sync(shared, "FINISHED")
+    assert tracker.close() == 0
+    runs = open_client(Address.parse(store)).search_runs(["1"], SHARED)
+    units = [unit.trial_id for unit in searched.units if unit.number == 3]
+    assert len(units) == len(searched.spec.workloads) * len(searched.spec.search.seeds)
+    assert sorted(run.data.tags["trial_id"] for run in runs) == sorted(units)

@@ -1,6 +1,7 @@
 """The steps of one teleport: direction, projection, length, guards, and the way back."""
 
 import copy
+import functools
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from torch import Tensor
 from teleport_engine.controls import Move
 from teleport_engine.guards import Breach, Guards, Limits, Probe, Room, difference
 from teleport_engine.layerwise import LayerwiseStep, facts_of
-from teleport_engine.line import WeightLine
+from teleport_engine.line import Ceiling, WeightLine
 from teleport_engine.objective import Evaluation, Problem, square_norm
 from teleport_engine.report import GuardEvent, Outcome, Seconds, StepTrace, TeleportReport, log_growth
 from teleport_engine.route import Route
@@ -73,6 +74,7 @@ class _Landing:
     here: Evaluation
     eta: float
     probe_loss: float | None
+    is_last: bool
 
 
 @final
@@ -107,6 +109,8 @@ class Climb:
         self._outcome = view.outcome
         self._messages = list(view.messages)
         self._route_name = "none"
+        self._seen: tuple[WeightLine, float, float | None] | None = None
+        self._is_over = False
         self.hint = hint
 
     def run(self, route: Route) -> None:
@@ -170,7 +174,7 @@ class Climb:
         Returns:
             Whether to go on.
         """
-        if any(event.step == index for event in self._events):
+        if self._is_over or any(event.step == index for event in self._events):
             return False
         last = self._trace[-1]
         earlier = self._trace[-2].grad_norm if len(self._trace) > 1 else self._before.grad_norm
@@ -199,7 +203,7 @@ class Climb:
         if isinstance(landing, Outcome):
             return landing
         here, probe_loss = landing.here, landing.probe_loss
-        self._after = here
+        self._after, self._is_over = here, landing.is_last
         self._probe_after = probe_loss if probe_loss is not None else self._probe_after
         self._trace.append(
             StepTrace(
@@ -227,9 +231,7 @@ class Climb:
         found = iter(facts_of(moving, view.linear, parts, view.subspaces))
         return rule.scaled([None if part is None else next(found) for part in directions], directions)
 
-    def _line(
-        self, route: Route, directions: _Directions, slope: float, is_last: bool, longest: float = math.inf
-    ) -> WeightLine:
+    def _line(self, route: Route, directions: _Directions, slope: float, is_last: bool) -> WeightLine:
         moving = [
             pair
             for layer, part in zip(self._view.live, directions, strict=True)
@@ -248,7 +250,7 @@ class Climb:
             self.hint,
             is_last,
             len(self._view.linear),
-            longest,
+            self._plan.stops_early,
         )
 
     def _take(self, index: int, route: Route, directions: _Directions, slope: float) -> _Landing | Outcome:
@@ -256,38 +258,78 @@ class Climb:
         is_last = index == self._plan.num_steps - 1
         along = self._plan.move.along(directions, self._view.projectors)
         longest = math.inf if self._room is None else self._room.longest(along)
-        # A control goes another way than the line that its length is measured on, and has another room.
-        line = path = self._line(route, directions, slope, is_last, longest if along is directions else math.inf)
+        line = path = self._line(route, directions, slope, is_last)
+        if along is directions:
+            self._limit(index, path, longest)
         eta = self._plan.rule.length(line)
         if eta is None:
             line.undo()
             return Outcome.TARGET_MISSED
         self._learn(line, eta)
         if along is not directions:
+            # A control goes another way than the line that its length is measured on, and has another room.
             line.undo()
             path = self._line(route, along, slope, is_last)
+            self._limit(index, path, longest)
         if eta > longest and self._is_crowded(index, eta, longest):
             path.undo()
             return Outcome.CAP_REACHED
-        eta = min(eta, longest)
+        eta = path.allowed(eta)
+        if eta == 0.0:
+            path.undo()
+            return Outcome.DRIFT
         for num_left in reversed(range(self._plan.limits.max_backoffs + 1)):
             here = path.land(eta)
             if path is line:
                 self._learn(line, eta)
             breach, probe_loss = self._guards.breach(here), None
             if breach is None and self._plan.limits.is_probe_watched:
-                probe_loss = self._probe.loss()
+                probe_loss = self._probe_loss(path, eta)
                 breach = self._guards.probe_breach(probe_loss)
             if breach is None:
-                return _Landing(here, eta, probe_loss)
+                return _Landing(here, eta, probe_loss, path.is_last(eta))
             if num_left:
-                share = self._plan.share_kept(breach)
-                self._note(index, breach, "halved" if share == 0.5 else "shortened")
-                eta *= share
+                eta *= self._shorten(index, breach)
+                path.ceiling.longest = eta
         path.undo()
         assert breach is not None
         self._note(index, breach, "rolled back" if breach.outcome is Outcome.NON_FINITE else "undone")
         return breach.outcome
+
+    def _limit(self, index: int, path: WeightLine, longest: float) -> None:
+        """Gives a path its ceiling.
+
+        Where a step that is held back is the last, the probe batch is looked at before a gradient is taken: a forward
+        tells what else would cost a gradient to find out.
+        """
+        looks = self._plan.stops_early and self._plan.limits.is_probe_watched
+        look = functools.partial(self._look, index, path) if looks else None
+        path.ceiling = Ceiling(longest, look)
+
+    def _look(self, index: int, path: WeightLine, eta: float) -> float:
+        """The longest step, up to a length, that keeps the probe batch within its limit; 0 where none does."""
+        for num_left in reversed(range(self._plan.limits.max_backoffs + 1)):
+            path.place(eta)
+            breach = self._guards.probe_breach(self._probe_loss(path, eta))
+            if breach is None:
+                return eta
+            if num_left:
+                eta *= self._shorten(index, breach)
+        assert breach is not None
+        self._note(index, breach, "undone")
+        return 0.0
+
+    def _probe_loss(self, path: WeightLine, eta: float) -> float | None:
+        """The loss on the probe batch at a length of a path, where the weights are; remembered."""
+        if self._seen is None or self._seen[:2] != (path, eta):
+            self._seen = path, eta, self._probe.loss()
+        return self._seen[2]
+
+    def _shorten(self, index: int, breach: Breach) -> float:
+        """What is kept of a step that has passed a limit; noted."""
+        share = self._plan.share_kept(breach)
+        self._note(index, breach, "halved" if share == 0.5 else "shortened")
+        return share
 
     def _learn(self, line: WeightLine, eta: float) -> None:
         """How far off the slope's prediction was, where the directed line is known at this length."""

@@ -1,7 +1,7 @@
 """Weights on a line: from where they are, along a direction, and back."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import final
 
 import torch
@@ -12,7 +12,41 @@ from teleport_engine.objective import Evaluation, square_norm
 from teleport_engine.objectives import Objective
 from teleport_engine.route import Route
 
-__all__ = ["WeightLine"]
+__all__ = ["Ceiling", "WeightLine"]
+
+
+@final
+class Ceiling:
+    """How far a step may go, as far as that is known without a gradient. It only comes down.
+
+    Args:
+        longest: step that the guards leave room for.
+        look: tells the longest step, up to a length, that does no harm; None: no need to look.
+
+    Attributes:
+        longest: as far as it is known by now.
+    """
+
+    def __init__(self, longest: float = math.inf, look: Callable[[float], float] | None = None) -> None:
+        self.longest = longest
+        self._look = look
+        self._clear = 0.0
+
+    def allowed(self, eta: float) -> float:
+        """Shortens a step that goes too far.
+
+        Args:
+            eta: its length.
+
+        Returns:
+            The length, or the longest one below it; 0 where there is none.
+        """
+        eta = min(eta, self.longest)
+        if self._look is not None and eta > self._clear:
+            self._clear = self._look(eta)
+            if self._clear < eta:
+                self.longest = eta = self._clear
+        return eta
 
 
 @final
@@ -29,7 +63,10 @@ class WeightLine:
         hint: how far off the slope's prediction was one step before.
         is_last: no direction will be asked for where this step lands.
         num_layers: linear maps of the model.
-        longest: step that the guards leave room for.
+        ends_at_ceiling: nor where it lands at its ceiling.
+
+    Attributes:
+        ceiling: none to begin with.
     """
 
     def __init__(
@@ -43,7 +80,7 @@ class WeightLine:
         hint: float,
         is_last: bool,
         num_layers: int,
-        longest: float = math.inf,
+        ends_at_ceiling: bool,
     ) -> None:
         self._route = route
         self._objective = objective
@@ -51,19 +88,32 @@ class WeightLine:
         self._directions = [part for _, part in moving]
         self._base = [weight.detach().clone() for weight in self._weights]
         self._eta = 0.0
-        self._start = self._here = start
+        self._start = start
+        self._here: Evaluation | None = start
         self._num_layers = num_layers
         self._is_last = is_last
+        self._ends_at_ceiling = ends_at_ceiling
         self.value = start.measured.value
         self.slope = slope
         self.direction_norm = direction_norm
         self.hint = hint
-        self.longest = longest
+        self.ceiling = Ceiling()
 
     @property
     def facts(self) -> ModelFacts:
         """What is known of the model at the start."""
         return ModelFacts(self._start.loss, self._start.grad_norm, self.weight_norm(), self._num_layers)
+
+    def allowed(self, eta: float) -> float:
+        """The longest step, up to a length, that the guards leave room for.
+
+        Args:
+            eta: along the direction.
+
+        Returns:
+            The length, 0 where there is no room.
+        """
+        return self.ceiling.allowed(eta)
 
     def at(self, eta: float) -> float:
         """Evaluates the objective at a length.
@@ -86,7 +136,8 @@ class WeightLine:
         Returns:
             The value; None where the weights are elsewhere, or it is not finite.
         """
-        return self._here.measured.value if eta == self._eta and self._here.is_finite else None
+        here = self._here if eta == self._eta else None
+        return here.measured.value if here is not None and here.is_finite else None
 
     def rise(self, rho: float) -> float:
         """By how much the objective rises where it grows by a factor.
@@ -107,6 +158,29 @@ class WeightLine:
         """
         return math.sqrt(square_norm(self._base))
 
+    def is_last(self, eta: float) -> bool:
+        """Whether no direction will be asked for at a length.
+
+        Args:
+            eta: along the direction.
+
+        Returns:
+            What was said of the step, or of its ceiling where it lands there.
+        """
+        return self._is_last or (self._ends_at_ceiling and eta == self.ceiling.longest)
+
+    def place(self, eta: float) -> None:
+        """Moves the weights to a length and leaves them there, unevaluated.
+
+        Args:
+            eta: along the direction.
+        """
+        if eta != self._eta:
+            self.undo()
+            with torch.no_grad():
+                _add(self._weights, self._directions, eta)
+            self._eta, self._here = eta, None
+
     def land(self, eta: float) -> Evaluation:
         """Moves the weights to a length and leaves them there.
 
@@ -116,12 +190,9 @@ class WeightLine:
         Returns:
             The evaluation there; not made again where the weights already are.
         """
-        if eta != self._eta:
-            self.undo()
-            with torch.no_grad():
-                _add(self._weights, self._directions, eta)
-            self._eta = eta
-            self._here = self._route.evaluate(is_last=self._is_last)
+        self.place(eta)
+        if self._here is None:
+            self._here = self._route.evaluate(is_last=self.is_last(eta))
         return self._here
 
     def undo(self) -> None:
@@ -129,7 +200,7 @@ class WeightLine:
         if self._eta != 0.0:
             with torch.no_grad():
                 torch._foreach_copy_(self._weights, self._base)
-            self._eta = 0.0
+            self._eta, self._here = 0.0, self._start
 
 
 def _add(weights: list[Tensor], directions: list[Tensor], eta: float) -> None:

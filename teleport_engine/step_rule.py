@@ -41,9 +41,15 @@ class Line(Protocol):
         """Length of the step before over what its slope alone had predicted; 1 at a teleporter's first step."""
         ...
 
-    @property
-    def longest(self) -> float:
-        """The longest step that the guards leave room for; a longer one is shortened to it. `inf`: any."""
+    def allowed(self, eta: float) -> float:
+        """The longest step, up to a length, that the guards leave room for as far as they know without a gradient.
+
+        Args:
+            eta: step length along `D`.
+
+        Returns:
+            `eta`, or the shorter length that it would be cut to; 0 where there is no room.
+        """
         ...
 
     def at(self, eta: float) -> float:
@@ -139,7 +145,7 @@ class GrowthStep:
     means for an objective that may be negative, `Objective.rise` says; 5 % of that rise is then the tolerance. The
     search starts at
     the length that the slope alone predicts, corrected by how far off that was one step before: steps are much
-    alike, and most then need one evaluation. Nothing is looked for beyond `line.longest`.
+    alike, and most then need one evaluation. Nothing is looked for beyond what `line.allowed` does.
 
     Args:
         rho: growth factor per teleport step.
@@ -174,7 +180,7 @@ class GrowthStep:
             line: the objective along the direction.
 
         Returns:
-            A length within the tolerance of the growth; one beyond `line.longest`, where the growth is not reached up
+            A length within the tolerance of the growth; one beyond what is allowed, where the growth is not reached up
             to there; or None where `max_evaluations` did not find one.
         """
         rise = line.rise(self.rho)
@@ -183,13 +189,13 @@ class GrowthStep:
         for _ in range(self.max_evaluations):
             if not (math.isfinite(eta) and eta > 0.0):
                 return None
-            wanted, eta = eta, min(eta, line.longest)
+            wanted, eta = eta, line.allowed(eta)
             if eta == 0.0:
                 return wanted
             got = line.at(eta) - line.value
             if abs(got - rise) <= self.tolerance * rise:
                 return eta
-            if got < rise and eta == line.longest:
+            if got < rise and eta < wanted:
                 return max(wanted, _next(eta, got, rise, line.slope, eta, high))
             if got < rise:
                 low = eta

@@ -37,6 +37,9 @@ class Curve:
         except OverflowError:
             return math.inf
 
+    def allowed(self, eta: float) -> float:
+        return min(eta, self.longest)
+
     def rise(self, rho: float) -> float:
         return (rho - 1.0) * abs(self.value)
 

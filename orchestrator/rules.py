@@ -41,15 +41,16 @@ def tau_of(
     return AutoTau(**tau.model_dump()) if isinstance(tau, AutoTauOptions) else tau
 
 
-def step_rule_of(options: FixedStepOptions | GrowthStepOptions) -> StepRule:
+def step_rule_of(options: FixedStepOptions | GrowthStepOptions | None) -> StepRule:
     """Make the engine's step rule.
 
     Args:
-        options: of the step.
+        options: of the step; a teleport has none only where it is adaptive, which makes its own.
 
     Returns:
         What ``Teleporter(step=...)`` takes.
     """
+    assert options is not None, "a teleport without step and adaptive is not valid"
     if isinstance(options, FixedStepOptions):
         lr = options.lr
         return FixedStep(lr) if isinstance(lr, float) else LayerwiseStep(_per_layer(lr))

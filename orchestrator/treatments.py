@@ -189,14 +189,14 @@ class ResetTreatment:
 
 def _teleport(options: TeleportOptions, site: Site) -> Treatment:
     teleport = _NullSpace(options, site)
-    return TeleportTreatment(teleport, _timetable(options.schedule, site), spectra=teleport.spectra)
+    return TeleportTreatment(teleport, _due(options, site), spectra=teleport.spectra)
 
 
 def _random_move(options: RandomMoveOptions, site: Site) -> Treatment:
     """Random moves on the teleport's schedule, each as long as the directed move would have been in its place."""
     teleport = _settings(options)
     move = RandomMove(stream_seed(site.seed, "random move"), options.scale)
-    return TeleportTreatment(_NullSpace(teleport, site, {"move": move}), _timetable(teleport.schedule, site))
+    return TeleportTreatment(_NullSpace(teleport, site, {"move": move}), _due(teleport, site))
 
 
 def _lr_scaled(options: LrScaledOptions, site: Site) -> Treatment:
@@ -211,7 +211,7 @@ def _lr_scaled(options: LrScaledOptions, site: Site) -> Treatment:
         return scaled_lr(site.optimizer, ratio**options.scale)
 
     measured = _NullSpace(teleport, site, {"move": IdentityMove()})
-    return TeleportTreatment(measured, _timetable(teleport.schedule, site), around)
+    return TeleportTreatment(measured, _due(teleport, site), around)
 
 
 def _init_scaled(options: InitScaledOptions, site: Site) -> None:
@@ -288,23 +288,17 @@ class _NullSpace:
         self._model = site.model
         self._first: tuple[dict[str, Tensor], Tensor] | None = None
         self._probe_size = options.probe_size
-        if self._probe_size is None and options.max_probe_drift is not None:
+        if self._probe_size is None and (options.max_probe_drift is not None or options.adaptive is not None):
             self._probe_size = site.draws.batch_size
-        self._teleporter = Teleporter(
-            site.model,
-            site.loss_fn,
-            tau=tau_of(options.tau),
-            step=step_rule_of(options.step),
-            objective=OBJECTIVES[options.objective],
-            num_steps=options.schedule.steps,
-            grad_norm_cap=options.grad_norm_cap,
-            max_loss_drift=options.max_loss_drift,
-            max_probe_drift=options.max_probe_drift,
-            max_relative_step=options.max_relative_step,
-            move_bias=options.move_bias,
-            factorisation=options.factorisation,
+        common: dict[str, Any] = {
+            "objective": OBJECTIVES[options.objective],
+            "grad_norm_cap": options.grad_norm_cap,
+            "max_relative_step": options.max_relative_step,
+            "move_bias": options.move_bias,
+            "factorisation": options.factorisation,
             **(more or {}),
-        )
+        }
+        self._teleporter = _teleporter(options, site, common)
 
     def __call__(self, step_index: int, inputs: Tensor, targets: Tensor) -> TeleportReport:
         options, draws = self._options, self._draws
@@ -347,6 +341,24 @@ class _NullSpace:
         return tuple(_layer_spectrum(name, blocks[0]) for name, blocks in found.items())
 
 
+def _teleporter(options: TeleportOptions, site: Site, common: dict[str, Any]) -> Teleporter:
+    """The engine's teleporter, by the two knobs or by rules for everything."""
+    knobs = options.adaptive
+    if knobs is not None:
+        adaptive = {"drift": knobs.drift, "growth": knobs.growth, "num_steps": knobs.max_steps}
+        return Teleporter.adaptive(site.model, site.loss_fn, **adaptive, **common)
+    return Teleporter(
+        site.model,
+        site.loss_fn,
+        tau=tau_of(options.tau),
+        step=step_rule_of(options.step),
+        num_steps=options.schedule.steps,
+        max_loss_drift=options.max_loss_drift,
+        max_probe_drift=options.max_probe_drift,
+        **common,
+    )
+
+
 def _settings(options: MeasuringOptions) -> TeleportOptions:
     assert options.teleport is not None, "treatment_of lets nothing through that lacks its settings"
     return options.teleport
@@ -367,6 +379,13 @@ def _schedule(when: ScheduleOptions, site: Site) -> Schedule:
 def _timetable(when: ScheduleOptions, site: Site) -> Timetable:
     schedule = _schedule(when, site)
     return schedule if when.stop_below_gain is None else WhileItPays(schedule, when.stop_below_gain, when.patience)
+
+
+def _due(options: TeleportOptions, site: Site) -> Timetable:
+    payback = None if options.adaptive is None else options.adaptive.payback
+    if payback is None:
+        return _timetable(options.schedule, site)
+    return WhileItPays(_schedule(options.schedule, site), 1.0 / payback)
 
 
 def _layer_spectrum(name: str, subspace: Subspace) -> LayerSpectrum:

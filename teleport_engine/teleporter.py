@@ -40,7 +40,7 @@ _PAPER_OBJECTIVE = GradNorm()
 _PAPER_MOVE = DirectedMove()
 _AUTO_REACH = 0.1
 # Of a drift budget, what the probe batch may use of it: the rest is for what another batch shows beyond that.
-PROBE_MARGIN = 0.25
+PROBE_MARGIN = 0.15
 # How near the growth asked for an adaptive step must come: each try costs a gradient, and nobody needs 5 %.
 GROWTH_TOLERANCE = 0.4
 _ANY_SCHEDULE = Schedule()
@@ -201,8 +201,8 @@ class Teleporter:
         Tau is lowered in each layer as far as the drift budget allows (`DriftTau`); each step goes to where `||g||^2`
         has grown by `growth` (`GrowthStep`), or as near as the guards let it; there are up to 8 steps on a batch, as
         long as they pay. A step that changes the loss by more than `drift` of it is undone, on the batch and, where
-        `teleport(..., probe=...)` is given one, by more than a quarter of `drift` on the probe batch: another batch
-        sees the same move with a noise of its own, and the rest leaves room for that.
+        `teleport(..., probe=...)` is given one, by more than 15 % of `drift` on the probe batch: another batch sees
+        the same move with a noise of its own, and the rest leaves room for that.
 
         Args:
             model: as for `Teleporter`.

@@ -1,6 +1,7 @@
 """What a spec may name: NAME -> (torch-free options, where the builder lives)."""
 
 from orchestrator.catalog.arms import (
+    AdaptiveOptions,
     AutoTauOptions,
     FixedStepOptions,
     FollowerOptions,
@@ -50,6 +51,7 @@ __all__ = [
     "SCHEDULERS",
     "WHOLE_BUDGET",
     "WORKLOADS",
+    "AdaptiveOptions",
     "AutoTauOptions",
     "ConstantOptions",
     "CurveMetric",

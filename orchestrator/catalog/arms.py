@@ -40,6 +40,10 @@ class GrowthStepOptions(Options):
     factor: Factor
 
 
+# Of a schedule: what ends it before its time.
+STOPPING = ("stop_below_gain", "patience")
+
+
 class ScheduleOptions(Options):
     """When to teleport: in the first ``epochs`` epochs, at the first ``batches`` batches of each.
 
@@ -89,6 +93,28 @@ class AutoTauOptions(Options):
     least: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.99
 
 
+class AdaptiveOptions(Options):
+    """The two knobs that are free of scale, ``drift`` and ``growth``; all else follows from what is measured.
+
+    Tau is lowered in each layer as far as the drift allows, the length of a step is searched for the growth, the number
+    of steps goes by what they gain, and so does when to teleport no more: see ``Teleporter.adaptive``.
+
+    Args:
+        drift: of the loss on the batch, as a share of it, that no teleport may change it by; on the probe 15 %
+            of that.
+        growth: factor of ‖g‖² that a step aims at.
+        max_steps: teleport steps per batch, at most.
+        payback: optimizer steps that the growth of log ‖g‖² would have to last for to be worth the gradient
+            evaluations it took; after three teleports in a row that would have needed longer there are no more. None:
+            the schedule alone decides.
+    """
+
+    drift: PositiveFloat = 0.01
+    growth: Annotated[float, Field(gt=1.0)] = 1.5
+    max_steps: PositiveInt = 8
+    payback: PositiveFloat | None = 50.0
+
+
 def _form_of_tau(value: Any) -> str:
     """Tell which of the ways to write tau is meant, so that a mistake is told of that one alone."""
     if is_expression(value):
@@ -115,7 +141,8 @@ class TeleportOptions(Options):
     Args:
         tau: share of the input energy that the preserved subspace holds; 1 is exact. ``auto`` or its settings: per
             layer and batch, see :class:`AutoTauOptions`; an expression: per layer.
-        step: how far each teleport step goes.
+        step: how far each teleport step goes; needed unless ``adaptive`` is given.
+        adaptive: in place of ``tau``, ``step``, the limits of drift, and the schedule's steps and stop.
         schedule: when to teleport.
         grad_norm_cap: a teleport step that would take ‖g‖ above this is undone, and the teleport ends.
         max_loss_drift: a teleport step that would change the loss on its batch by more than this is undone, and
@@ -126,7 +153,7 @@ class TeleportOptions(Options):
         subspace_size: samples of a sample drawn for the subspace alone; None: the teleport batch. The batch then
             lies outside the preserved subspace and its loss drifts, at tau = 1 too.
         probe_size: samples, outside the batches above, on which drift is measured; None: none, or as many as the
-            batch of the optimizer step where ``max_probe_drift`` asks for them.
+            batch of the optimizer step where ``max_probe_drift`` or ``adaptive`` asks for them.
         max_probe_drift: like ``max_loss_drift``, on the probe.
         max_relative_step: a step, or the whole teleport, that would move a layer by more than this share of ‖W‖ is
             shortened to it.
@@ -137,7 +164,8 @@ class TeleportOptions(Options):
     """
 
     tau: Tau = 1.0
-    step: Annotated[FixedStepOptions | GrowthStepOptions, Field(discriminator="rule")]
+    step: FixedStepOptions | GrowthStepOptions | None = Field(default=None, discriminator="rule")
+    adaptive: AdaptiveOptions | None = None
     schedule: ScheduleOptions = ScheduleOptions()
     grad_norm_cap: PositiveFloat | None = None
     max_loss_drift: PositiveFloat | None = None
@@ -155,6 +183,33 @@ class TeleportOptions(Options):
     def _auto_tau_needs_every_direction(self) -> Self:
         if not isinstance(self.tau, float | TauExpression) and self.factorisation == "randomised":
             raise ValueError("tau: auto chooses among all directions; factorisation must be exact or auto")
+        return self
+
+    @model_validator(mode="after")
+    def _step_or_adaptive(self) -> Self:
+        if self.adaptive is None:
+            if self.step is None:
+                raise ValueError(
+                    "how far a step goes is missing: step: {rule: fixed, lr: ...}, step: {rule: growth, factor: ...}, "
+                    "or adaptive: {} for tau, step and number of steps by what is measured"
+                )
+            return self
+        # By value, not by what was written: a configuration on file has every default written out.
+        chosen = {"": ("tau", "step", "max_loss_drift", "max_probe_drift"), "schedule": ("steps", *STOPPING)}
+        others = [
+            f"{part}.{name}".lstrip(".")
+            for part, names in chosen.items()
+            for owner in [getattr(self, part) if part else self]
+            for name in names
+            if getattr(owner, name) != type(owner).model_fields[name].default
+        ]
+        if others:
+            raise ValueError(
+                f"adaptive chooses {', '.join(others)} itself, so {'that' if len(others) == 1 else 'they'} must not be "
+                "given beside it; its own settings are drift, growth, max_steps and payback"
+            )
+        if self.factorisation == "randomised":
+            raise ValueError("adaptive chooses among all directions; factorisation must be exact or auto")
         return self
 
 
@@ -328,6 +383,11 @@ class InitScaledOptions(Options):
 
 def _without_stop(teleport: TeleportOptions) -> TeleportOptions:
     """The same teleports, all that the schedule holds."""
-    fields = ScheduleOptions.model_fields
-    plain = {name: fields[name].default for name in ("stop_below_gain", "patience")}
-    return teleport.model_copy(update={"schedule": teleport.schedule.model_copy(update=plain)})
+    plain = {name: ScheduleOptions.model_fields[name].default for name in STOPPING}
+    adaptive = teleport.adaptive
+    return teleport.model_copy(
+        update={
+            "schedule": teleport.schedule.model_copy(update=plain),
+            "adaptive": None if adaptive is None else adaptive.model_copy(update={"payback": None}),
+        }
+    )

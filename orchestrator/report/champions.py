@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from orchestrator.ranking import by_value, is_complete, steps_to_target, stored_id
 from orchestrator.results import SweepRecord, Trial
-from orchestrator.settings import Setting, settings_of, trials_of
+from orchestrator.settings import Setting, baselines_of, settings_of, trials_of
 from orchestrator.spec import Role
 
 Champions = dict[tuple[str, str], tuple[Trial, ...]]
@@ -42,29 +42,37 @@ def roles(record: SweepRecord) -> dict[tuple[str, str], dict[int, tuple[Role, ..
     Returns:
         Workload and arm -> number of a setting -> those of its roles that ``confirm.candidates`` asks for: ``chosen``
         (the best aggregate), ``own`` (the best on this workload alone), ``leave_one_out`` (the best aggregate over all
-        the others). Empty where nothing is shared.
+        the others), ``leave_architecture_out`` (the best over those of another architecture; left out where there is
+        none). Empty where nothing is shared.
     """
     spec = record.spec
+    tuned = baselines_of(spec, record.trials)
+    architectures = {workload: trial.config.training.architecture for workload, trial in tuned.items()}
     found: dict[tuple[str, str], dict[int, tuple[Role, ...]]] = {}
     for arm, settings in settings_of(spec, record.trials).items():
         complete = [setting for setting in settings if setting.aggregate is not None]
         for workload in spec.workloads if complete else ():
             told: dict[int, tuple[Role, ...]] = {}
             for role in spec.confirm.candidates:
-                number = _best_on(complete, _judged_on(role, workload, spec.workloads))
-                told[number] = (*told.get(number, ()), role)
+                judges = _judges(role, workload, architectures)
+                if judges:
+                    number = _best_on(complete, judges)
+                    told[number] = (*told.get(number, ()), role)
             found[workload, arm] = told
     return found
 
 
-def _judged_on(role: Role, workload: str, workloads: Iterable[str]) -> set[str]:
+def _judges(role: Role, workload: str, architectures: Mapping[str, str]) -> set[str]:
+    """The workloads by which the setting for a workload is chosen."""
     match role:
         case "chosen":
-            return set(workloads)
+            return set(architectures)
         case "own":
             return {workload}
         case "leave_one_out":
-            return set(workloads) - {workload}
+            return set(architectures) - {workload}
+        case "leave_architecture_out":
+            return {other for other, one in architectures.items() if one != architectures[workload]}
 
 
 def _best_on(settings: Iterable[Setting], workloads: set[str]) -> int:

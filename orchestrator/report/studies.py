@@ -98,6 +98,8 @@ def _tau(arm: Arm) -> float | str | None:
     teleport = settings if isinstance(settings, TeleportOptions) else getattr(settings, "teleport", None)
     if teleport is None:
         return None
+    if teleport.adaptive is not None:
+        return f"by drift {teleport.adaptive.drift:g}"
     if isinstance(teleport.tau, ExpressionOptions):
         return teleport.tau.expression
     return teleport.tau if isinstance(teleport.tau, float) else "auto"

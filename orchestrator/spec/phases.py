@@ -129,7 +129,8 @@ class Confirm(Options):
         race: whether a configuration gets no more seeds once another of its arm has proved better; the arm's first
             by search always gets all of them.
         candidates: of a shared search, which settings go to confirm: the ``chosen`` one, that of each workload's
-            ``own`` value, and, with ``leave_one_out``, for each workload the one that is best on the others.
+            ``own`` value, with ``leave_one_out`` for each workload the one that is best on the others, and with
+            ``leave_architecture_out`` the one that is best on those of another architecture.
     """
 
     top_k: PositiveInt = 1

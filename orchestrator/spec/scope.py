@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, PositiveFloat
 from orchestrator.catalog import Options
 
 Aggregate = Literal["geometric_mean", "worst"]
-Role = Literal["chosen", "own", "leave_one_out"]
+Role = Literal["chosen", "own", "leave_one_out", "leave_architecture_out"]
 
 # Stands for all workloads in the name of a study; no workload can be called so.
 ALL = "*"

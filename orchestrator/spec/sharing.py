@@ -62,6 +62,7 @@ def scope_faults(spec: SweepSpec) -> Iterator[ScopeFault]:
         yield from _search_faults(spec)
         yield from _common_faults(spec.workloads, scope)
         yield from _empty_arms(spec, scope)
+        yield from _one_architecture(spec)
         return
     if isinstance(spec.search.scheduler, WilcoxonOptions):
         yield (
@@ -100,6 +101,17 @@ def _search_faults(spec: SweepSpec) -> Iterator[ScopeFault]:
             ("search", "scheduler"),
             f"{search.scheduler.name} compares the curves of one workload's trials, and with search.scope: shared a "
             "trial is a setting on all of them; take wilcoxon, or none",
+        )
+
+
+def _one_architecture(spec: SweepSpec) -> Iterator[ScopeFault]:
+    models = [template.raw.get("model") for template in spec.workloads.values() if isinstance(template.raw, dict)]
+    names = {str(model.get("architecture", model.get("name"))) for model in models if isinstance(model, dict)}
+    if "leave_architecture_out" in spec.confirm.candidates and len(names) == 1:
+        yield (
+            ("confirm", "candidates"),
+            f"leave_architecture_out needs workloads of at least two architectures, all are {names.pop()}; "
+            "leave_one_out leaves out one workload",
         )
 
 

@@ -114,6 +114,11 @@ class Workload(Options):
     compile: bool = False
 
     @property
+    def architecture(self) -> str:
+        """Name of the model; of one of torchvision's, its name there."""
+        return str(getattr(self.model, "architecture", self.model.name))
+
+    @property
     def plugins(self) -> tuple[str, ...]:
         """The plug-ins that brought what is named here."""
         parts: tuple[tuple[dict[str, Entry], NamedOptions], ...] = (

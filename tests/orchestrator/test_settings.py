@@ -122,6 +122,34 @@ def test_candidates_by_their_roles_come_after_the_chosen_and_each_once(tmp_path:
     assert roles(same)["wide", "teleport"] == {0: ("chosen", "own", "leave_one_out")}
 
 
+def test_a_workload_of_the_same_architecture_has_no_say_where_that_is_left_out(tmp_path: Path) -> None:
+    """Two MLPs and a CNN: by leaving one out, the MLPs choose for each other; by architecture only the CNN does."""
+    cnn = "{model: {name: cnn, channels: [2]}, data: {name: digits, batch_size: 128}, optimizer: {name: sgd, lr: 0.1}, "
+    cnn += "epochs: 1, evaluate: {every: 2}, target: {metric: train_loss, value: 2.2}}"
+    both = "confirm.candidates=[chosen, leave_one_out, leave_architecture_out]"
+    spec = shared_spec("search.trials=4", f"workloads.cnn={cnn}", both)
+
+    def answer(config: TrialConfig) -> TrialResult:
+        on_cnn = config.workload == "cnn" and config.number is not None
+        return costing(config, 3 if config.number == 3 else 4) if on_cnn else by_workload(config)
+
+    record, _ = searched(spec, tmp_path, answer)
+    (settings,) = settings_of(spec, record.trials).values()
+
+    def best(*workloads: str) -> int:
+        return min(settings, key=lambda one: one.over(workloads) or math.inf).number
+
+    expected = {
+        "narrow": {"leave_one_out": best("wide", "cnn"), "leave_architecture_out": best("cnn")},
+        "wide": {"leave_one_out": best("narrow", "cnn"), "leave_architecture_out": best("cnn")},
+        "cnn": {"leave_one_out": best("narrow", "wide"), "leave_architecture_out": best("narrow", "wide")},
+    }
+    for workload, wanted in expected.items():
+        found = {str(role): number for number, of in roles(record)[workload, "teleport"].items() for role in of}
+        assert {role: found[role] for role in wanted} == wanted
+    assert best("cnn") not in (best("narrow", "cnn"), best("wide", "cnn")), "else nothing is tried"
+
+
 def test_while_it_runs_a_setting_is_running_and_what_was_given_up_is_pruned(tmp_path: Path) -> None:
     spec = shared_spec("search.scheduler=wilcoxon", "search.seeds=[0, 1, 2]", "search.trials=3")
     record, sweep = searched(spec, tmp_path, by_number({0: 4, 1: 9, 2: 4}))

@@ -58,7 +58,7 @@ def test_a_study_proposes_its_budget_and_no_more(journal: Path) -> None:
 def test_conditional_parameters_are_there_only_where_their_choice_was_made(journal: Path) -> None:
     for config in drain(study(tiny_spec("search.trials=20"), journal, "teleport")):
         assert config.method.teleport is not None
-        rule = config.method.teleport.step.rule
+        rule = config.method.teleport.step.rule  # type: ignore[union-attr]
         assert ("teleport.step[rule=fixed].lr" in config.values) == (rule == "fixed")
         assert ("teleport.step[rule=growth].factor" in config.values) == (rule == "growth")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
@@ -74,6 +75,75 @@ def test_auto_tau_moves_a_layer_that_has_no_null_space_and_its_settings_are_heed
     for tau in (1.0, "auto", {"null_share": 0.5, "drift": 1.0, "least": 0.5}):
         run({"teleport": once | {"tau": tau}}, **narrow)
     assert [report.layers[-1].null_dim for report in reports] == [0, 2, 8]
+
+
+ADAPTIVE: dict[str, Any] = {"adaptive": {"drift": 0.02, "growth": 1.3}, "schedule": {"epochs": 1, "batches": 8}}
+
+
+def test_the_two_knobs_are_the_engines_and_a_probe_is_drawn_for_them(reports: list[TeleportReport]) -> None:
+    """Where it has been trained a little, a layer of 64 that a batch of 128 fills moves within its drift."""
+    full = {"model": {"name": "mlp", "widths": [64, 64]}, "data": {"name": "digits", "batch_size": 128}}
+    run({"teleport": ADAPTIVE | {"schedule": {"at": [3, 4, 5]}}}, **full)
+    assert len(reports) == 3
+    for report in reports:
+        assert report.num_steps >= 1
+        assert report.layers[-1].null_dim
+        assert abs(report.loss_drift) <= 0.02 * report.loss_before
+        assert report.probe_drift is not None
+    single, once = ({"adaptive": knobs, "schedule": {"at": [3]}} for knobs in ({"max_steps": 1}, {"growth": 1.01}))
+    run({"teleport": single}, **full)
+    run({"teleport": once | {"grad_norm_cap": 1e-9}}, **full)
+    assert reports[3].num_steps == 1
+    assert reports[4].num_steps == 0, "what is given beside the knobs is heeded"
+
+
+def test_adaptive_teleports_end_once_they_would_not_be_paid_back() -> None:
+    for payback, count in ((1e-3, 3), (None, 8)):
+        knobs = {"adaptive": {"payback": payback}, "schedule": {"epochs": 1, "batches": 8}}
+        seed, _ = run({"teleport": knobs})
+        assert seed.teleports is not None
+        assert seed.teleports.count == count
+
+
+def test_controls_take_adaptive_settings_over(reports: list[TeleportReport]) -> None:
+    stopping = TeleportOptions.model_validate(ADAPTIVE)
+    random, scaled, reset = (
+        Arm.model_validate({kind: {}}).following(stopping) for kind in ("random_move", "lr_scaled", "state_reset")
+    )
+    assert random.random_move is not None
+    assert random.random_move.teleport is not None
+    assert random.random_move.teleport.adaptive == stopping.adaptive.model_copy(update={"payback": None})  # type: ignore[union-attr]
+    assert scaled.lr_scaled is not None
+    assert scaled.lr_scaled.teleport == stopping
+    assert reset.schedule == stopping.schedule
+    for arm in (random, scaled):
+        run(json.loads(arm.model_dump_json()), epochs=1)
+        assert all(abs(report.loss_drift) <= 0.02 * report.loss_before for report in reports)
+    assert {report.outcome.value for report in reports} >= {"moved", "put back"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, "how far a step goes is missing: step: {rule: fixed, lr: ...}, step: {rule: growth, factor: ...}, or"),
+        (
+            ADAPTIVE | {"tau": 0.9, "max_loss_drift": 1.0, "schedule": {"steps": 3, "patience": 5}},
+            "adaptive chooses tau, max_loss_drift, schedule.steps, schedule.patience itself, so they must not be given",
+        ),
+        (ADAPTIVE | {"step": EXACT["step"]}, "adaptive chooses step itself, so that must not be given beside it"),
+        (ADAPTIVE | {"factorisation": "randomised"}, "adaptive chooses among all directions; factorisation must be"),
+        ({"adaptive": {"growth": 1.0}}, "greater than 1"),
+    ],
+)
+def test_what_the_knobs_decide_is_not_given_beside_them(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        TeleportOptions.model_validate(settings)
+
+
+def test_adaptive_settings_run_again_from_their_file_and_leave_other_trials_as_they_were() -> None:
+    arm = Arm.model_validate({"teleport": ADAPTIVE})
+    assert Arm.model_validate_json(arm.model_dump_json()) == arm
+    assert config({"teleport": EXACT}).trial_id == "0573bd75b65a", "as it was before there were two knobs"
 
 
 def test_a_random_move_keeps_the_loss_and_is_as_long_as_the_directed_one(reports: list[TeleportReport]) -> None:

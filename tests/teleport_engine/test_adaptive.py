@@ -57,7 +57,7 @@ def test_the_loss_keeps_within_its_share_on_the_batch_and_a_part_of_it_on_the_pr
     assert report.num_steps > 0
     assert abs(report.loss_drift) <= drift * report.loss_before
     assert report.probe_drift is not None
-    assert abs(report.probe_drift) <= 0.25 * drift * before
+    assert abs(report.probe_drift) <= 0.15 * drift * before
 
 
 def test_a_budget_of_next_to_nothing_leaves_full_layers_where_they_are() -> None:

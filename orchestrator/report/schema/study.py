@@ -71,7 +71,7 @@ class Candidate(Part):
         confirm: its confirm runs, in the order of the sweep's seeds.
         dropped: why it got no more seeds, and after how many; empty where it was not dropped.
         aggregate: of a shared search, the setting's value over all workloads; None where it has its own.
-        roles: of a shared search, for what it is confirmed: ``chosen``, ``own`` or ``leave_one_out``; empty: by its
+        roles: of a shared search, for what it is confirmed, as ``confirm.candidates`` names it; empty: by its
             rank alone.
     """
 

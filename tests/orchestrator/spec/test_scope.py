@@ -76,6 +76,11 @@ def test_a_choice_is_common_with_all_that_stands_under_it() -> None:
         (["search.scheduler=asha"], "search.scheduler", "asha compares the curves of one workload's trials"),
         (["search.scope=own", "search.scheduler=wilcoxon"], "search.scheduler", "write search.scope: shared"),
         (["search.scope=own", "confirm.candidates=[chosen, own]"], "confirm.candidates", "need search.scope: shared"),
+        (
+            ["confirm.candidates=[chosen, leave_architecture_out]"],
+            "confirm.candidates",
+            "at least two architectures, all are mlp; leave_one_out",
+        ),
         (["confirm.candidates=[own]"], "confirm.candidates", "must hold chosen"),
         (["confirm.candidates=[chosen, chosen]"], "confirm.candidates", "must differ from each other"),
         (["confirm.candidates=[chosen, best]"], "confirm.candidates", "best is none of the valid values"),

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
 
+from orchestrator.costs import run_cost, run_limit
 from orchestrator.errors import Fault
 from orchestrator.ids import digest
 from orchestrator.report.champions import champions
 from orchestrator.report.schema.evidence import TimeMetric
-from orchestrator.results import SeedResult, SweepRecord, Trial, TrialState
+from orchestrator.results import SweepRecord, Trial, TrialState
 from orchestrator.spec import BASELINE, Arm, Phase, Workload
 from orchestrator.statistics import Cost, Setting, SettingTable
 
@@ -207,7 +208,7 @@ def _limits(records: Sequence[SweepRecord], places: dict[str, list[str]], metric
             for workload in places.get(training_id(trial.config.training), ()) if seeds else ():
                 for seed in seeds:
                     if seed.num_steps:
-                        found[workload] = max(found.get(workload, 0.0), _limit(seed, metric))
+                        found[workload] = max(found.get(workload, 0.0), run_limit(seed, metric))
     return found
 
 
@@ -228,22 +229,6 @@ def costs_of(trial: Trial, metric: TimeMetric, limit: float | None = None) -> di
         return {}
     known = {seed.seed: seed for seed in result.seeds if seed.num_steps}
     if result.failure is not None:
-        limits = [_limit(seed, metric) for seed in known.values()] or ([] if limit is None else [limit])
+        limits = [run_limit(seed, metric) for seed in known.values()] or ([] if limit is None else [limit])
         return dict.fromkeys(trial.config.seeds, Cost.of_miss(max(limits))) if limits else {}
-    return {seed: _cost(found, metric) for seed, found in known.items()}
-
-
-def _cost(seed: SeedResult, metric: TimeMetric) -> Cost:
-    reached, limit = getattr(seed, metric), _limit(seed, metric)
-    if reached is None:
-        return Cost.of_miss(limit)
-    # What arrives before the first step has no ratio to anything: it counts as one step.
-    return Cost(max(float(reached), limit / seed.budget_steps), limit)
-
-
-def _limit(seed: SeedResult, metric: TimeMetric) -> float:
-    """Where a run is cut off; of one that diverged, where it would have been."""
-    if metric == "steps_to_target":
-        return float(seed.budget_steps)
-    spent = seed.seconds if metric == "seconds_to_target" else seed.gradient_evaluations
-    return max(spent, 1e-9) * seed.budget_steps / seed.num_steps
+    return {seed: run_cost(found, metric) for seed, found in known.items()}

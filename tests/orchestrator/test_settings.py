@@ -14,8 +14,9 @@ from orchestrator.progress import count, num_planned
 from orchestrator.report import champions
 from orchestrator.report.champions import roles
 from orchestrator.results import Provenance, SweepRecord, Trial, TrialConfig, TrialResult, TrialState
-from orchestrator.settings import aggregate_of, gathered, log_ratio_of, race_order, settings_of
+from orchestrator.settings import aggregate_of, gathered, log_ratio_of, settings_of
 from orchestrator.spec import Objective, SweepSpec
+from orchestrator.units import race_order
 from tests.orchestrator.shared_specs import shared_spec
 from tests.orchestrator.shared_sweeps import SharedSweep, by_number, costing, crashing
 from tests.orchestrator.trials import failed

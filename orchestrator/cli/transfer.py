@@ -13,9 +13,8 @@ import typer
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
 
 if TYPE_CHECKING:
-    from orchestrator.report.missing import Place
     from orchestrator.report.schema import TimeMetric, Transfer
-    from orchestrator.report.settings import Source
+    from orchestrator.report.settings import Place, Source
     from orchestrator.report.transfer_tables import Block
     from orchestrator.results import SweepRecord
 

@@ -47,14 +47,35 @@ def roles(record: SweepRecord) -> dict[tuple[str, str], dict[int, tuple[Role, ..
     spec = record.spec
     found: dict[tuple[str, str], dict[int, tuple[Role, ...]]] = {}
     for arm, settings in settings_of(spec, record.trials).items():
-        complete = [setting for setting in settings if setting.aggregate is not None]
+        complete = complete_of(settings)
         for workload in spec.workloads if complete else ():
             told: dict[int, tuple[Role, ...]] = {}
             for role in spec.confirm.candidates:
-                number = _best_on(complete, _judged_on(role, workload, spec.workloads))
+                number = best_for(role, workload, spec.workloads, complete).number
                 told[number] = (*told.get(number, ()), role)
             found[workload, arm] = told
     return found
+
+
+def complete_of(settings: Iterable[Setting]) -> list[Setting]:
+    """Keep the settings that ran in full, beside baselines: those that are chosen from."""
+    return [setting for setting in settings if setting.aggregate is not None]
+
+
+def best_for(role: Role, workload: str, workloads: Iterable[str], settings: Iterable[Setting]) -> Setting:
+    """Choose among the settings of a shared search.
+
+    Args:
+        role: what for.
+        workload: on which it is to run.
+        workloads: of the sweep.
+        settings: that ran in full, at least one.
+
+    Returns:
+        The one with the smallest aggregate over the workloads that the role looks at, ties going to the first.
+    """
+    judged = _judged_on(role, workload, workloads)
+    return min(settings, key=lambda setting: (setting.over(judged) or 0.0, setting.number))
 
 
 def _judged_on(role: Role, workload: str, workloads: Iterable[str]) -> set[str]:
@@ -65,10 +86,6 @@ def _judged_on(role: Role, workload: str, workloads: Iterable[str]) -> set[str]:
             return {workload}
         case "leave_one_out":
             return set(workloads) - {workload}
-
-
-def _best_on(settings: Iterable[Setting], workloads: set[str]) -> int:
-    return min((setting.over(workloads) or 0.0, setting.number) for setting in settings)[1]
 
 
 def ranked(record: SweepRecord) -> Champions:
@@ -100,8 +117,7 @@ def _ranked_settings(record: SweepRecord) -> Champions:
     found: Champions = {}
     for (workload, arm), trials in of_study.items():
         by_number = {trial.config.number: trial for trial in trials}
-        complete = [setting for setting in settings[arm] if setting.aggregate is not None]
-        ordered = sorted(complete, key=lambda setting: (setting.aggregate or 0.0, setting.number))
+        ordered = sorted(complete_of(settings[arm]), key=lambda setting: (setting.aggregate or 0.0, setting.number))
         found[workload, arm] = tuple(by_number[setting.number] for setting in ordered)
     return found
 
@@ -136,4 +152,14 @@ def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     return one != other and all(a <= b for a, b in zip(one, other, strict=True))
 
 
-__all__ = ["Champions", "champions", "is_complete", "ranked", "roles", "steps_to_target", "stored_id"]
+__all__ = [
+    "Champions",
+    "best_for",
+    "champions",
+    "complete_of",
+    "is_complete",
+    "ranked",
+    "roles",
+    "steps_to_target",
+    "stored_id",
+]

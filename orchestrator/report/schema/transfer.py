@@ -10,6 +10,7 @@ from orchestrator.ids import Json
 from orchestrator.report.schema.comparison import Interval
 from orchestrator.report.schema.evidence import TimeMetric
 from orchestrator.report.schema.part import Part
+from orchestrator.spec import Aggregate
 
 # ``confirmed``: on seeds that no search saw. ``exploratory``: on the search's own seeds, which flatter what it chose.
 EvidenceKind = Literal["confirmed", "exploratory"]
@@ -21,9 +22,11 @@ class TransferSetting(Part):
     Args:
         key: of its configuration, whatever the sweep calls it.
         label: ``from WORKLOAD`` where the search of a workload chose it, else its number there.
-        sources: these workloads; empty where it ran on several and won on none.
+        sources: these workloads; empty where it ran on several and won on none, or was found on all together.
         values: what each distribution became on the first of them.
         method: the whole of it, as an arm of a spec.
+        training: what it makes of the workloads' training values, where one search over all of them found it: a
+            factor of the learning rate, common parameters.
     """
 
     key: str
@@ -31,6 +34,7 @@ class TransferSetting(Part):
     sources: tuple[str, ...] = ()
     values: dict[str, Json] = Field(default_factory=dict)
     method: dict[str, Json] = Field(default_factory=dict)
+    training: dict[str, Json] = Field(default_factory=dict)
 
 
 class TransferCell(Part):
@@ -73,7 +77,8 @@ class OwnBest(Part):
         tuned: the cost over the baseline's with the training values tuned for it (the learning rate, as a rule), on the
             confirm seeds of its own sweep; None: not confirmed.
         alone: the same with the baseline's training values, as the settings of others run; None: no such run.
-        is_same_training: whether these are the same values, so that nothing is lost by taking the baseline's.
+        is_same_training: whether these are the same values, so that nothing is lost by taking the baseline's; always so
+            where what differs is part of the setting.
     """
 
     workload: str
@@ -115,7 +120,8 @@ class LeftOutWorkload(Part):
         workload: that is left out.
         setting: key of the choice; never one that only the search of this workload brought up.
         num_candidates: that it was chosen from.
-        others: geometric mean over the others of its cost over their baselines': by what it was chosen.
+        others: aggregate over the others of its cost over their baselines', a geometric mean unless ``aggregate`` says
+            otherwise: by what it was chosen.
         chosen_on: the seeds that it was chosen by.
         cell: how it does on the workload left out; None: it has not run there.
     """
@@ -186,8 +192,8 @@ class SensitivityBand(Part):
     """Over which values of a parameter the search of a workload was close to its best.
 
     Args:
-        workload: label.
-        num_trials: that have the parameter and gave an answer.
+        workload: label; ``*`` for all of them in one search.
+        num_trials: that have the parameter and gave an answer; settings, where all are in one search.
         bins: along the searched range.
         low: where the band begins; None: too few trials for one.
         high: where it ends.
@@ -245,6 +251,7 @@ class Transfer(Part):
         arm: label, in the sweeps that tuned it.
         metric: what a cost is.
         workloads: that the arm was tuned on.
+        aggregate: of the one search over all of them; None: each was searched by itself.
         settings: those that won on a workload first, then those that merely ran on several.
         own: workload by workload.
         cells: the transfer matrix, as far as there is something to compare.
@@ -260,6 +267,7 @@ class Transfer(Part):
     arm: str
     metric: TimeMetric
     workloads: tuple[str, ...]
+    aggregate: Aggregate | None = None
     settings: tuple[TransferSetting, ...]
     own: tuple[OwnBest, ...]
     cells: tuple[TransferCell, ...]
@@ -276,6 +284,14 @@ class Transfer(Part):
     def cell(self, setting: str, workload: str) -> TransferCell | None:
         """Look up a cell; None where there is nothing to compare."""
         return next((each for each in self.cells if (each.setting, each.workload) == (setting, workload)), None)
+
+    @property
+    def rows(self) -> tuple[TransferSetting, ...]:
+        """Settings of the matrix: the best on some workload, and of one search over all what else it confirmed."""
+        shown = {each.setting for each in self.own}
+        if self.aggregate is not None:
+            shown |= {cell.setting for cell in self.cells if cell.evidence == "confirmed"}
+        return tuple(each for each in self.settings if each.key in shown)
 
     @property
     def has_findings(self) -> bool:

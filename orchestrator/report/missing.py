@@ -183,7 +183,7 @@ def _comment(transfer: Transfer, name: str) -> list[str]:
     names = " ".join(transfer.sweeps)
     return [
         f"What settings of {transfer.arm} come to on workloads where they are not confirmed: for sweeps {names}.",
-        "Workloads have the training values tuned for their baselines, or what a setting makes of these; confirm seeds are",
-        "fresh. After it has run:",
+        "Workloads have the training values tuned for their baselines, or what a setting makes of these; confirm seeds",
+        "are fresh. After it has run:",
         f"teleport transfer {names} {name} --arm {transfer.arm}",
     ]

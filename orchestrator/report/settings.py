@@ -1,9 +1,9 @@
 """Which settings ran on which workloads, recognised by their configuration, whatever sweeps and arms are called.
 
 A setting is an arm's options with every value fixed. It counts on a workload where it ran with the training values that
-were tuned for the workload's baseline, so that settings are compared with each other and with nothing else. A setting of
-a shared search (``search.scope: shared``) is more: it may multiply these learning rates by a factor of its own, and have
-common parameters. Then it counts where it ran with what it makes of the training values.
+were tuned for the workload's baseline, so that settings are compared with each other and with nothing else. A setting
+of a shared search (``search.scope: shared``) is more: it may multiply these learning rates by a factor of its own, and
+have common parameters. Then it counts where it ran with what it makes of the training values.
 """
 
 from __future__ import annotations
@@ -167,10 +167,9 @@ class Matcher:
         if kind != self._kind:
             return []
         method = method_id(config.method)
-        return [
-            *((method, workload) for workload in self._tuned.get(training, ())),
-            *self._changed.get((training, method), ()),
-        ]
+        # What a setting asks for may be what was tuned; then its runs are its own, and none of the bare method's.
+        changed = self._changed.get((training, method))
+        return changed or [(method, workload) for workload in self._tuned.get(training, ())]
 
 
 def sources_of(records: Sequence[SweepRecord], arm: str) -> tuple[tuple[Source, ...], tuple[Fault, ...]]:

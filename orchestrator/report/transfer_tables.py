@@ -68,9 +68,9 @@ def matrix_blocks(transfer: Transfer) -> list[Block]:
             training += ", as far as they are not themselves of the setting"
         note = (
             f"Regret in {unit}: how much more the setting of a row costs on the workload of a column than the setting "
-            f"tuned there, {training}, on the same seeds; Hodges-Lehmann estimate and exact 95 % interval, not adjusted "
-            "for several. Cells without an interval are exploratory: on the search's own seeds, which flatter the "
-            "setting tuned there. Below zero: the search there had not brought up the best."
+            f"tuned there, {training}, on the same seeds; Hodges-Lehmann estimate and exact 95 % interval, not "
+            "adjusted for several. Cells without an interval are exploratory: on the search's own seeds, which flatter "
+            "the setting tuned there. Below zero: the search there had not brought up the best."
         )
         blocks.append(Block("Transfer matrix", note, ("setting", *(f"on {w}" for w in transfer.workloads)), rows))
         blocks.append(_own_block(transfer, unit))

@@ -296,7 +296,7 @@ class Transfer(Part):
     @property
     def has_findings(self) -> bool:
         """Whether it says more than what every workload's own study does."""
-        is_across = any(not cell.is_own for cell in self.cells)
+        is_across = self.aggregate is not None or any(not cell.is_own for cell in self.cells)
         return (
             is_across or self.stability is not None or any(b.low is not None for s in self.sensitivity for b in s.bands)
         )

@@ -15,9 +15,10 @@ from benchmarks.__main__ import machine
 from benchmarks.racing import ARM, TABLE, spec_of
 from orchestrator.launch import InlineLauncher
 from orchestrator.paths import SweepPaths, atomic_write
-from orchestrator.settings import baseline_costs, baselines_of, settings_of
+from orchestrator.settings import settings_of
 from orchestrator.sweep import read_record, run
 from orchestrator.track import MemoryTracker
+from orchestrator.units import baseline_costs, baselines_of
 
 
 def main() -> None:

@@ -16,7 +16,6 @@ Nothing here is stored: all of it follows from the trials' files.
 from __future__ import annotations
 
 import math
-import random
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,10 +23,10 @@ from functools import cached_property
 from typing import Literal, final
 
 from orchestrator.catalog import NoSchedulerOptions
-from orchestrator.ids import Json, digest
-from orchestrator.ranking import by_value, is_complete, stored_id
+from orchestrator.costs import run_cost
+from orchestrator.ids import Json
+from orchestrator.ranking import stored_id
 from orchestrator.results import (
-    SeedResult,
     SweepRecord,
     Trial,
     TrialConfig,
@@ -35,13 +34,10 @@ from orchestrator.results import (
     TrialState,
     objective_value,
 )
-from orchestrator.spec import BASELINE, LR_FACTOR, Aggregate, Arm, Objective, SharedScope, SweepSpec, Workload
+from orchestrator.spec import Aggregate, Objective, SharedScope, SweepSpec
+from orchestrator.units import Pair, baseline_costs, baselines_of, unit_configs
 
-Pair = tuple[str, int]
 SettingState = Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
-
-# A clock that shows nothing has passed all the same.
-LEAST_SECONDS = 1e-9
 
 
 @final
@@ -182,7 +178,7 @@ def cost_of(objective: Objective, result: TrialResult) -> float | None:
     Returns:
         The objective, a miss as twice the budget, at least that of one step; None unless COMPLETE.
     """
-    return _cost(objective, result.seeds[0]) if result.state is TrialState.COMPLETE else None
+    return run_cost(result.seeds[0], objective.metric).value if result.state is TrialState.COMPLETE else None
 
 
 def log_ratio_of(objective: Objective, result: TrialResult, baseline: float) -> float:
@@ -196,15 +192,7 @@ def log_ratio_of(objective: Objective, result: TrialResult, baseline: float) -> 
     Returns:
         Logarithm of the ratio: finite, since a miss counts as twice its budget on either side.
     """
-    return math.log(_cost(objective, result.seeds[0]) / baseline)
-
-
-def _cost(objective: Objective, seed: SeedResult) -> float:
-    value = objective_value(objective, [seed])
-    # What is there before the first step has cost nothing, and nothing has no ratio.
-    if objective.metric.startswith("seconds"):
-        return max(value, seed.seconds / max(seed.num_steps, 1), LEAST_SECONDS)
-    return max(value, 1.0)
+    return math.log(run_cost(result.seeds[0], objective.metric).value / baseline)
 
 
 def aggregate_of(aggregation: Aggregate, log_ratios: Mapping[str, Sequence[float]]) -> float:
@@ -242,119 +230,6 @@ def first_failure(results: Iterable[TrialResult]) -> TrialResult | None:
     """
     failed = [result for result in results if result.failure is not None]
     return min(failed, key=lambda one: (one.is_no_answer, one.ended_at, one.trial_id), default=None)
-
-
-def race_order(spec: SweepSpec) -> tuple[Pair, ...]:
-    """Order a setting's pairs of workload and seed: the same for every setting, shuffled by the search's seed.
-
-    Args:
-        spec: of the sweep.
-
-    Returns:
-        The pairs, the workloads taking turns, so that every workload is among the first.
-    """
-    drawn = random.Random(int(digest([spec.search.seed, "race"], 8), 16))
-    seeds = {label: drawn.sample(spec.search.seeds, len(spec.search.seeds)) for label in spec.workloads}
-    labels = list(spec.workloads)
-    return tuple(
-        (label, seeds[label][turn])
-        for turn in range(len(spec.search.seeds))
-        for label in drawn.sample(labels, len(labels))
-    )
-
-
-def training_of(spec: SweepSpec, baseline: TrialConfig, values: Mapping[str, Json]) -> Workload:
-    """Make what a workload trains under a shared setting.
-
-    Args:
-        spec: of the sweep.
-        baseline: configuration of the workload's tuned baseline.
-        values: of the setting.
-
-    Returns:
-        The workload: common parameters from the setting, all others from the baseline, the learning rate times the
-        setting's factor where it has one.
-    """
-    data = spec.workloads[baseline.workload].concretise({**baseline.values, **values})
-    factor = values.get(LR_FACTOR)
-    if isinstance(factor, int | float):
-        tuned = Workload.model_validate(data).optimizer.model_dump()["lr"]
-        data["optimizer"]["lr"] = tuned * factor
-    return Workload.model_validate(data)
-
-
-def unit_configs(
-    spec: SweepSpec, baselines: Mapping[str, TrialConfig], arm: str, method: Arm, values: dict[str, Json], number: int
-) -> dict[Pair, TrialConfig]:
-    """Make the trials of a setting.
-
-    Args:
-        spec: of the sweep.
-        baselines: workload -> configuration of its tuned baseline.
-        arm: label.
-        method: of the setting, every value fixed.
-        values: of the setting.
-        number: of the setting.
-
-    Returns:
-        Workload and seed -> configuration, workload by workload.
-    """
-    return {
-        (workload, seed): TrialConfig(
-            workload=workload,
-            arm=arm,
-            phase="search",
-            seeds=(seed,),
-            training=training,
-            method=method,
-            objective=spec.search.objective,
-            values=values,
-            number=number,
-            share=spec.resources.share("search"),
-            checkpoint_every=spec.checkpoint.every,
-            system_metrics_every=spec.tracking.system_metrics_every,
-        )
-        for workload, baseline in baselines.items()
-        for training in [training_of(spec, baseline, values)]
-        for seed in spec.search.seeds
-    }
-
-
-def baselines_of(spec: SweepSpec, trials: Iterable[Trial]) -> dict[str, Trial]:
-    """Find the tuned baselines: the best of each workload's baseline search.
-
-    Args:
-        spec: of the sweep.
-        trials: of it.
-
-    Returns:
-        Workload -> search trial, in the order of the spec; a workload is left out where none ended well.
-    """
-    found: dict[str, list[Trial]] = {label: [] for label in spec.workloads}
-    for trial in trials:
-        config = trial.config
-        if config.arm == BASELINE and config.phase == "search" and config.workload in found and is_complete(trial):
-            found[config.workload].append(trial)
-    best = {label: by_value(of, spec.search.objective.mode) for label, of in found.items()}
-    return {label: of[0] for label, of in best.items() if of}
-
-
-def baseline_costs(spec: SweepSpec, baselines: Mapping[str, Trial]) -> dict[Pair, float]:
-    """Read what the tuned baselines cost.
-
-    Args:
-        spec: of the sweep.
-        baselines: from :func:`baselines_of`.
-
-    Returns:
-        Workload and seed -> cost, a miss as twice the budget.
-    """
-    return {
-        (workload, seed.seed): _cost(spec.search.objective, seed)
-        for workload, trial in baselines.items()
-        if trial.result is not None
-        for seed in trial.result.seeds
-    }
 
 
 def settings_of(spec: SweepSpec, trials: Sequence[Trial]) -> dict[str, tuple[Setting, ...]]:
@@ -492,21 +367,3 @@ def _merged(spec: SweepSpec, baselines: Mapping[str, TrialConfig], setting: Sett
         machine=next((result.machine for result in own if result.machine is not None), None),
     )
     return Trial(config=whole, result=result)
-
-
-__all__ = [
-    "Pair",
-    "Setting",
-    "Unit",
-    "aggregate_of",
-    "baseline_costs",
-    "baselines_of",
-    "cost_of",
-    "first_failure",
-    "gathered",
-    "log_ratio_of",
-    "race_order",
-    "settings_of",
-    "trials_of",
-    "unit_configs",
-]

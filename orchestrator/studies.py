@@ -22,11 +22,11 @@ from orchestrator.journal import Note
 from orchestrator.order import Order, Turns
 from orchestrator.progress import num_configurations
 from orchestrator.results import HistoryRow, Trial, TrialConfig, TrialResult
-from orchestrator.settings import training_of
 from orchestrator.space import Draw, suggest
 from orchestrator.spec import ALL, Arm, SweepSpec, Workload
 from orchestrator.stopping import Stopping
 from orchestrator.study_log import TRIAL_ID, Drawn, Ending, StudyLog, ending_of
+from orchestrator.units import training_of
 from orchestrator.verdicts import Verdicts
 
 if TYPE_CHECKING:

@@ -13,9 +13,8 @@ import typer
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
 
 if TYPE_CHECKING:
-    from orchestrator.report.missing import Place
-    from orchestrator.report.schema import TimeMetric, Transfer
-    from orchestrator.report.settings import Source
+    from orchestrator.report.schema import Leave, TimeMetric, Transfer
+    from orchestrator.report.settings import Place, Source
     from orchestrator.report.transfer_tables import Block
     from orchestrator.results import SweepRecord
 
@@ -33,6 +32,15 @@ Metric = Annotated[
     str,
     typer.Option(
         metavar="METRIC", help="What a cost is: steps_to_target, seconds_to_target or gradient_evaluations_to_target."
+    ),
+]
+LeaveOut = Annotated[
+    str | None,
+    typer.Option(
+        "--leave",
+        metavar="WHAT",
+        help="What a choice has not seen of the workload it is tested on: its whole architecture (where there are "
+        "several), or the workload alone.",
     ),
 ]
 Missing = Annotated[
@@ -74,6 +82,7 @@ def loao(
     home: Home = DEFAULT_HOME,
     arm: ArmLabel = None,
     metric: Metric = "steps_to_target",
+    leave: LeaveOut = None,
     missing: Missing = None,
     as_json: AsJson = False,
 ) -> None:
@@ -86,7 +95,7 @@ def loao(
     from orchestrator.report.missing import missing_of_left_out
     from orchestrator.report.transfer_tables import left_out_blocks, stability_blocks
 
-    found = _read(home, names, arm, metric)
+    found = _read(home, names, arm, metric, leave)
     made = found.transfer
     blocks = [*left_out_blocks(made), *stability_blocks(made)]
     _tell(found, blocks, missing_of_left_out(made), missing, home, suffix="loao", as_json=as_json)
@@ -102,13 +111,13 @@ class _Found:
     transfer: Transfer
 
 
-def _read(home: Path, names: Sequence[str], arm: str | None, metric: str) -> _Found:
+def _read(home: Path, names: Sequence[str], arm: str | None, metric: str, leave: str | None = None) -> _Found:
     from orchestrator.cli.reports import name_faults
     from orchestrator.errors import Fault, SweepNotFound, UserError, nearest
     from orchestrator.paths import find_sweep
-    from orchestrator.report.schema import TIME_METRICS
+    from orchestrator.report.schema import LEAVES, TIME_METRICS
     from orchestrator.report.settings import mismatches, sources_of
-    from orchestrator.report.transfer import transfer_of
+    from orchestrator.report.transfer import architectures_of, transfer_of
     from orchestrator.sweep import read_record
 
     faults = list(name_faults(names))
@@ -121,6 +130,9 @@ def _read(home: Path, names: Sequence[str], arm: str | None, metric: str) -> _Fo
     known: dict[str, TimeMetric] = {each: each for each in TIME_METRICS}
     if metric not in known:
         faults.append(Fault("--metric", f"{metric!r} is no cost that compares; {nearest(metric, known)}"))
+    parts: dict[str | None, Leave] = {each: each for each in LEAVES}
+    if leave is not None and leave not in parts:
+        faults.append(Fault("--leave", f"{leave!r} cannot be left out; {nearest(leave, LEAVES)}"))
     if faults:
         raise UserError(*faults)
     records = [read_record(each, with_history=False) for each in paths]
@@ -132,9 +144,12 @@ def _read(home: Path, names: Sequence[str], arm: str | None, metric: str) -> _Fo
             f"{label} was tuned on {len(sources)} workload ({', '.join(s.workload for s in sources)}), and to carry a "
             "setting over takes two; name a further sweep that tuned it on another"
         )
+    architectures = set(architectures_of(sources).values())
+    if leave == "architecture" and len(architectures) == 1 and not faults:
+        faults.append(Fault("--leave", f"all workloads are {architectures.pop()}; --leave workload leaves out one"))
     if faults:
         raise UserError(*faults)
-    return _Found(records, sources, transfer_of(records, label, sources, known[metric]))
+    return _Found(records, sources, transfer_of(records, label, sources, known[metric], leave=parts.get(leave)))
 
 
 def _arm(records: Sequence[SweepRecord], arm: str | None) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from orchestrator.ranking import by_value, is_complete, steps_to_target, stored_id
 from orchestrator.results import SweepRecord, Trial
-from orchestrator.settings import Setting, baselines_of, settings_of, trials_of
+from orchestrator.settings import Setting, settings_of, trials_of
 from orchestrator.spec import Role
+from orchestrator.units import baselines_of
 
 Champions = dict[tuple[str, str], tuple[Trial, ...]]
 
@@ -46,24 +47,56 @@ def roles(record: SweepRecord) -> dict[tuple[str, str], dict[int, tuple[Role, ..
         none). Empty where nothing is shared.
     """
     spec = record.spec
-    tuned = baselines_of(spec, record.trials)
-    architectures = {workload: trial.config.training.architecture for workload, trial in tuned.items()}
+    architectures = _architectures(record)
     found: dict[tuple[str, str], dict[int, tuple[Role, ...]]] = {}
     for arm, settings in settings_of(spec, record.trials).items():
-        complete = [setting for setting in settings if setting.aggregate is not None]
+        complete = complete_of(settings)
         for workload in spec.workloads if complete else ():
             told: dict[int, tuple[Role, ...]] = {}
             for role in spec.confirm.candidates:
-                judges = _judges(role, workload, architectures)
+                judges = judges_of(role, workload, architectures)
                 if judges:
-                    number = _best_on(complete, judges)
+                    number = best_over(judges, complete).number
                     told[number] = (*told.get(number, ()), role)
             found[workload, arm] = told
     return found
 
 
-def _judges(role: Role, workload: str, architectures: Mapping[str, str]) -> set[str]:
-    """The workloads by which the setting for a workload is chosen."""
+def complete_of(settings: Iterable[Setting]) -> list[Setting]:
+    """Keep the settings that ran in full, beside baselines: those that are chosen from."""
+    return [setting for setting in settings if setting.aggregate is not None]
+
+
+def best_over(workloads: Collection[str], settings: Iterable[Setting]) -> Setting:
+    """Choose among the settings of a shared search.
+
+    Args:
+        workloads: that have a say, at least one.
+        settings: that ran in full, at least one.
+
+    Returns:
+        The one with the smallest aggregate over them, ties going to the first.
+    """
+    return min(settings, key=lambda setting: (setting.over(workloads) or 0.0, setting.number))
+
+
+def _architectures(record: SweepRecord) -> dict[str, str]:
+    """Look up the model of each workload that has a tuned baseline."""
+    tuned = baselines_of(record.spec, record.trials)
+    return {workload: trial.config.training.architecture for workload, trial in tuned.items()}
+
+
+def judges_of(role: Role, workload: str, architectures: Mapping[str, str]) -> set[str]:
+    """Tell which workloads have a say in the choice of a setting.
+
+    Args:
+        role: what it is chosen for.
+        workload: on which it is to run.
+        architectures: workload -> its model, of all workloads.
+
+    Returns:
+        Their labels; none where a role asks for others that are not there.
+    """
     match role:
         case "chosen":
             return set(architectures)
@@ -73,10 +106,6 @@ def _judges(role: Role, workload: str, architectures: Mapping[str, str]) -> set[
             return set(architectures) - {workload}
         case "leave_architecture_out":
             return {other for other, one in architectures.items() if one != architectures[workload]}
-
-
-def _best_on(settings: Iterable[Setting], workloads: set[str]) -> int:
-    return min((setting.over(workloads) or 0.0, setting.number) for setting in settings)[1]
 
 
 def ranked(record: SweepRecord) -> Champions:
@@ -108,8 +137,7 @@ def _ranked_settings(record: SweepRecord) -> Champions:
     found: Champions = {}
     for (workload, arm), trials in of_study.items():
         by_number = {trial.config.number: trial for trial in trials}
-        complete = [setting for setting in settings[arm] if setting.aggregate is not None]
-        ordered = sorted(complete, key=lambda setting: (setting.aggregate or 0.0, setting.number))
+        ordered = sorted(complete_of(settings[arm]), key=lambda setting: (setting.aggregate or 0.0, setting.number))
         found[workload, arm] = tuple(by_number[setting.number] for setting in ordered)
     return found
 
@@ -144,4 +172,15 @@ def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     return one != other and all(a <= b for a, b in zip(one, other, strict=True))
 
 
-__all__ = ["Champions", "champions", "is_complete", "ranked", "roles", "steps_to_target", "stored_id"]
+__all__ = [
+    "Champions",
+    "best_over",
+    "champions",
+    "complete_of",
+    "is_complete",
+    "judges_of",
+    "ranked",
+    "roles",
+    "steps_to_target",
+    "stored_id",
+]

@@ -8,15 +8,14 @@ from typing import final
 
 from orchestrator.ids import Json, digest
 from orchestrator.report.schema import Transfer
-from orchestrator.report.settings import Source, table_of
+from orchestrator.report.settings import NAMED_DIGITS, Place, Source, table_of
 from orchestrator.results import SweepRecord
-from orchestrator.spec import BASELINE, dump_yaml
+from orchestrator.spec import BASELINE, Workload, dump_yaml
+from orchestrator.units import training_of
 
 MAX_NAME = 64
 # Where sweeps take their own confirm seeds from lies below.
 FIRST_TRANSFER_SEED = 2_000
-
-Place = tuple[str, str]
 
 
 @final
@@ -82,7 +81,8 @@ def missing_sweep(
 
     Every workload has the training values that were tuned for its baseline, every setting is an arm with all values
     fixed, and the seeds are fresh: no search and no confirm of these sweeps has used them. A workload whose matrix is
-    there in part goes on with the seeds that it has, so that only the settings it lacks need to run.
+    there in part goes on with the seeds that it has, so that only the settings it lacks need to run. A setting that
+    makes something else of a workload's training values has that workload once more, under a name of its own.
 
     Args:
         records: all sweeps.
@@ -97,12 +97,14 @@ def missing_sweep(
     """
     wanted = [source for source in sources if any(workload == source.workload for _, workload in places)]
     seeds = _begun_seeds(records, sources, wanted)
-    needed = {key for key, _ in places}
+    needed = dict.fromkeys(places)
     if seeds is None:
         # Seeds of their own need a run of their own of what they are compared with.
-        needed |= {each.setting for each in transfer.own if each.workload in {source.workload for source in wanted}}
+        labels = {source.workload for source in wanted}
+        needed |= dict.fromkeys((each.setting, each.workload) for each in transfer.own if each.workload in labels)
         seeds = _fresh_seeds(records, max(len(source.record.spec.confirm_seeds) for source in sources))
-    arms = _arms(transfer, needed)
+    arms = _arms(transfer, {key for key, _ in needed})
+    workloads = _workloads(transfer, wanted, needed)
     first = sources[0].record
     name = _name(f"{first.spec.name}_{suffix}", {*taken, *(record.spec.name for record in records)})
     data: dict[str, Json] = {
@@ -110,7 +112,7 @@ def missing_sweep(
         "name": name,
         "description": f"Does one setting of {transfer.arm} serve all of {', '.join(transfer.workloads)}?",
         "workloads": {
-            s.workload: s.baseline.config.training.model_dump(mode="json", exclude_none=True) for s in wanted
+            label: training.model_dump(mode="json", exclude_none=True) for label, training in workloads.items()
         },
         "arms": {BASELINE: {}, **arms},
         "search": {
@@ -123,7 +125,7 @@ def missing_sweep(
         "resources": first.spec.resources.model_dump(mode="json", exclude_none=True),
     }
     text = "".join(f"# {line}\n" for line in _comment(transfer, name)) + dump_yaml(data)
-    return MissingSweep(name, text, len(places), len(arms) * len(wanted) - len(places))
+    return MissingSweep(name, text, len(places), len(arms) * len(workloads) - len(places))
 
 
 def _begun_seeds(
@@ -145,6 +147,17 @@ def _fresh_seeds(records: Sequence[SweepRecord], count: int) -> tuple[int, ...]:
     while used & set(range(first, first + count)):
         first += 1
     return tuple(range(first, first + count))
+
+
+def _workloads(transfer: Transfer, wanted: Sequence[Source], needed: Collection[Place]) -> dict[str, Workload]:
+    """With the training values of their baselines, and with what the settings that run on them make of these."""
+    changes = {setting.key: setting.training for setting in transfer.settings if setting.training}
+    found = {source.workload: source.baseline.config.training for source in wanted}
+    for source in wanted:
+        for key in (key for key, workload in needed if workload == source.workload and key in changes):
+            label = _name(f"{source.workload}_{key[:NAMED_DIGITS]}", found)
+            found[label] = training_of(source.record.spec, source.baseline.config, changes[key])
+    return found
 
 
 def _arms(transfer: Transfer, needed: Collection[str]) -> dict[str, Json]:
@@ -169,7 +182,8 @@ def _name(wanted: str, taken: Collection[str]) -> str:
 def _comment(transfer: Transfer, name: str) -> list[str]:
     names = " ".join(transfer.sweeps)
     return [
-        f"What the settings of {transfer.arm}, each tuned on one workload, come to on the others: for sweeps {names}.",
-        "Workloads have the training values tuned for their baselines; confirm seeds are fresh. After it has run:",
+        f"What settings of {transfer.arm} come to on workloads where they are not confirmed: for sweeps {names}.",
+        "Workloads have the training values tuned for their baselines, or what a setting makes of these; confirm seeds",
+        "are fresh. After it has run:",
         f"teleport transfer {names} {name} --arm {transfer.arm}",
     ]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
 
+from orchestrator.costs import run_cost
+from orchestrator.ids import Json
 from orchestrator.report.schema.evidence import TimeMetric
 from orchestrator.report.schema.transfer import Sensitivity, SensitivityBand, SensitivityBin
 from orchestrator.report.settings import Source, costs_of
 from orchestrator.results import Trial, TrialState
-from orchestrator.spec import Range
+from orchestrator.settings import aggregate_of, settings_of
+from orchestrator.spec import ALL, Distribution, Range
 from orchestrator.statistics import Cost, geometric_mean, sensitivity
 
 
@@ -26,13 +32,13 @@ def sensitivities_of(
     Yields:
         Each parameter's, over the workloads that have it.
     """
-    ranges: dict[str, list[tuple[Source, Range]]] = {}
-    for source in sources:
-        for distribution in source.record.spec.arms[arm].distributions():
+    ranges: dict[str, list[tuple[_Search, Range]]] = {}
+    for search in _searches(sources, arm, metric):
+        for distribution in search.distributions:
             if isinstance(distribution, Range):
-                ranges.setdefault(distribution.name, []).append((source, distribution))
+                ranges.setdefault(distribution.name, []).append((search, distribution))
     for name, found in ranges.items():
-        bands = tuple(_band(source, arm, within, metric, tolerance) for source, within in found)
+        bands = tuple(_band(search, within, tolerance) for search, within in found)
         ends = [(band.low, band.high) for band in bands if band.low is not None and band.high is not None]
         low, high = (max(e[0] for e in ends), min(e[1] for e in ends)) if len(ends) > 1 else (1.0, 0.0)
         # Bands of whole numbers end at one, the others between two stretches.
@@ -47,14 +53,59 @@ def sensitivities_of(
         )
 
 
-def _band(source: Source, arm: str, within: Range, metric: TimeMetric, tolerance: float) -> SensitivityBand:
+@final
+@dataclass(frozen=True)
+class _Search:
+    """What was tried on a workload, or on all together, and what it cost."""
+
+    workload: str
+    distributions: Sequence[Distribution]
+    points: Sequence[tuple[Mapping[str, Json], float]]
+
+
+def _searches(sources: Sequence[Source], arm: str, metric: TimeMetric) -> Iterator[_Search]:
+    first = sources[0]
+    if first.is_shared:
+        spec = first.record.spec
+        distributions = [each for template in reversed(spec.space(ALL, arm)) for each in template.distributions()]
+        yield _Search(ALL, distributions, list(_shared_points(sources, arm, metric)))
+        return
+    for source in sources:
+        trials = [
+            trial
+            for trial in source.record.trials
+            if (trial.config.workload, trial.config.arm, trial.config.phase) == (source.workload, arm, "search")
+        ]
+        found = [(trial.config.values, cost) for trial in trials if (cost := _point(trial, metric)) is not None]
+        yield _Search(source.workload, source.record.spec.arms[arm].distributions(), found)
+
+
+def _shared_points(
+    sources: Sequence[Source], arm: str, metric: TimeMetric
+) -> Iterator[tuple[Mapping[str, Json], float]]:
+    """Each setting's aggregate. One that diverged or that the race gave up is a miss everywhere: it was bad enough."""
+    tuned = {source.workload: costs_of(source.baseline, metric) for source in sources}
+    record = sources[0].record
+    for setting in settings_of(record.spec, record.trials)[arm]:
+        ending = setting.ending
+        if setting.state == "RUNNING" or (ending is not None and ending.is_no_answer):
+            continue
+        ratios: dict[str, list[float]] = {workload: [] for workload in tuned}
+        for unit in setting.units:
+            baseline = tuned[unit.workload][unit.seed]
+            cost = Cost.of_miss(baseline.limit)
+            if setting.state == "COMPLETE" and unit.result is not None:
+                cost = run_cost(unit.result.seeds[0], metric)
+            ratios[unit.workload].append(math.log(cost.value / baseline.value))
+        yield setting.values, aggregate_of(setting.aggregation, ratios)
+
+
+def _band(search: _Search, within: Range, tolerance: float) -> SensitivityBand:
     points = []
-    for trial in source.record.trials:
-        config = trial.config
-        if (config.workload, config.arm, config.phase) == (source.workload, arm, "search"):
-            value, cost = config.values.get(within.name), _point(trial, metric)
-            if isinstance(value, int | float) and cost is not None:
-                points.append((float(value), cost))
+    for values, cost in search.points:
+        value = values.get(within.name)
+        if isinstance(value, int | float):
+            points.append((float(value), cost))
     found = sensitivity(
         [value for value, _ in points],
         [cost for _, cost in points],
@@ -66,7 +117,7 @@ def _band(source: Source, arm: str, within: Range, metric: TimeMetric, tolerance
     )
     best = min((each.cost for each in found.bins if each.cost is not None), default=1.0)
     return SensitivityBand(
-        workload=source.workload,
+        workload=search.workload,
         num_trials=len(points),
         bins=tuple(
             SensitivityBin(

@@ -33,6 +33,7 @@ def summarise(record: SweepRecord, lints: Iterable[str] = ()) -> Report:
     """
     # A setting of which a unit was cut off has not been given up, so these are gathered from all there is.
     settings, reasons, whole = settings_of(record.spec, record.trials), roles(record), gathered(record)
+    transfers = transfers_of([record])
     if record.ended_early:
         # What was cut off is not running, and may go on another time.
         record, whole = _ended(record), _ended(whole)
@@ -81,7 +82,7 @@ def summarise(record: SweepRecord, lints: Iterable[str] = ()) -> Report:
         failures=tuple(_failures(record)),
         lints=tuple(dict.fromkeys([*lints, *_lints(record, studies), *_control_lints(studies, comparisons)])),
         profiles=profiles_of(studies) if standing is Standing.FINISHED else (),
-        transfers=transfers_of([record]),
+        transfers=transfers,
     )
 
 

@@ -6,11 +6,12 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 from orchestrator.ids import Json
-from orchestrator.report.champions import stored_id
+from orchestrator.report.champions import best_over, judges_of, stored_id
 from orchestrator.report.schema.comparison import Interval
 from orchestrator.report.schema.evidence import TimeMetric
 from orchestrator.report.schema.transfer import (
     EvidenceKind,
+    Leave,
     LeftOutWorkload,
     MissingCell,
     OwnBest,
@@ -22,8 +23,18 @@ from orchestrator.report.schema.transfer import (
     TransferSetting,
 )
 from orchestrator.report.sensitivity import sensitivities_of
-from orchestrator.report.settings import Source, costs_of, method_id, sources_of, table_of, training_id
+from orchestrator.report.settings import (
+    Matcher,
+    Source,
+    costs_of,
+    key_of,
+    shared_settings_of,
+    sources_of,
+    table_of,
+    training_id,
+)
 from orchestrator.results import SweepRecord, Trial
+from orchestrator.spec import SharedScope
 from orchestrator.statistics import (
     ALPHA,
     TOLERANCE,
@@ -54,7 +65,12 @@ def transfers_of(records: Sequence[SweepRecord]) -> tuple[Transfer, ...]:
         with nothing to tune is the same setting everywhere.
     """
     found = []
-    tuned = [label for record in records for label, template in record.spec.arms.items() if template.distributions()]
+    tuned = [
+        label
+        for record in records
+        for label, template in record.spec.arms.items()
+        if template.distributions() or record.spec.is_shared(label)
+    ]
     for arm in dict.fromkeys(tuned):
         sources, _ = sources_of(records, arm)
         if len(sources) > 1:
@@ -70,6 +86,7 @@ def transfer_of(
     sources: Sequence[Source],
     metric: TimeMetric = "steps_to_target",
     *,
+    leave: Leave | None = None,
     tolerance: float = TOLERANCE,
 ) -> Transfer:
     """Evaluate an arm across workloads.
@@ -79,6 +96,8 @@ def transfer_of(
         arm: label.
         sources: the workloads on which it was tuned, at least one.
         metric: what a cost is.
+        leave: what leaving one out leaves out; None: what a shared sweep has confirmed, else architectures, or
+            workloads where there is one architecture alone.
         tolerance: of the sensitivity bands.
 
     Returns:
@@ -87,7 +106,9 @@ def transfer_of(
     confirmed = table_of(records, sources, "confirm", metric)
     searched = table_of(records, sources, "search", metric)
     settings = {each.key: each for each in (*confirmed.settings, *searched.settings)}
-    winners = [each for each in settings.values() if each.sources]
+    winners = [each for each in settings.values() if each.key in confirmed.own.values()]
+    scope = sources[0].record.spec.search.scope
+    matcher = Matcher(sources)
     cells = tuple(
         cell
         for setting in settings
@@ -95,12 +116,15 @@ def transfer_of(
         if (cell := _cell(confirmed, searched, setting, workload)) is not None
     )
     told = {(cell.setting, cell.workload) for cell in cells if cell.evidence == "confirmed"}
+    leave = leave or _leave(sources)
+    groups = architectures_of(sources) if leave == "architecture" else {each: each for each in confirmed.workloads}
     return Transfer(
         sweeps=tuple(record.spec.name for record in records),
         arm=arm,
         metric=metric,
         workloads=confirmed.workloads,
-        settings=_named(settings.values(), confirmed.workloads, _methods(records)),
+        aggregate=scope.aggregate if isinstance(scope, SharedScope) else None,
+        settings=_named(settings.values(), confirmed.workloads, _methods(records, sources, matcher), matcher.changes),
         own=tuple(_own(records, source, confirmed, metric) for source in sources),
         cells=cells,
         missing=tuple(
@@ -110,14 +134,22 @@ def transfer_of(
             if (each.key, workload) not in told
         ),
         shared=_shared(confirmed, searched),
-        left_out=_left_out(confirmed, searched, cells),
+        leave=leave,
+        left_out=(
+            _left_out_of_shared(sources, cells, groups)
+            if sources[0].is_shared
+            else _left_out(confirmed, searched, cells, groups)
+        ),
         stability=_stability(confirmed, searched),
         sensitivity=tuple(sensitivities_of(sources, arm, metric, tolerance)),
     )
 
 
 def _named(
-    settings: Iterable[Setting], workloads: Sequence[str], methods: Mapping[str, dict[str, Json]]
+    settings: Iterable[Setting],
+    workloads: Sequence[str],
+    methods: Mapping[str, dict[str, Json]],
+    changes: Mapping[str, dict[str, Json]],
 ) -> tuple[TransferSetting, ...]:
     return tuple(
         TransferSetting(
@@ -126,19 +158,18 @@ def _named(
             sources=tuple(sorted(each.sources, key=workloads.index)),
             values=dict(each.values),
             method=methods[each.key],
+            training=changes.get(each.key, {}),
         )
         for each in settings
     )
 
 
-def _methods(records: Sequence[SweepRecord]) -> dict[str, dict[str, Json]]:
-    found: dict[str, dict[str, Json]] = {}
-    for record in records:
-        for trial in record.trials:
-            key = method_id(trial.config.method)
-            if key not in found:
-                found[key] = trial.config.method.model_dump(mode="json", exclude_none=True)
-    return found
+def _methods(records: Sequence[SweepRecord], sources: Sequence[Source], matcher: Matcher) -> dict[str, dict[str, Json]]:
+    found = {source.key: source.best.config.method for source in sources}
+    for trial in (trial for record in records for trial in record.trials):
+        for key, _ in matcher.places(trial.config):
+            found.setdefault(key, trial.config.method)
+    return {key: method.model_dump(mode="json", exclude_none=True) for key, method in found.items()}
 
 
 def _cell(confirmed: SettingTable, searched: SettingTable, setting: str, workload: str) -> TransferCell | None:
@@ -168,14 +199,13 @@ def _cell(confirmed: SettingTable, searched: SettingTable, setting: str, workloa
 
 def _own(records: Sequence[SweepRecord], source: Source, confirmed: SettingTable, metric: TimeMetric) -> OwnBest:
     tuned, plain = (_confirmed(source.record, champion, metric) for champion in (source.best, source.baseline))
-    setting = method_id(source.best.config.method)
     return OwnBest(
         workload=source.workload,
-        setting=setting,
+        setting=source.key,
         trial_id=stored_id(source.best),
         tuned=cost_ratio(tuned, plain),
-        alone=against_baseline(confirmed, setting, source.workload),
-        is_same_training=training_id(source.best.config.training) == source.training,
+        alone=against_baseline(confirmed, source.key, source.workload),
+        is_same_training=source.is_shared or training_id(source.best.config.training) == source.training,
     )
 
 
@@ -205,13 +235,28 @@ def _shared(confirmed: SettingTable, searched: SettingTable) -> tuple[SharedSett
     return tuple(sorted(found.values(), key=lambda each: (each.evidence != "confirmed", each.geometric_mean)))
 
 
+def architectures_of(sources: Iterable[Source]) -> dict[str, str]:
+    """Look up the model of each workload."""
+    return {source.workload: source.baseline.config.training.architecture for source in sources}
+
+
+def _leave(sources: Sequence[Source]) -> Leave:
+    """What a sweep has confirmed leaving out, or else architectures, where there are several."""
+    if len(set(architectures_of(sources).values())) < 2:
+        return "workload"
+    roles = sources[0].record.spec.confirm.candidates if sources[0].is_shared else ()
+    return "workload" if "leave_one_out" in roles and "leave_architecture_out" not in roles else "architecture"
+
+
 def _left_out(
-    confirmed: SettingTable, searched: SettingTable, cells: Sequence[TransferCell]
+    confirmed: SettingTable, searched: SettingTable, cells: Sequence[TransferCell], groups: Mapping[str, str]
 ) -> tuple[LeftOutWorkload, ...]:
     """Chosen where there is more to choose from, on confirm seeds where that is no less."""
     by_place = {(cell.setting, cell.workload): cell for cell in cells}
-    on_fresh = {each.workload: each for each in leave_one_out(confirmed)} if len(confirmed.workloads) > 1 else {}
-    on_search = {each.workload: each for each in leave_one_out(searched)} if len(searched.workloads) > 1 else {}
+    on_fresh, on_search = (
+        {each.workload: each for each in leave_one_out(table, groups=groups)} if len(table.workloads) > 1 else {}
+        for table in (confirmed, searched)
+    )
     found = []
     for workload in confirmed.workloads:
         fresh, search = on_fresh.get(workload), on_search.get(workload)
@@ -221,6 +266,7 @@ def _left_out(
             found.append(
                 LeftOutWorkload(
                     workload=workload,
+                    beside=_beside(workload, groups),
                     setting=choice.setting,
                     num_candidates=choice.num_candidates,
                     others=choice.others,
@@ -228,6 +274,37 @@ def _left_out(
                     cell=by_place.get((choice.setting, workload)),
                 )
             )
+    return tuple(found)
+
+
+def _beside(workload: str, groups: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(each for each, of in groups.items() if each != workload and of == groups[workload])
+
+
+def _left_out_of_shared(
+    sources: Sequence[Source], cells: Sequence[TransferCell], groups: Mapping[str, str]
+) -> tuple[LeftOutWorkload, ...]:
+    """Chosen as the sweep chose what it confirmed: by the search's objective and aggregate, over the others."""
+    by_place = {(cell.setting, cell.workload): cell for cell in cells}
+    spec, settings = sources[0].record.spec, shared_settings_of(sources[0])
+    found = []
+    for workload in spec.workloads:
+        judges = judges_of("leave_architecture_out", workload, groups)
+        choice = best_over(judges, settings)
+        others = choice.over(judges)
+        assert others is not None
+        key = key_of(spec, choice)
+        found.append(
+            LeftOutWorkload(
+                workload=workload,
+                beside=_beside(workload, groups),
+                setting=key,
+                num_candidates=len(settings),
+                others=others,
+                chosen_on="exploratory",
+                cell=by_place.get((key, workload)),
+            )
+        )
     return tuple(found)
 
 

@@ -9,6 +9,7 @@ from typing import final
 from orchestrator.report.schema import Sensitivity, SensitivityBand, Transfer, TransferCell
 from orchestrator.report.tables import Header, Rows
 from orchestrator.report.wording import MISSING, UNITS, interval_text, number, p_value, percent, ratio_change
+from orchestrator.spec import ALL
 
 # A search may have run hundreds of settings everywhere; report.json has all of them.
 MAX_SHARED = 10
@@ -60,15 +61,16 @@ def matrix_blocks(transfer: Transfer) -> list[Block]:
     if any(not cell.is_own for cell in transfer.cells):
         rows: Rows = [
             (each.label, *(cell_text(transfer.cell(each.key, workload)) for workload in transfer.workloads))
-            for each in transfer.settings
-            if each.sources
+            for each in transfer.rows
         ]
+        training = "both with the training values tuned for that workload's baseline"
+        if transfer.aggregate is not None:
+            training += ", as far as they are not themselves of the setting"
         note = (
             f"Regret in {unit}: how much more the setting of a row costs on the workload of a column than the setting "
-            "tuned there, both with the training values tuned for that workload's baseline, on the same seeds; "
-            "Hodges-Lehmann estimate and exact 95 % interval, not adjusted for several. Cells without an interval are "
-            "exploratory: on the search's own seeds, which flatter the setting tuned there. Below zero: the search "
-            "there had not brought up the best."
+            f"tuned there, {training}, on the same seeds; Hodges-Lehmann estimate and exact 95 % interval, not "
+            "adjusted for several. Cells without an interval are exploratory: on the search's own seeds, which flatter "
+            "the setting tuned there. Below zero: the search there had not brought up the best."
         )
         blocks.append(Block("Transfer matrix", note, ("setting", *(f"on {w}" for w in transfer.workloads)), rows))
         blocks.append(_own_block(transfer, unit))
@@ -92,7 +94,14 @@ def _own_block(transfer: Transfer, unit: str) -> Block:
         "the baseline's training values than with its own, the matrix tells of the setting alone. The two columns "
         "are of different seeds."
     )
-    header = ("workload", "setting tuned there", "with its own training values", "with the baseline's")
+    header: Header = ("workload", "setting tuned there", "with its own training values", "with the baseline's")
+    if transfer.aggregate is not None:
+        rows = [row[:-1] for row in rows]
+        header = ("workload", "setting that is best there", "against the baseline")
+        note = (
+            f"Change in {unit} from the tuned baseline, geometric mean over confirm seeds, of the setting that the one "
+            "search over all workloads found best on this one; its factor of the learning rate is part of it."
+        )
     return Block("What was tuned on each workload", note, header, rows)
 
 
@@ -130,7 +139,7 @@ def left_out_blocks(transfer: Transfer) -> list[Block]:
     """
     rows: Rows = [
         (
-            each.workload,
+            ", ".join((each.workload, *(f"({other})" for other in each.beside))),
             transfer.label(each.setting),
             str(each.num_candidates),
             f"{ratio_change(each.others)} ({each.chosen_on})",
@@ -142,11 +151,24 @@ def left_out_blocks(transfer: Transfer) -> list[Block]:
         )
         for each in transfer.left_out
     ]
+    if transfer.aggregate is None:
+        chosen = (
+            "The setting with the smallest geometric mean over the other workloads, against their baselines; settings "
+            "that only what is left out brought up are no candidates."
+        )
+    else:
+        named = {"geometric_mean": "geometric mean", "worst": "worst ratio"}[transfer.aggregate]
+        chosen = (
+            f"Of the settings that ran in full in the one search over all workloads, that with the smallest {named} "
+            "over the other workloads, against their baselines, by the search's objective."
+        )
     note = (
-        "The setting with the smallest geometric mean over the other workloads, against their baselines; settings "
-        f"that only the workload itself brought up are no candidates. Regret in {UNITS[transfer.metric]} against the "
-        "setting tuned on it. A workload that is left out is one that the choice has never seen."
+        f"{chosen} Regret in {UNITS[transfer.metric]} against the setting tuned on it. A workload that is left out is "
+        "one that the choice has never seen"
     )
+    if transfer.leave == "architecture":
+        note += ", nor any other of its architecture: those in brackets had no say either"
+    note += "."
     header = (
         "left out",
         "chosen on the others",
@@ -156,7 +178,7 @@ def left_out_blocks(transfer: Transfer) -> list[Block]:
         "against its baseline",
         "seeds",
     )
-    return [Block("Leave one workload out", note, header, rows)] if rows else []
+    return [Block(f"Leave one {transfer.leave} out", note, header, rows)] if rows else []
 
 
 def stability_blocks(transfer: Transfer) -> list[Block]:
@@ -200,18 +222,21 @@ def band_blocks(transfer: Transfer) -> list[Block]:
     rows = [row for each in transfer.sensitivity for row in _band_rows(each)]
     if not rows:
         return []
+    what = UNITS[transfer.metric]
+    if transfer.aggregate is not None:
+        what += ", as the aggregate over all workloads against their baselines,"
     note = (
-        f"Values whose {UNITS[transfer.metric]} are within {percent(transfer.sensitivity[0].tolerance)} of the best: "
-        "of the trials in each stretch of the searched range the lower quartile counts, as the other parameters differ "
-        "from trial to trial; a stretch with fewer than five trials says nothing. An arrow: the band may go on, as the "
-        "range ends or too few trials lie there. Exploratory: on the search's own seeds."
+        f"Values whose {what} are within {percent(transfer.sensitivity[0].tolerance)} of the best: of the trials in "
+        "each stretch of the searched range the lower quartile counts, as the other parameters differ from trial to "
+        "trial; a stretch with fewer than five trials says nothing. An arrow: the band may go on, as the range ends or "
+        "too few trials lie there. Exploratory: on the search's own seeds."
     )
     return [Block("Sensitivity bands", note, ("parameter", "workload", "band", "trials"), rows)]
 
 
 def _band_rows(found: Sensitivity) -> Iterator[tuple[str, ...]]:
     for band in found.bands:
-        yield found.parameter, band.workload, band_text(band), str(band.num_trials)
+        yield found.parameter, band_name(band), band_text(band), str(band.num_trials)
     if sum(band.low is not None for band in found.bands) > 1:
         common = (
             "none"
@@ -219,6 +244,11 @@ def _band_rows(found: Sensitivity) -> Iterator[tuple[str, ...]]:
             else _stretch(found.common_low, found.common_high)
         )
         yield found.parameter, "all of them", common, ""
+
+
+def band_name(band: SensitivityBand) -> str:
+    """Say of which workload a band is."""
+    return "all together" if band.workload == ALL else band.workload
 
 
 def band_text(band: SensitivityBand) -> str:

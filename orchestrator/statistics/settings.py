@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import final
 
@@ -59,9 +59,9 @@ class Setting:
     values: Mapping[str, object] = field(default_factory=dict)
     sources: frozenset[str] = frozenset()
 
-    def is_found_without(self, workload: str) -> bool:
-        """Tell whether it could have been chosen by somebody who has never seen a workload."""
-        return not self.sources or bool(self.sources - {workload})
+    def is_found_without(self, workloads: Collection[str]) -> bool:
+        """Tell whether it could have been chosen by somebody who has never seen some workloads."""
+        return not self.sources or bool(self.sources.difference(workloads))
 
 
 @final

@@ -182,14 +182,17 @@ def shared_settings(table: SettingTable) -> tuple[Shared, ...]:
     return tuple(sorted(found, key=lambda each: each.geometric_mean))
 
 
-def leave_one_out(table: SettingTable, aggregate: Aggregate = "geometric_mean") -> tuple[LeftOut, ...]:
+def leave_one_out(
+    table: SettingTable, aggregate: Aggregate = "geometric_mean", groups: Mapping[str, str] | None = None
+) -> tuple[LeftOut, ...]:
     """Choose for each workload on the others alone.
 
-    A setting that only the search of the workload itself has brought up is no candidate.
+    A setting that only the search of the workload itself, or of another of its group, has brought up is no candidate.
 
     Args:
         table: of costs, of at least two workloads.
         aggregate: over the others, of the cost over the baseline's, by which is chosen.
+        groups: workload -> what it has in common with those that are left out with it; None: each is alone.
 
     Returns:
         A choice for each workload that has a candidate, ties going to the first.
@@ -197,10 +200,11 @@ def leave_one_out(table: SettingTable, aggregate: Aggregate = "geometric_mean") 
     over: Callable[[Iterable[float]], float] = geometric_mean if aggregate == "geometric_mean" else max
     found = []
     for left in table.workloads:
-        others = [workload for workload in table.workloads if workload != left]
+        out = {left} if groups is None else {each for each in table.workloads if groups[each] == groups[left]}
+        others = [workload for workload in table.workloads if workload not in out]
         candidates: list[tuple[float, str]] = []
         for setting in table.settings:
-            ratios = _ratios(table, setting, others) if setting.is_found_without(left) else None
+            ratios = _ratios(table, setting, others) if setting.is_found_without(out) else None
             if ratios:
                 candidates.append((over(ratios.values()), setting.key))
         if candidates:

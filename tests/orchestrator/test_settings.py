@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.costs import run_cost
 from orchestrator.lints import spec_lints
 from orchestrator.plan import make_plan
 from orchestrator.progress import count, num_planned
 from orchestrator.report import champions
 from orchestrator.report.champions import roles
-from orchestrator.results import Provenance, SweepRecord, Trial, TrialConfig, TrialResult, TrialState
-from orchestrator.settings import aggregate_of, gathered, log_ratio_of, race_order, settings_of
+from orchestrator.results import Provenance, SweepRecord, Trial, TrialConfig, TrialResult, TrialState, objective_value
+from orchestrator.settings import aggregate_of, gathered, log_ratio_of, settings_of
 from orchestrator.spec import Objective, SweepSpec
+from orchestrator.spec.sharing import RATIO_METRICS
+from orchestrator.units import race_order
 from tests.orchestrator.shared_specs import shared_spec
 from tests.orchestrator.shared_sweeps import SharedSweep, by_number, costing, crashing
 from tests.orchestrator.trials import failed
@@ -54,6 +57,18 @@ def test_a_target_that_is_there_before_the_first_step_has_a_finite_ratio(metric:
     nothing = {"seconds_to_target": 0.0, "gradient_evaluations_to_target": 0.0}
     result = result.model_copy(update={"seeds": (result.seeds[0].model_copy(update=nothing),)})
     assert math.isfinite(log_ratio_of(Objective.model_validate({"metric": metric}), result, 1.0))
+
+
+@pytest.mark.parametrize("metric", RATIO_METRICS)
+@pytest.mark.parametrize("steps", [3, None])
+def test_a_run_costs_what_the_search_was_told(metric: str, steps: int | None, tmp_path: Path) -> None:
+    _, sweep = searched(shared_spec("search.trials=1"), tmp_path)
+    [seed] = costing(sweep.units[0], steps).seeds
+    to_target = {"seconds_to_target": None, "gradient_evaluations_to_target": None} if steps is None else {}
+    seed = seed.model_copy(update=to_target)
+    found = run_cost(seed, metric)
+    assert found.value == objective_value(Objective.model_validate({"metric": metric}), [seed])
+    assert found.is_miss == (steps is None and metric.endswith("_to_target"))
 
 
 def test_the_order_of_the_race_is_the_seeds_and_begins_with_every_workload() -> None:

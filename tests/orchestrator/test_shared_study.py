@@ -14,10 +14,11 @@ from optuna.storages.journal import JournalStorage
 from orchestrator.journal import open_journal
 from orchestrator.results import TrialConfig, TrialResult
 from orchestrator.setting_race import SettingRace
-from orchestrator.settings import race_order, settings_of
+from orchestrator.settings import settings_of
 from orchestrator.shared_study import SharedStudy
 from orchestrator.spec import SweepSpec
 from orchestrator.study_log import StudyLog
+from orchestrator.units import race_order
 from tests.orchestrator.kills import run_with_a_kill
 from tests.orchestrator.shared_specs import shared_spec
 from tests.orchestrator.shared_sweeps import SharedSweep, baselines, by_number, costing, crashing, lines_of

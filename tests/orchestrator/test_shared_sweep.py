@@ -9,7 +9,8 @@ import pytest
 
 from orchestrator.errors import Interrupted, UserError
 from orchestrator.launch import InlineLauncher, RayLauncher, TrialSource
-from orchestrator.report import Verdict, best_spec, champions
+from orchestrator.report import Verdict, best_spec, champions, transfers_of
+from orchestrator.report.champions import roles
 from orchestrator.results import TrialConfig, TrialState
 from orchestrator.settings import settings_of
 from orchestrator.spec import Share, SweepSpec, load_spec
@@ -98,6 +99,19 @@ def test_confirm_runs_the_chosen_setting_on_each_workloads_own_learning_rate(fin
         if trial.config.arm == "random" and trial.config.method.random_move is not None
     }
     assert controls == {best["narrow", "teleport"][0].config.method.teleport}
+
+
+@pytest.mark.parametrize("arm", ["teleport", "random"])
+def test_leaving_one_workload_out_is_answered_on_the_seeds_of_its_confirm_runs(finished: Outcome, arm: str) -> None:
+    record = read_record(finished.paths)
+    [made] = [each for each in transfers_of([record]) if each.arm == arm]
+    assert [each.workload for each in made.left_out] == ["narrow", "wide"]
+    for left in made.left_out:
+        assert left.cell is not None
+        assert (left.cell.evidence, left.cell.seeds) == ("confirmed", record.spec.confirm_seeds)
+        numbers = roles(record)[left.workload, arm]
+        [number] = [number for number, of in numbers.items() if "leave_one_out" in of]
+        assert made.label(left.setting).startswith(f"#{number} (")
 
 
 def test_an_exported_setting_runs_on_one_workload_by_itself(finished: Outcome, tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from orchestrator.report.figures.frame import Figure, Trace, layout_of
 from orchestrator.report.palette import LAYERS, MUTED, SHADES
 from orchestrator.report.schema import Sensitivity, SensitivityBand, Transfer
-from orchestrator.report.transfer_tables import cell_text, short_text
+from orchestrator.report.transfer_tables import band_name, cell_text, short_text
 from orchestrator.report.wording import UNITS, percent
+from orchestrator.spec import ALL
 
 # From here on a regret is bad enough, whatever it comes to.
 FAINTEST_REGRET = 2.0
@@ -33,7 +34,7 @@ def transfer_figures(transfers: Sequence[Transfer]) -> list[Figure]:
 
 
 def _matrix(transfer: Transfer, place: int) -> Figure | None:
-    settings = [each for each in transfer.settings if each.sources]
+    settings = transfer.rows
     cells = [[transfer.cell(each.key, workload) for workload in transfer.workloads] for each in settings]
     if all(cell is None or cell.is_own for row in cells for cell in row):
         return None
@@ -61,9 +62,9 @@ def _matrix(transfer: Transfer, place: int) -> Figure | None:
         key=f"transfer-{place}",
         workload="",
         title=f"Transfer matrix of {transfer.arm}",
-        caption=f"Regret in {UNITS[transfer.metric]} of the setting tuned on one workload, run on another, against the "
-        "setting tuned there. The fainter the worse; colour: geometric mean over the seeds, a miss at twice its "
-        "budget; text: Hodges-Lehmann estimate, where it says so on the search's own seeds. Intervals: in the table.",
+        caption=f"Regret in {UNITS[transfer.metric]} of a setting on a workload against the one tuned there. The "
+        "fainter the worse; colour: geometric mean over the seeds, a miss at twice its budget; text: Hodges-Lehmann "
+        "estimate, where it says so on the search's own seeds. Intervals: in the table.",
         data=[heat],
         layout=layout,
         height=140 + 56 * len(settings),
@@ -87,7 +88,8 @@ def _band_figure(transfer: Transfer, found: Sensitivity, place: int) -> Figure:
     layout["yaxis"] |= {"tickprefix": "×"}
     data: list[Trace] = []
     for place_of_band, band in enumerate(found.bands):
-        colour = LAYERS[transfer.workloads.index(band.workload) % len(LAYERS)][0]
+        index = 0 if band.workload == ALL else transfer.workloads.index(band.workload)
+        colour = LAYERS[index % len(LAYERS)][0]
         # Bands lie on each other where they are best: those drawn first are wider, and so seen below the others.
         data += _segments(band, colour, THICK + THICKER * (len(found.bands) - 1 - place_of_band))
     bound = [1.0 + found.tolerance] * 2
@@ -118,13 +120,13 @@ def _segments(band: SensitivityBand, colour: str, thick: float) -> list[Trace]:
         trace: Trace = {
             "type": "scatter",
             "mode": "lines",
-            "name": band.workload,
+            "name": band_name(band),
             "legendgroup": band.workload,
             "showlegend": is_named,
             "x": [x for each in stretches for x in (each.low, each.high, None)],
             "y": [y for each in stretches for y in (each.cost, each.cost, None)],
             "line": {"color": colour, "width": width},
-            "hovertemplate": f"{band.workload}, at %{{x:.4g}}: ×%{{y:.3g}}<extra></extra>",
+            "hovertemplate": f"{band_name(band)}, at %{{x:.4g}}: ×%{{y:.3g}}<extra></extra>",
         }
         traces.append(trace)
     return traces

@@ -28,7 +28,9 @@ from orchestrator.report.schema.study import (
     Study,
 )
 from orchestrator.report.schema.transfer import (
+    LEAVES,
     EvidenceKind,
+    Leave,
     LeftOutWorkload,
     MissingCell,
     OwnBest,
@@ -46,6 +48,7 @@ from orchestrator.results import Machine, Provenance
 from orchestrator.spec import Objective, Phase, Target
 
 __all__ = [
+    "LEAVES",
     "TIME_METRICS",
     "Answer",
     "Arrival",
@@ -62,6 +65,7 @@ __all__ = [
     "Importance",
     "Interval",
     "JointReport",
+    "Leave",
     "LeftOutWorkload",
     "MissingCell",
     "OwnBest",

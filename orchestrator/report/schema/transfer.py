@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
@@ -10,9 +10,13 @@ from orchestrator.ids import Json
 from orchestrator.report.schema.comparison import Interval
 from orchestrator.report.schema.evidence import TimeMetric
 from orchestrator.report.schema.part import Part
+from orchestrator.spec import Aggregate
 
 # ``confirmed``: on seeds that no search saw. ``exploratory``: on the search's own seeds, which flatter what it chose.
 EvidenceKind = Literal["confirmed", "exploratory"]
+# What a choice has not seen: the workload that it is tested on, or all of that workload's architecture.
+Leave = Literal["architecture", "workload"]
+LEAVES: tuple[Leave, ...] = get_args(Leave)
 
 
 class TransferSetting(Part):
@@ -21,9 +25,11 @@ class TransferSetting(Part):
     Args:
         key: of its configuration, whatever the sweep calls it.
         label: ``from WORKLOAD`` where the search of a workload chose it, else its number there.
-        sources: these workloads; empty where it ran on several and won on none.
+        sources: these workloads; empty where it ran on several and won on none, or was found on all together.
         values: what each distribution became on the first of them.
         method: the whole of it, as an arm of a spec.
+        training: what it makes of the workloads' training values, where one search over all of them found it: a
+            factor of the learning rate, common parameters.
     """
 
     key: str
@@ -31,6 +37,7 @@ class TransferSetting(Part):
     sources: tuple[str, ...] = ()
     values: dict[str, Json] = Field(default_factory=dict)
     method: dict[str, Json] = Field(default_factory=dict)
+    training: dict[str, Json] = Field(default_factory=dict)
 
 
 class TransferCell(Part):
@@ -73,7 +80,8 @@ class OwnBest(Part):
         tuned: the cost over the baseline's with the training values tuned for it (the learning rate, as a rule), on the
             confirm seeds of its own sweep; None: not confirmed.
         alone: the same with the baseline's training values, as the settings of others run; None: no such run.
-        is_same_training: whether these are the same values, so that nothing is lost by taking the baseline's.
+        is_same_training: whether these are the same values, so that nothing is lost by taking the baseline's; always so
+            where what differs is part of the setting.
     """
 
     workload: str
@@ -113,14 +121,17 @@ class LeftOutWorkload(Part):
 
     Args:
         workload: that is left out.
-        setting: key of the choice; never one that only the search of this workload brought up.
+        beside: those that are left out with it, since they share its architecture.
+        setting: key of the choice; never one that only the search of a workload left out brought up.
         num_candidates: that it was chosen from.
-        others: geometric mean over the others of its cost over their baselines': by what it was chosen.
+        others: aggregate over the others of its cost over their baselines', a geometric mean unless ``aggregate`` says
+            otherwise: by what it was chosen.
         chosen_on: the seeds that it was chosen by.
         cell: how it does on the workload left out; None: it has not run there.
     """
 
     workload: str
+    beside: tuple[str, ...] = ()
     setting: str
     num_candidates: int
     others: float
@@ -186,8 +197,8 @@ class SensitivityBand(Part):
     """Over which values of a parameter the search of a workload was close to its best.
 
     Args:
-        workload: label.
-        num_trials: that have the parameter and gave an answer.
+        workload: label; ``*`` for all of them in one search.
+        num_trials: that have the parameter and gave an answer; settings, where all are in one search.
         bins: along the searched range.
         low: where the band begins; None: too few trials for one.
         high: where it ends.
@@ -245,12 +256,14 @@ class Transfer(Part):
         arm: label, in the sweeps that tuned it.
         metric: what a cost is.
         workloads: that the arm was tuned on.
+        aggregate: of the one search over all of them; None: each was searched by itself.
         settings: those that won on a workload first, then those that merely ran on several.
         own: workload by workload.
         cells: the transfer matrix, as far as there is something to compare.
         missing: cells of the matrix of winners that are not confirmed.
         shared: the smallest geometric mean first.
-        left_out: leave one workload out.
+        leave: what ``left_out`` leaves out with a workload.
+        left_out: what choosing without it comes to, workload by workload.
         stability: None with fewer than three settings that ran on every workload.
         sensitivity: of each numeric parameter of the arm.
     """
@@ -260,11 +273,13 @@ class Transfer(Part):
     arm: str
     metric: TimeMetric
     workloads: tuple[str, ...]
+    aggregate: Aggregate | None = None
     settings: tuple[TransferSetting, ...]
     own: tuple[OwnBest, ...]
     cells: tuple[TransferCell, ...]
     missing: tuple[MissingCell, ...]
     shared: tuple[SharedSetting, ...]
+    leave: Leave = "workload"
     left_out: tuple[LeftOutWorkload, ...]
     stability: RankStability | None
     sensitivity: tuple[Sensitivity, ...]
@@ -278,9 +293,17 @@ class Transfer(Part):
         return next((each for each in self.cells if (each.setting, each.workload) == (setting, workload)), None)
 
     @property
+    def rows(self) -> tuple[TransferSetting, ...]:
+        """Settings of the matrix: the best on some workload, and of one search over all what else it confirmed."""
+        shown = {each.setting for each in self.own}
+        if self.aggregate is not None:
+            shown |= {cell.setting for cell in self.cells if cell.evidence == "confirmed"}
+        return tuple(each for each in self.settings if each.key in shown)
+
+    @property
     def has_findings(self) -> bool:
         """Whether it says more than what every workload's own study does."""
-        is_across = any(not cell.is_own for cell in self.cells)
+        is_across = self.aggregate is not None or any(not cell.is_own for cell in self.cells)
         return (
             is_across or self.stability is not None or any(b.low is not None for s in self.sensitivity for b in s.bands)
         )

@@ -129,6 +129,13 @@ def test_faults_are_told_all_at_once(home: Path, capsys: pytest.CaptureFixture[s
     assert "'steps' is no cost that compares; did you mean 'steps_to_target'?" in err
 
 
+def test_what_cannot_be_left_out(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = refused(capsys, home, "loao", "pair", "--leave", "architectures")
+    assert "'architectures' cannot be left out; did you mean 'architecture'?" in told
+    told = refused(capsys, home, "loao", "pair", "--leave", "architecture")
+    assert "all workloads are mlp; --leave workload leaves out one" in told
+
+
 def test_an_arm_that_is_not_there(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "'teleprot' is in none of these sweeps; did you mean 'teleport'?" in refused(
         capsys, home, "transfer", "pair", "--arm", "teleprot"

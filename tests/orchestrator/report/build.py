@@ -145,7 +145,7 @@ def search_configs(spec: SweepSpec) -> list[TrialConfig]:
             draw = random.Random(f"{workload}/{arm}/{number}")
             values: dict[str, object] = {}
             for template in (spec.workloads[workload], spec.arms[arm]):
-                template.choose(lambda d, draw=draw: _pick(d, draw), values)  # type: ignore[misc,arg-type]
+                template.choose(lambda d, draw=draw: pick(d, draw), values)  # type: ignore[misc,arg-type]
             configs.append(
                 TrialConfig(
                     workload=workload,
@@ -162,7 +162,7 @@ def search_configs(spec: SweepSpec) -> list[TrialConfig]:
     return configs
 
 
-def _pick(distribution: object, draw: random.Random) -> object:
+def pick(distribution: object, draw: random.Random) -> object:
     from orchestrator.spec import Choice, Range
 
     if isinstance(distribution, Choice):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,16 +14,30 @@ import pandas
 import plotly.graph_objects
 import pytest
 
+from orchestrator.ids import Json
 from orchestrator.report import join, render_csv, render_html, render_json, render_latex, render_markdown, summarise
 from orchestrator.report.figures import transfer_figures
 from orchestrator.report.missing import missing_of_left_out, missing_of_transfer, missing_sweep
-from orchestrator.report.schema import TIME_METRICS, Transfer
+from orchestrator.report.schema import TIME_METRICS, SensitivityBand, Transfer
 from orchestrator.report.settings import costs_of, method_id, mismatches, sources_of, table_of
 from orchestrator.report.transfer import transfer_of, transfers_of
 from orchestrator.report.transfer_tables import band_text, cell_text, transfer_blocks
 from orchestrator.results import SweepRecord, Trial, TrialConfig
-from orchestrator.spec import SweepSpec, spec_from_text
-from tests.orchestrator.report.build import BUDGET, Effects, failing, missing, stopped, sweep
+from orchestrator.settings import Setting, settings_of
+from orchestrator.spec import ALL, Arm, SweepSpec, spec_from_text
+from orchestrator.units import baselines_of, unit_configs
+from tests.orchestrator.report.build import (
+    BUDGET,
+    PROVENANCE,
+    Effects,
+    failing,
+    missing,
+    pick,
+    search_configs,
+    stopped,
+    sweep,
+    trained,
+)
 
 WORKLOADS = ("small", "middle", "large")
 BEST_FACTOR = {"small": 1.3, "middle": 2.0, "large": 3.2}
@@ -331,6 +346,266 @@ def shared_search(spec: SweepSpec) -> SweepRecord:
     record = SweepRecord(spec, sweep(spec, phases=()).provenance, tuple(trials))
     chosen = [trial for best in champions(record).values() for trial in best]
     return replace(record, trials=(*trials, *(with_value(trained(c, Bowl())) for c in confirm_configs(spec, chosen))))
+
+
+BEST_LR_FACTOR = {"small": 0.6, "middle": 1.0, "large": 1.6}
+TUNED_LR = 0.1
+NUM_SETTINGS = 24
+Change = Callable[[Trial], Trial | None]
+
+
+@dataclass(frozen=True)
+class Valley(Bowl):
+    """Beside the growth factor the learning rate counts, as the share of the baseline's that it is."""
+
+    noise: float = 0.0
+
+    def time(self, config: TrialConfig, seed: int) -> float:
+        workload = config.workload.split("_")[0]
+        share = config.training.optimizer.model_dump()["lr"] / TUNED_LR / BEST_LR_FACTOR[workload]
+        known = config.model_copy(update={"workload": workload})
+        loss = 1.0 if config.method.teleport is None else 1.0 + 0.5 * math.log(share) ** 2
+        return super().time(known, seed) * loss
+
+
+def together_spec(*overrides: str) -> SweepSpec:
+    return across_spec(
+        WORKLOADS,
+        "name=together",
+        "search.trials=4",
+        "search.scheduler=wilcoxon",
+        "search.scope={name: shared, common: [data.batch_size], lr_factor: [0.5, 2.0]}",
+        *(f"workloads.{w}.optimizer.lr={TUNED_LR}" for w in WORKLOADS),
+        *(f"workloads.{w}.data.batch_size={{choice: [32, 64]}}" for w in WORKLOADS),
+        "confirm.candidates=[chosen, own, leave_one_out]",
+        *overrides,
+    )
+
+
+def together(spec: SweepSpec, change: Change = lambda trial: trial) -> SweepRecord:
+    """One search over all workloads, and what it confirms; ``change`` sees the units of the search."""
+    from orchestrator.confirmation import confirm_configs
+    from orchestrator.report import champions
+
+    trials = [with_value(trained(c, Valley())) for c in search_configs(spec) if c.arm == "baseline"]
+    tuned = {label: trial.config for label, trial in baselines_of(spec, trials).items()}
+    for number in range(NUM_SETTINGS):
+        draw = random.Random(number)
+        values: dict[str, Json] = {}
+        for template in spec.space(ALL, "teleport"):
+            template.choose(lambda d, draw=draw: pick(d, draw), values)  # type: ignore[misc, arg-type]
+        # The first two differ in the learning rate alone, and to the second it is what it is to the baseline.
+        values |= {0: {"teleport.step.factor": 2.0}, 1: {"teleport.step.factor": 2.0, "lr_factor": 1.0}}.get(number, {})
+        method = Arm.model_validate(spec.arms["teleport"].concretise(values))
+        units = unit_configs(spec, tuned, "teleport", method, values, number)
+        trials += [unit for c in units.values() if (unit := change(with_value(trained(c, Valley())))) is not None]
+    record = SweepRecord(spec, PROVENANCE, tuple(trials))
+    chosen = [trial for best in champions(record).values() for trial in best]
+    confirmed = tuple(with_value(trained(c, Valley())) for c in confirm_configs(spec, chosen))
+    return replace(record, trials=(*trials, *confirmed))
+
+
+@pytest.fixture(scope="module")
+def joined() -> SweepRecord:
+    return together(together_spec())
+
+
+def steps_of(record: SweepRecord, phase: str) -> dict[tuple[str, int, int], float]:
+    """Workload, number of a setting (-1: the tuned baseline) and seed -> steps, read off the trials one by one."""
+    tuned = {w: min((t for t in of(record, w, "baseline", "search")), key=value_of) for w in record.spec.workloads}
+    numbers = {
+        t.trial_id: t.config.number or 0 for w in record.spec.workloads for t in of(record, w, "teleport", "search")
+    }
+    found = {}
+    for workload, best in tuned.items():
+        for trial in (*of(record, workload, "baseline", phase), *of(record, workload, "teleport", phase)):
+            assert trial.result is not None
+            is_plain = trial.config.arm == "baseline"
+            if is_plain and trial.config.training != best.config.training:
+                continue
+            number = -1 if is_plain else numbers[trial.trial_id if phase == "search" else str(trial.config.origin)]
+            for seed in trial.result.seeds:
+                assert seed.steps_to_target is not None
+                found[workload, number, seed.seed] = float(seed.steps_to_target)
+    return found
+
+
+def of(record: SweepRecord, workload: str, arm: str, phase: str) -> list[Trial]:
+    place = (workload, arm, phase)
+    return [t for t in record.trials if (t.config.workload, t.config.arm, t.config.phase) == place]
+
+
+def value_of(trial: Trial) -> float:
+    assert trial.result is not None
+    assert trial.result.value is not None
+    return trial.result.value
+
+
+def mean_ratio(steps: dict[tuple[str, int, int], float], workload: str, number: int, other: int = -1) -> float:
+    seeds = [seed for label, n, seed in steps if (label, n) == (workload, number)]
+    logs = [math.log(steps[workload, number, seed] / steps[workload, other, seed]) for seed in seeds]
+    return math.exp(np.mean(logs))
+
+
+class TestShared:
+    """One search over all workloads: a setting is more than its method."""
+
+    def test_a_setting_is_its_method_with_what_it_makes_of_the_training_values(self, joined: SweepRecord) -> None:
+        sources, faults = sources_of([joined], "teleport")
+        assert faults == ()
+        made = transfer_of([joined], "teleport", sources)
+        first, second = (next(s for s in made.settings if s.label.startswith(f"#{n} (")) for n in (0, 1))
+        assert first.method == second.method
+        assert first.key != second.key
+        assert first.training == {name: first.values[name] for name in ("data.batch_size", "lr_factor")}
+        assert second.training == {"data.batch_size": second.values["data.batch_size"]}
+        assert {each.sources for each in made.settings} == {()}
+        steps = steps_of(joined, "search")
+        table = table_of([joined], sources, "search")
+        assert len(table.settings) == NUM_SETTINGS
+        for setting in table.settings:
+            number = int(setting.label[1:].split(" ")[0])
+            for workload in WORKLOADS:
+                runs = {seed: cost.value for seed, cost in table.runs(setting.key, workload).items()}
+                assert runs == {seed: steps[workload, number, seed] for seed in (0, 1)}
+
+    @pytest.mark.parametrize("aggregate", ["geometric_mean", "worst"])
+    def test_own_and_left_out_are_chosen_as_a_table_made_by_hand_says(
+        self, joined: SweepRecord, aggregate: str
+    ) -> None:
+        common = f"{{name: shared, aggregate: {aggregate}, common: [data.batch_size], lr_factor: [0.5, 2.0]}}"
+        record = replace(joined, spec=together_spec(f"search.scope={common}"))
+        made = evaluated(record)
+        steps = steps_of(record, "search")
+        ratios = {w: [mean_ratio(steps, w, n) for n in range(NUM_SETTINGS)] for w in WORKLOADS}
+        over = max if aggregate == "worst" else lambda found: math.prod(found) ** (1.0 / len(found))
+        chosen = {each.workload: each for each in made.left_out}
+        for at, workload in enumerate(WORKLOADS):
+            own = int(np.argmin(ratios[workload]))
+            assert made.label(made.own[at].setting).startswith(f"#{own} (")
+            others = [over([ratios[w][n] for w in WORKLOADS if w != workload]) for n in range(NUM_SETTINGS)]
+            best = int(np.argmin(others))
+            left = chosen[workload]
+            assert made.label(left.setting).startswith(f"#{best} (")
+            assert left.others == pytest.approx(others[best])
+            assert (left.num_candidates, left.chosen_on) == (NUM_SETTINGS, "exploratory")
+        assert made.aggregate == aggregate
+        assert len({each.setting for each in made.left_out}) > 1
+
+    def test_the_choice_is_tested_on_fresh_seeds_against_the_workloads_own(self, joined: SweepRecord) -> None:
+        made = evaluated(joined)
+        steps = steps_of(joined, "confirm")
+        number = {each.key: int(each.label[1:].split(" ")[0]) for each in made.settings}
+        for left, own in zip(made.left_out, made.own, strict=True):
+            cell = left.cell
+            assert cell is not None
+            assert (cell.evidence, cell.seeds) == ("confirmed", joined.spec.confirm_seeds)
+            here, there = number[left.setting], number[own.setting]
+            assert cell.regret == pytest.approx(mean_ratio(steps, left.workload, here, there))
+            assert cell.against_baseline == pytest.approx(mean_ratio(steps, left.workload, here))
+            assert own.tuned == pytest.approx(mean_ratio(steps, left.workload, there))
+            assert own.alone == own.tuned
+            assert own.is_same_training
+            if not cell.is_own:
+                assert cell.interval is not None
+                assert cell.interval.low <= cell.estimate <= cell.interval.high
+        assert not all(left.cell.is_own for left in made.left_out if left.cell is not None)
+        assert missing_of_left_out(made) == ()
+        assert {each.evidence for each in made.shared[:1]} == {"confirmed"}, "the chosen setting, confirmed everywhere"
+        assert made.stability is not None
+        assert (made.stability.num_settings, made.stability.evidence) == (NUM_SETTINGS, "exploratory")
+
+    def test_what_the_race_gave_up_is_unknown_and_a_miss_in_a_band(self, joined: SweepRecord) -> None:
+        """Even where the units that ran were the best of all."""
+        limit = 2.2
+
+        def give_up(unit: Trial) -> Trial | None:
+            is_given_up = unit.config.values["teleport.step.factor"] > limit  # type: ignore[operator]
+            return None if is_given_up and unit.config.workload == "small" else unit
+
+        record = together(together_spec(), give_up)
+        states = {s.number: s.state for s in settings_of(record.spec, record.trials)["teleport"]}
+        assert states[0] == states[1] == "COMPLETE"
+        num_complete = list(states.values()).count("COMPLETE")
+        assert 5 <= num_complete <= NUM_SETTINGS - 5
+        made = evaluated(record)
+        assert len([each for each in made.settings if each.label.startswith("#")]) == num_complete
+        assert {each.num_candidates for each in made.left_out} == {num_complete}
+        assert made.stability is not None
+        assert made.stability.num_settings == num_complete
+        whole, cut = ({s.parameter: s.bands for s in evaluated(r).sensitivity} for r in (joined, record))
+        assert list(whole) == list(cut) == ["teleport.step.factor", "lr_factor"]
+        [before], [after] = whole["teleport.step.factor"], cut["teleport.step.factor"]
+        assert (before.workload, before.num_trials, after.num_trials) == (ALL, NUM_SETTINGS, NUM_SETTINGS)
+        above = [each for each in after.bins if each.low > limit and each.cost is not None]
+        assert above
+        assert all(each.cost is not None and each.cost > 2.0 for each in above), "a miss is over twice what is good"
+        assert after.high is not None
+        assert after.high < max(each.high for each in above)
+
+    def test_bands_are_of_the_aggregate(self, joined: SweepRecord) -> None:
+        [band] = next(s.bands for s in evaluated(joined).sensitivity if s.parameter == "lr_factor")
+        settings = settings_of(joined.spec, joined.trials)["teleport"]
+        best = min(float(np.quantile(inside, 0.25)) for inside in inside_of(band, settings) if len(inside) >= 5)
+        for each, inside in zip(band.bins, inside_of(band, settings), strict=True):
+            assert each.count == len(inside)
+            expected = float(np.quantile(inside, 0.25)) / best if len(inside) >= 5 else None
+            assert each.cost == (None if expected is None else pytest.approx(expected))
+
+    def test_a_choice_that_was_not_confirmed_is_asked_for_with_its_learning_rate(self) -> None:
+        record = together(together_spec("confirm.candidates=[chosen]"))
+        made = evaluated(record)
+        places = missing_of_left_out(made)
+        assert places
+        sources, _ = sources_of([record], "teleport")
+        found = missing_sweep([record], sources, made, places, suffix="loao")
+        spec = spec_from_text(found.yaml)
+        trainings = {setting.key: setting.training for setting in made.settings}
+        rates = {trainings[key].get("lr_factor", 1.0) * TUNED_LR for key, _ in places}  # type: ignore[operator]
+        searched = {label: t.concretise(t.corners()[0]) for label, t in spec.workloads.items()}
+        assert rates <= {each["optimizer"]["lr"] for each in searched.values()}
+        assert {label for label in spec.workloads if "_" not in label} == {workload for _, workload in places}
+        again = evaluated(record, sweep(spec, Valley(), change=with_value))
+        assert missing_of_left_out(again) == ()
+        for left in again.left_out:
+            assert left.setting == next(each.setting for each in made.left_out if each.workload == left.workload)
+            assert left.cell is not None
+            assert left.cell.evidence == "confirmed"
+
+    def test_a_shared_and_an_ordinary_search_of_an_arm_do_not_mix(
+        self, joined: SweepRecord, source: SweepRecord
+    ) -> None:
+        for records in ([joined, source], [source, joined]):
+            [fault] = sources_of(records, "teleport")[1]
+            assert str(fault).startswith(
+                f"sweep {records[1].spec.name}: teleport was searched on all workloads of together"
+            )
+            assert "those of across; name one of the two" in str(fault)
+
+    def test_every_format_has_it(self, joined: SweepRecord) -> None:
+        report = summarise(joined)
+        [made] = report.transfers
+        assert made == evaluated(joined)
+        page, text = render_html(report), render_markdown(report).replace("\\", "")
+        for block in transfer_blocks(made):
+            assert f"<h3>{block.title}</h3>" in page
+            assert f"Does one setting serve all? {block.title}" in text
+        assert "Of the settings that ran in full in the one search over all workloads" in text
+        assert "all together" in text
+        matrix, *bands = transfer_figures([made])
+        assert len(matrix.data[0]["y"]) == len(made.rows) > len({each.setting for each in made.own})
+        assert {trace["name"] for figure in bands for trace in figure.data[:1]} == {"all together"}
+        assert Transfer.model_validate_json(made.model_dump_json()) == made
+
+
+def inside_of(band: SensitivityBand, settings: Sequence[Setting]) -> list[list[float]]:
+    """The aggregates of the settings in each stretch of the factor of the learning rate; the last one has its end."""
+    found = []
+    for each in band.bins:
+        is_last = each is band.bins[-1]
+        at = [(s.values["lr_factor"], s.aggregate or 0.0) for s in settings]
+        found.append([cost for x, cost in at if each.low <= x < each.high or (is_last and x == each.high)])  # type: ignore[operator]
+    return found
 
 
 class TestMissing:

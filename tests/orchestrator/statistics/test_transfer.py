@@ -169,6 +169,21 @@ class TestLeaveOneOut:
             assert found in leave_one_out(again)
             assert found.setting != out
 
+    def test_what_shares_its_architecture_is_left_out_with_a_workload(self) -> None:
+        """cnn and vit are of one kind: mlp's setting is all that is left for them, and chosen on mlp alone."""
+        costs = {on: {of: runs(*([50.0 + 10 * len(on + of)] * 2)) for of in WORKLOADS} for on in WORKLOADS}
+        costs["mlp"]["cnn"] = runs(20.0, 20.0)
+        groups = {"mlp": "dense", "cnn": "square", "vit": "square"}
+        found = {each.workload: each for each in leave_one_out(table(costs), groups=groups)}
+        assert {workload: (each.setting, each.num_candidates) for workload, each in found.items()} == {
+            "mlp": ("cnn", 2),
+            "cnn": ("mlp", 1),
+            "vit": ("mlp", 1),
+        }
+        assert found["cnn"].others == pytest.approx(1.1)
+        alone = {each: each for each in WORKLOADS}
+        assert leave_one_out(table(costs), groups=alone) == leave_one_out(table(costs))
+
     def test_one_that_others_found_too_is_a_candidate(self) -> None:
         costs = {on: {of: runs(90.0, 95.0) for of in ("mlp", "cnn")} for on in ("mlp", "cnn")}
         made = table(costs)

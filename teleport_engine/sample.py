@@ -8,6 +8,7 @@ from typing import TypeAlias, final
 import torch
 from torch import Tensor, nn
 
+from teleport_engine.eigen import eigenvalues
 from teleport_engine.factorise import Settings, from_triangle, is_unsure, lowered, subspaces
 from teleport_engine.gram import GRAM_EPSILON, Gram, Triangle
 from teleport_engine.lowering import Lowering
@@ -116,7 +117,7 @@ class LayerSample:
             rows = gram.rows
             sums = gram.sums if rows is None else rows.to(torch.float64) @ rows.to(torch.float64).mT
             assert sums is not None, "nothing was added"
-            largest = torch.linalg.eigvalsh(sums)[:, -1] if sums.shape[1] else sums.new_zeros(len(sums))
+            largest = eigenvalues(sums)[:, -1] if sums.shape[1] else sums.new_zeros(len(sums))
             of_grams.append(torch.where(largest > 0.0, gram.energy.to(largest.device) / largest, 0.0).tolist())
         found = [of_grams[position][row] for position, row in self._index]
         return sum(found) / len(found)

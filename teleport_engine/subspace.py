@@ -12,7 +12,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from teleport_engine.eigen import eigenpairs
+from teleport_engine.eigen import eigenpairs, eigenvalues
 from teleport_engine.gram import GRAM_EPSILON
 
 __all__ = ["Subspace", "double_epsilon", "tail_rank", "tail_ranks"]
@@ -155,7 +155,7 @@ class Subspace:
             return cls(rows.new_zeros(dim, 0), rows.new_zeros(min(dim, count)), tau)
         if tau < 1.0:
             return cls._from_gram(rows, gram, tau)
-        energies = torch.linalg.eigvalsh(gram).flip(0).clamp_min(0.0)
+        energies = eigenvalues(gram).flip(0).clamp_min(0.0)
         rank = tail_rank(energies, tau)
         if rank == dim:
             return cls.full(dim, energies, tau)

@@ -291,7 +291,7 @@ def table_of(
     baseline: dict[str, dict[int, Cost]] = {source.workload: {} for source in sources}
     firsts: dict[str, Trial] = {}
     limits = _limits(records, matcher, metric)
-    for trial in _trials(records, phase):
+    for trial in _trials(records, phase, sources[0].arm):
         for key, workload in matcher.places(trial.config):
             runs = baseline[workload]
             if key:
@@ -334,8 +334,10 @@ def _label(key: str, number: int | None) -> str:
     return key[:NAMED_DIGITS] if number is None else f"#{number} ({key[:NAMED_DIGITS]})"
 
 
-def _trials(records: Iterable[SweepRecord], phase: Phase) -> Iterator[Trial]:
+def _trials(records: Iterable[SweepRecord], phase: Phase, arm: str) -> Iterator[Trial]:
+    """What may count: where its search is shared, an arm had its own settings to choose from, not another's."""
     for record in records:
+        only = {arm, BASELINE} if arm in record.spec.arms and record.spec.is_shared(arm) else record.spec.arms.keys()
         whole = {
             arm: {setting.number for setting in complete_of(settings)}
             for arm, settings in (settings_of(record.spec, record.trials) if phase == "search" else {}).items()
@@ -343,7 +345,7 @@ def _trials(records: Iterable[SweepRecord], phase: Phase) -> Iterator[Trial]:
         found = [
             trial
             for trial in record.trials
-            if trial.config.phase == phase and trial.result is not None
+            if trial.config.phase == phase and trial.result is not None and trial.config.arm in only
             if trial.config.arm not in whole or trial.config.number in whole[trial.config.arm]
         ]
         yield from sorted(found, key=lambda trial: (trial.config.number or 0, trial.trial_id))

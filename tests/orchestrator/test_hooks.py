@@ -250,18 +250,25 @@ def test_calls_of_one_event_do_not_overlap(story: Story, tmp_path: Path) -> None
     assert len(lines) >= 4
 
 
-def test_the_end_waits_for_all_hooks_together_no_longer_than_the_timeout(story: Story) -> None:
-    hang = {"command": python("import time; time.sleep(600)")}
-    hooks = story.hooks(trial_failed=hang, sweep_finished=hang, timeout=1.5)
-    hooks.trial_failed(config(), failed(config()))
-    time.sleep(0.3)
-    hooks.trial_failed(config(), failed(config()))
-    hooks.sweep_finished("failed")
+def test_the_end_waits_for_all_hooks_together_no_longer_than_the_timeout(story: Story, tmp_path: Path) -> None:
+    """Each hook has one call that hangs and one that waits, so by itself it would take twice the timeout."""
+    begun = {event: tmp_path / event for event in ("trial_failed", "sweep_finished")}
+    hang, timeout = "echo > '{}'; exec sleep 600", 2
+    calls: dict[str, Any] = {event: {"command": ["sh", "-c", hang.format(file)]} for event, file in begun.items()}
+    hooks = story.hooks(**calls, timeout=timeout)
+    for _ in range(2):
+        hooks.trial_failed(config(), failed(config()))
+        hooks.sweep_finished("failed")
+        wait_until(lambda: all(file.exists() for file in begun.values()))
     began = time.monotonic()
     hooks.close()
-    assert time.monotonic() - began < 60.0
+    assert time.monotonic() - began < 1.9 * timeout, "one was waited for after the other"
     wait_until(lambda: not any(thread.name.startswith("hook ") for thread in threading.enumerate()))
-    assert sum("the sweep is over and waits no longer" in message for message in story.caplog.messages) == 2
+    for event in begun:
+        # The second call would come to its own timeout a whole timeout after the end was waited for.
+        said = [message for message in story.caplog.messages if message.startswith(f"hook {event} (sh): ")]
+        assert len(said) == 2
+        assert "the sweep is over and waits no longer" in said[-1]
     hooks.close()
 
 

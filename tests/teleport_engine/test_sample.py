@@ -174,3 +174,20 @@ def test_a_depthwise_convolution_has_no_null_space_but_where_a_channel_is_dead()
     assert float((outputs_of(model, inputs) - before).abs().max()) <= 1e-10
     spectrum = Teleporter(model, nn.functional.cross_entropy).spectrum(inputs)["2.weight"]
     assert [one.rank for one in spectrum] == [9] * 7 + [0] + [9] * 32
+
+
+@pytest.mark.parametrize("num_rows", [5, 40])
+def test_a_stable_rank_is_taken_by_another_algorithm_where_lapack_gives_up(
+    num_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gives_up(_: Tensor) -> Tensor:
+        raise RuntimeError("linalg.eigvalsh: The algorithm failed to converge")
+
+    monkeypatch.setattr(torch.linalg, "eigvalsh", gives_up)
+    inputs = torch.randn(num_rows, 2, 9, generator=torch.Generator().manual_seed(0)).double()
+    inputs[:, 1] *= torch.arange(9)
+    sample = LayerSample(2, 9, Settings(0.9, with_energies=True))
+    sample.add([linear(rows, slice(block, block + 1)) for block, rows in enumerate(inputs.unbind(1))])
+    energies = [dense.energies(rows) for rows in inputs.unbind(1)]
+    expected = sum(float(each.sum() / each[0]) for each in energies) / 2
+    assert sample.stable_rank() == pytest.approx(expected, rel=1e-9)

@@ -60,15 +60,16 @@ def test_a_lock_whose_owner_is_dead_is_taken_over(sweep: Sweep) -> None:
     assert json.loads(sweep.paths.lock.read_text())["pid"] != process.pid
 
 
-def test_a_driver_that_died_within_a_write_to_the_journal_keeps_nobody_waiting(killed: Sweep) -> None:
+def test_a_driver_that_died_within_a_write_to_the_journal_keeps_nobody_waiting(
+    killed: Sweep, capsys: pytest.CaptureFixture[str]
+) -> None:
     journal = killed.paths.journal
     # As Optuna's lock does it, when it takes hold; the driver may have been killed just there.
     lock = journal.with_name(f"{journal.name}.lock")
     lock.unlink(missing_ok=True)
     lock.symlink_to(journal)
-    code, _, err = ended(killed.start("resume", "tiny"))
-    assert code == 0, err
-    assert "lock file" not in err
+    assert killed.call("resume", "tiny") == 0
+    assert "lock file" not in capsys.readouterr().err
 
 
 def of_another_version(paths: SweepPaths) -> Path:
@@ -99,12 +100,13 @@ OLDER = [of_another_version, with_a_key_of_old, without_a_line, of_another_progr
 
 @pytest.mark.parametrize("make_older", OLDER)
 def test_a_home_of_another_version_is_refused_by_its_file(
-    killed: Sweep, make_older: Callable[[SweepPaths], Path]
+    killed: Sweep, make_older: Callable[[SweepPaths], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = make_older(killed.paths)
     before = file.read_bytes()
-    code, out, err = ended(killed.start("resume", "tiny"))
+    assert killed.call("resume", "tiny") == 2
+    out, err = capsys.readouterr()
     assert "Traceback" not in err
-    assert (code, out) == (2, ""), err
+    assert out == "", err
     assert str(file) in err
     assert file.read_bytes() == before

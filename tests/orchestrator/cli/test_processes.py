@@ -1,4 +1,7 @@
-"""The program as a process: interrupted, killed, and run twice; real Ray, real MLflow on SQLite."""
+"""The program as a process: interrupted, killed, and run twice; real Ray, real MLflow on SQLite.
+
+What nothing happens to runs in this process, which has imported all.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ import optuna
 import psutil
 import pytest
 
+from orchestrator.cli import exit_code
 from orchestrator.journal import open_journal
 from orchestrator.paths import SweepPaths
 from orchestrator.results import TrialState
@@ -92,9 +96,7 @@ def test_an_interrupt_keeps_the_state_and_prints_the_line_that_resumes(sweep: tu
     assert process.returncode == 130, err
     assert f"go on with: teleport resume tiny --home {paths.home} --launcher inline" in err
     assert "Traceback" not in err
-    again = teleport("resume", "tiny", "--home", str(paths.home), "--launcher", "inline")
-    _, err = again.communicate(timeout=120)
-    assert again.returncode == 0, err
+    assert exit_code(["resume", "tiny", "--home", str(paths.home), "--launcher", "inline"]) == 0
     check_whole(paths)
 
 
@@ -157,25 +159,24 @@ def test_a_driver_killed_within_a_trial_goes_on_there_to_the_same_metrics(sweep:
     process.communicate(timeout=60)
     [file] = paths.trials.glob("*/checkpoint.pt")
     for home in (paths.home, paths.home / "undisturbed"):
-        again = teleport("run", str(spec), "--home", str(home), "--launcher", "inline")
-        _, err = again.communicate(timeout=240)
-        assert again.returncode == 0, err
+        assert exit_code(["run", str(spec), "--home", str(home), "--launcher", "inline"]) == 0
     assert f"going on with digits/baseline search #0 ({file.parent.name}) from step" in paths.log.read_text()
     records = read_record(paths), read_record(SweepPaths(paths.home / "undisturbed", "tiny"))
     mine, theirs = ({trial.trial_id: [r.metrics for r in trial.history] for trial in r.trials} for r in records)
     assert mine == theirs
 
 
-def test_a_second_instance_is_refused_while_the_first_runs(sweep: tuple[Path, SweepPaths]) -> None:
+def test_a_second_instance_is_refused_while_the_first_runs(
+    sweep: tuple[Path, SweepPaths], capsys: pytest.CaptureFixture[str]
+) -> None:
     spec, paths = sweep
     process = teleport("run", str(spec), "--home", str(paths.home), "--launcher", "inline")
     wait_until(lambda: num_results(paths) >= 1, process)
-    second = teleport("run", str(spec), "--home", str(paths.home), "--launcher", "inline")
-    out, err = second.communicate(timeout=60)
-    assert (second.returncode, out) == (2, "")
+    assert exit_code(["run", str(spec), "--home", str(paths.home), "--launcher", "inline"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
     assert f"is being run by process {process.pid}" in err
-    standing = teleport("status", "tiny", "--home", str(paths.home))
-    out, _ = standing.communicate(timeout=60)
-    assert out.startswith("tiny: running")
+    assert exit_code(["status", "tiny", "--home", str(paths.home)]) == 0
+    assert capsys.readouterr().out.startswith("tiny: running")
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err

@@ -8,6 +8,7 @@ import signal
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,30 @@ class LauncherContract(ABC):
     """What every launcher promises."""
 
     @abstractmethod
-    def launcher(self) -> Launcher: ...
+    def launcher(self) -> Launcher:
+        """A launcher, which others may have launched with before."""
+
+    @abstractmethod
+    def launcher_to_interrupt(self) -> Launcher:
+        """A launcher that makes ready what it needs, and ends it: what is interrupted goes no later."""
+
+    def test_an_interrupt_reaches_the_caller(self) -> None:
+        source = ListSource([config(lr=0.01 * (1 + i)) for i in range(4)])
+        source.interrupt_after = 1
+        with pytest.raises(KeyboardInterrupt):
+            self.launcher_to_interrupt().launch(source)
+        assert 1 <= len(source.results) < 4
+
+    def test_an_interrupt_does_not_wait_for_the_trial_to_end(self) -> None:
+        class Impatient(ListSource):
+            def check(self) -> None:
+                if self.rows:
+                    raise KeyboardInterrupt
+
+        source = Impatient([config(lr=0.01)])
+        with pytest.raises(KeyboardInterrupt):
+            self.launcher_to_interrupt().launch(source)
+        assert not source.results
 
     def test_every_trial_runs_once_and_its_curves_come_in_order(self) -> None:
         configs = [config(lr=0.01 * (1 + i)) for i in range(5)]
@@ -113,24 +137,6 @@ class LauncherContract(ABC):
         source = ListSource([])
         self.launcher().launch(source)
         assert not source.started
-
-    def test_an_interrupt_reaches_the_caller(self) -> None:
-        source = ListSource([config(lr=0.01 * (1 + i)) for i in range(4)])
-        source.interrupt_after = 1
-        with pytest.raises(KeyboardInterrupt):
-            self.launcher().launch(source)
-        assert 1 <= len(source.results) < 4
-
-    def test_an_interrupt_does_not_wait_for_the_trial_to_end(self) -> None:
-        class Impatient(ListSource):
-            def check(self) -> None:
-                if self.rows:
-                    raise KeyboardInterrupt
-
-        source = Impatient([config(lr=0.01)])
-        with pytest.raises(KeyboardInterrupt):
-            self.launcher().launch(source)
-        assert not source.results
 
     def test_a_failure_of_the_source_is_no_trials(self) -> None:
         class Full(ListSource):
@@ -174,7 +180,7 @@ class LauncherContract(ABC):
         self.launcher().launch(whole)
         cut = Cut([of])
         with pytest.raises(KeyboardInterrupt):
-            self.launcher().launch(cut)
+            self.launcher_to_interrupt().launch(cut)
         again = ListSource([of])
         again.checkpoints = dict(cut.checkpoints)
         self.launcher().launch(again)
@@ -229,18 +235,47 @@ class TestInline(LauncherContract):
     def launcher(self) -> Launcher:
         return InlineLauncher()
 
+    def launcher_to_interrupt(self) -> Launcher:
+        return InlineLauncher()
+
+
+class SharedRay:
+    """One Ray for launches that come to an end, made ready when it is asked for."""
+
+    def __init__(self) -> None:
+        self._running = ExitStack()
+        self._launcher: Launcher | None = None
+
+    def launcher(self) -> Launcher:
+        if self._launcher is None:
+            self._launcher = RayLauncher(shares=[Share()])
+            self._running.enter_context(self._launcher.prepared())
+        return self._launcher
+
+    def end(self) -> None:
+        self._launcher = None
+        self._running.close()
+
 
 @pytest.mark.slow
 @ray_warnings
 class TestRay(LauncherContract):
-    def launcher(self) -> Launcher:
-        return RayLauncher(shares=[Share()])
+    @pytest.fixture(scope="class")
+    def one(self) -> Iterator[SharedRay]:
+        shared = SharedRay()
+        yield shared
+        shared.end()
 
-    def test_what_no_machine_can_hold_is_refused(self) -> None:
-        source = ListSource([config()])
-        with pytest.raises(Infeasible, match=r"a trial asks for 1000 CPU on one node; .* has [0-9]+ CPU"):
-            RayLauncher(shares=[Share(cpu=1000.0)]).launch(source)
-        assert not source.started
+    @pytest.fixture(autouse=True)
+    def _shared(self, one: SharedRay) -> None:
+        self.shared = one
+
+    def launcher(self) -> Launcher:
+        return self.shared.launcher()
+
+    def launcher_to_interrupt(self) -> Launcher:
+        self.shared.end()
+        return RayLauncher(shares=[Share()])
 
     def test_a_silent_trial_whose_time_is_up_is_killed(self) -> None:
         class Impatient(ListSource):
@@ -297,3 +332,12 @@ class TestRay(LauncherContract):
         later = killed.rows[of.trial_id][killed.num_rows_before :]
         check_goes_on(later, whole.rows[of.trial_id])
         assert len(later) <= len(whole.rows[of.trial_id]) - 4, "the rows before the third checkpoint are not repeated"
+
+
+@pytest.mark.slow
+@ray_warnings
+def test_what_no_machine_can_hold_is_refused() -> None:
+    source = ListSource([config()])
+    with pytest.raises(Infeasible, match=r"a trial asks for 1000 CPU on one node; .* has [0-9]+ CPU"):
+        RayLauncher(shares=[Share(cpu=1000.0)]).launch(source)
+    assert not source.started

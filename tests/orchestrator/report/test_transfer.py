@@ -469,6 +469,24 @@ class TestShared:
                 runs = {seed: cost.value for seed, cost in table.runs(setting.key, workload).items()}
                 assert runs == {seed: steps[workload, number, seed] for seed in (0, 1)}
 
+    def test_settings_of_another_arm_are_not_among_those_it_had_to_choose_of(self, joined: SweepRecord) -> None:
+        """Two arms of a kind, with the same numbers: each is evaluated by its own search alone."""
+        spec = together_spec("arms.other={teleport: {adaptive: {growth: {uniform: [1.1, 2.0]}}}}")
+        other = {"teleport": {"adaptive": {"growth": 1.5}}}
+        theirs = [
+            Trial(
+                config=trial.config.model_copy(update={"arm": "other", "method": Arm.model_validate(other)}),
+                result=trial.result,
+            )
+            for trial in joined.trials
+            if trial.config.arm == "teleport"
+        ]
+        both = replace(joined, spec=spec, trials=(*joined.trials, *theirs))
+        for phase in ("search", "confirm"):
+            alone, beside = (table_of([one], sources_of([one], "teleport")[0], phase) for one in (joined, both))
+            assert [each.key for each in beside.settings] == [each.key for each in alone.settings]
+            assert beside.costs == alone.costs
+
     @pytest.mark.parametrize("aggregate", ["geometric_mean", "worst"])
     def test_own_and_left_out_are_chosen_as_a_table_made_by_hand_says(
         self, joined: SweepRecord, aggregate: str

@@ -127,7 +127,8 @@ class WilcoxonOptions(SchedulerOptions):
     """
 
     name: Literal["wilcoxon"]
-    p_threshold: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    # Just above 1/8, so that a setting that has lost its first three pairs may go.
+    p_threshold: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.13
     n_startup_steps: NonNegativeInt = 2
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from orchestrator.report.comparisons import PRIMARY_KIND
 from orchestrator.report.schema import Answer, Comparison, Effect, Interval, Study, Verdict
-from orchestrator.report.wording import change, interval_kind, p_value, percent, smallest
+from orchestrator.report.wording import change, interval_kind, p_text, percent, smallest
 from orchestrator.report.wording import interval as interval_text
 from orchestrator.spec import BASELINE, Target
 
@@ -60,9 +60,7 @@ def _sentence(comparison: Comparison, target: Target) -> str:
         return f"{arm}: no verdict yet, {comparison.reason}."
     effect, interval = comparison.effect, comparison.interval
     seeds = f"{comparison.num_pairs} paired seeds"
-    found = f"{interval_kind(comparison)} {interval_text(comparison)}, p = {p_value(comparison.p_adjusted)}".replace(
-        "= <", "<"
-    )
+    found = f"{interval_kind(comparison)} {interval_text(comparison)}, {p_text(comparison.p_adjusted)}"
     if comparison.verdict is Verdict.NO_DIFFERENCE:
         return (
             f"No detectable difference between {arm} and the baseline in steps to a {aim} over {seeds} ({found}); "

@@ -8,7 +8,7 @@ from typing import final
 
 from orchestrator.report.schema import Sensitivity, SensitivityBand, Transfer, TransferCell
 from orchestrator.report.tables import Header, Rows
-from orchestrator.report.wording import MISSING, UNITS, interval_text, number, p_value, percent, ratio_change
+from orchestrator.report.wording import MISSING, UNITS, interval_text, number, p_text, percent, ratio_change
 from orchestrator.spec import ALL
 
 # A search may have run hundreds of settings everywhere; report.json has all of them.
@@ -204,7 +204,7 @@ def stability_blocks(transfer: Transfer) -> list[Block]:
     how = "over all arrangements" if found.method == "exact" else "by permutation"
     note = (
         f"Kendall's W over {found.num_settings} settings: {number(found.w, 2)} (0: no agreement, 1: the same order), "
-        f"p = {p_value(found.p)} {how}. Kendall's tau for each two workloads; an interval from 20 settings on. Seeds: "
+        f"{p_text(found.p)} {how}. Kendall's tau for each two workloads; an interval from 20 settings on. Seeds: "
         f"{EVIDENCE[found.evidence]}."
     )
     return [Block("Are settings ranked alike?", note, ("workloads", "tau", "95 % interval"), rows)]

@@ -45,6 +45,18 @@ def number(value: float | None, digits: int = 3) -> str:
     return text.replace("-", "−", 1) if text.startswith("-") else text
 
 
+def p_text(p: float | None) -> str:
+    """Write a p-value into a sentence.
+
+    Returns:
+        The text.
+
+    >>> p_text(0.25), p_text(0.00002)
+    ('p = 0.25', 'p < 0.001')
+    """
+    return f"p = {p_value(p)}".replace("= <", "<")
+
+
 def p_value(p: float | None) -> str:
     """Write a p-value.
 

@@ -166,7 +166,9 @@ def test_a_workload_of_the_same_architecture_has_no_say_where_that_is_left_out(t
 
 
 def test_while_it_runs_a_setting_is_running_and_what_was_given_up_is_pruned(tmp_path: Path) -> None:
-    spec = shared_spec("search.scheduler=wilcoxon", "search.seeds=[0, 1, 2]", "search.trials=3")
+    spec = shared_spec(
+        "search.scheduler={name: wilcoxon, p_threshold: 0.1}", "search.seeds=[0, 1, 2]", "search.trials=3"
+    )
     record, sweep = searched(spec, tmp_path, by_number({0: 4, 1: 9, 2: 4}))
 
     def states(num_units: int, *, is_running: bool = False) -> list[str]:
@@ -185,7 +187,9 @@ def test_while_it_runs_a_setting_is_running_and_what_was_given_up_is_pruned(tmp_
 
 
 def test_units_that_will_not_run_are_no_longer_planned(tmp_path: Path) -> None:
-    spec = shared_spec("search.scheduler=wilcoxon", "search.seeds=[0, 1, 2]", "search.trials=3")
+    spec = shared_spec(
+        "search.scheduler={name: wilcoxon, p_threshold: 0.1}", "search.seeds=[0, 1, 2]", "search.trials=3"
+    )
     record, _ = searched(spec, tmp_path, by_number({0: 4, 1: 9}))
     of = {study.study: study for study in count(spec, record.trials).studies if study.phase == "search"}
     assert num_planned(spec, "narrow", "teleport", "search") == 9
@@ -212,7 +216,11 @@ def test_the_plan_counts_units_and_names_the_shared_space() -> None:
 
 
 def test_a_race_that_can_give_nothing_up_is_objected_to() -> None:
-    [told] = [lint for lint in spec_lints(shared_spec("search.scheduler=wilcoxon")) if "wilcoxon" in lint]
+    [told] = [
+        lint
+        for lint in spec_lints(shared_spec("search.scheduler={name: wilcoxon, p_threshold: 0.1}"))
+        if "wilcoxon" in lint
+    ]
     assert told.startswith("search.scheduler: wilcoxon gives no setting up before it has had 4 pairs")
-    enough = shared_spec("search.scheduler=wilcoxon", "search.seeds=[0, 1, 2]")
+    enough = shared_spec("search.scheduler={name: wilcoxon, p_threshold: 0.1}", "search.seeds=[0, 1, 2]")
     assert not any("wilcoxon" in lint for lint in spec_lints(enough))

@@ -34,7 +34,9 @@ STEPS: list[tuple[type, tuple[str, ...]]] = [
 
 
 def raced(*overrides: str) -> SweepSpec:
-    return shared_spec("search.scheduler=wilcoxon", "search.seeds=[0, 1, 2]", "search.trials=4", *overrides)
+    return shared_spec(
+        "search.scheduler={name: wilcoxon, p_threshold: 0.1}", "search.seeds=[0, 1, 2]", "search.trials=4", *overrides
+    )
 
 
 def stored(journal: Path, arm: str = "teleport") -> list[optuna.trial.FrozenTrial]:

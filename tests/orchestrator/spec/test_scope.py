@@ -128,15 +128,15 @@ def test_one_workload_has_nothing_to_share() -> None:
 
 def test_the_race_has_optunas_arguments_and_defaults() -> None:
     theirs = inspect.signature(inspect.unwrap(optuna.pruners.WilcoxonPruner.__init__)).parameters
-    for key in ("p_threshold", "n_startup_steps"):
-        assert WilcoxonOptions.model_fields[key].default == theirs[key].default
-    assert set(WilcoxonOptions.model_fields) == {"name", "p_threshold", "n_startup_steps"}
+    assert WilcoxonOptions.model_fields["n_startup_steps"].default == theirs["n_startup_steps"].default
+    assert set(WilcoxonOptions.model_fields) == {"name", "p_threshold", "n_startup_steps"} <= {"name", *theirs}
+    assert theirs["p_threshold"].default < 1 / 8 < WilcoxonOptions(name="wilcoxon").p_threshold, "ours goes by three"
     bare, written = shared_spec("search.scheduler=wilcoxon"), shared_spec("search.scheduler={name: wilcoxon}")
     assert bare.search.scheduler == written.search.scheduler
     assert spec_from_text(bare.to_yaml()) == bare
 
 
-@pytest.mark.parametrize(("p", "num_pairs"), [(0.1, 4), (0.0625, 5), (0.3, 2), (0.9, 2)])
+@pytest.mark.parametrize(("p", "num_pairs"), [(0.1, 4), (0.13, 3), (0.0625, 5), (0.3, 2), (0.9, 2)])
 def test_the_fewest_pairs_that_can_decide(p: float, num_pairs: int) -> None:
     assert WilcoxonOptions(name="wilcoxon", p_threshold=p).min_pairs == num_pairs
     assert WilcoxonOptions(name="wilcoxon", p_threshold=p, n_startup_steps=7).min_pairs == 7

@@ -20,7 +20,7 @@ from orchestrator.launch.cluster import QUIET
 from orchestrator.paths import SweepPaths
 from tests.orchestrator.chaos.campaign import Campaign, Moments, Story
 from tests.orchestrator.chaos.playground import playground
-from tests.orchestrator.chaos.specs import ONE_AT_A_TIME, SPEC
+from tests.orchestrator.chaos.specs import ONE_AT_A_TIME, SHARED, SPEC
 from tests.orchestrator.chaos.store import Database
 from tests.orchestrator.chaos.table import table
 
@@ -46,6 +46,14 @@ ONE: Moments = [
     ("server", "confirm"),
     ("driver", "confirm"),
     ("driver", "report"),
+]
+RACED: Moments = [
+    ("driver", "search"),
+    ("worker", "search"),
+    ("driver", "search"),
+    ("raylet", "search"),
+    ("driver", "search"),
+    ("driver", "confirm"),
 ]
 
 
@@ -83,13 +91,13 @@ def main(arguments: Sequence[str]) -> int:
 
 def _on(kind: Database, root: Path, seed: int) -> Generator[Story]:
     with playground(root, kind, NUM_NODES) as ground:
-        for name, text, moments in (("many", SPEC, MANY), ("one", ONE_AT_A_TIME, ONE)):
+        for name, text, moments in (("many", SPEC, MANY), ("one", ONE_AT_A_TIME, ONE), ("shared", SHARED, RACED)):
             spec = root / f"{name}.yaml"
             spec.write_text(text.replace("name: chaos", f"name: {kind}-{name}"))
             undisturbed = None
-            if name == "one":
+            if name != "many":
                 undisturbed = SweepPaths(ground.undisturbed(spec), f"{kind}-{name}")
-            print(f"{kind}: {name} at a time, {len(moments)} kills", flush=True)
+            print(f"{kind}: {name}, {len(moments)} kills", flush=True)
             # Each database has kills of its own.
             yield Campaign(ground, spec, seed + DATABASES.index(kind), moments).run(undisturbed)
 

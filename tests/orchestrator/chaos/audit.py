@@ -12,10 +12,12 @@ import optuna
 from orchestrator.confirmation import confirm_configs
 from orchestrator.journal import open_journal
 from orchestrator.paths import SweepPaths
-from orchestrator.progress import num_planned
+from orchestrator.progress import num_configurations, num_planned
 from orchestrator.report import champions
 from orchestrator.results import HistoryRow, SweepRecord, Trial, TrialState
+from orchestrator.settings import Setting, settings_of
 from orchestrator.space import suggest
+from orchestrator.spec import ALL
 from orchestrator.sweep import read_record
 from orchestrator.track.projection import SWEEP_ID, TRIAL_ID, sweep_id
 from tests.orchestrator.chaos.killer import Cut
@@ -85,8 +87,11 @@ def _check_files(record: SweepRecord, paths: SweepPaths) -> Iterator[str]:
         else:
             confirm.add(trial.trial_id)
         yield from _check_trial(trial, paths)
+    yield from _check_settings(record)
     for workload, arm in record.spec.studies:
         study, planned = f"{workload}/{arm}", num_planned(record.spec, workload, arm, "search")
+        if record.spec.is_shared(arm):
+            continue
         if len(search[study]) != planned:
             yield f"{study}: {len(search[study])} search trials on file, {planned} were planned"
         numbers = Counter(trial.config.number for trial in search[study])
@@ -101,6 +106,22 @@ def _check_files(record: SweepRecord, paths: SweepPaths) -> Iterator[str]:
     for name in ("report.html", "report.md", "report.json"):
         if not (paths.report / name).is_file():
             yield f"the sweep has no report/{name}"
+
+
+def _check_settings(record: SweepRecord) -> Iterator[str]:
+    """Every setting of a shared search, and every unit of it that was begun, is there once and has ended."""
+    spec = record.spec
+    for arm, settings in settings_of(spec, record.trials).items():
+        study, planned = f"{ALL}/{arm}", num_configurations(spec, next(iter(spec.workloads)), arm)
+        if len(settings) != planned:
+            yield f"{study}: {len(settings)} settings on file, {planned} were planned"
+        yield from (f"{study} #{one.number} has not ended" for one in settings if one.state == "RUNNING")
+        units = Counter(
+            (trial.config.number, trial.config.workload, trial.config.seeds)
+            for trial in record.trials
+            if trial.config.phase == "search" and trial.config.arm == arm
+        )
+        yield from (f"{study} #{unit[0]}: {n} trials are one unit, {unit[1:]}" for unit, n in units.items() if n > 1)
 
 
 def _check_trial(trial: Trial, paths: SweepPaths) -> Iterator[str]:
@@ -128,7 +149,14 @@ def _check_trial(trial: Trial, paths: SweepPaths) -> Iterator[str]:
 def _check_journal(record: SweepRecord, paths: SweepPaths) -> Iterator[str]:
     storage = open_journal(paths.journal)
     names = {study.study_name for study in storage.get_all_studies()}
+    for arm, settings in settings_of(record.spec, record.trials).items():
+        if f"{ALL}/{arm}" in names:
+            yield from _check_settings_told(arm, settings, storage)
+        else:
+            yield f"{ALL}/{arm} is not in the journal"
     for workload, arm in record.spec.studies:
+        if record.spec.is_shared(arm):
+            continue
         study = f"{workload}/{arm}"
         if study not in names:
             yield f"{study} is not in the journal"
@@ -151,6 +179,20 @@ def _check_journal(record: SweepRecord, paths: SweepPaths) -> Iterator[str]:
                 yield f"{study} #{trial.number} is {trial.state.name} in the journal, and was never run"
             elif _is_whole(templates, trial.params) and trial.params not in taken:
                 yield f"{study} #{trial.number} was proposed whole, and given up"
+
+
+def _check_settings_told(arm: str, settings: Sequence[Setting], storage: optuna.storages.BaseStorage) -> Iterator[str]:
+    """The journal has every setting as its units make it."""
+    study = f"{ALL}/{arm}"
+    told = {trial.number: trial for trial in optuna.load_study(study_name=study, storage=storage).get_trials()}
+    on_file = {setting.number: setting for setting in settings}
+    yield from (f"{study} #{n} is on file, not in the journal" for n in sorted(on_file.keys() - told.keys()))
+    for number, trial in told.items():
+        setting = on_file.get(number)
+        if setting is None:
+            yield f"{study} #{number} is {trial.state.name} in the journal, and not on file"
+        elif (trial.state.name, trial.value, trial.params) != (setting.state, setting.aggregate, setting.values):
+            yield f"{study} #{number} is another in the journal than on file"
 
 
 def _check_told(study: str, told: optuna.trial.FrozenTrial, trial: Trial) -> Iterator[str]:
@@ -247,11 +289,11 @@ def _events_of_trials(paths: SweepPaths) -> defaultdict[str, list[Event]]:
 
 
 def _check_repeated(trial: Trial, cut: Cut, again: Event) -> Iterator[str]:
-    kept = 0
+    kept: list[HistoryRow] = []
     if again.row is not None:
-        seed, step = again.row
-        kept = sum(row.step <= step for row in cut.rows if row.seed == seed)
-    repeated = _training(cut.rows) - _training(cut.rows[:kept])
+        seeds, (seed, step) = trial.config.seeds, again.row
+        kept = [row for row in cut.rows if (seeds.index(row.seed), row.step) <= (seeds.index(seed), step)]
+    repeated = _training(cut.rows) - _training(kept)
     # A checkpoint is taken at a row, so it may be late by the time between two.
     longest = max((_training(rows) for rows in pairwise((*cut.rows, *trial.history))), default=0.0)
     every = trial.config.checkpoint_every
@@ -263,5 +305,8 @@ def _check_repeated(trial: Trial, cut: Cut, again: Event) -> Iterator[str]:
 
 
 def _training(rows: Sequence[HistoryRow]) -> float:
-    """Seconds that the rows span on the optimizer clock; within one seed, as all trials of the suite are."""
-    return rows[-1].seconds - rows[0].seconds if rows else 0.0
+    """Seconds that the rows span on the optimizer clock, which begins anew with every seed."""
+    clocks: defaultdict[int, list[float]] = defaultdict(list)
+    for row in rows:
+        clocks[row.seed].append(row.seconds)
+    return sum(seconds[-1] - seconds[0] for seconds in clocks.values())

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
+from orchestrator.catalog import WilcoxonOptions
 from orchestrator.paths import SweepPaths
-from orchestrator.progress import num_planned
-from orchestrator.spec import load_spec
+from orchestrator.progress import num_configurations, num_planned
+from orchestrator.settings import race_order
+from orchestrator.spec import SweepSpec, load_spec
 from tests.orchestrator.chaos.audit import audit, differences
 from tests.orchestrator.chaos.killer import Kill, Killer, Order, Phase, TooLate, Victim, draw
 from tests.orchestrator.chaos.playground import Playground
@@ -48,6 +50,20 @@ class Story:
     seconds: float = 0.0
 
 
+def num_saved_at_most(spec: SweepSpec) -> int:
+    """Count the units that a race may leave out: of every setting but the first, those past the least it decides on."""
+    race = spec.search.scheduler
+    if not isinstance(race, WilcoxonOptions):
+        return 0
+    num_pairs = len(race_order(spec))
+    first = next(iter(spec.workloads))
+    return sum(
+        (num_configurations(spec, first, arm) - 1) * max(0, num_pairs - race.min_pairs)
+        for arm in spec.arms
+        if spec.is_shared(arm)
+    )
+
+
 @final
 class Campaign:
     """Runs a sweep and has its parts killed.
@@ -67,7 +83,7 @@ class Campaign:
             f"num_{phase}": sum(num_planned(loaded, workload, arm, phase) for workload, arm in loaded.studies)
             for phase in ("search", "confirm")
         }
-        self._orders = draw(seed, moments, **counts)
+        self._orders = draw(seed, moments, **{**counts, "num_search": counts["num_search"] - num_saved_at_most(loaded)})
         self._story = Story(SweepPaths(ground.home, loaded.name))
         self._killer = Killer(ground, self._story.paths, **counts)
         self._started_at = 0.0

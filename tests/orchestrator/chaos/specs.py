@@ -30,3 +30,43 @@ checkpoint: {{every: {CHECKPOINT_SECONDS}}}
 """
 
 ONE_AT_A_TIME = SPEC.replace("sampler: tpe", "max_concurrent: 1, sampler: tpe")
+
+# Three settings on six pairs, of which the race gives one up; one unit at a time, so that an undisturbed run is alike.
+SHARED = f"""
+version: 1
+name: chaos
+description: Is a setting, or a decision of the race, lost or made twice?
+workloads:
+  narrow:
+    model: {{name: mlp, widths: [16]}}
+    data: {{name: digits, batch_size: 128}}
+    optimizer: {{name: sgd, lr: {{loguniform: [0.05, 0.5]}}}}
+    epochs: 80
+    evaluate: {{every: 5}}
+    target: {{metric: train_loss, value: 0.5}}
+  wide:
+    model: {{name: mlp, widths: [32]}}
+    data: {{name: digits, batch_size: 128}}
+    optimizer: {{name: momentum, lr: {{loguniform: [0.01, 0.1]}}}}
+    epochs: 80
+    evaluate: {{every: 5}}
+    target: {{metric: train_loss, value: 0.5}}
+arms:
+  teleport:
+    teleport:
+      tau: {{choice: [1.0, 0.99]}}
+      step: {{rule: growth, factor: {{uniform: [1.1, 2.0]}}}}
+      schedule: {{epochs: 2, batches: 2, steps: 1}}
+search:
+  max_concurrent: 1
+  sampler: tpe
+  seed: 0
+  trials: 3
+  seeds: [0, 1, 2]
+  objective: {{metric: steps_to_target}}
+  scope: {{name: shared, lr_factor: [0.1, 3.0]}}
+  scheduler: {{name: wilcoxon, p_threshold: 0.3}}
+confirm: {{seeds: 1}}
+resources: {{cpu: 1, gpu: 1}}
+checkpoint: {{every: {CHECKPOINT_SECONDS}}}
+"""

@@ -23,6 +23,7 @@ from orchestrator.track import MlflowTracker
 from orchestrator.track.projection import TRIAL_ID
 from tests.orchestrator.chaos.audit import audit, differences
 from tests.orchestrator.chaos.killer import Cut
+from tests.orchestrator.shared_specs import shared_spec
 from tests.orchestrator.specs import tiny_spec
 
 pytestmark = pytest.mark.slow
@@ -230,6 +231,51 @@ def test_other_metrics_than_the_undisturbed_sweeps_are_seen(sweep: Sweep, good_h
     ]
     drop_trial(sweep)
     assert differences(sweep.paths, good) == [f"trial {sweep.trial.trial_id} is in one sweep only"]
+
+
+@pytest.fixture(scope="module")
+def good_shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("shared")
+    spec = shared_spec("search.trials=2", "confirm.seeds=1")
+    tracker = MlflowTracker(f"sqlite:///{home}/mlflow.db")
+    run(spec, SweepPaths(home, "shared"), InlineLauncher(), tracker, command="teleport run", observe=lambda _: None)
+    return home
+
+
+def without_a_unit(paths: SweepPaths, units: list[Trial]) -> None:
+    shutil.rmtree(paths.result(units[0].trial_id).parent)
+
+
+def without_a_setting(paths: SweepPaths, units: list[Trial]) -> None:
+    for unit in units:
+        shutil.rmtree(paths.result(unit.trial_id).parent)
+
+
+def with_another_cost(paths: SweepPaths, units: list[Trial]) -> None:
+    file = paths.result(units[0].trial_id)
+    result = json.loads(file.read_text())
+    result["seeds"][0]["steps_to_target"] = 1 + (result["seeds"][0]["steps_to_target"] or 0)
+    file.write_text(json.dumps(result))
+
+
+@pytest.mark.parametrize(
+    ("damage", "seen"),
+    [
+        (without_a_unit, [r"\*/teleport #1 has not ended", r"\*/teleport #1 is another in the journal than on file"]),
+        (without_a_setting, [r"1 settings on file, 2 were planned", r"#1 is COMPLETE in the journal, and not on file"]),
+        (with_another_cost, [r"\*/teleport #1 is another in the journal than on file"]),
+    ],
+)
+def test_damage_to_a_shared_search_is_seen(
+    good_shared: Path, tmp_path: Path, damage: Callable[[SweepPaths, list[Trial]], None], seen: list[str]
+) -> None:
+    home = shutil.copytree(good_shared, tmp_path / "home")
+    paths, client = SweepPaths(home, "shared"), MlflowClient(f"sqlite:///{home}/mlflow.db")
+    assert audit(paths, client) == []
+    trials = read_record(paths).trials
+    damage(paths, [trial for trial in trials if trial.config.arm == "teleport" and trial.config.number == 1])
+    found = audit(paths, client)
+    assert all(any(re.search(each, violation) for violation in found) for each in seen), found
 
 
 def test_states_have_the_status_that_the_store_gives_them() -> None:

@@ -12,8 +12,8 @@ from typing import final
 from orchestrator.catalog import WilcoxonOptions
 from orchestrator.paths import SweepPaths
 from orchestrator.progress import num_configurations, num_planned
-from orchestrator.settings import race_order
 from orchestrator.spec import SweepSpec, load_spec
+from orchestrator.units import race_order
 from tests.orchestrator.chaos.audit import audit, differences
 from tests.orchestrator.chaos.killer import Kill, Killer, Order, Phase, TooLate, Victim, draw
 from tests.orchestrator.chaos.playground import Playground

@@ -167,7 +167,9 @@ def left_out_blocks(transfer: Transfer) -> list[Block]:
         "one that the choice has never seen"
     )
     if transfer.leave == "architecture":
-        note += ", nor any other of its architecture: those in brackets had no say either"
+        note += ", nor any other of its architecture"
+    if any(each.beside for each in transfer.left_out):
+        note += ": those in brackets had no say either"
     note += "."
     header = (
         "left out",

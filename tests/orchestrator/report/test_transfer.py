@@ -510,6 +510,29 @@ class TestShared:
         assert made.aggregate == aggregate
         assert len({each.setting for each in made.left_out}) > 1
 
+    def test_a_workloads_whole_architecture_has_no_say_in_what_is_chosen_for_it(self) -> None:
+        """Two MLPs and a CNN: for an MLP the CNN chooses alone, and confirm has run what it chose."""
+        cnn = "workloads.large.model={name: cnn, channels: [4]}"
+        record = together(together_spec(cnn, "confirm.candidates=[chosen, own, leave_architecture_out]"))
+        steps = steps_of(record, "search")
+        ratios = {w: [mean_ratio(steps, w, n) for n in range(NUM_SETTINGS)] for w in WORKLOADS}
+        judges = {"small": ["large"], "middle": ["large"], "large": ["small", "middle"]}
+        made = evaluated(record)
+        assert made.leave == "architecture"
+        assert [each.beside for each in made.left_out] == [("middle",), ("small",), ()]
+        for left in made.left_out:
+            over = [math.prod(ratios[w][n] for w in judges[left.workload]) for n in range(NUM_SETTINGS)]
+            assert made.label(left.setting).startswith(f"#{int(np.argmin(over))} (")
+            assert left.cell is not None
+            assert left.cell.evidence == "confirmed"
+        (block,) = (each for each in transfer_blocks(made) if each.title == "Leave one architecture out")
+        assert [row[0] for row in block.rows] == ["small, (middle)", "middle, (small)", "large"]
+        assert "those in brackets had no say" in block.note
+        sources, _ = sources_of([record], "teleport")
+        alone = transfer_of([record], "teleport", sources, leave="workload")
+        assert [each.beside for each in alone.left_out] == [()] * 3
+        assert [each.setting for each in alone.left_out] != [each.setting for each in made.left_out]
+
     def test_the_choice_is_tested_on_fresh_seeds_against_the_workloads_own(self, joined: SweepRecord) -> None:
         made = evaluated(joined)
         steps = steps_of(joined, "confirm")

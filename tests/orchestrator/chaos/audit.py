@@ -191,7 +191,10 @@ def _check_settings_told(arm: str, settings: Sequence[Setting], storage: optuna.
         setting = on_file.get(number)
         if setting is None:
             yield f"{study} #{number} is {trial.state.name} in the journal, and not on file"
-        elif (trial.state.name, trial.value, trial.params) != (setting.state, setting.aggregate, setting.values):
+            continue
+        # Of what was given up Optuna keeps the last value it was told; on file it has none.
+        value = trial.value if trial.state is optuna.trial.TrialState.COMPLETE else None
+        if (trial.state.name, value, trial.params) != (setting.state, setting.aggregate, setting.values):
             yield f"{study} #{number} is another in the journal than on file"
 
 

@@ -40,6 +40,13 @@ class GrowthStepOptions(Options):
     factor: Factor
 
 
+def _changed(options: Options, *names: str) -> list[str]:
+    """Which of these settings are not their defaults."""
+    # By value, not by what was written: a configuration on file has every default written out.
+    fields = type(options).model_fields
+    return [name for name in names if getattr(options, name) != fields[name].default]
+
+
 # Of a schedule: what ends it before its time.
 STOPPING = ("stop_below_gain", "patience")
 
@@ -70,9 +77,7 @@ class ScheduleOptions(Options):
 
     @model_validator(mode="after")
     def _at_stands_alone(self) -> Self:
-        fields = type(self).model_fields
-        # By value, not by what was written: a configuration on file has every default written out.
-        others = [n for n in ("epochs", "batches", "warmup", "every") if getattr(self, n) != fields[n].default]
+        others = _changed(self, "epochs", "batches", "warmup", "every")
         if self.at is not None and others:
             raise ValueError(f"at says which steps have teleports, so {', '.join(others)} must not be given beside it")
         return self
@@ -194,15 +199,8 @@ class TeleportOptions(Options):
                     "or adaptive: {} for tau, step and number of steps by what is measured"
                 )
             return self
-        # By value, not by what was written: a configuration on file has every default written out.
-        chosen = {"": ("tau", "step", "max_loss_drift", "max_probe_drift"), "schedule": ("steps", *STOPPING)}
-        others = [
-            f"{part}.{name}".lstrip(".")
-            for part, names in chosen.items()
-            for owner in [getattr(self, part) if part else self]
-            for name in names
-            if getattr(owner, name) != type(owner).model_fields[name].default
-        ]
+        others = _changed(self, "tau", "step", "max_loss_drift", "max_probe_drift")
+        others += [f"schedule.{name}" for name in _changed(self.schedule, "steps", *STOPPING)]
         if others:
             raise ValueError(
                 f"adaptive chooses {', '.join(others)} itself, so {'that' if len(others) == 1 else 'they'} must not be "

@@ -144,13 +144,13 @@ class Matcher:
             self._tuned.setdefault(source.training, []).append(source.workload)
         for setting in shared_settings_of(sources[0]) if sources[0].is_shared else ():
             spec = sources[0].record.spec
-            method, changes = method_id(_method_of(setting)), changes_of(spec, setting.arm, setting.values)
+            method, changes = _method_of(setting), changes_of(spec, setting.arm, setting.values)
             if changes:
-                key = key_of(spec, setting)
+                key = setting_id(method, changes)
                 self.changes[key] = changes
                 for source in sources:
                     training = training_id(training_of(spec, source.baseline.config, setting.values))
-                    self._changed.setdefault((training, method), []).append((key, source.workload))
+                    self._changed.setdefault((training, method_id(method)), []).append((key, source.workload))
 
     def places(self, config: TrialConfig) -> list[Place]:
         """Find what a run counts as.
@@ -339,8 +339,8 @@ def _trials(records: Iterable[SweepRecord], phase: Phase, arm: str) -> Iterator[
     for record in records:
         only = {arm, BASELINE} if arm in record.spec.arms and record.spec.is_shared(arm) else record.spec.arms.keys()
         whole = {
-            arm: {setting.number for setting in complete_of(settings)}
-            for arm, settings in (settings_of(record.spec, record.trials) if phase == "search" else {}).items()
+            label: {setting.number for setting in complete_of(settings)}
+            for label, settings in (settings_of(record.spec, record.trials) if phase == "search" else {}).items()
         }
         found = [
             trial

@@ -52,7 +52,7 @@ def test_the_choice_does_not_depend_on_the_scale_of_the_loss(scale: float) -> No
 @pytest.mark.parametrize("drift", [1e-4, 1e-3, 1e-2])
 def test_the_loss_keeps_within_its_share_on_the_batch_and_a_part_of_it_on_the_probe(drift: float) -> None:
     case = full_rank()
-    probe = torch.randn(64, 6, generator=torch.Generator().manual_seed(1)).double(), torch.arange(64) % 4
+    probe = other_batch(case)
     before = case.loss_fn(case.model(probe[0]), probe[1]).item()
     teleporter = Teleporter.adaptive(case.model, case.loss_fn, drift=drift)
     report = teleporter.teleport(case.inputs, case.targets, probe=probe)

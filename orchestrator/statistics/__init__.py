@@ -3,24 +3,43 @@
 Nothing is imported here but the standard library, so that the dry run can ask what a number of seeds can show.
 """
 
-from orchestrator.statistics.agreement import Concordance, concordance, rank_agreement, rank_agreement_interval
+from orchestrator.statistics.agreement import (
+    Concordance,
+    concordance,
+    rank_agreement,
+    rank_agreement_interval,
+    rank_correlation,
+)
 from orchestrator.statistics.censored import Measured, Pair, Scale, censored_median
-from orchestrator.statistics.correlation import rank_correlation
-from orchestrator.statistics.inversion import Inversion
-from orchestrator.statistics.multiplicity import ALPHA, Decision, holm, holm_levels, seeds_needed, smallest_p
-from orchestrator.statistics.paired import PairedEffect, paired_effect, paired_interval
-from orchestrator.statistics.power import smallest_shift
+from orchestrator.statistics.multiplicity import (
+    ALPHA,
+    Decision,
+    holm,
+    holm_levels,
+    seeds_needed,
+    smallest_p,
+    smallest_shift,
+)
+from orchestrator.statistics.paired import Inversion, PairedEffect, paired_effect, paired_interval
 from orchestrator.statistics.profiles import Profile, performance_profiles
-from orchestrator.statistics.proportion import probability_of_improvement, share_interval
-from orchestrator.statistics.resampling import MIN_BOOTSTRAP, bca_interval, sign_flip_p
+from orchestrator.statistics.resampling import (
+    MIN_BOOTSTRAP,
+    bca_interval,
+    probability_of_improvement,
+    share_interval,
+    sign_flip_p,
+)
 from orchestrator.statistics.sensitivity import TOLERANCE, Bin, Sensitivity, sensitivity
-from orchestrator.statistics.settings import Cost, Costs, Setting, SettingTable
 from orchestrator.statistics.signed_rank import hodges_lehmann, signed_rank_p, signed_rank_test
 from orchestrator.statistics.survival import Arrivals, arrivals, log_rank_differences, log_rank_p
 from orchestrator.statistics.transfer import (
     Aggregate,
+    Cost,
+    Costs,
     LeftOut,
     Regret,
+    Setting,
+    SettingTable,
     Shared,
     against_baseline,
     cost_ratio,

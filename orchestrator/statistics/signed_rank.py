@@ -2,7 +2,7 @@
 
 The test is a sign-flip test: under the null hypothesis swapping the two arms of a pair changes nothing, so each
 of the ``2^n`` sign patterns is equally likely. It flips *ranks*, since a pair in which one side missed its target
-has no finite difference but does have a rank: the largest. :mod:`orchestrator.statistics.inversion` inverts it.
+has no finite difference but does have a rank: the largest. :mod:`orchestrator.statistics.paired` inverts it.
 """
 
 from __future__ import annotations

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import final
 
 from orchestrator.statistics.censored import Measured, Pair
-from orchestrator.statistics.proportion import share_interval
-from orchestrator.statistics.resampling import sign_flip_p
+from orchestrator.statistics.resampling import share_interval, sign_flip_p
 
 
 @final

@@ -19,7 +19,7 @@ WORKER = """
 import json, sys, time
 from pathlib import Path
 import torch
-from orchestrator.catalog.datasets import FashionMnistOptions
+from orchestrator.spec.options.datasets import FashionMnistOptions
 from orchestrator.workloads.data.mnist import load
 
 def private():

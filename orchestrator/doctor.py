@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from orchestrator import plugins
-from orchestrator.catalog import DATASETS
 from orchestrator.errors import PluginError
 from orchestrator.provenance import versions
+from orchestrator.spec import plugins
+from orchestrator.spec.options import DATASETS
 
 
 @final

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, final
 
-from orchestrator.catalog import GridOptions, RandomOptions
-from orchestrator.ids import Json
 from orchestrator.space import Draw, Grid, make_sampler
 from orchestrator.spec import Search, Template
+from orchestrator.spec.identity import Json
+from orchestrator.spec.options import GridOptions, RandomOptions
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler

@@ -9,13 +9,13 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from orchestrator.catalog import GridOptions, SamplerOptions, SymmetryOptions
-from orchestrator.ids import Json
 from orchestrator.results import SweepRecord, Trial, TrialState
 from orchestrator.scheduler_lints import grace_lints, race_lints, rung_lints, wilcoxon_lints
 from orchestrator.settings import settings_of
 from orchestrator.space import num_points
 from orchestrator.spec import ALL, BASELINE, PHASES, Choice, Range, SweepSpec, Template, Workload
+from orchestrator.spec.identity import Json
+from orchestrator.spec.options import GridOptions, SamplerOptions, SymmetryOptions
 
 BOUND_SHARE = 0.02
 INVERTIBLE_ACTIVATIONS = frozenset({"leaky_relu", "tanh"})

@@ -10,11 +10,11 @@ from typing import Any, final
 from orchestrator.budgets import SECONDS_PER_HOUR, shortfalls
 from orchestrator.capacity import Node, num_concurrent, shortfall, this_machine
 from orchestrator.errors import UserError, nearest
-from orchestrator.ids import Json, canonical_json
 from orchestrator.lints import spec_lints
 from orchestrator.progress import num_planned, num_seeds
 from orchestrator.results import Trial, TrialConfig, TrialState
 from orchestrator.spec import PHASES, Arm, Phase, SweepSpec, Workload
+from orchestrator.spec.identity import Json, canonical_json
 from orchestrator.statistics import ALPHA, seeds_needed, smallest_p
 from orchestrator.workloads.budget import Budget
 from orchestrator.workloads.data.locate import locate_for

@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from orchestrator.plugins import version_of
 from orchestrator.results import Provenance
+from orchestrator.spec.plugins import version_of
 
 PACKAGES = ("teleport", "torch", "torchvision", "ray", "optuna", "mlflow", "numpy")
 

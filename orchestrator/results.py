@@ -14,8 +14,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestrator.ids import Json, digest
 from orchestrator.spec import CHECKPOINT_EVERY, Arm, Objective, Phase, Share, SweepSpec, Workload
+from orchestrator.spec.identity import Json, digest
 
 
 class Record(BaseModel):

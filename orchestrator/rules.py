@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from orchestrator.catalog import (
+from orchestrator.spec.options import (
     AutoTauOptions,
     ExpressionOptions,
     FixedStepOptions,

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import final, get_args
 
-from orchestrator.catalog import WHOLE_BUDGET, CurveMetric, StoppingOptions
 from orchestrator.results import HistoryRow, Machine, SeedResult, TrialConfig, TrialResult, TrialState
 from orchestrator.spec import SweepSpec, target_metrics
+from orchestrator.spec.options import WHOLE_BUDGET, CurveMetric, StoppingOptions
 
 CURVE_METRICS: tuple[CurveMetric, ...] = get_args(CurveMetric)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from orchestrator.catalog import WHOLE_BUDGET, ScheduleOptions, StoppingOptions, WilcoxonOptions
 from orchestrator.errors import DataCorrupt, DataNotFound
 from orchestrator.racing import MIN_PAIRS
 from orchestrator.results import Trial, TrialState
 from orchestrator.rungs import judged_metric, rung_values
 from orchestrator.spec import HIGHER_IS_BETTER, SweepSpec, Workload
+from orchestrator.spec.options import WHOLE_BUDGET, ScheduleOptions, StoppingOptions, WilcoxonOptions
 from orchestrator.statistics import rank_correlation
 
 # What a run is given after its first teleports to show what they were good for, as a share of it.

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-from orchestrator.catalog import SCHEDULERS, WilcoxonOptions
 from orchestrator.journal import STOPPED_AT
+from orchestrator.spec.options import SCHEDULERS, WilcoxonOptions
 
 if TYPE_CHECKING:
     import optuna

@@ -22,9 +22,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, final
 
-from orchestrator.catalog import NoSchedulerOptions
 from orchestrator.costs import run_cost
-from orchestrator.ids import Json
 from orchestrator.ranking import stored_id
 from orchestrator.results import (
     SweepRecord,
@@ -35,6 +33,8 @@ from orchestrator.results import (
     objective_value,
 )
 from orchestrator.spec import Aggregate, Objective, SharedScope, SweepSpec
+from orchestrator.spec.identity import Json
+from orchestrator.spec.options import NoSchedulerOptions
 from orchestrator.units import Pair, baseline_costs, baselines_of, unit_configs
 
 SettingState = Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING"]

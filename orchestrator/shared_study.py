@@ -13,13 +13,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, final
 
-from orchestrator.catalog import TeleportOptions, WilcoxonOptions
 from orchestrator.draws import Point
 from orchestrator.journal import STOPPED_AT, Note
 from orchestrator.results import HistoryRow, Trial, TrialConfig, TrialResult, TrialState
 from orchestrator.setting_race import SettingRace
 from orchestrator.settings import aggregate_of, first_failure, log_ratio_of
 from orchestrator.spec import ALL, BASELINE, Arm, SharedScope, SweepSpec
+from orchestrator.spec.options import TeleportOptions, WilcoxonOptions
 from orchestrator.studies import Study
 from orchestrator.study_log import TRIAL_ID
 from orchestrator.units import Pair, baseline_costs, race_order, unit_configs

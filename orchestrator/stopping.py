@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
-from orchestrator.catalog import SCHEDULERS, WHOLE_BUDGET, SchedulerOptions
-from orchestrator.catalog.schedulers import AshaOptions, HyperbandOptions, MedianOptions, WilcoxonOptions
 from orchestrator.journal import STOPPED_AT
 from orchestrator.results import HistoryRow, TrialConfig
 from orchestrator.rungs import Reading, judged_metric
 from orchestrator.spec import HIGHER_IS_BETTER, SweepSpec
+from orchestrator.spec.options import SCHEDULERS, WHOLE_BUDGET, SchedulerOptions
+from orchestrator.spec.options.schedulers import AshaOptions, HyperbandOptions, MedianOptions, WilcoxonOptions
 
 if TYPE_CHECKING:
     import optuna

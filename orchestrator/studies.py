@@ -14,16 +14,16 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, final
 
-from orchestrator.catalog import TeleportOptions
 from orchestrator.draws import Draws, Point
 from orchestrator.errors import SearchNotReproducible
-from orchestrator.ids import Json
 from orchestrator.journal import Note
 from orchestrator.order import Order, Turns
 from orchestrator.progress import num_configurations
 from orchestrator.results import HistoryRow, Trial, TrialConfig, TrialResult
 from orchestrator.space import Draw, suggest
 from orchestrator.spec import ALL, Arm, SweepSpec, Workload
+from orchestrator.spec.identity import Json
+from orchestrator.spec.options import TeleportOptions
 from orchestrator.stopping import Stopping
 from orchestrator.study_log import TRIAL_ID, Drawn, Ending, StudyLog, ending_of
 from orchestrator.units import training_of

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, final
 
-from orchestrator.ids import Json
 from orchestrator.journal import NOTE, Note
 from orchestrator.spec import Mode
+from orchestrator.spec.identity import Json
 
 if TYPE_CHECKING:
     import optuna

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, final
 
-from orchestrator import plugins
 from orchestrator.archive import pack
 from orchestrator.budgets import Usage, spent, usages
 from orchestrator.driver import Driver, Observe, OutOfBudget
@@ -29,7 +28,7 @@ from orchestrator.provenance import collect
 from orchestrator.replay import begin_replay
 from orchestrator.report import Report, render_markdown, summarise, write_report
 from orchestrator.results import SweepEnd, SweepRecord, WarmStart
-from orchestrator.spec import SweepSpec, parse_spec, read_file
+from orchestrator.spec import SweepSpec, parse_spec, plugins, read_file
 from orchestrator.track import SweepStatus, Tracker
 from orchestrator.warm_start import best_points, refuse_unknown_source
 

@@ -10,7 +10,10 @@ from typing import Any, Protocol, final
 
 from torch import Tensor
 
-from orchestrator.catalog import (
+from orchestrator.results import LayerSpectrum, TeleportSummary
+from orchestrator.rules import step_rule_of, tau_of
+from orchestrator.spec import Arm
+from orchestrator.spec.options import (
     InitScaledOptions,
     LevelSetOptions,
     LrScaledOptions,
@@ -21,9 +24,6 @@ from orchestrator.catalog import (
     SymmetryOptions,
     TeleportOptions,
 )
-from orchestrator.results import LayerSpectrum, TeleportSummary
-from orchestrator.rules import step_rule_of, tau_of
-from orchestrator.spec import Arm
 from orchestrator.tally import Tally, gain_of, has_moved, null_dim_of
 from orchestrator.workloads.isolation import stream_seed
 from orchestrator.workloads.training import Move, Site, Treat, Treatment

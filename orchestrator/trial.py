@@ -13,7 +13,6 @@ from typing import final
 import torch
 
 from orchestrator.checkpoints import Checkpoint, Checkpoints
-from orchestrator.expressions import ExpressionError
 from orchestrator.results import (
     FailureKind,
     HistoryRow,
@@ -26,6 +25,7 @@ from orchestrator.results import (
     objective_value,
 )
 from orchestrator.spec import Share
+from orchestrator.spec.arithmetic import ExpressionError
 from orchestrator.system_metrics import SystemMetrics
 from orchestrator.treatments import treatment_of
 from orchestrator.workloads.isolation import isolated

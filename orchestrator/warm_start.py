@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 
 from orchestrator.errors import Fault, SweepNotFound, nearest
-from orchestrator.ids import Json
 from orchestrator.paths import SweepPaths, sweep_names
 from orchestrator.report import ranked
 from orchestrator.results import SweepRecord
 from orchestrator.space import restricted
 from orchestrator.spec import ALL, SweepSpec
+from orchestrator.spec.identity import Json
 
 
 def best_points(record: SweepRecord, spec: SweepSpec) -> dict[str, list[dict[str, Json]]]:

@@ -188,9 +188,9 @@ def data_list(data_root: DataRoot = None, plugins: Plugins = None, as_json: AsJs
 
     Example: teleport data list
     """
-    from orchestrator.catalog import DATASETS
     from orchestrator.cli.run import use_data_root
     from orchestrator.cli.show import draw
+    from orchestrator.spec.options import DATASETS
     from orchestrator.workloads.data.locate import locate
 
     use_data_root(data_root)

@@ -51,7 +51,7 @@ def use_plugins(names: list[str] | None) -> None:
     Args:
         names: from the command line.
     """
-    from orchestrator import plugins
+    from orchestrator.spec import plugins
 
     for fault in plugins.load_installed():
         print(f"warning: {fault}", file=sys.stderr)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import final
 
 from orchestrator.errors import Fault, SweepNotFound, UserError, nearest
-from orchestrator.ids import digest
 from orchestrator.paths import SweepPaths, find_sweep
 from orchestrator.report import FORMATS
+from orchestrator.spec.identity import digest
 
 MAX_NAME = 128
 

@@ -97,7 +97,7 @@ def _earlier_trials(home: Path, names: Iterable[str]) -> tuple[list[Trial], list
     """Read the trials of the sweeps of a home, and say of which sweeps that cannot be done."""
     from orchestrator.errors import UserError
     from orchestrator.paths import SweepPaths
-    from orchestrator.plugins import is_loaded
+    from orchestrator.spec.plugins import is_loaded
 
     trials: list[Trial] = []
     unread = []

@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from orchestrator import plugins
 from orchestrator.capacity import Node
 from orchestrator.errors import ClusterUnreachable, UserError
+from orchestrator.spec import plugins
 
 # Read by Ray when it is imported or initialised, here and in its workers.
 QUIET = {

@@ -15,11 +15,11 @@ from ray import tune
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from orchestrator import plugins
 from orchestrator.capacity import request
 from orchestrator.checkpoints import Checkpoints
 from orchestrator.launch.base import TrialSource
 from orchestrator.results import FailureKind, HistoryRow, TrialConfig, TrialResult
+from orchestrator.spec import plugins
 
 CAPACITY_SECONDS = 1.0
 # Tune asks for no more than so many at once; how many there are is the searcher's business.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
-from orchestrator.ids import Json
 from orchestrator.report.champions import best_over, judges_of, stored_id
 from orchestrator.report.schema.comparison import Interval
 from orchestrator.report.schema.evidence import TimeMetric
@@ -35,6 +34,7 @@ from orchestrator.report.settings import (
 )
 from orchestrator.results import SweepRecord, Trial
 from orchestrator.spec import SharedScope
+from orchestrator.spec.identity import Json
 from orchestrator.statistics import (
     ALPHA,
     TOLERANCE,

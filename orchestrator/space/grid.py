@@ -7,9 +7,9 @@ import random
 from collections.abc import Callable, Sequence
 from typing import final
 
-from orchestrator.ids import Json
 from orchestrator.spec import Choice, Range, Template
-from orchestrator.spec.tree import Branch, Fixed, Items, Node
+from orchestrator.spec.identity import Json
+from orchestrator.spec.space import Branch, Fixed, Items, Node
 
 
 @final

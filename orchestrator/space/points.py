@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from orchestrator.catalog import GridOptions, SamplerOptions
-from orchestrator.ids import Json
 from orchestrator.space.grid import Grid
 from orchestrator.spec import Choice, Distribution, Template
+from orchestrator.spec.identity import Json
+from orchestrator.spec.options import GridOptions, SamplerOptions
 
 
 def num_points(templates: Sequence[Template], sampler: SamplerOptions) -> float:

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
-from orchestrator.catalog import SAMPLERS, SamplerOptions
-from orchestrator.ids import Json, digest
 from orchestrator.spec import Template
+from orchestrator.spec.identity import Json, digest
+from orchestrator.spec.options import SAMPLERS, SamplerOptions
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler

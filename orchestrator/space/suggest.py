@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from orchestrator.ids import Json
 from orchestrator.spec import Choice, Distribution, Range, Template
+from orchestrator.spec.identity import Json
 
 if TYPE_CHECKING:
     from optuna import Trial

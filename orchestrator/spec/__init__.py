@@ -1,17 +1,14 @@
 """The spec: what a sweep is, read from YAML and checked whole."""
 
-from orchestrator.catalog import CurveMetric
-from orchestrator.spec.budget import BudgetOptions
-from orchestrator.spec.duration import Duration, duration_text
 from orchestrator.spec.hooks import EVENT_KEYS, HookOptions, HooksOptions
-from orchestrator.spec.names import check_name
-from orchestrator.spec.phases import Confirm, Search
-from orchestrator.spec.resources import Checkpoint, Resources
-from orchestrator.spec.scope import ALL, LR_FACTOR, Aggregate, Role, SharedScope
-from orchestrator.spec.sources import kind_of
-from orchestrator.spec.sweep import BASELINE, SweepSpec, dump_yaml, load_spec, parse_spec, spec_from_text
-from orchestrator.spec.targets import target_metrics
+from orchestrator.spec.options import CurveMetric
+from orchestrator.spec.phases import ALL, LR_FACTOR, Aggregate, Confirm, Role, Search, SharedScope
+from orchestrator.spec.resources import BudgetOptions, Checkpoint, Resources
+from orchestrator.spec.scalars import Duration, check_name, duration_text
+from orchestrator.spec.space import Choice, Distribution, Range, Template
+from orchestrator.spec.sweep import SweepSpec, dump_yaml, kind_of, load_spec, parse_spec, spec_from_text
 from orchestrator.spec.training import (
+    BASELINE,
     CHECKPOINT_EVERY,
     EVALUATIONS_PER_RUN,
     HIGHER_IS_BETTER,
@@ -26,8 +23,8 @@ from orchestrator.spec.training import (
     Share,
     Target,
     Workload,
+    target_metrics,
 )
-from orchestrator.spec.tree import Choice, Distribution, Range, Template
 from orchestrator.spec.yaml_text import read_file
 
 __all__ = [

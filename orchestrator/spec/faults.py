@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import BaseModel, Discriminator, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
-from orchestrator.catalog import OneOf
 from orchestrator.errors import Fault, nearest
+from orchestrator.spec.options import OneOf
 from orchestrator.spec.yaml_text import KeyPath, shorten
 
 

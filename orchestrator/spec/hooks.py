@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from orchestrator.catalog import Options
 from orchestrator.errors import nearest
-from orchestrator.spec.duration import Duration
+from orchestrator.spec.options import Options
+from orchestrator.spec.scalars import Duration
 from orchestrator.spec.yaml_text import shorten
 
 # What every event says, and what each says beside it: the keys of the JSON, of TELEPORT_* and of {placeholders}.

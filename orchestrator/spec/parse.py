@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from orchestrator.errors import Fault, nearest
-from orchestrator.ids import Json
-from orchestrator.spec.tree import Branch, Choice, Distribution, Fixed, Items, Located, Node, Range, Template
+from orchestrator.spec.identity import Json
+from orchestrator.spec.space import Branch, Choice, Distribution, Fixed, Items, Located, Node, Range, Template
 from orchestrator.spec.yaml_text import Document, KeyPath, shorten
 
 KINDS = ("uniform", "loguniform", "int", "logint", "choice")

@@ -5,10 +5,44 @@ from __future__ import annotations
 import math
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
-from orchestrator.catalog import Options
+from orchestrator.spec.options import Options
+from orchestrator.spec.scalars import Duration
 from orchestrator.spec.training import CHECKPOINT_EVERY, Phase, Share
+
+
+class BudgetOptions(Options):
+    """Limits over all runs of a sweep together: to resume does not begin them anew. None: no limit.
+
+    Args:
+        wall_clock: time during which the sweep ran.
+        trials: that ended, of both phases.
+        gpu_hours: of all trials, the GPUs of each times its hours.
+        per_trial: time of one trial; one that is over it ends as FAIL with ``timeout``.
+    """
+
+    wall_clock: Duration | None = None
+    trials: PositiveInt | None = None
+    gpu_hours: Annotated[float, Field(gt=0)] | None = None
+    per_trial: Duration | None = None
+
+
+class TrackingOptions(Options):
+    """What a tracker is told beside the results.
+
+    Args:
+        system_metrics: whether each trial measures the machine it runs on: cores, memory, GPU.
+        every: wall-clock seconds between two measurements at least; they are taken at evaluations.
+    """
+
+    system_metrics: bool = False
+    every: Annotated[float, Field(gt=0)] = 10.0
+
+    @property
+    def system_metrics_every(self) -> float | None:
+        """Seconds between two measurements; None: none is taken."""
+        return self.every if self.system_metrics else None
 
 
 class Resources(Options):

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
-from orchestrator.catalog import NoSchedulerOptions, WilcoxonOptions
 from orchestrator.errors import nearest
-from orchestrator.spec.scope import LR_FACTOR, SharedScope
-from orchestrator.spec.training import Workload
-from orchestrator.spec.tree import Branch, Choice, Fixed, Items, Located, Node, Range, Template
+from orchestrator.spec.options import NoSchedulerOptions, WilcoxonOptions
+from orchestrator.spec.phases import LR_FACTOR, Confirm, Search, SharedScope
+from orchestrator.spec.space import Branch, Choice, Fixed, Items, Located, Node, Range, Template
+from orchestrator.spec.training import BASELINE, Workload
 from orchestrator.spec.yaml_text import KeyPath
-
-if TYPE_CHECKING:
-    from orchestrator.spec.sweep import SweepSpec
 
 LEARNING_RATE = "optimizer.lr"
 
@@ -48,29 +44,28 @@ def shared_template(workloads: Mapping[str, Template], scope: SharedScope) -> Te
     return Template(Located(Branch(tuple(parts)), ("search", "scope")), None)
 
 
-def scope_faults(spec: SweepSpec) -> Iterator[ScopeFault]:
-    """Find what keeps a spec's scope from making sense.
-
-    Args:
-        spec: checked in all other respects.
+def scope_faults(
+    workloads: Mapping[str, Template], arms: Mapping[str, Template], search: Search, confirm: Confirm
+) -> Iterator[ScopeFault]:
+    """Find what keeps a spec's scope from making sense; the spec is checked in all other respects.
 
     Yields:
         Key path and message of each fault.
     """
-    scope = spec.search.scope
+    scope = search.scope
     if isinstance(scope, SharedScope):
-        yield from _search_faults(spec)
-        yield from _common_faults(spec.workloads, scope)
-        yield from _empty_arms(spec, scope)
-        yield from _one_architecture(spec)
+        yield from _search_faults(workloads, search)
+        yield from _common_faults(workloads, scope)
+        yield from _empty_arms(workloads, arms, scope)
+        yield from _one_architecture(workloads, confirm)
         return
-    if isinstance(spec.search.scheduler, WilcoxonOptions):
+    if isinstance(search.scheduler, WilcoxonOptions):
         yield (
             ("search", "scheduler"),
             "wilcoxon races settings over pairs of workload and seed, and with search.scope: own a trial is no setting "
             "of several workloads; write search.scope: shared, or take asha, median or hyperband",
         )
-    others = [role for role in spec.confirm.candidates if role != "chosen"]
+    others = [role for role in confirm.candidates if role != "chosen"]
     if others:
         yield (
             ("confirm", "candidates"),
@@ -78,9 +73,8 @@ def scope_faults(spec: SweepSpec) -> Iterator[ScopeFault]:
         )
 
 
-def _search_faults(spec: SweepSpec) -> Iterator[ScopeFault]:
-    search = spec.search
-    if len(spec.workloads) < 2:
+def _search_faults(workloads: Mapping[str, Template], search: Search) -> Iterator[ScopeFault]:
+    if len(workloads) < 2:
         yield (
             ("search", "scope"),
             "shared needs at least two workloads, there is one; with one workload leave scope out",
@@ -104,10 +98,10 @@ def _search_faults(spec: SweepSpec) -> Iterator[ScopeFault]:
         )
 
 
-def _one_architecture(spec: SweepSpec) -> Iterator[ScopeFault]:
-    models = [template.raw.get("model") for template in spec.workloads.values() if isinstance(template.raw, dict)]
+def _one_architecture(workloads: Mapping[str, Template], confirm: Confirm) -> Iterator[ScopeFault]:
+    models = [template.raw.get("model") for template in workloads.values() if isinstance(template.raw, dict)]
     names = {str(model.get("architecture", model.get("name"))) for model in models if isinstance(model, dict)}
-    if "leave_architecture_out" in spec.confirm.candidates and len(names) == 1:
+    if "leave_architecture_out" in confirm.candidates and len(names) == 1:
         yield (
             ("confirm", "candidates"),
             f"leave_architecture_out needs workloads of at least two architectures, all are {names.pop()}; "
@@ -148,13 +142,15 @@ def _common_faults(workloads: Mapping[str, Template], scope: SharedScope) -> Ite
             yield (*path, LR_FACTOR), f"{label}: optimizer {' or '.join(without)} has no lr to multiply"
 
 
-def _empty_arms(spec: SweepSpec, scope: SharedScope) -> Iterator[ScopeFault]:
+def _empty_arms(
+    workloads: Mapping[str, Template], arms: Mapping[str, Template], scope: SharedScope
+) -> Iterator[ScopeFault]:
     """A search that has nothing to choose is none."""
     if scope.common or scope.lr_factor is not None:
         return
-    for arm, template in spec.arms.items():
-        if spec.is_shared(arm) and not template.distributions():
-            has = "; ".join(f"{label}: {_names(each)}" for label, each in spec.workloads.items())
+    for arm, template in arms.items():
+        if arm != BASELINE and not template.distributions():
+            has = "; ".join(f"{label}: {_names(each)}" for label, each in workloads.items())
             yield (
                 ("arms", arm),
                 f"the arm has no parameter, and the workloads share none, so there is nothing to search; name common "

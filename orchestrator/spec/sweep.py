@@ -10,26 +10,83 @@ from typing import Annotated, Any, Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from orchestrator.catalog import WORKLOADS, CurveMetric, Options, StoppingOptions
 from orchestrator.errors import Fault, SpecError, nearest
-from orchestrator.ids import Json, digest
-from orchestrator.spec.budget import BudgetOptions
 from orchestrator.spec.faults import faults_of
 from orchestrator.spec.hooks import HooksOptions
-from orchestrator.spec.names import Name
+from orchestrator.spec.identity import Json, digest
+from orchestrator.spec.options import WORKLOADS, CurveMetric, Options, StoppingOptions
 from orchestrator.spec.parse import Parsed, fixed, merged, parse
-from orchestrator.spec.phases import Confirm, Search
-from orchestrator.spec.resources import Checkpoint, Resources
-from orchestrator.spec.scope import ALL, SharedScope
+from orchestrator.spec.phases import ALL, Confirm, Search, SharedScope
+from orchestrator.spec.resources import BudgetOptions, Checkpoint, Resources, TrackingOptions
+from orchestrator.spec.scalars import Name
 from orchestrator.spec.sharing import scope_faults, shared_template
-from orchestrator.spec.sources import source_of
-from orchestrator.spec.targets import target_metrics
-from orchestrator.spec.tracking import TrackingOptions
-from orchestrator.spec.training import Arm, Workload
-from orchestrator.spec.tree import Template, path_of
+from orchestrator.spec.space import Template, path_of
+from orchestrator.spec.training import BASELINE, Arm, Workload, target_metrics
 from orchestrator.spec.yaml_text import Document, KeyPath, dotted, read_file, read_text, read_value, shorten
 
-BASELINE = "baseline"
+TELEPORT = "teleport"
+
+
+def kind_of(template: Template) -> str:
+    """Tell the kind of an arm: the one key under its label, whatever its settings turn out to be."""
+    raw = template.raw
+    return next(iter(raw), "baseline") if isinstance(raw, dict) else "baseline"
+
+
+def source_of(label: str, arms: Mapping[str, Template]) -> str | None:
+    """Find the teleport arm whose chosen settings an arm takes.
+
+    Args:
+        label: of the arm.
+        arms: of the spec.
+
+    Returns:
+        The label of the teleport arm; None where the arm has all its settings itself.
+
+    Raises:
+        ValueError: there is no such arm, it is of another kind, or several could be meant.
+    """
+    wanted = _wanted(arms[label])
+    if not wanted:
+        return None
+    if len(wanted) > 1:
+        raise ValueError("of must be one arm for the whole search, not a distribution")
+    (of,) = wanted
+    teleports = [name for name, template in arms.items() if kind_of(template) == TELEPORT]
+    if of is None:
+        if len(teleports) == 1:
+            return teleports[0]
+        if not teleports:
+            raise ValueError("takes its settings from a teleport arm, and the spec has none")
+        raise ValueError(
+            f"several teleport arms are there ({', '.join(teleports)}): say whose settings it takes with of"
+        )
+    if of not in arms:
+        raise ValueError(f"of: {of!r} is no arm of this spec; {nearest(of, teleports)}")
+    if of not in teleports:
+        kind = kind_of(arms[of])
+        raise ValueError(f"of: {of!r} is of kind {kind}, must be a teleport arm; {nearest(of, teleports)}")
+    return of
+
+
+def _wanted(template: Template) -> set[str | None]:
+    """What ``of`` says wherever settings are lacking, over all that the template may become."""
+    found: set[str | None] = set()
+    for corner in template.corners():
+        arm = _arm(template.concretise(corner))
+        if arm is not None and arm.follows:
+            found.add(getattr(arm.settings, "of", None))
+    return found
+
+
+def _arm(data: Any) -> Arm | None:
+    """The arm; None where it is none, which is a fault that is told with its place elsewhere."""
+    try:
+        return Arm.model_validate(data)
+    except ValidationError:
+        return None
+
+
 FIRST_CONFIRM_SEED = 1_000
 
 
@@ -258,7 +315,8 @@ def parse_spec(document: Document, overrides: Sequence[str] = (), *, name: str |
             faults += _source_faults(document, data[family])
     spec: SweepSpec | None = _validated(SweepSpec, data, document.place, faults)
     if not faults and spec is not None:
-        faults += [Fault(document.place(path), message) for path, message in scope_faults(spec)]
+        found_faults = scope_faults(spec.workloads, spec.arms, spec.search, spec.confirm)
+        faults += [Fault(document.place(path), message) for path, message in found_faults]
     if faults or spec is None:
         raise SpecError(*_unique(faults))
     return spec
@@ -378,4 +436,15 @@ def _unique(faults: list[Fault]) -> list[Fault]:
     return list(dict.fromkeys(faults))
 
 
-__all__ = ["BASELINE", "Json", "SweepSpec", "dump_yaml", "load_spec", "parse_spec", "spec_from_text"]
+__all__ = [
+    "BASELINE",
+    "TELEPORT",
+    "Json",
+    "SweepSpec",
+    "dump_yaml",
+    "kind_of",
+    "load_spec",
+    "parse_spec",
+    "source_of",
+    "spec_from_text",
+]

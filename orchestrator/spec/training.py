@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
-from orchestrator.catalog import (
+from orchestrator.spec.options import (
     DATASETS,
     LR_SCHEDULES,
     MODELS,
@@ -33,6 +33,21 @@ from orchestrator.catalog import (
     TeleportOptions,
     models_for,
 )
+from orchestrator.spec.space import Template
+
+
+def target_metrics(workload: Template) -> tuple[CurveMetric, ...]:
+    """List the metrics that a workload's target may be on.
+
+    Args:
+        workload: of a spec.
+
+    Returns:
+        Each once; more than one only where the spec searches over the target's metric.
+    """
+    corners = (workload.concretise(corner) for corner in workload.corners())
+    return tuple(dict.fromkeys(Target.model_validate(corner["target"]).metric for corner in corners))
+
 
 ObjectiveMetric = Literal[
     "train_loss",
@@ -158,6 +173,9 @@ def _misfit(model: ModelOptions, data: DataOptions) -> str | None:
 
 def _plural(kind: InputKind) -> str:
     return {"image": "images", "sequence": "sequences", "tokens": "tokens"}[kind]
+
+
+BASELINE = "baseline"
 
 
 class Arm(Options):

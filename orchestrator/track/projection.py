@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
-from orchestrator.ids import Json, digest
 from orchestrator.results import (
     SweepRecord,
     Trial,
@@ -17,6 +16,7 @@ from orchestrator.results import (
     TrialResult,
     TrialState,
 )
+from orchestrator.spec.identity import Json, digest
 from orchestrator.track.points import Point, summary_points
 from orchestrator.track.text import MAX_PARAM, clean
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from orchestrator.catalog import MODELS, OPTIMIZERS
 from orchestrator.results import HistoryRow, SeedResult
 from orchestrator.spec import Phase, Target, Workload
+from orchestrator.spec.options import MODELS, OPTIMIZERS
 from orchestrator.workloads.arithmetic import scaler_of, training_loss
 from orchestrator.workloads.batches import Batches, Draws
 from orchestrator.workloads.budget import Budget

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from orchestrator.catalog import OPTIMIZERS
 from orchestrator.checkpoints import Checkpoint, Checkpoints, UnusableCheckpoint
 from orchestrator.errors import Interrupted
 from orchestrator.launch import InlineLauncher, Launcher, TrialSource
@@ -18,6 +17,7 @@ from orchestrator.paths import SweepPaths
 from orchestrator.results import HistoryRow, TrialConfig, TrialResult, TrialState
 from orchestrator.retries import NUM_RETRIES
 from orchestrator.spec import SweepSpec
+from orchestrator.spec.options import OPTIMIZERS
 from orchestrator.sweep import Outcome, read_record, run
 from orchestrator.track import MemoryTracker
 from orchestrator.treatments import TREATMENTS

@@ -11,8 +11,6 @@ import pytest
 HEAVY = ("torch", "ray", "mlflow", "scipy", "optuna", "plotly", "pandas", "matplotlib", "sklearn")
 LIGHT = (
     "orchestrator.errors",
-    "orchestrator.catalog",
-    "orchestrator.plugins",
     "orchestrator.spec",
     "orchestrator.results",
     "orchestrator.paths",

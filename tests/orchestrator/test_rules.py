@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from orchestrator.catalog import LEAVES, FactorExpression, LrExpression, TauExpression, TeleportOptions
 from orchestrator.errors import SpecError
-from orchestrator.expressions import is_name
 from orchestrator.launch import InlineLauncher
 from orchestrator.paths import SweepPaths
 from orchestrator.results import TrialConfig, TrialState
 from orchestrator.rules import step_rule_of, tau_of
 from orchestrator.spec import Arm, load_spec
+from orchestrator.spec.arithmetic import is_name
+from orchestrator.spec.options import LEAVES, FactorExpression, LrExpression, TauExpression, TeleportOptions
 from orchestrator.sweep import run as sweep
 from orchestrator.track import MemoryTracker
 from orchestrator.trial import run_trial

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.catalog import SAMPLERS
 from orchestrator.errors import SearchNotReproducible
 from orchestrator.journal import open_journal
 from orchestrator.results import TrialConfig, TrialResult
 from orchestrator.spec import SweepSpec
+from orchestrator.spec.options import SAMPLERS
 from orchestrator.studies import Study
 from orchestrator.study_log import StudyLog
 from tests.orchestrator.kills import run_with_a_kill

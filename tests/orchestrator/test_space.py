@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.catalog import GridOptions, RandomOptions
-from orchestrator.ids import canonical_json
 from orchestrator.space import Draw, Grid, num_points, restricted
 from orchestrator.spec import Template
+from orchestrator.spec.identity import canonical_json
+from orchestrator.spec.options import GridOptions, RandomOptions
 from tests.orchestrator.specs import tiny_spec
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import optuna
 import pytest
 
-from orchestrator.catalog import SCHEDULERS, WHOLE_BUDGET, StoppingOptions
 from orchestrator.journal import open_journal
 from orchestrator.results import HistoryRow, TrialConfig, TrialResult, TrialState
 from orchestrator.rungs import judged_metric, pruned_result, rung_values
 from orchestrator.spec import SweepSpec
+from orchestrator.spec.options import SCHEDULERS, WHOLE_BUDGET, StoppingOptions
 from orchestrator.studies import Study
 from orchestrator.trial import run_trial
 from tests.orchestrator.specs import tiny_spec

@@ -9,11 +9,11 @@ from pathlib import Path
 import optuna
 import pytest
 
-from orchestrator.catalog import SAMPLERS
 from orchestrator.journal import open_journal
 from orchestrator.results import TrialConfig, TrialResult
 from orchestrator.space import Draw, make_sampler, suggest
 from orchestrator.spec import Arm, SweepSpec, Workload
+from orchestrator.spec.options import SAMPLERS
 from orchestrator.studies import Study
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.trials import complete, failed

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from orchestrator import treatments
-from orchestrator.catalog import ScheduleOptions, TeleportOptions
 from orchestrator.results import HistoryRow, SeedResult, TrialConfig, TrialState
 from orchestrator.spec import Arm
+from orchestrator.spec.options import ScheduleOptions, TeleportOptions
 from orchestrator.treatments import TREATMENTS, treatment_of
 from orchestrator.trial import run_trial
 from orchestrator.workloads.batches import Batches, Draws

@@ -10,9 +10,9 @@ from torch import nn
 
 from orchestrator import treatments
 from orchestrator import trial as module
-from orchestrator.catalog import MODELS, Entry
 from orchestrator.results import HistoryRow, TrialConfig, TrialResult, TrialState
 from orchestrator.spec import Objective
+from orchestrator.spec.options import MODELS, Entry
 from orchestrator.trial import run_trial
 from orchestrator.workloads.evaluate import Evaluator
 from teleport_engine import FixedStep, Schedule, Teleporter

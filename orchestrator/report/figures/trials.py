@@ -8,11 +8,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.ids import Json
 from orchestrator.report.figures.frame import Trace
 from orchestrator.report.schema import Parameter, SearchTrial, Study
 from orchestrator.report.wording import number
 from orchestrator.spec import Objective
+from orchestrator.spec.identity import Json
 
 MAX_PARAMETERS = 12
 MAX_NAME = 34

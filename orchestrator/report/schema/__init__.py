@@ -11,7 +11,6 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from orchestrator.ids import Json
 from orchestrator.report.schema.comparison import Comparison, Effect, Interval, SeedPair, Verdict
 from orchestrator.report.schema.evidence import TIME_METRICS, Arrival, Best, Profile, TimeMetric, Tuning
 from orchestrator.report.schema.part import Part
@@ -46,6 +45,7 @@ from orchestrator.report.schema.transfer import (
 )
 from orchestrator.results import Machine, Provenance
 from orchestrator.spec import Objective, Phase, Target
+from orchestrator.spec.identity import Json
 
 __all__ = [
     "LEAVES",

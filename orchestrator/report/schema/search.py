@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from orchestrator.ids import Json
 from orchestrator.report.schema.part import Part
 from orchestrator.results import ANSWERS, FailureKind
 from orchestrator.spec import Aggregate
+from orchestrator.spec.identity import Json
 
 
 class Parameter(Part):

@@ -6,11 +6,11 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
-from orchestrator.ids import Json
 from orchestrator.report.schema.comparison import Interval
 from orchestrator.report.schema.evidence import TimeMetric
 from orchestrator.report.schema.part import Part
 from orchestrator.spec import Aggregate
+from orchestrator.spec.identity import Json
 
 # ``confirmed``: on seeds that no search saw. ``exploratory``: on the search's own seeds, which flatter what it chose.
 EvidenceKind = Literal["confirmed", "exploratory"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.catalog.datasets import Cifar10Options, Cifar100Options
+from orchestrator.spec.options.datasets import Cifar10Options, Cifar100Options
 from orchestrator.workloads.data.cifar_file import read_batch, read_records
 from orchestrator.workloads.data.dataset import DataSet
 from orchestrator.workloads.data.images import Labelled, find, mend, split

@@ -11,8 +11,8 @@ import gzip
 import numpy as np
 import torch
 
-from orchestrator.catalog.datasets import DigitsOptions
 from orchestrator.errors import DataCorrupt, DataNotFound
+from orchestrator.spec.options.datasets import DigitsOptions
 from orchestrator.workloads.data.dataset import DataSet, Split, normalised
 from orchestrator.workloads.data.locate import locate
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from orchestrator.catalog import DATASETS
-from orchestrator.catalog.datasets import SequenceOptions
-from orchestrator.catalog.places import download_root
 from orchestrator.errors import DataNotFound, UserError
+from orchestrator.spec.options import DATASETS
+from orchestrator.spec.options.datasets import SequenceOptions
+from orchestrator.spec.options.places import download_root
 from orchestrator.workloads.data.download import DOWNLOADABLE, download, unwatched
 from orchestrator.workloads.data.http import Watch
 from orchestrator.workloads.data.locate import Location, locate

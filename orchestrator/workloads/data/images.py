@@ -9,8 +9,8 @@ from typing import final
 import numpy as np
 import torch
 
-from orchestrator.catalog.places import download_root
 from orchestrator.errors import DataCorrupt, DataNotFound, Fault, UserError
+from orchestrator.spec.options.places import download_root
 from orchestrator.workloads.data.dataset import DataSet, Split, normalised, normalised_by_channel
 from orchestrator.workloads.data.download import Get, download
 from orchestrator.workloads.data.idx import Bytes

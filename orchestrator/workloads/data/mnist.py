@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.catalog.datasets import FashionMnistOptions, MnistOptions
+from orchestrator.spec.options.datasets import FashionMnistOptions, MnistOptions
 from orchestrator.workloads.data.dataset import DataSet
 from orchestrator.workloads.data.idx import read_pair
 from orchestrator.workloads.data.images import Labelled, find, mend, split

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from orchestrator.catalog import DATASETS
-from orchestrator.catalog.datasets import SequenceOptions
+from orchestrator.spec.options import DATASETS
+from orchestrator.spec.options.datasets import SequenceOptions
 from orchestrator.workloads.data.dataset import DataSet, Split
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from orchestrator.catalog.datasets import SyntheticOptions
+from orchestrator.spec.options.datasets import SyntheticOptions
 from orchestrator.workloads.data.dataset import DataSet, Split, normalised
 from orchestrator.workloads.data.idx import Bytes
 from orchestrator.workloads.data.locate import locate

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from orchestrator.catalog.datasets import EMBEDDED_CHARACTERS, EMBEDDED_TEXT, TextOptions
-from orchestrator.catalog.places import read_text
 from orchestrator.errors import DataCorrupt, DataNotFound, Fault, UserError
+from orchestrator.spec.options.datasets import EMBEDDED_CHARACTERS, EMBEDDED_TEXT, TextOptions
+from orchestrator.spec.options.places import read_text
 from orchestrator.workloads.data.dataset import DataSet, Split
 from orchestrator.workloads.data.locate import embedded_text, locate_for
 from orchestrator.workloads.data.shared import shared

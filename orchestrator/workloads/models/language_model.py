@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from orchestrator.catalog.models import LanguageModelOptions
+from orchestrator.spec.options.models import LanguageModelOptions
 from orchestrator.workloads.models.encoder import Encoder
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.ops import StochasticDepth
 
-from orchestrator.catalog.models import TorchvisionOptions
 from orchestrator.errors import UserError
+from orchestrator.spec.options.models import TorchvisionOptions
 
 
 def build(options: TorchvisionOptions, input_shape: Sequence[int], num_classes: int) -> nn.Module:

@@ -11,7 +11,7 @@ from typing import final
 
 from torch import Tensor, nn
 
-from orchestrator.catalog.models import VitOptions
+from orchestrator.spec.options.models import VitOptions
 from orchestrator.workloads.models.encoder import SequenceClassifier
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
-from orchestrator.catalog import WilcoxonOptions
 from orchestrator.paths import SweepPaths
 from orchestrator.progress import num_configurations, num_planned
 from orchestrator.spec import SweepSpec, load_spec
+from orchestrator.spec.options import WilcoxonOptions
 from orchestrator.units import race_order
 from tests.orchestrator.chaos.audit import audit, differences
 from tests.orchestrator.chaos.killer import Kill, Killer, Order, Phase, TooLate, Victim, draw

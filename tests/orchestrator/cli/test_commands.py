@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.catalog import DATASETS
 from orchestrator.cli import exit_code
 from orchestrator.cli.show import draw
 from orchestrator.paths import SweepPaths
 from orchestrator.results import SweepEnd, TrialResult
 from orchestrator.spec import load_spec
+from orchestrator.spec.options import DATASETS
 from tests.orchestrator.specs import TINY
 from tests.orchestrator.workloads.data.idx_files import write
 

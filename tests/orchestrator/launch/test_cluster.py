@@ -191,8 +191,8 @@ import json, os
 from typing import Literal
 import torch
 import orchestrator, teleport_engine
-from orchestrator.catalog import Entry
-from orchestrator.catalog.models import MlpOptions
+from orchestrator.spec.options import Entry
+from orchestrator.spec.options.models import MlpOptions
 from orchestrator.workloads.models import mlp
 
 class TellingOptions(MlpOptions):

@@ -14,7 +14,6 @@ import pandas
 import plotly.graph_objects
 import pytest
 
-from orchestrator.ids import Json
 from orchestrator.report import join, render_csv, render_html, render_json, render_latex, render_markdown, summarise
 from orchestrator.report.figures import transfer_figures
 from orchestrator.report.missing import missing_of_left_out, missing_of_transfer, missing_sweep
@@ -25,6 +24,7 @@ from orchestrator.report.transfer_tables import band_text, cell_text, transfer_b
 from orchestrator.results import SweepRecord, Trial, TrialConfig
 from orchestrator.settings import Setting, settings_of
 from orchestrator.spec import ALL, Arm, SweepSpec, spec_from_text
+from orchestrator.spec.identity import Json
 from orchestrator.units import baselines_of, unit_configs
 from tests.orchestrator.report.build import (
     BUDGET,

@@ -8,10 +8,10 @@ import re
 import optuna
 import pytest
 
-from orchestrator.catalog import WilcoxonOptions
 from orchestrator.errors import SpecError
 from orchestrator.space import num_points
 from orchestrator.spec import SharedScope, SweepSpec, spec_from_text
+from orchestrator.spec.options import WilcoxonOptions
 from tests.orchestrator.shared_specs import shared_spec
 from tests.orchestrator.specs import tiny_spec
 

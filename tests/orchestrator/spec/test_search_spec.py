@@ -10,9 +10,9 @@ from typing import Any
 import optuna
 import pytest
 
-from orchestrator.catalog import SAMPLERS, SamplerOptions, TpeOptions
 from orchestrator.errors import SpecError
 from orchestrator.spec import Objective, spec_from_text
+from orchestrator.spec.options import SAMPLERS, SamplerOptions, TpeOptions
 from tests.orchestrator.specs import TINY, tiny_spec
 
 OPTUNA: dict[str, Any] = {

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.catalog import DATASETS, MODELS, OPTIMIZERS, SAMPLERS, SCHEDULERS, AutoTauOptions
 from orchestrator.errors import SpecError
 from orchestrator.spec import Arm, Resources, Share, SweepSpec, Workload, load_spec, spec_from_text
+from orchestrator.spec.options import DATASETS, MODELS, OPTIMIZERS, SAMPLERS, SCHEDULERS, AutoTauOptions
 from tests.orchestrator.specs import TINY, tiny_spec
 
 SWEEPS = sorted((Path(__file__).parents[3] / "sweeps").rglob("*.yaml"))

@@ -12,7 +12,8 @@ import pytest
 import torch
 from pydantic_core import PydanticUndefined
 
-from orchestrator.catalog import (
+from orchestrator.spec import Arm
+from orchestrator.spec.options import (
     DATASETS,
     LR_SCHEDULES,
     MODELS,
@@ -23,7 +24,6 @@ from orchestrator.catalog import (
     NamedOptions,
     models_for,
 )
-from orchestrator.spec import Arm
 from orchestrator.treatments import TREATMENTS, treatment_of
 from orchestrator.workloads.data.dataset import DataSet
 from orchestrator.workloads.data.locate import LOCATORS

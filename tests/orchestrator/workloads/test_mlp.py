@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from orchestrator.catalog.models import MlpOptions
+from orchestrator.spec.options.models import MlpOptions
 from orchestrator.workloads.models.activations import ACTIVATIONS
 from orchestrator.workloads.models.mlp import build
 

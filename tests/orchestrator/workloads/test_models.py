@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from orchestrator.catalog import MODELS
-from orchestrator.catalog.models import TORCHVISION_ARCHITECTURES
 from orchestrator.errors import UserError
+from orchestrator.spec.options import MODELS
+from orchestrator.spec.options.models import TORCHVISION_ARCHITECTURES
 from orchestrator.workloads.isolation import seed_everything
 from orchestrator.workloads.loss import cross_entropy
 from orchestrator.workloads.models.activations import ACTIVATIONS

@@ -10,9 +10,9 @@ import torch
 from pydantic import ValidationError
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, StepLR
 
-from orchestrator.catalog import LR_SCHEDULES, OPTIMIZERS
-from orchestrator.catalog.lr_schedules import LrScheduleOptions
 from orchestrator.results import HistoryRow
+from orchestrator.spec.options import LR_SCHEDULES, OPTIMIZERS
+from orchestrator.spec.options.lr_schedules import LrScheduleOptions
 from orchestrator.workloads import training
 from orchestrator.workloads.lr_schedules import scheduler_of
 from orchestrator.workloads.training import Site, Treatment, train_seed

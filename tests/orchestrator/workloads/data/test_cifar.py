@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from orchestrator.catalog import DATASETS
 from orchestrator.errors import DataCorrupt, UserError
+from orchestrator.spec.options import DATASETS
 from orchestrator.workloads.data import cifar_file
 from orchestrator.workloads.data.cifar import load
 from orchestrator.workloads.data.cifar_file import read_batch

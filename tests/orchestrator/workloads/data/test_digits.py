@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from orchestrator.catalog.datasets import DigitsOptions
 from orchestrator.errors import DataCorrupt, DataNotFound
+from orchestrator.spec.options.datasets import DigitsOptions
 from orchestrator.workloads.data import digits
 from orchestrator.workloads.data.digits import load
 from orchestrator.workloads.data.locate import Location

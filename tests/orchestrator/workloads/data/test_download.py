@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from torchvision import datasets
 
-from orchestrator.catalog import DATASETS
 from orchestrator.errors import DataNotFound
+from orchestrator.spec.options import DATASETS
 from orchestrator.workloads.data import http as http_module
 from orchestrator.workloads.data.download import DOWNLOADABLE, download
 from orchestrator.workloads.data.fetch import fetch

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.catalog import DATASETS
-from orchestrator.catalog.datasets import TextOptions
 from orchestrator.errors import UserError
+from orchestrator.spec.options import DATASETS
+from orchestrator.spec.options.datasets import TextOptions
 from orchestrator.workloads.data import locate as module
 from orchestrator.workloads.data.locate import LOCATORS, locate, locate_for
 from tests.orchestrator.workloads.data import cifar_files

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from orchestrator.catalog.datasets import FashionMnistOptions, MnistOptions
 from orchestrator.errors import DataCorrupt, DataNotFound, UserError
+from orchestrator.spec.options.datasets import FashionMnistOptions, MnistOptions
 from orchestrator.workloads.data.http import Watch
 from orchestrator.workloads.data.images import find
 from orchestrator.workloads.data.mnist import load

@@ -7,7 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from orchestrator.catalog.datasets import FashionMnistOptions, SeqDigitsOptions, SeqFashionMnistOptions
+from orchestrator.spec.options.datasets import FashionMnistOptions, SeqDigitsOptions, SeqFashionMnistOptions
 from orchestrator.workloads.data import mnist, sequence
 from tests.orchestrator.workloads.data.idx_files import write
 

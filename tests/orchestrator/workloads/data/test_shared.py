@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from orchestrator.catalog.datasets import FashionMnistOptions
 from orchestrator.errors import DataCorrupt
+from orchestrator.spec.options.datasets import FashionMnistOptions
 from orchestrator.workloads.data import mnist, shared
 from orchestrator.workloads.data.dataset import DataSet
 from tests.orchestrator.workloads.data.idx_files import arrays, write

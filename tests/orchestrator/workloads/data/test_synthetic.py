@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 from torch.nn import functional as F
 
-from orchestrator.catalog.datasets import SyntheticOptions
+from orchestrator.spec.options.datasets import SyntheticOptions
 from orchestrator.workloads.data.dataset import DataSet
 from orchestrator.workloads.data.synthetic import load
 

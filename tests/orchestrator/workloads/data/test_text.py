@@ -7,8 +7,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from orchestrator.catalog.datasets import TextOptions
 from orchestrator.errors import DataCorrupt, DataNotFound, UserError
+from orchestrator.spec.options.datasets import TextOptions
 from orchestrator.workloads.data.text import load
 
 # 200 characters: the first 180 are the training part, ten and ten follow.

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.spec.parse import fixed, parse
-from orchestrator.spec.tree import Choice, Range, Template
+from orchestrator.spec.space import Choice, Range, Template
 from orchestrator.spec.yaml_text import Document, read_text
 
 

@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
-from orchestrator.catalog.entry import Entry, InputKind, NamedOptions
 from orchestrator.errors import nearest
+from orchestrator.spec.options.entry import Entry, InputKind, NamedOptions
 
 Activation = Literal["relu", "leaky_relu", "tanh", "gelu"]
 # Zero by default everywhere: a teleport refuses a forward that draws.

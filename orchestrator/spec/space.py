@@ -16,7 +16,7 @@ from typing import Any, final
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from orchestrator.ids import Json
+from orchestrator.spec.identity import Json
 from orchestrator.spec.yaml_text import KeyPath
 
 

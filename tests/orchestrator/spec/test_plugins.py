@@ -15,20 +15,19 @@ from typing import Any
 import pytest
 import torch
 
-from orchestrator import plugins
-from orchestrator.catalog import DATASETS, MODELS, WORKLOADS, DataOptions
 from orchestrator.cli import exit_code
 from orchestrator.doctor import _plugins
 from orchestrator.errors import PluginError, SpecError
 from orchestrator.launch.cluster import _code
 from orchestrator.paths import SweepPaths
 from orchestrator.results import TrialState
-from orchestrator.spec import load_spec, spec_from_text
+from orchestrator.spec import load_spec, plugins, spec_from_text
+from orchestrator.spec.options import DATASETS, MODELS, WORKLOADS, DataOptions
 from orchestrator.sweep import read_record
 from orchestrator.workloads.data.dataset import _CACHE, load_cached
 from tests.orchestrator.specs import TINY
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "plugins.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "plugins.md"
 PARTS = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
 [SPEC] = re.findall(r"```yaml\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
 EXAMPLE = "\n".join(PARTS)
@@ -62,8 +61,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 HEAD = """from typing import Literal
-from orchestrator import catalog
-from orchestrator.catalog import Entry, ModelOptions
+from orchestrator.spec import options as catalog
+from orchestrator.spec.options import Entry, ModelOptions
 """
 Write = Callable[[str, str], None]
 
@@ -113,7 +112,7 @@ def test_the_example_runs_from_plan_to_report(here: Path, capsys: pytest.Capture
 def program(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """The program in a process of its own, which finds only what an installed one would find."""
     code = "from orchestrator.cli import main; main()"
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     environment = {**os.environ, "PYTHONPATH": root, "PYTHONWARNINGS": ""}
     return subprocess.run(
         [sys.executable, "-P", "-c", code, *arguments], cwd=cwd, env=environment, capture_output=True, text=True

@@ -9,9 +9,9 @@ from typing import Any, Self, final
 
 from pydantic import Field, model_validator
 
-from orchestrator.catalog.entry import Options
 from orchestrator.errors import nearest
-from orchestrator.expressions import FUNCTIONS, ExpressionError, is_name, read
+from orchestrator.spec.arithmetic import FUNCTIONS, ExpressionError, is_name, read
+from orchestrator.spec.options.entry import Options
 
 _OF_LAYER = {
     "fan_in": "inputs of one output unit: channels times taps for a convolution",
@@ -82,7 +82,7 @@ class ExpressionOptions(Options, ABC):
     """A number by a rule, for each layer or each step.
 
     Args:
-        expression: in the grammar of :mod:`orchestrator.expressions`.
+        expression: in the grammar of :mod:`orchestrator.spec.arithmetic`.
         where: its coefficients, each a number or a distribution.
     """
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt
 
-from orchestrator.catalog.entry import Entry, NamedOptions
+from orchestrator.spec.options.entry import Entry, NamedOptions
 
 CurveMetric = Literal["train_loss", "validation_loss", "validation_accuracy"]
 

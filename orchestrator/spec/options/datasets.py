@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
-from orchestrator.catalog.entry import Entry, InputKind, NamedOptions
-from orchestrator.catalog.places import num_characters, text_path
+from orchestrator.spec.options.entry import Entry, InputKind, NamedOptions
+from orchestrator.spec.options.places import num_characters, text_path
 
 EMBEDDED_TEXT = "python_reference"
 # Python's reference grows from release to release; its beginning of this length is what is used.

@@ -1,6 +1,6 @@
 """What a spec may name: NAME -> (torch-free options, where the builder lives)."""
 
-from orchestrator.catalog.arms import (
+from orchestrator.spec.options.arms import (
     AdaptiveOptions,
     AutoTauOptions,
     FixedStepOptions,
@@ -16,13 +16,19 @@ from orchestrator.catalog.arms import (
     SymmetryOptions,
     TeleportOptions,
 )
-from orchestrator.catalog.datasets import DATASETS, DataOptions
-from orchestrator.catalog.entry import Entry, InputKind, NamedOptions, OneOf, Options
-from orchestrator.catalog.expressions import LEAVES, ExpressionOptions, FactorExpression, LrExpression, TauExpression
-from orchestrator.catalog.lr_schedules import LR_SCHEDULES, ConstantOptions, LrScheduleOptions
-from orchestrator.catalog.models import MODELS, ModelOptions, models_for
-from orchestrator.catalog.optimizers import OPTIMIZERS
-from orchestrator.catalog.samplers import (
+from orchestrator.spec.options.datasets import DATASETS, DataOptions
+from orchestrator.spec.options.entry import Entry, InputKind, NamedOptions, OneOf, Options
+from orchestrator.spec.options.expressions import (
+    LEAVES,
+    ExpressionOptions,
+    FactorExpression,
+    LrExpression,
+    TauExpression,
+)
+from orchestrator.spec.options.lr_schedules import LR_SCHEDULES, ConstantOptions, LrScheduleOptions
+from orchestrator.spec.options.models import MODELS, ModelOptions, models_for
+from orchestrator.spec.options.optimizers import OPTIMIZERS
+from orchestrator.spec.options.samplers import (
     SAMPLERS,
     GridOptions,
     RandomOptions,
@@ -30,7 +36,7 @@ from orchestrator.catalog.samplers import (
     TpeOptions,
     samplers_that,
 )
-from orchestrator.catalog.schedulers import (
+from orchestrator.spec.options.schedulers import (
     SCHEDULERS,
     WHOLE_BUDGET,
     CurveMetric,
@@ -39,7 +45,7 @@ from orchestrator.catalog.schedulers import (
     StoppingOptions,
     WilcoxonOptions,
 )
-from orchestrator.catalog.workloads import WORKLOADS
+from orchestrator.spec.options.workloads import WORKLOADS
 
 __all__ = [
     "DATASETS",

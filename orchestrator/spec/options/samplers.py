@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_serializer, model_validator
 
-from orchestrator.catalog.entry import Entry, NamedOptions
+from orchestrator.spec.options.entry import Entry, NamedOptions
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from orchestrator.catalog.entry import Entry, NamedOptions
+from orchestrator.spec.options.entry import Entry, NamedOptions
 
 
 class LrScheduleOptions(NamedOptions):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.expressions import FUNCTIONS, MAX_LENGTH, ExpressionError, read
+from orchestrator.spec.arithmetic import FUNCTIONS, MAX_LENGTH, ExpressionError, read
 
 NAMES = {"fan_in": 64.0, "a": 0.1, "b": -0.5}
 NUMBERS = st.floats(0.0, 1e3, allow_nan=False).map(repr)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
-from orchestrator.catalog.entry import Entry, NamedOptions
+from orchestrator.spec.options.entry import Entry, NamedOptions
 
 # How much of a running mean is kept at each step.
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, NonNegativeInt, PositiveFloat, PositiveInt, Tag, model_validator
 
-from orchestrator.catalog.entry import Options
-from orchestrator.catalog.expressions import (
+from orchestrator.spec.options.entry import Options
+from orchestrator.spec.options.expressions import (
     FactorExpression,
     LrExpression,
     TauExpression,

@@ -22,7 +22,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, final
 
-from orchestrator.catalog import (
+from orchestrator.errors import Fault, PluginError
+from orchestrator.spec.options import (
     DATASETS,
     LR_SCHEDULES,
     MODELS,
@@ -34,7 +35,6 @@ from orchestrator.catalog import (
     ModelOptions,
     NamedOptions,
 )
-from orchestrator.errors import Fault, PluginError
 
 GROUP = "teleport.plugins"
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\Z")

@@ -23,8 +23,8 @@ from streamlit.testing.v1 import AppTest
 from benchmarks.timing import row
 from dashboards import app
 from orchestrator.cli.pages import make_server
-from orchestrator.paths import SweepPaths
-from orchestrator.results import Provenance, SeedResult, TrialConfig, TrialResult, TrialState
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.records import Provenance, SeedResult, TrialConfig, TrialResult, TrialState
 from orchestrator.spec import spec_from_text
 
 FIRST = 1_000

@@ -83,7 +83,7 @@ def untracked() -> float:
 
 def tracked() -> float:
     from orchestrator.cli import exit_code
-    from orchestrator.paths import SweepPaths
+    from orchestrator.home.paths import SweepPaths
 
     with tempfile.TemporaryDirectory() as home:
         spec = Path(home) / "bench.yaml"
@@ -125,7 +125,7 @@ def bare() -> float:
 def bare_trainable(config: dict[str, Any]) -> None:
     from ray import tune
 
-    from orchestrator.results import TrialConfig
+    from orchestrator.home.records import TrialConfig
     from orchestrator.spec import Arm, Workload, spec_from_text
     from orchestrator.trial import run_trial
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, final
 
 from benchmarks.timing import row
+from orchestrator.home.records import SeedResult, Trial, TrialConfig, TrialFailure, TrialResult, TrialState
 from orchestrator.journal import open_journal
-from orchestrator.results import SeedResult, Trial, TrialConfig, TrialFailure, TrialResult, TrialState
 from orchestrator.settings import Setting, settings_of
 from orchestrator.shared_study import SharedStudy
 from orchestrator.spec import BASELINE, SweepSpec, Workload, spec_from_text

@@ -13,10 +13,11 @@ import torch
 
 from benchmarks.__main__ import machine
 from benchmarks.racing import ARM, TABLE, spec_of
+from orchestrator.home.paths import SweepPaths, atomic_write
+from orchestrator.home.reading import read_record
 from orchestrator.launch import InlineLauncher
-from orchestrator.paths import SweepPaths, atomic_write
 from orchestrator.settings import settings_of
-from orchestrator.sweep import read_record, run
+from orchestrator.sweep import run
 from orchestrator.track import MemoryTracker
 from orchestrator.units import baseline_costs, baselines_of
 

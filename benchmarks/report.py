@@ -18,10 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import row
-from orchestrator.paths import SweepPaths, atomic_write
-from orchestrator.progress import num_planned
-from orchestrator.report import champions
-from orchestrator.results import (
+from orchestrator.home.paths import SweepPaths, atomic_write
+from orchestrator.home.records import (
     HistoryRow,
     Provenance,
     SeedResult,
@@ -30,6 +28,8 @@ from orchestrator.results import (
     TrialResult,
     TrialState,
 )
+from orchestrator.progress import num_planned
+from orchestrator.report import champions
 from orchestrator.spec import Arm, Choice, Range, SweepSpec, Workload, spec_from_text
 
 NUM_POINTS = 200

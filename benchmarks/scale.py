@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import row
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.records import HistoryRow, SeedResult, TrialConfig, TrialResult, TrialState
 from orchestrator.launch import Launcher, TrialSource
-from orchestrator.paths import SweepPaths
-from orchestrator.results import HistoryRow, SeedResult, TrialConfig, TrialResult, TrialState
 from orchestrator.spec import SweepSpec, spec_from_text
 
 NUM_TRIALS = 5_000

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.dashboard import wait_for
 from orchestrator.cli.pages import make_server
-from orchestrator.paths import find_sweep
+from orchestrator.home.paths import find_sweep
 
 DOCS = Path(__file__).parents[1] / "docs"
 WIDTH = 1200

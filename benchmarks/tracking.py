@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import row
-from orchestrator.results import (
+from orchestrator.home.records import (
     HistoryRow,
     Provenance,
     SeedResult,

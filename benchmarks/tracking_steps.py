@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmarks.timing import row
 from benchmarks.tracking import new_record, server
-from orchestrator.results import HistoryRow, TrialConfig, TrialResult
+from orchestrator.home.records import HistoryRow, TrialConfig, TrialResult
 from orchestrator.spec import spec_from_text
 from orchestrator.track import MlflowTracker
 from orchestrator.track.address import Address

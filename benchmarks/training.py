@@ -118,8 +118,8 @@ def _optimizer(network: nn.Module, model: dict[str, Any]) -> torch.optim.Optimiz
 
 def _trial(model: dict[str, Any], epochs: int, *, is_kept: bool = False) -> Callable[[], float]:
     """A trial of the baseline arm on the same data; gives the seconds of its steps."""
-    from orchestrator.checkpoints import Checkpoints
-    from orchestrator.results import TrialConfig, TrialState
+    from orchestrator.home.checkpoint import Checkpoints
+    from orchestrator.home.records import TrialConfig, TrialState
     from orchestrator.spec import Arm, Workload
     from orchestrator.trial import run_trial
     from orchestrator.workloads import training

@@ -13,13 +13,14 @@ from typing import final
 from pydantic import ValidationError
 
 from orchestrator.errors import UserError
+from orchestrator.home.paths import SweepPaths, sweep_names
+from orchestrator.home.reading import stored_spec
+from orchestrator.home.records import HistoryRow, SweepRecord, Trial
 from orchestrator.lints import lints
-from orchestrator.paths import SweepPaths, sweep_names
 from orchestrator.report import Report, champions, summarise
 from orchestrator.report.champions import stored_id
-from orchestrator.results import HistoryRow, SweepRecord, Trial
 from orchestrator.spec import SweepSpec
-from orchestrator.sweep import Standing, standing_of, stored_spec
+from orchestrator.sweep import Standing, standing_of
 
 Stamp = tuple[int, int, int]
 

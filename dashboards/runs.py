@@ -10,7 +10,7 @@ from typing import final
 
 from dashboards.settings import Settings
 from orchestrator.errors import UserError
-from orchestrator.results import SweepRecord
+from orchestrator.home.records import SweepRecord
 from orchestrator.track.links import RunLink, page_of, run_link
 
 AGAIN_SECONDS = 20.0

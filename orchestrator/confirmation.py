@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import final
 
+from orchestrator.home.records import Trial, TrialConfig, TrialResult
 from orchestrator.racing import Race
 from orchestrator.ranking import stored_id
 from orchestrator.report import Champions
-from orchestrator.results import Trial, TrialConfig, TrialResult
 from orchestrator.spec import SweepSpec
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.results import SeedResult
+from orchestrator.home.records import SeedResult
 from orchestrator.statistics import Cost
 
 SUFFIX = "_to_target"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import final
 
 from orchestrator.errors import PluginError
-from orchestrator.provenance import versions
+from orchestrator.home.provenance import versions
 from orchestrator.spec import plugins
 from orchestrator.spec.options import DATASETS
 

@@ -13,17 +13,17 @@ from collections.abc import Callable, Collection, Sequence
 from typing import final
 
 from orchestrator.budgets import Budgets
-from orchestrator.checkpoints import Checkpoint, UnusableCheckpoint
 from orchestrator.confirmation import Confirmation
+from orchestrator.home.checkpoint import Checkpoint, UnusableCheckpoint
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.records import HistoryRow, SweepRecord, TrialConfig, TrialResult, TrialState
 from orchestrator.hooks import Hooks
 from orchestrator.interrupts import Interrupts
 from orchestrator.journal import open_journal
 from orchestrator.launch import TrialSource
-from orchestrator.paths import SweepPaths
 from orchestrator.progress import Progress, Tallies
 from orchestrator.replay import orders_of
 from orchestrator.report import champions
-from orchestrator.results import HistoryRow, SweepRecord, TrialConfig, TrialResult, TrialState
 from orchestrator.retries import Retries
 from orchestrator.rungs import pruned_result
 from orchestrator.shared_study import SharedStudy

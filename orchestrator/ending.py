@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
+from orchestrator.home.records import SweepEnd, SweepRecord, Trial, TrialState
 from orchestrator.progress import num_configurations
-from orchestrator.results import SweepEnd, SweepRecord, Trial, TrialState
 from orchestrator.settings import gathered
 
 CRASH_TOLERANCE = 0.1

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from orchestrator.archive import unpack
 from orchestrator.errors import Fault, FileUnreadable, SweepConflict, UserError
-from orchestrator.files import left_parts, part_of
-from orchestrator.paths import SweepPaths
-from orchestrator.results import SweepRecord
-from orchestrator.sweep import read_record
+from orchestrator.home.archive import unpack
+from orchestrator.home.files import left_parts, part_of
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.reading import read_record
+from orchestrator.home.records import SweepRecord
 from orchestrator.track.remote import Remote, RemoteSweep
 
 

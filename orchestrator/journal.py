@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from orchestrator.errors import FileUnreadable
-from orchestrator.files import damage
+from orchestrator.home.files import damage
 
 if TYPE_CHECKING:
     import optuna

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from orchestrator.results import SweepRecord, Trial, TrialState
+from orchestrator.home.records import SweepRecord, Trial, TrialState
 from orchestrator.scheduler_lints import grace_lints, race_lints, rung_lints, wilcoxon_lints
 from orchestrator.settings import settings_of
 from orchestrator.space import num_points

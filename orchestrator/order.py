@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from orchestrator.errors import UserError
+from orchestrator.home.records import StudyOrder
 from orchestrator.journal import STOPPED_AT, Note, read_journal
-from orchestrator.results import StudyOrder
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

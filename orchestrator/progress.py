@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import final
 
-from orchestrator.results import Trial, TrialConfig, TrialResult, TrialState
+from orchestrator.home.records import Trial, TrialConfig, TrialResult, TrialState
 from orchestrator.settings import settings_of
 from orchestrator.space import num_points
 from orchestrator.spec import PHASES, Phase, SweepSpec

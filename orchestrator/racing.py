@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from orchestrator.results import TrialConfig, TrialResult
+from orchestrator.home.records import TrialConfig, TrialResult
 from orchestrator.spec import Mode
 from orchestrator.statistics import ALPHA, signed_rank_p
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from orchestrator.results import Trial, TrialState
+from orchestrator.home.records import Trial, TrialState
 from orchestrator.spec import Mode
 from orchestrator.statistics import censored_median
 

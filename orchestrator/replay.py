@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 
 from orchestrator.errors import Fault, SweepConflict, UserError
+from orchestrator.home.paths import SweepPaths, find_sweep
+from orchestrator.home.records import Replay
 from orchestrator.order import Order, read_orders
-from orchestrator.paths import SweepPaths, find_sweep
-from orchestrator.results import Replay
 from orchestrator.spec import SharedScope, SweepSpec, parse_spec, read_file
 
 

@@ -6,7 +6,7 @@ import math
 from collections import Counter, deque
 from typing import final
 
-from orchestrator.results import TrialConfig, TrialResult
+from orchestrator.home.records import TrialConfig, TrialResult
 
 # A worker that dies says nothing of its trial: a machine was taken away, or another trial took the memory.
 NUM_RETRIES = 2

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import final, get_args
 
-from orchestrator.results import HistoryRow, Machine, SeedResult, TrialConfig, TrialResult, TrialState
+from orchestrator.home.records import HistoryRow, Machine, SeedResult, TrialConfig, TrialResult, TrialState
 from orchestrator.spec import SweepSpec, target_metrics
 from orchestrator.spec.options import WHOLE_BUDGET, CurveMetric, StoppingOptions
 

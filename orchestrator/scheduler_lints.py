@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from orchestrator.errors import DataCorrupt, DataNotFound
+from orchestrator.home.records import Trial, TrialState
 from orchestrator.racing import MIN_PAIRS
-from orchestrator.results import Trial, TrialState
 from orchestrator.rungs import judged_metric, rung_values
 from orchestrator.spec import HIGHER_IS_BETTER, SweepSpec, Workload
 from orchestrator.spec.options import WHOLE_BUDGET, ScheduleOptions, StoppingOptions, WilcoxonOptions

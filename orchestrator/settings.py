@@ -23,8 +23,7 @@ from functools import cached_property
 from typing import Literal, final
 
 from orchestrator.costs import run_cost
-from orchestrator.ranking import stored_id
-from orchestrator.results import (
+from orchestrator.home.records import (
     SweepRecord,
     Trial,
     TrialConfig,
@@ -32,6 +31,7 @@ from orchestrator.results import (
     TrialState,
     objective_value,
 )
+from orchestrator.ranking import stored_id
 from orchestrator.spec import Aggregate, Objective, SharedScope, SweepSpec
 from orchestrator.spec.identity import Json
 from orchestrator.spec.options import NoSchedulerOptions

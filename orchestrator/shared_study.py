@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, final
 
 from orchestrator.draws import Point
+from orchestrator.home.records import HistoryRow, Trial, TrialConfig, TrialResult, TrialState
 from orchestrator.journal import STOPPED_AT, Note
-from orchestrator.results import HistoryRow, Trial, TrialConfig, TrialResult, TrialState
 from orchestrator.setting_race import SettingRace
 from orchestrator.settings import aggregate_of, first_failure, log_ratio_of
 from orchestrator.spec import ALL, BASELINE, Arm, SharedScope, SweepSpec

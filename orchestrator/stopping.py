@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
+from orchestrator.home.records import HistoryRow, TrialConfig
 from orchestrator.journal import STOPPED_AT
-from orchestrator.results import HistoryRow, TrialConfig
 from orchestrator.rungs import Reading, judged_metric
 from orchestrator.spec import HIGHER_IS_BETTER, SweepSpec
 from orchestrator.spec.options import SCHEDULERS, WHOLE_BUDGET, SchedulerOptions

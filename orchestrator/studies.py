@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, final
 
 from orchestrator.draws import Draws, Point
 from orchestrator.errors import SearchNotReproducible
+from orchestrator.home.records import HistoryRow, Trial, TrialConfig, TrialResult
 from orchestrator.journal import Note
 from orchestrator.order import Order, Turns
 from orchestrator.progress import num_configurations
-from orchestrator.results import HistoryRow, Trial, TrialConfig, TrialResult
 from orchestrator.space import Draw, suggest
 from orchestrator.spec import ALL, Arm, SweepSpec, Workload
 from orchestrator.spec.identity import Json

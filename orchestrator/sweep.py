@@ -12,23 +12,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, final
 
-from orchestrator.archive import pack
 from orchestrator.budgets import Usage, spent, usages
 from orchestrator.driver import Driver, Observe, OutOfBudget
 from orchestrator.ending import end_of, in_words
-from orchestrator.errors import Fault, Interrupted, PluginError, SweepConflict, UserError
+from orchestrator.errors import Interrupted, SweepConflict, UserError
+from orchestrator.home.archive import pack
+from orchestrator.home.lock import held_since, locked
+from orchestrator.home.paths import SweepPaths, atomic_write, find_sweep, sweep_names
+from orchestrator.home.provenance import collect
+from orchestrator.home.reading import read_record, stored_spec
+from orchestrator.home.records import SweepEnd, SweepRecord, WarmStart
 from orchestrator.hooks import Hooks, SweepEnding
 from orchestrator.interrupts import Interrupts
 from orchestrator.launch import Launcher
 from orchestrator.lints import lints
-from orchestrator.lock import held_since, locked
-from orchestrator.paths import SweepPaths, atomic_write, find_sweep, sweep_names
 from orchestrator.progress import Progress, count
-from orchestrator.provenance import collect
 from orchestrator.replay import begin_replay
 from orchestrator.report import Report, render_markdown, summarise, write_report
-from orchestrator.results import SweepEnd, SweepRecord, WarmStart
-from orchestrator.spec import SweepSpec, parse_spec, plugins, read_file
+from orchestrator.spec import SweepSpec
 from orchestrator.track import SweepStatus, Tracker
 from orchestrator.warm_start import best_points, refuse_unknown_source
 
@@ -156,46 +157,6 @@ def sync(paths: SweepPaths, tracker: Tracker) -> int:
             description = render_markdown(summarise(record, lints(record)))
             tracker.sync(record, end.status, description=description, artifacts=artifacts)
         return tracker.close()
-
-
-def stored_spec(paths: SweepPaths) -> SweepSpec:
-    """Read the spec of a sweep that was begun, with the plug-ins that it was run with.
-
-    Args:
-        paths: of the sweep.
-
-    Returns:
-        The spec as run.
-
-    Raises:
-        PluginError: a plug-in is no longer there, or no longer fits.
-    """
-    try:
-        plugins.load(paths.read_plugins())
-    except PluginError as error:
-        hint = "install it, or run from the directory that holds it"
-        faults = (Fault(f"sweep {paths.name!r}: {fault.place}", f"{fault.message}; {hint}") for fault in error.faults)
-        raise PluginError(*faults) from None
-    return parse_spec(read_file(paths.spec))
-
-
-def read_record(paths: SweepPaths, *, with_history: bool = True) -> SweepRecord:
-    """Read a sweep from its files.
-
-    Args:
-        paths: of a sweep that was begun.
-        with_history: whether to read the curves too.
-
-    Returns:
-        What is stored.
-    """
-    end = paths.read_end()
-    return SweepRecord(
-        stored_spec(paths),
-        paths.read_provenance(),
-        tuple(paths.read_trials(with_history=with_history)),
-        "" if end is None else end.ended_early,
-    )
 
 
 @final
@@ -352,4 +313,4 @@ class _LogFile(logging.FileHandler):
             super().handleError(record)
 
 
-__all__ = ["Outcome", "Standing", "read_record", "run", "standing", "standing_of", "stored_spec"]
+__all__ = ["Outcome", "Standing", "run", "standing", "standing_of"]

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from orchestrator.errors import Fault, UserError, nearest
-from orchestrator.paths import SweepPaths
-from orchestrator.results import HistoryRow, TrialConfig, TrialResult
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.records import HistoryRow, TrialConfig, TrialResult
 from orchestrator.spec import SweepSpec, Template, Workload
 
 Show = Callable[[Sequence[HistoryRow]], None]

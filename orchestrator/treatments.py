@@ -10,7 +10,7 @@ from typing import Any, Protocol, final
 
 from torch import Tensor
 
-from orchestrator.results import LayerSpectrum, TeleportSummary
+from orchestrator.home.records import LayerSpectrum, TeleportSummary
 from orchestrator.rules import step_rule_of, tau_of
 from orchestrator.spec import Arm
 from orchestrator.spec.options import (

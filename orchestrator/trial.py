@@ -12,8 +12,8 @@ from typing import final
 
 import torch
 
-from orchestrator.checkpoints import Checkpoint, Checkpoints
-from orchestrator.results import (
+from orchestrator.home.checkpoint import Checkpoint, Checkpoints
+from orchestrator.home.records import (
     FailureKind,
     HistoryRow,
     Machine,

@@ -6,8 +6,8 @@ import random
 from collections.abc import Iterable, Mapping
 
 from orchestrator.costs import run_cost
+from orchestrator.home.records import Trial, TrialConfig
 from orchestrator.ranking import by_value, is_complete
-from orchestrator.results import Trial, TrialConfig
 from orchestrator.spec import BASELINE, LR_FACTOR, Arm, SweepSpec, Workload
 from orchestrator.spec.identity import Json, digest
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-from orchestrator.results import TrialResult, TrialState
+from orchestrator.home.records import TrialResult, TrialState
 from orchestrator.spec import Search
 from orchestrator.study_log import DIVERGENCE, Ending
 

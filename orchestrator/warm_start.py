@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 
 from orchestrator.errors import Fault, SweepNotFound, nearest
-from orchestrator.paths import SweepPaths, sweep_names
+from orchestrator.home.paths import SweepPaths, sweep_names
+from orchestrator.home.records import SweepRecord
 from orchestrator.report import ranked
-from orchestrator.results import SweepRecord
 from orchestrator.space import restricted
 from orchestrator.spec import ALL, SweepSpec
 from orchestrator.spec.identity import Json

@@ -48,7 +48,7 @@ def status(name: SweepName, home: Home = DEFAULT_HOME, as_json: AsJson = False) 
     Example: teleport status quickstart
     """
     from orchestrator.cli.show import print_standing
-    from orchestrator.paths import find_sweep
+    from orchestrator.home.paths import find_sweep
     from orchestrator.sweep import standing
 
     found = standing(find_sweep(home, name))
@@ -107,9 +107,9 @@ def report(
     """
     from orchestrator.cli.reports import asked_for
     from orchestrator.cli.show import print_verdicts
+    from orchestrator.home.reading import read_record
     from orchestrator.lints import lints
     from orchestrator.report import full_report, join, render_json, transfers_of, write_best, write_formats
-    from orchestrator.sweep import read_record
 
     asked = asked_for(home, names, formats, out)
     records = [read_record(paths) for paths in asked.sweeps]
@@ -138,9 +138,9 @@ def export(
     Example: teleport export quickstart --arm teleport --out best.yaml
     """
     from orchestrator.errors import UserError, nearest
-    from orchestrator.paths import atomic_write, find_sweep
+    from orchestrator.home.paths import atomic_write, find_sweep
+    from orchestrator.home.reading import read_record
     from orchestrator.report import best_spec
-    from orchestrator.sweep import read_record
 
     record = read_record(find_sweep(home, name))
     labels = list(record.spec.workloads)
@@ -225,7 +225,7 @@ def track_sync(name: SweepName, home: Home = DEFAULT_HOME, tracking_uri: Trackin
 
     Example: teleport track sync quickstart
     """
-    from orchestrator.paths import find_sweep
+    from orchestrator.home.paths import find_sweep
     from orchestrator.sweep import sync
 
     num_left = sync(find_sweep(home, name), make_tracker(home, tracking_uri))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import final
 
 from orchestrator.errors import Fault, SweepNotFound, UserError, nearest
-from orchestrator.paths import SweepPaths, find_sweep
+from orchestrator.home.paths import SweepPaths, find_sweep
 from orchestrator.report import FORMATS
 from orchestrator.spec.identity import digest
 

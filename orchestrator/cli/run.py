@@ -31,9 +31,9 @@ from orchestrator.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from orchestrator.paths import SweepPaths
+    from orchestrator.home.paths import SweepPaths
+    from orchestrator.home.records import Trial
     from orchestrator.plan import Place
-    from orchestrator.results import Trial
     from orchestrator.spec import SweepSpec
     from orchestrator.sweep import Outcome
 
@@ -59,7 +59,7 @@ def plan(
     Example: teleport plan sweeps/quickstart.yaml
     """
     from orchestrator.cli.show import print_plan
-    from orchestrator.paths import sweep_names
+    from orchestrator.home.paths import sweep_names
     from orchestrator.plan import make_plan, measured_pace, pilot_pace
     from orchestrator.spec import load_spec
 
@@ -96,7 +96,7 @@ def _look_at(address: str) -> Place:
 def _earlier_trials(home: Path, names: Iterable[str]) -> tuple[list[Trial], list[str]]:
     """Read the trials of the sweeps of a home, and say of which sweeps that cannot be done."""
     from orchestrator.errors import UserError
-    from orchestrator.paths import SweepPaths
+    from orchestrator.home.paths import SweepPaths
     from orchestrator.spec.plugins import is_loaded
 
     trials: list[Trial] = []
@@ -130,7 +130,7 @@ def run(
 
     Example: teleport run sweeps/quickstart.yaml --set search.trials=8
     """
-    from orchestrator.paths import SweepPaths
+    from orchestrator.home.paths import SweepPaths
     from orchestrator.spec import load_spec
 
     use_data_root(data_root)
@@ -162,8 +162,8 @@ def resume(
 
     Example: teleport resume quickstart
     """
-    from orchestrator.paths import find_sweep
-    from orchestrator.sweep import stored_spec
+    from orchestrator.home.paths import find_sweep
+    from orchestrator.home.reading import stored_spec
 
     use_data_root(data_root)
     use_plugins(plugins)

@@ -15,9 +15,9 @@ from orchestrator.cli.display import table as progress_table
 from orchestrator.spec import duration_text
 
 if TYPE_CHECKING:
+    from orchestrator.home.records import HistoryRow, TrialConfig, TrialResult
     from orchestrator.plan import Plan
     from orchestrator.report import JointReport, Report
-    from orchestrator.results import HistoryRow, TrialConfig, TrialResult
     from orchestrator.sweep import Standing
     from orchestrator.train import Show
 
@@ -134,7 +134,7 @@ def print_training(config: TrialConfig, run: Callable[[Show], tuple[TrialResult,
     Returns:
         The exit code: 1 where the trial failed.
     """
-    from orchestrator.results import TrialState
+    from orchestrator.home.records import TrialState
 
     print(f"{config.study}, seed {config.seeds[0]}")
     heads = ("step", "epoch", "seconds", "train loss", "val. loss", "val. acc.", "moves")

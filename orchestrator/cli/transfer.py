@@ -13,10 +13,10 @@ import typer
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
 
 if TYPE_CHECKING:
+    from orchestrator.home.records import SweepRecord
     from orchestrator.report.schema import Leave, TimeMetric, Transfer
     from orchestrator.report.settings import Place, Source
     from orchestrator.report.transfer_tables import Block
-    from orchestrator.results import SweepRecord
 
 Names = Annotated[
     list[str],
@@ -114,11 +114,11 @@ class _Found:
 def _read(home: Path, names: Sequence[str], arm: str | None, metric: str, leave: str | None = None) -> _Found:
     from orchestrator.cli.reports import name_faults
     from orchestrator.errors import Fault, SweepNotFound, UserError, nearest
-    from orchestrator.paths import find_sweep
+    from orchestrator.home.paths import find_sweep
+    from orchestrator.home.reading import read_record
     from orchestrator.report.schema import LEAVES, TIME_METRICS
     from orchestrator.report.settings import mismatches, sources_of
     from orchestrator.report.transfer import architectures_of, transfer_of
-    from orchestrator.sweep import read_record
 
     faults = list(name_faults(names))
     paths = []
@@ -205,7 +205,7 @@ def _tell(
 
 
 def _write(found: _Found, places: Sequence[Place], file: Path, home: Path, suffix: str) -> None:
-    from orchestrator.paths import atomic_write, sweep_names
+    from orchestrator.home.paths import atomic_write, sweep_names
     from orchestrator.report.missing import missing_sweep
 
     taken = sweep_names(home)

@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 from typing import Literal, final
 
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.records import TrialConfig, TrialResult
 from orchestrator.hooks.calls import Event
 from orchestrator.hooks.queue import Queue
-from orchestrator.paths import SweepPaths
-from orchestrator.results import TrialConfig, TrialResult
 from orchestrator.spec import HooksOptions
 from orchestrator.track.text import clean
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import final
 
-from orchestrator.checkpoints import Checkpoints
+from orchestrator.home.checkpoint import Checkpoints
+from orchestrator.home.records import HistoryRow
 from orchestrator.launch.base import Launcher, TrialSource
-from orchestrator.results import HistoryRow
 
 
 @final

@@ -16,9 +16,9 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from orchestrator.capacity import request
-from orchestrator.checkpoints import Checkpoints
+from orchestrator.home.checkpoint import Checkpoints
+from orchestrator.home.records import FailureKind, HistoryRow, TrialConfig, TrialResult
 from orchestrator.launch.base import TrialSource
-from orchestrator.results import FailureKind, HistoryRow, TrialConfig, TrialResult
 from orchestrator.spec import plugins
 
 CAPACITY_SECONDS = 1.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from orchestrator.errors import UserError
+from orchestrator.home.records import SweepRecord, Trial, TrialState
 from orchestrator.report.champions import champions, steps_to_target, stored_id
-from orchestrator.results import SweepRecord, Trial, TrialState
 from orchestrator.spec import BASELINE, dump_yaml
 from orchestrator.spec.identity import Json, digest
 from orchestrator.statistics import censored_median

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
+from orchestrator.home.records import SweepRecord, Trial
 from orchestrator.ranking import by_value, is_complete, steps_to_target, stored_id
-from orchestrator.results import SweepRecord, Trial
 from orchestrator.settings import Setting, settings_of, trials_of
 from orchestrator.spec import Role
 from orchestrator.units import baselines_of

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from orchestrator.home.records import Trial, TrialState
 from orchestrator.report.schema import Axis, Band, SeedCurve
-from orchestrator.results import Trial, TrialState
 
 if TYPE_CHECKING:
     from orchestrator.statistics.signed_rank import Floats

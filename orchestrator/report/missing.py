@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import final
 
+from orchestrator.home.records import SweepRecord
 from orchestrator.report.schema import Transfer
 from orchestrator.report.settings import NAMED_DIGITS, Place, Source, table_of
-from orchestrator.results import SweepRecord
 from orchestrator.spec import BASELINE, Workload, dump_yaml
 from orchestrator.spec.identity import Json, digest
 from orchestrator.units import training_of

@@ -7,8 +7,8 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from orchestrator.home.records import LayerSpectrum, LayerSummary, SeedResult, StepSummary, TeleportSummary, TrialResult
 from orchestrator.report.schema import Price, Spectrum
-from orchestrator.results import LayerSpectrum, LayerSummary, SeedResult, StepSummary, TeleportSummary, TrialResult
 
 
 def price_of(results: Sequence[TrialResult]) -> Price | None:

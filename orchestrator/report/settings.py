@@ -14,9 +14,9 @@ from typing import final
 
 from orchestrator.costs import run_cost, run_limit
 from orchestrator.errors import Fault
+from orchestrator.home.records import SweepRecord, Trial, TrialConfig, TrialState
 from orchestrator.report.champions import Champions, best_over, champions, complete_of
 from orchestrator.report.schema.evidence import TimeMetric
-from orchestrator.results import SweepRecord, Trial, TrialConfig, TrialState
 from orchestrator.settings import Setting as SharedSetting
 from orchestrator.settings import settings_of, trials_of
 from orchestrator.spec import ALL, BASELINE, LR_FACTOR, Arm, Phase, SweepSpec, Workload

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from orchestrator.home.records import FailureKind, SweepRecord, Trial, TrialResult, TrialState
 from orchestrator.progress import num_configurations
 from orchestrator.racing import Race
 from orchestrator.report.arrivals import arrivals_of
@@ -15,7 +16,6 @@ from orchestrator.report.champions import steps_to_target, stored_id
 from orchestrator.report.curves import bands_of, curve_of
 from orchestrator.report.price import price_of
 from orchestrator.report.schema import Candidate, ConfirmSeed, Parameter, SearchTrial, Study
-from orchestrator.results import FailureKind, SweepRecord, Trial, TrialResult, TrialState
 from orchestrator.spec import Arm, Choice, Distribution, kind_of
 from orchestrator.spec.options import ExpressionOptions, TeleportOptions
 from orchestrator.statistics import censored_median

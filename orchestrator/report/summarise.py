@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from orchestrator.home.records import Machine, SweepRecord
 from orchestrator.report.answers import answers_of
 from orchestrator.report.champions import champions, roles, stored_id
 from orchestrator.report.comparisons import PRIMARY_KIND, comparisons_of
@@ -16,7 +17,6 @@ from orchestrator.report.shared_search import with_settings
 from orchestrator.report.studies import study_of
 from orchestrator.report.transfer import transfers_of
 from orchestrator.report.tuning import tunings_of
-from orchestrator.results import Machine, SweepRecord
 from orchestrator.settings import gathered, settings_of
 from orchestrator.spec import BASELINE, SweepSpec, Target
 

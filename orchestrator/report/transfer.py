@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
+from orchestrator.home.records import SweepRecord, Trial
 from orchestrator.report.champions import best_over, judges_of, stored_id
 from orchestrator.report.schema.comparison import Interval
 from orchestrator.report.schema.evidence import TimeMetric
@@ -32,7 +33,6 @@ from orchestrator.report.settings import (
     table_of,
     training_id,
 )
-from orchestrator.results import SweepRecord, Trial
 from orchestrator.spec import SharedScope
 from orchestrator.spec.identity import Json
 from orchestrator.statistics import (

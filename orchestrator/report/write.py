@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from orchestrator.errors import Fault, UserError
-from orchestrator.paths import SweepPaths, atomic_write
+from orchestrator.home.paths import SweepPaths, atomic_write
+from orchestrator.home.records import SweepRecord
 from orchestrator.report.html import render_html
 from orchestrator.report.importance import with_importance
 from orchestrator.report.latex import render_latex
@@ -15,7 +16,6 @@ from orchestrator.report.pdf import PrintingError, render_pdf
 from orchestrator.report.schema import JointReport, Report
 from orchestrator.report.summarise import summarise
 from orchestrator.report.tidy import render_csv
-from orchestrator.results import SweepRecord
 
 
 def render_json(report: Report | JointReport) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
-from orchestrator.results import (
+from orchestrator.home.records import (
     SweepRecord,
     Trial,
     TrialConfig,

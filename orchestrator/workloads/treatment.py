@@ -10,7 +10,7 @@ from typing import Any, Protocol, final
 import torch
 from torch import Tensor, nn
 
-from orchestrator.results import TeleportSummary
+from orchestrator.home.records import TeleportSummary
 from orchestrator.workloads.batches import Draws
 from orchestrator.workloads.budget import Budget
 from orchestrator.workloads.evaluate import LossFn

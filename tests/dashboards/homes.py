@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from orchestrator.paths import SweepPaths, atomic_write
+from orchestrator.home.paths import SweepPaths, atomic_write
+from orchestrator.home.records import HistoryRow, SweepEnd, SweepRecord, Trial
 from orchestrator.report.champions import stored_id
-from orchestrator.results import HistoryRow, SweepEnd, SweepRecord, Trial
 
 
 def write_sweep(home: Path, record: SweepRecord, *, is_ended: bool = True) -> SweepPaths:

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from orchestrator.paths import SweepPaths
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.reading import read_record
 from orchestrator.report.champions import stored_id
-from orchestrator.sweep import read_record
 from orchestrator.track.ui import make_server
 from tests.dashboards.conftest import PATIENCE, Open, answering, dashboard
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from dashboards.reader import Home, SweepReader, Unreadable
+from orchestrator.home.lock import locked
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.reading import read_record
+from orchestrator.home.records import TrialState
 from orchestrator.lints import lints
-from orchestrator.lock import locked
-from orchestrator.paths import SweepPaths
 from orchestrator.report import summarise
-from orchestrator.results import TrialState
-from orchestrator.sweep import read_record, standing
+from orchestrator.sweep import standing
 from tests.dashboards.homes import write_sweep, write_trial
 from tests.orchestrator.report.build import failing, running, sweep
 

@@ -8,8 +8,8 @@ import pytest
 
 from dashboards import app
 from dashboards.look import labels_of
-from orchestrator.paths import SweepPaths
-from orchestrator.sweep import read_record
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.reading import read_record
 from tests.dashboards.test_views import page, text_of
 from tests.orchestrator.shared_specs import shared_spec
 from tests.orchestrator.test_sweep import Simulated, go

@@ -9,11 +9,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboards import app
-from orchestrator.paths import SweepPaths
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.reading import read_record
+from orchestrator.home.records import SweepRecord, Trial
 from orchestrator.report import best_spec
 from orchestrator.report.champions import stored_id
-from orchestrator.results import SweepRecord, Trial
-from orchestrator.sweep import read_record
 from tests.dashboards.homes import write_sweep, write_trial
 from tests.orchestrator.report.build import failing, running, sweep
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from orchestrator.home.records import Trial, TrialConfig, TrialResult
 from orchestrator.journal import open_journal
-from orchestrator.results import Trial, TrialConfig, TrialResult
 from orchestrator.shared_study import SharedStudy
 from orchestrator.spec import BASELINE, SweepSpec, Workload
 from tests.orchestrator.trials import complete, failed

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.budgets import Budgets, Spent, planned, shortfalls, spent, union_seconds, usages
-from orchestrator.results import Trial, TrialConfig, TrialState
+from orchestrator.home.records import Trial, TrialConfig, TrialState
 from orchestrator.spec import SweepSpec
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.trials import complete, config

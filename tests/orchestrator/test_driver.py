@@ -13,17 +13,18 @@ import pytest
 
 from orchestrator import driver as driver_module
 from orchestrator.errors import Interrupted, SweepConflict, SweepNotFound, UserError
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.reading import read_record
+from orchestrator.home.records import HistoryRow, SweepRecord, TrialConfig, TrialResult, TrialState
 from orchestrator.journal import open_journal
 from orchestrator.launch import InlineLauncher, RayLauncher, TrialSource
-from orchestrator.paths import SweepPaths
-from orchestrator.results import HistoryRow, SweepRecord, TrialConfig, TrialResult, TrialState
 from orchestrator.spec import Share
-from orchestrator.sweep import read_record, standing
+from orchestrator.sweep import standing
 from orchestrator.track import MemoryTracker
+from tests.orchestrator.home.test_checkpoint import CutAt
 from tests.orchestrator.launch.test_launchers import ray_warnings
 from tests.orchestrator.launchers import ReadyLauncher
 from tests.orchestrator.specs import tiny_spec
-from tests.orchestrator.test_checkpoints import CutAt
 from tests.orchestrator.test_sweep import Simulated, go, outcomes
 from tests.orchestrator.trials import complete, failed, row
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.ending import end_of, in_words
-from orchestrator.results import SweepEnd, Trial
+from orchestrator.home.records import SweepEnd, Trial
 from tests.orchestrator.report.build import failing, running, sweep
 
 EARLY = "the trials budget of 9 is used up: 9 of 28 trials ended"

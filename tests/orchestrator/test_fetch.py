@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.archive import pack, unpack
 from orchestrator.cli import exit_code
 from orchestrator.errors import FileUnreadable, SweepConflict, UserError
 from orchestrator.fetch import fetch
-from orchestrator.files import left_parts
+from orchestrator.home.archive import pack, unpack
+from orchestrator.home.files import left_parts
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.reading import read_record
 from orchestrator.launch import InlineLauncher
-from orchestrator.paths import SweepPaths
-from orchestrator.sweep import read_record, run, standing
+from orchestrator.sweep import run, standing
 from orchestrator.track import MlflowTracker
 from tests.orchestrator.specs import tiny_spec
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.records import TrialFailure
 from orchestrator.hooks import MAX_MESSAGE, Hooks
-from orchestrator.paths import SweepPaths
-from orchestrator.results import TrialFailure
 from orchestrator.spec import EVENT_KEYS, HooksOptions
 from tests.orchestrator.trials import config, failed
 

@@ -12,8 +12,8 @@ HEAVY = ("torch", "ray", "mlflow", "scipy", "optuna", "plotly", "pandas", "matpl
 LIGHT = (
     "orchestrator.errors",
     "orchestrator.spec",
-    "orchestrator.results",
-    "orchestrator.paths",
+    "orchestrator.home.records",
+    "orchestrator.home.paths",
     "orchestrator.space",
     "orchestrator.plan",
     "orchestrator.lints",

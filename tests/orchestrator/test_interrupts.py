@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import Interrupted
+from orchestrator.home.paths import SweepPaths
 from orchestrator.interrupts import Interrupts
 from orchestrator.launch import InlineLauncher
-from orchestrator.paths import SweepPaths
 from orchestrator.sweep import run, standing
 from orchestrator.track import MemoryTracker
 from tests.orchestrator.specs import tiny_spec

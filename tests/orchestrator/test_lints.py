@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.home.provenance import collect
+from orchestrator.home.records import SweepRecord, Trial, TrialConfig
 from orchestrator.lints import lints, spec_lints
-from orchestrator.provenance import collect
-from orchestrator.results import SweepRecord, Trial, TrialConfig
 from orchestrator.rungs import pruned_result
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.trials import complete, config, failed, row

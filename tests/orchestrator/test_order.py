@@ -10,9 +10,9 @@ import optuna
 import pytest
 
 from orchestrator.errors import UserError
+from orchestrator.home.records import TrialConfig, TrialResult
 from orchestrator.journal import open_journal
 from orchestrator.order import Order, Turns, read_orders
-from orchestrator.results import TrialConfig, TrialResult
 from orchestrator.spec import SweepSpec
 from orchestrator.studies import Study
 from tests.orchestrator.specs import tiny_spec

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from orchestrator.cli.display import Lines, line, table
+from orchestrator.home.records import Trial
 from orchestrator.progress import Progress, Tallies, count, num_planned
-from orchestrator.results import Trial
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.trials import complete, config, failed
 

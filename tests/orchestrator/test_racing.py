@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from orchestrator.home.records import TrialConfig, TrialResult
 from orchestrator.racing import MIN_PAIRS, Defeat, Race
-from orchestrator.results import TrialConfig, TrialResult
 from orchestrator.spec import Mode
 from tests.orchestrator.trials import complete, config, failed
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.results import TrialConfig
+from orchestrator.home.records import TrialConfig
 from orchestrator.retries import NUM_RETRIES, Retries
 from tests.orchestrator.trials import complete, config, failed
 

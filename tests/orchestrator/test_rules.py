@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import SpecError
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.records import TrialConfig, TrialState
 from orchestrator.launch import InlineLauncher
-from orchestrator.paths import SweepPaths
-from orchestrator.results import TrialConfig, TrialState
 from orchestrator.rules import step_rule_of, tau_of
 from orchestrator.spec import Arm, load_spec
 from orchestrator.spec.arithmetic import is_name

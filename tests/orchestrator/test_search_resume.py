@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import SearchNotReproducible
+from orchestrator.home.records import TrialConfig, TrialResult
 from orchestrator.journal import open_journal
-from orchestrator.results import TrialConfig, TrialResult
 from orchestrator.spec import SweepSpec
 from orchestrator.spec.options import SAMPLERS
 from orchestrator.studies import Study

@@ -9,12 +9,20 @@ from pathlib import Path
 import pytest
 
 from orchestrator.costs import run_cost
+from orchestrator.home.records import (
+    Provenance,
+    SweepRecord,
+    Trial,
+    TrialConfig,
+    TrialResult,
+    TrialState,
+    objective_value,
+)
 from orchestrator.lints import spec_lints
 from orchestrator.plan import make_plan
 from orchestrator.progress import count, num_planned
 from orchestrator.report import champions
 from orchestrator.report.champions import roles
-from orchestrator.results import Provenance, SweepRecord, Trial, TrialConfig, TrialResult, TrialState, objective_value
 from orchestrator.settings import aggregate_of, gathered, log_ratio_of, settings_of
 from orchestrator.spec import Objective, SweepSpec
 from orchestrator.spec.sharing import RATIO_METRICS

@@ -11,8 +11,8 @@ import optuna
 import pytest
 from optuna.storages.journal import JournalStorage
 
+from orchestrator.home.records import TrialConfig, TrialResult
 from orchestrator.journal import open_journal
-from orchestrator.results import TrialConfig, TrialResult
 from orchestrator.setting_race import SettingRace
 from orchestrator.settings import settings_of
 from orchestrator.shared_study import SharedStudy

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import Interrupted, UserError
+from orchestrator.home.reading import read_record
+from orchestrator.home.records import TrialConfig, TrialState
 from orchestrator.launch import InlineLauncher, RayLauncher, TrialSource
 from orchestrator.report import Verdict, best_spec, champions, transfers_of
 from orchestrator.report.champions import roles
-from orchestrator.results import TrialConfig, TrialState
 from orchestrator.settings import settings_of
 from orchestrator.spec import Share, SweepSpec, load_spec
-from orchestrator.sweep import Outcome, read_record, standing
+from orchestrator.sweep import Outcome, standing
 from orchestrator.track import MemoryTracker
 from orchestrator.track.projection import trial_facts
 from orchestrator.train import single_config

@@ -8,8 +8,8 @@ from pathlib import Path
 import optuna
 import pytest
 
+from orchestrator.home.records import HistoryRow, TrialConfig, TrialResult, TrialState
 from orchestrator.journal import open_journal
-from orchestrator.results import HistoryRow, TrialConfig, TrialResult, TrialState
 from orchestrator.rungs import judged_metric, pruned_result, rung_values
 from orchestrator.spec import SweepSpec
 from orchestrator.spec.options import SCHEDULERS, WHOLE_BUDGET, StoppingOptions

@@ -9,8 +9,8 @@ from pathlib import Path
 import optuna
 import pytest
 
+from orchestrator.home.records import TrialConfig, TrialResult
 from orchestrator.journal import open_journal
-from orchestrator.results import TrialConfig, TrialResult
 from orchestrator.space import Draw, make_sampler, suggest
 from orchestrator.spec import Arm, SweepSpec, Workload
 from orchestrator.spec.options import SAMPLERS

@@ -11,14 +11,15 @@ import pytest
 
 from orchestrator.confirmation import confirm_configs
 from orchestrator.errors import Interrupted, SweepConflict, SweepLocked
+from orchestrator.home.lock import locked
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.reading import read_record, stored_spec
+from orchestrator.home.records import HistoryRow, SweepEnd, SweepRecord, TrialConfig, TrialResult, TrialState
 from orchestrator.launch import InlineLauncher, Launcher, TrialSource
-from orchestrator.lock import locked
-from orchestrator.paths import SweepPaths
 from orchestrator.progress import Progress
 from orchestrator.report import champions, write_report
-from orchestrator.results import HistoryRow, SweepEnd, SweepRecord, TrialConfig, TrialResult, TrialState
 from orchestrator.spec import HookOptions, HooksOptions, SweepSpec
-from orchestrator.sweep import Outcome, read_record, run, standing, stored_spec, sync
+from orchestrator.sweep import Outcome, run, standing, sync
 from orchestrator.track import MemoryTracker
 from orchestrator.track.projection import NOTE
 from tests.orchestrator.launchers import ReadyLauncher

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.home.records import TrialConfig, TrialResult, TrialState
 from orchestrator.plan import make_plan
-from orchestrator.results import TrialConfig, TrialResult, TrialState
 from orchestrator.spec import BASELINE, SweepSpec, Workload, load_spec
 from orchestrator.statistics import smallest_p
 from orchestrator.trial import run_trial

@@ -10,7 +10,7 @@ import psutil
 import pytest
 import torch
 
-from orchestrator.results import HistoryRow
+from orchestrator.home.records import HistoryRow
 from orchestrator.system_metrics import SystemMetrics
 from orchestrator.trial import run_trial
 from tests.orchestrator.specs import tiny_spec

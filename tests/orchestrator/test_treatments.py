@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from orchestrator import treatments
-from orchestrator.results import HistoryRow, SeedResult, TrialConfig, TrialState
+from orchestrator.home.records import HistoryRow, SeedResult, TrialConfig, TrialState
 from orchestrator.spec import Arm
 from orchestrator.spec.options import ScheduleOptions, TeleportOptions
 from orchestrator.treatments import TREATMENTS, treatment_of

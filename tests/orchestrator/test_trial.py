@@ -10,7 +10,7 @@ from torch import nn
 
 from orchestrator import treatments
 from orchestrator import trial as module
-from orchestrator.results import HistoryRow, TrialConfig, TrialResult, TrialState
+from orchestrator.home.records import HistoryRow, TrialConfig, TrialResult, TrialState
 from orchestrator.spec import Objective
 from orchestrator.spec.options import MODELS, Entry
 from orchestrator.trial import run_trial

@@ -7,8 +7,8 @@ from pathlib import Path
 import optuna
 import pytest
 
+from orchestrator.home.records import TrialConfig, TrialResult, TrialState
 from orchestrator.journal import open_journal
-from orchestrator.results import TrialConfig, TrialResult, TrialState
 from orchestrator.spec import SweepSpec
 from orchestrator.studies import Study
 from orchestrator.study_log import DIVERGENCE

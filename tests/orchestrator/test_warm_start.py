@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import SweepNotFound
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.reading import read_record
+from orchestrator.home.records import TrialConfig
 from orchestrator.launch import TrialSource
-from orchestrator.paths import SweepPaths
 from orchestrator.plan import make_plan
-from orchestrator.results import TrialConfig
 from orchestrator.spec import SweepSpec
-from orchestrator.sweep import read_record, run
+from orchestrator.sweep import run
 from orchestrator.track.memory import MemoryTracker
 from orchestrator.warm_start import best_points
 from tests.orchestrator.launchers import ReadyLauncher

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.results import HistoryRow, SeedResult, TrialConfig, TrialFailure, TrialResult, TrialState
+from orchestrator.home.records import HistoryRow, SeedResult, TrialConfig, TrialFailure, TrialResult, TrialState
 
 TELEPORT = {"teleport": {"step": {"rule": "growth", "factor": 1.5}}}
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from orchestrator.home.records import ANSWERS, FailureKind
 from orchestrator.report.schema.part import Part
-from orchestrator.results import ANSWERS, FailureKind
 from orchestrator.spec import Aggregate
 from orchestrator.spec.identity import Json
 

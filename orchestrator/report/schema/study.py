@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
+from orchestrator.home.records import ANSWERS, FailureKind, LayerSummary, StepSummary
 from orchestrator.report.schema.evidence import Arrival, Tuning
 from orchestrator.report.schema.part import Part
 from orchestrator.report.schema.search import Importance, Parameter, SearchTrial, Shared
-from orchestrator.results import ANSWERS, FailureKind, LayerSummary, StepSummary
 from orchestrator.spec import Role
 from orchestrator.spec.identity import Json
 

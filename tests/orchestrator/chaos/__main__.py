@@ -16,8 +16,8 @@ from pathlib import Path
 
 import psutil
 
+from orchestrator.home.paths import SweepPaths
 from orchestrator.launch.cluster import QUIET
-from orchestrator.paths import SweepPaths
 from tests.orchestrator.chaos.campaign import Campaign, Moments, Story
 from tests.orchestrator.chaos.playground import playground
 from tests.orchestrator.chaos.specs import ONE_AT_A_TIME, SHARED, SPEC

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from orchestrator.confirmation import confirm_configs
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.reading import read_record
+from orchestrator.home.records import HistoryRow, SweepRecord, Trial, TrialState
 from orchestrator.journal import open_journal
-from orchestrator.paths import SweepPaths
 from orchestrator.progress import num_configurations, num_planned
 from orchestrator.report import champions
-from orchestrator.results import HistoryRow, SweepRecord, Trial, TrialState
 from orchestrator.settings import Setting, settings_of
 from orchestrator.space import suggest
 from orchestrator.spec import ALL
-from orchestrator.sweep import read_record
 from orchestrator.track.projection import SWEEP_ID, TRIAL_ID, sweep_id
 from tests.orchestrator.chaos.killer import Cut
 from tests.orchestrator.chaos.log import Event, read_events

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
-from orchestrator.paths import SweepPaths
+from orchestrator.home.paths import SweepPaths
 from orchestrator.progress import num_configurations, num_planned
 from orchestrator.spec import SweepSpec, load_spec
 from orchestrator.spec.options import WilcoxonOptions

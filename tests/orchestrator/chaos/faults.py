@@ -15,7 +15,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from orchestrator.cli import exit_code
-from orchestrator.paths import SweepPaths
+from orchestrator.home.paths import SweepPaths
 from tests.orchestrator.chaos.audit import audit
 from tests.orchestrator.specs import TINY
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
-from orchestrator.paths import SweepPaths
-from orchestrator.results import HistoryRow, TrialConfig
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.records import HistoryRow, TrialConfig
 from tests.orchestrator.chaos.playground import Playground
 
 Victim = Literal["driver", "worker", "raylet", "server"]

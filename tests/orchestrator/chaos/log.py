@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import final
 
-from orchestrator.paths import SweepPaths
+from orchestrator.home.paths import SweepPaths
 
 _LINE = re.compile(
     r"(?P<at>\S+ \S+) [A-Z]+ (?P<verb>started|going on with|ended|failed|lost) "

@@ -14,11 +14,12 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.reading import read_record
+from orchestrator.home.records import Trial, TrialState
 from orchestrator.journal import open_journal
 from orchestrator.launch import InlineLauncher
-from orchestrator.paths import SweepPaths
-from orchestrator.results import Trial, TrialState
-from orchestrator.sweep import read_record, run
+from orchestrator.sweep import run
 from orchestrator.track import MlflowTracker
 from orchestrator.track.projection import TRIAL_ID
 from tests.orchestrator.chaos.audit import audit, differences

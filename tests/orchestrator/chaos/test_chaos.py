@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.home.paths import SweepPaths
 from orchestrator.launch.cluster import QUIET
-from orchestrator.paths import SweepPaths
 from tests.orchestrator.chaos.__main__ import MANY, MARK, ONE, strays
 from tests.orchestrator.chaos.campaign import Campaign, Moments
 from tests.orchestrator.chaos.killer import DELAYS, draw

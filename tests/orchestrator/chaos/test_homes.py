@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.paths import SweepPaths
+from orchestrator.home.paths import SweepPaths
 from tests.orchestrator.chaos.faults import Sweep, ended
 
 pytestmark = pytest.mark.slow

@@ -11,8 +11,8 @@ import pytest
 
 from orchestrator.cli import exit_code
 from orchestrator.cli.show import draw
-from orchestrator.paths import SweepPaths
-from orchestrator.results import SweepEnd, TrialResult
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.records import SweepEnd, TrialResult
 from orchestrator.spec import load_spec
 from orchestrator.spec.options import DATASETS
 from tests.orchestrator.specs import TINY

@@ -19,10 +19,10 @@ import psutil
 import pytest
 
 from orchestrator.cli import exit_code
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.reading import read_record
+from orchestrator.home.records import TrialState
 from orchestrator.journal import open_journal
-from orchestrator.paths import SweepPaths
-from orchestrator.results import TrialState
-from orchestrator.sweep import read_record
 from tests.orchestrator.specs import TINY
 
 pytestmark = pytest.mark.slow

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli import exit_code
-from orchestrator.paths import SweepPaths
-from orchestrator.results import Replay, StudyOrder, WarmStart
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.records import Replay, StudyOrder, WarmStart
 from tests.orchestrator.specs import TINY
 
 Damage = Callable[[SweepPaths], Path]

@@ -19,12 +19,12 @@ import pytest
 
 from orchestrator.cli import exit_code
 from orchestrator.errors import Infeasible
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.reading import read_record
+from orchestrator.home.records import HistoryRow, TrialConfig, TrialResult, TrialState
 from orchestrator.launch import RayLauncher
 from orchestrator.launch.cluster import nodes_of
-from orchestrator.paths import SweepPaths
-from orchestrator.results import HistoryRow, TrialConfig, TrialResult, TrialState
 from orchestrator.spec import Share
-from orchestrator.sweep import read_record
 from tests.orchestrator.launch.clusters import SMALL, cluster, free_port, joining, wait_for
 from tests.orchestrator.launch.test_launchers import ListSource, ray_warnings
 from tests.orchestrator.specs import TINY

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.paths import SweepPaths
-from orchestrator.results import TrialState
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.reading import read_record
+from orchestrator.home.records import TrialState
 from orchestrator.spec import SweepSpec, spec_from_text
-from orchestrator.sweep import read_record
 from tests.orchestrator.launch.test_launchers import ray_warnings
 from tests.orchestrator.specs import TINY
 

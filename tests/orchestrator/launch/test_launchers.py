@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import Infeasible
+from orchestrator.home.records import HistoryRow, TrialConfig, TrialResult, TrialState
 from orchestrator.launch import InlineLauncher, Launcher, RayLauncher, TrialSource
-from orchestrator.results import HistoryRow, TrialConfig, TrialResult, TrialState
 from orchestrator.spec import Share
 from tests.orchestrator.trials import config, failed
 

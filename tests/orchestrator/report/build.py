@@ -7,8 +7,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from orchestrator.progress import num_planned
-from orchestrator.results import (
+from orchestrator.home.records import (
     HistoryRow,
     LayerSpectrum,
     LayerSummary,
@@ -24,6 +23,7 @@ from orchestrator.results import (
     TrialResult,
     TrialState,
 )
+from orchestrator.progress import num_planned
 from orchestrator.rungs import pruned_result
 from orchestrator.spec import Arm, SweepSpec, Workload, spec_from_text
 

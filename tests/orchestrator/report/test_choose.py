@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.errors import UserError
+from orchestrator.home.records import SweepRecord, Trial
 from orchestrator.report import best_spec, champions
 from orchestrator.report.best import MAX_NAME, best_name
-from orchestrator.results import SweepRecord, Trial
 from orchestrator.spec import check_name, spec_from_text
 from tests.orchestrator.report.build import (
     PROVENANCE,

@@ -6,10 +6,10 @@ import math
 
 import pytest
 
+from orchestrator.home.records import Trial
 from orchestrator.report import Report, render_json, summarise
 from orchestrator.report.schema import Standing, Study
 from orchestrator.report.wording import interval, interval_kind
-from orchestrator.results import Trial
 from orchestrator.spec import spec_from_text
 from tests.orchestrator.report.build import SPEC, Effects, failing, missing, running, stopped, sweep, sweep_spec
 

@@ -7,11 +7,11 @@ import math
 
 import pytest
 
+from orchestrator.home.records import Trial
 from orchestrator.report import Report, join, render_csv, render_html, render_json, render_markdown, summarise
 from orchestrator.report.evidence_tables import further_rows, interval_note, profile_rows
 from orchestrator.report.figures import Figure, across_figures, figures, search_figures
 from orchestrator.report.figures.tuning import clock_axis
-from orchestrator.results import Trial
 from orchestrator.spec import spec_from_text
 from tests.orchestrator.report.build import Effects, failing, missing, sweep, sweep_spec
 from tests.orchestrator.report.test_evidence import FASTER, TWO_WORKLOADS

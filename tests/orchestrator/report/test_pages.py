@@ -14,7 +14,8 @@ from typing import Any
 import plotly.graph_objects
 import pytest
 
-from orchestrator.paths import SweepPaths
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.records import SweepRecord, Trial
 from orchestrator.report import (
     FORMATS,
     Report,
@@ -30,7 +31,6 @@ from orchestrator.report.figures.teleports import SMALLEST_DRIFT
 from orchestrator.report.html import script_json
 from orchestrator.report.palette import arm_colours, dark_of
 from orchestrator.report.wording import interval, number, p_value, percent, ratio_change
-from orchestrator.results import SweepRecord, Trial
 from orchestrator.spec import load_spec, spec_from_text
 from tests.orchestrator.report.build import Effects, failing, missing, sweep, sweep_spec
 from tests.orchestrator.report.test_summarise import BASELINE_ONLY, TWO_ARMS, UNFINISHED, confirm_only, in_arm

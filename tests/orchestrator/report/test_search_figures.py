@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.home.records import SweepRecord, Trial
 from orchestrator.report import Report, full_report, render_html, summarise
 from orchestrator.report.figures import curve_figure, figures, search_figures
 from orchestrator.report.figures.curves import MAX_DRAWN
@@ -16,7 +17,6 @@ from orchestrator.report.figures.search import front
 from orchestrator.report.figures.trials import short
 from orchestrator.report.schema import SearchTrial
 from orchestrator.report.search_tables import fate_rows, importance_rows
-from orchestrator.results import SweepRecord, Trial
 from orchestrator.spec import Objective
 from tests.orchestrator.report.build import failing, stopped, sweep, sweep_spec
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from orchestrator.home.records import SweepRecord, Trial
 from orchestrator.lints import lints
 from orchestrator.report import (
     Report,
@@ -23,7 +24,6 @@ from orchestrator.report import (
 from orchestrator.report.schema import Comparison, Standing
 from orchestrator.report.search_tables import other_rows, search_rows
 from orchestrator.report.tables import price_rows
-from orchestrator.results import SweepRecord, Trial
 from orchestrator.spec import SweepSpec, spec_from_text
 from orchestrator.statistics import smallest_p
 from tests.orchestrator.report.build import EVERY, SPEC, Effects, failing, missing, running, stopped, sweep, sweep_spec

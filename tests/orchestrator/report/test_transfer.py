@@ -14,6 +14,7 @@ import pandas
 import plotly.graph_objects
 import pytest
 
+from orchestrator.home.records import SweepRecord, Trial, TrialConfig
 from orchestrator.report import join, render_csv, render_html, render_json, render_latex, render_markdown, summarise
 from orchestrator.report.figures import transfer_figures
 from orchestrator.report.missing import missing_of_left_out, missing_of_transfer, missing_sweep
@@ -21,7 +22,6 @@ from orchestrator.report.schema import TIME_METRICS, SensitivityBand, Transfer
 from orchestrator.report.settings import costs_of, method_id, mismatches, sources_of, table_of
 from orchestrator.report.transfer import transfer_of, transfers_of
 from orchestrator.report.transfer_tables import band_text, cell_text, transfer_blocks
-from orchestrator.results import SweepRecord, Trial, TrialConfig
 from orchestrator.settings import Setting, settings_of
 from orchestrator.spec import ALL, Arm, SweepSpec, spec_from_text
 from orchestrator.spec.identity import Json

@@ -18,12 +18,12 @@ import torch
 from orchestrator.cli import exit_code
 from orchestrator.doctor import _plugins
 from orchestrator.errors import PluginError, SpecError
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.reading import read_record
+from orchestrator.home.records import TrialState
 from orchestrator.launch.cluster import _code
-from orchestrator.paths import SweepPaths
-from orchestrator.results import TrialState
 from orchestrator.spec import load_spec, plugins, spec_from_text
 from orchestrator.spec.options import DATASETS, MODELS, WORKLOADS, DataOptions
-from orchestrator.sweep import read_record
 from orchestrator.workloads.data.dataset import _CACHE, load_cached
 from tests.orchestrator.specs import TINY
 

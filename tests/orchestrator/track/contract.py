@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.results import SeedResult, SweepRecord, Trial, TrialFailure, TrialState
+from orchestrator.home.records import SeedResult, SweepRecord, Trial, TrialFailure, TrialState
 from orchestrator.track import Tracker
 from orchestrator.track.projection import NOTE
 from tests.orchestrator.specs import tiny_spec

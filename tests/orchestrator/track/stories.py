@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.results import HistoryRow, Provenance, SweepRecord, Trial, TrialConfig, TrialResult, TrialState
+from orchestrator.home.records import HistoryRow, Provenance, SweepRecord, Trial, TrialConfig, TrialResult, TrialState
 from orchestrator.spec import SweepSpec
 from orchestrator.track import Tracker
 from orchestrator.track.projection import COMPLETE

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.results import SweepRecord, Trial, TrialState
+from orchestrator.home.records import SweepRecord, Trial, TrialState
 from orchestrator.track import MlflowTracker
 from orchestrator.track.address import Address
 from orchestrator.track.mlflow_store import open_client

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import FileUnreadable
-from orchestrator.results import SweepRecord, Trial
+from orchestrator.home.records import SweepRecord, Trial
 from orchestrator.track import MlflowTracker, outbox, writer
 from orchestrator.track.projection import TRIAL_ID
 from tests.orchestrator.track.faulty_store import Fault, FaultyStore, Stored

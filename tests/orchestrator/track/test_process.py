@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.paths import SweepPaths, atomic_write
-from orchestrator.results import SweepRecord
+from orchestrator.home.paths import SweepPaths, atomic_write
+from orchestrator.home.records import SweepRecord
 from orchestrator.track import MlflowTracker, reach
 from orchestrator.track.address import Address
 from orchestrator.track.mlflow_store import open_client
@@ -25,8 +25,8 @@ ROOT = Path(__file__).parents[3]
 DRIVER = """
 import sys, time
 from pathlib import Path
-from orchestrator.paths import SweepPaths
-from orchestrator.results import SweepRecord
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.records import SweepRecord
 from orchestrator.track import MlflowTracker
 from tests.orchestrator.specs import tiny_spec
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.results import SweepRecord
+from orchestrator.home.records import SweepRecord
 from orchestrator.track import MemoryTracker, MlflowTracker, Tracker
 from orchestrator.track.address import Address
 from orchestrator.track.memory import Key, Run

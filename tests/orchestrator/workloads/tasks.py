@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from orchestrator.results import TrialConfig
+from orchestrator.home.records import TrialConfig
 from orchestrator.spec import Workload
 from orchestrator.workloads.training import SeedTask
 

@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from orchestrator.home.records import HistoryRow, SeedResult, TrialState
 from orchestrator.lints import spec_lints
-from orchestrator.results import HistoryRow, SeedResult, TrialState
 from orchestrator.trial import run_trial
 from orchestrator.workloads import arithmetic, training
 from orchestrator.workloads.arithmetic import scaler_of, training_loss
 from orchestrator.workloads.data.dataset import Split
 from teleport_engine import Teleporter, TeleportReport
+from tests.orchestrator.home.test_checkpoint import goes_on_anywhere, often
 from tests.orchestrator.specs import tiny_spec
-from tests.orchestrator.test_checkpoints import goes_on_anywhere, often
 from tests.orchestrator.workloads.tasks import TELEPORT, config, workload
 
 LOW = ("bfloat16", "float16")

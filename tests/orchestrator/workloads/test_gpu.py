@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from orchestrator.checkpoints import Checkpoints
-from orchestrator.results import HistoryRow, TrialState
+from orchestrator.home.checkpoint import Checkpoints
+from orchestrator.home.records import HistoryRow, TrialState
 from orchestrator.trial import run_trial
 from tests.orchestrator.workloads.tasks import TELEPORT, config
 

@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, StepLR
 
-from orchestrator.results import HistoryRow
+from orchestrator.home.records import HistoryRow
 from orchestrator.spec.options import LR_SCHEDULES, OPTIMIZERS
 from orchestrator.spec.options.lr_schedules import LrScheduleOptions
 from orchestrator.workloads import training

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from orchestrator.results import HistoryRow, SeedResult, TeleportSummary
+from orchestrator.home.records import HistoryRow, SeedResult, TeleportSummary
 from orchestrator.workloads import evaluate
 from orchestrator.workloads.batches import Batches
 from orchestrator.workloads.data.dataset import Split, load_cached

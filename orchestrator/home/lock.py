@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import IO
 
 from orchestrator.errors import SweepLocked
-from orchestrator.paths import SweepPaths
+from orchestrator.home.paths import SweepPaths
 
 # Whoever looks whether a sweep is driven holds its lock for an instant, and must not be taken for a driver.
 _TRIES = 20

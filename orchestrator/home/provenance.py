@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from orchestrator.results import Provenance
+from orchestrator.home.records import Provenance
 from orchestrator.spec.plugins import version_of
 
 PACKAGES = ("teleport", "torch", "torchvision", "ray", "optuna", "mlflow", "numpy")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self, final
 
-from orchestrator.results import SeedResult
+from orchestrator.home.records import SeedResult
 
 VERSION = 1
 

@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 import torch
 
-from orchestrator.checkpoints import Checkpoint, Checkpoints, UnusableCheckpoint
 from orchestrator.errors import Interrupted
+from orchestrator.home.checkpoint import Checkpoint, Checkpoints, UnusableCheckpoint
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.reading import read_record
+from orchestrator.home.records import HistoryRow, TrialConfig, TrialResult, TrialState
 from orchestrator.launch import InlineLauncher, Launcher, TrialSource
-from orchestrator.paths import SweepPaths
-from orchestrator.results import HistoryRow, TrialConfig, TrialResult, TrialState
 from orchestrator.retries import NUM_RETRIES
 from orchestrator.spec import SweepSpec
 from orchestrator.spec.options import OPTIMIZERS
-from orchestrator.sweep import Outcome, read_record, run
+from orchestrator.sweep import Outcome, run
 from orchestrator.track import MemoryTracker
 from orchestrator.treatments import TREATMENTS
 from orchestrator.trial import run_trial

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import SweepLocked, SweepNotFound
-from orchestrator.lock import held_since, is_locked, locked, owner
-from orchestrator.paths import SweepPaths, atomic_write, find_sweep, sweep_names
-from orchestrator.results import HistoryRow, TrialConfig, TrialResult
+from orchestrator.home.lock import held_since, is_locked, locked, owner
+from orchestrator.home.paths import SweepPaths, atomic_write, find_sweep, sweep_names
+from orchestrator.home.records import HistoryRow, TrialConfig, TrialResult
 from tests.orchestrator.trials import complete, config, row
 
 

@@ -12,8 +12,17 @@ from typing import final
 from pydantic import RootModel
 
 from orchestrator.errors import SweepNotFound, nearest
-from orchestrator.files import atomic_write, left_parts, read_lines, read_record, read_record_if_there
-from orchestrator.results import HistoryRow, Provenance, Replay, SweepEnd, Trial, TrialConfig, TrialResult, WarmStart
+from orchestrator.home.files import atomic_write, left_parts, read_lines, read_record, read_record_if_there
+from orchestrator.home.records import (
+    HistoryRow,
+    Provenance,
+    Replay,
+    SweepEnd,
+    Trial,
+    TrialConfig,
+    TrialResult,
+    WarmStart,
+)
 from orchestrator.spec.identity import Json
 
 

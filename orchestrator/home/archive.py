@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orchestrator.errors import Fault, FileUnreadable
-from orchestrator.files import atomic_write
-from orchestrator.paths import SweepPaths
+from orchestrator.home.files import atomic_write
+from orchestrator.home.paths import SweepPaths
 
 # Curves are text that repeats itself: higher levels take three times as long for a tenth less.
 LEVEL = 4

@@ -17,9 +17,9 @@ from typing import Any, final
 
 from benchmarks.timing import row
 from orchestrator.home.records import SeedResult, Trial, TrialConfig, TrialFailure, TrialResult, TrialState
-from orchestrator.journal import open_journal
-from orchestrator.settings import Setting, settings_of
-from orchestrator.shared_study import SharedStudy
+from orchestrator.search.candidates import Setting, settings_of
+from orchestrator.search.journal import open_journal
+from orchestrator.search.shared import SharedStudy
 from orchestrator.spec import BASELINE, SweepSpec, Workload, spec_from_text
 
 TABLE = Path(__file__).with_name("racing.json")

@@ -16,10 +16,9 @@ from benchmarks.racing import ARM, TABLE, spec_of
 from orchestrator.home.paths import SweepPaths, atomic_write
 from orchestrator.home.reading import read_record
 from orchestrator.launch import InlineLauncher
-from orchestrator.settings import settings_of
+from orchestrator.search.candidates import baseline_costs, baselines_of, settings_of
 from orchestrator.sweep import run
 from orchestrator.track import MemoryTracker
-from orchestrator.units import baseline_costs, baselines_of
 
 
 def main() -> None:

@@ -28,8 +28,8 @@ from orchestrator.home.records import (
     TrialResult,
     TrialState,
 )
-from orchestrator.progress import num_planned
-from orchestrator.report import champions
+from orchestrator.search.counts import num_planned
+from orchestrator.search.selection import champions
 from orchestrator.spec import Arm, Choice, Range, SweepSpec, Workload, spec_from_text
 
 NUM_POINTS = 200

@@ -15,9 +15,9 @@ from dashboards.settings import Settings
 from dashboards.text import plain
 from orchestrator.home.records import Trial
 from orchestrator.report import Report
-from orchestrator.report.champions import stored_id
 from orchestrator.report.figures.frame import Figure
 from orchestrator.report.palette import dark_of
+from orchestrator.search.selection import stored_id
 
 RUNNING = "RUNNING"
 CUT_OFF = "cut off"

@@ -16,9 +16,9 @@ from orchestrator.errors import UserError
 from orchestrator.home.paths import SweepPaths, sweep_names
 from orchestrator.home.reading import stored_spec
 from orchestrator.home.records import HistoryRow, SweepRecord, Trial
-from orchestrator.lints import lints
-from orchestrator.report import Report, champions, summarise
-from orchestrator.report.champions import stored_id
+from orchestrator.report import Report, summarise
+from orchestrator.search.lints import lints
+from orchestrator.search.selection import champions, stored_id
 from orchestrator.spec import SweepSpec
 from orchestrator.sweep import Standing, standing_of
 

@@ -14,9 +14,9 @@ from dashboards.runs import finder_of
 from dashboards.text import block, plain, table
 from orchestrator.errors import nearest
 from orchestrator.home.records import HistoryRow, SeedResult, TeleportSummary, Trial
-from orchestrator.report.champions import stored_id
 from orchestrator.report.search_tables import value_text
 from orchestrator.report.wording import number
+from orchestrator.search.selection import stored_id
 from orchestrator.spec import dump_yaml
 
 MAX_ROWS = 200

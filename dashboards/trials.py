@@ -14,8 +14,8 @@ from dashboards.look import CUT_OFF, RUNNING, Look, draw, label_of, labels_of, o
 from dashboards.reader import find_trial
 from dashboards.text import clip
 from orchestrator.home.records import Trial, TrialState
-from orchestrator.report.champions import steps_to_target, stored_id
 from orchestrator.report.search_tables import value_text
+from orchestrator.search.selection import steps_to_target, stored_id
 from orchestrator.spec import PHASES
 
 MAX_CHOSEN = 8

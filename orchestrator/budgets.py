@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import final
 
 from orchestrator.home.records import Trial, TrialConfig, TrialResult
-from orchestrator.progress import num_planned
+from orchestrator.search.counts import num_planned
 from orchestrator.spec import PHASES, BudgetOptions, Phase, SweepSpec, duration_text
 
 SECONDS_PER_HOUR = 3_600.0

@@ -13,22 +13,22 @@ from collections.abc import Callable, Collection, Sequence
 from typing import final
 
 from orchestrator.budgets import Budgets
-from orchestrator.confirmation import Confirmation
 from orchestrator.home.checkpoint import Checkpoint, UnusableCheckpoint
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.records import HistoryRow, SweepRecord, TrialConfig, TrialResult, TrialState
 from orchestrator.hooks import Hooks
 from orchestrator.interrupts import Interrupts
-from orchestrator.journal import open_journal
 from orchestrator.launch import TrialSource
 from orchestrator.progress import Progress, Tallies
-from orchestrator.replay import orders_of
-from orchestrator.report import champions
 from orchestrator.retries import Retries
-from orchestrator.rungs import pruned_result
-from orchestrator.shared_study import SharedStudy
+from orchestrator.search.confirm import Confirmation
+from orchestrator.search.early_stopping import pruned_result
+from orchestrator.search.journal import open_journal
+from orchestrator.search.replay import orders_of
+from orchestrator.search.selection import champions
+from orchestrator.search.shared import SharedStudy
+from orchestrator.search.study import Study, plan_studies
 from orchestrator.spec import ALL
-from orchestrator.studies import Study, plan_studies
 from orchestrator.track import Tracker
 
 Observe = Callable[[Progress], None]

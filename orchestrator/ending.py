@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Literal
 
 from orchestrator.home.records import SweepEnd, SweepRecord, Trial, TrialState
-from orchestrator.progress import num_configurations
-from orchestrator.settings import gathered
+from orchestrator.search.candidates import gathered
+from orchestrator.search.counts import num_configurations
 
 CRASH_TOLERANCE = 0.1
 

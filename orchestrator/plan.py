@@ -11,8 +11,8 @@ from orchestrator.budgets import SECONDS_PER_HOUR, shortfalls
 from orchestrator.capacity import Node, num_concurrent, shortfall, this_machine
 from orchestrator.errors import UserError, nearest
 from orchestrator.home.records import Trial, TrialConfig, TrialState
-from orchestrator.lints import spec_lints
-from orchestrator.progress import num_planned, num_seeds
+from orchestrator.search.counts import num_planned, num_seeds
+from orchestrator.search.lints import spec_lints
 from orchestrator.spec import PHASES, Arm, Phase, SweepSpec, Workload
 from orchestrator.spec.identity import Json, canonical_json
 from orchestrator.statistics import ALPHA, seeds_needed, smallest_p

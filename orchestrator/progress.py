@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import final
 
 from orchestrator.home.records import Trial, TrialConfig, TrialResult, TrialState
-from orchestrator.settings import settings_of
-from orchestrator.space import num_points
+from orchestrator.search.candidates import settings_of
+from orchestrator.search.counts import num_planned, num_seeds
 from orchestrator.spec import PHASES, Phase, SweepSpec
 
 
@@ -78,48 +78,6 @@ class Progress:
     def is_finished(self) -> bool:
         """Whether every planned trial ended."""
         return self.num_done >= self.num_planned
-
-
-def num_configurations(spec: SweepSpec, workload: str, arm: str, num_failed: int = 0) -> int:
-    """Count the configurations that a search tries, the settings of a shared one; a space that holds fewer has fewer.
-
-    Args:
-        spec: of the sweep.
-        workload: label; any for an arm whose search is shared.
-        arm: label.
-        num_failed: of them that gave no answer and are replaced, up to ``search.max_replaced``.
-
-    Returns:
-        The number.
-    """
-    size = num_points(spec.space(workload, arm), spec.search.sampler)
-    return int(min(min(spec.search.trials, size) + min(num_failed, spec.search.num_replaceable), size))
-
-
-def num_planned(spec: SweepSpec, workload: str, arm: str, phase: Phase, num_failed: int = 0) -> int:
-    """Count the trials on file that an arm has on a workload in a phase; a setting of a shared search has its seeds.
-
-    Args:
-        spec: of the sweep.
-        workload: label.
-        arm: label.
-        phase: search or confirm.
-        num_failed: configurations of its search that gave no answer and are replaced.
-
-    Returns:
-        The number of trials; of the confirm phase of a shared search the most there can be, since a setting may be
-        chosen for two reasons.
-    """
-    if phase == "search":
-        num_trials = len(spec.search.seeds) if spec.is_shared(arm) else 1
-        return num_configurations(spec, workload, arm, num_failed) * num_trials
-    num_others = len(spec.confirm.candidates) - 1 if spec.is_shared(arm) else 0
-    return min(spec.confirm.top_k + num_others, num_configurations(spec, workload, arm)) * len(spec.confirm_seeds)
-
-
-def num_seeds(spec: SweepSpec, arm: str, phase: Phase) -> int:
-    """Count the seeds that each trial of an arm trains in a phase."""
-    return len(spec.search.seeds) if phase == "search" and not spec.is_shared(arm) else 1
 
 
 @final

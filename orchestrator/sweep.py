@@ -25,13 +25,13 @@ from orchestrator.home.records import SweepEnd, SweepRecord, WarmStart
 from orchestrator.hooks import Hooks, SweepEnding
 from orchestrator.interrupts import Interrupts
 from orchestrator.launch import Launcher
-from orchestrator.lints import lints
 from orchestrator.progress import Progress, count
-from orchestrator.replay import begin_replay
 from orchestrator.report import Report, render_markdown, summarise, write_report
+from orchestrator.search.lints import lints
+from orchestrator.search.replay import begin_replay
+from orchestrator.search.warm_start import best_points, refuse_unknown_source
 from orchestrator.spec import SweepSpec
 from orchestrator.track import SweepStatus, Tracker
-from orchestrator.warm_start import best_points, refuse_unknown_source
 
 
 @final

@@ -108,8 +108,8 @@ def report(
     from orchestrator.cli.reports import asked_for
     from orchestrator.cli.show import print_verdicts
     from orchestrator.home.reading import read_record
-    from orchestrator.lints import lints
     from orchestrator.report import full_report, join, render_json, transfers_of, write_best, write_formats
+    from orchestrator.search.lints import lints
 
     asked = asked_for(home, names, formats, out)
     records = [read_record(paths) for paths in asked.sweeps]

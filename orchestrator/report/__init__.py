@@ -1,7 +1,6 @@
 """The best-config report: pure, results in, bytes out. Imports no plotting, torch, ray or mlflow."""
 
 from orchestrator.report.best import best_spec
-from orchestrator.report.champions import Champions, champions, ranked
 from orchestrator.report.html import render_html
 from orchestrator.report.importance import with_importance
 from orchestrator.report.joint import join
@@ -26,17 +25,14 @@ from orchestrator.report.write import (
 __all__ = [
     "DEFAULT_FORMATS",
     "FORMATS",
-    "Champions",
     "JointReport",
     "PrintingError",
     "Report",
     "Verdict",
     "best_spec",
-    "champions",
     "full_report",
     "join",
     "page_verdict_rows",
-    "ranked",
     "render_csv",
     "render_html",
     "render_json",

@@ -6,7 +6,7 @@ import math
 
 from orchestrator.errors import UserError
 from orchestrator.home.records import SweepRecord, Trial, TrialState
-from orchestrator.report.champions import champions, steps_to_target, stored_id
+from orchestrator.search.selection import champions, steps_to_target, stored_id
 from orchestrator.spec import BASELINE, dump_yaml
 from orchestrator.spec.identity import Json, digest
 from orchestrator.statistics import censored_median

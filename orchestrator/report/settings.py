@@ -12,17 +12,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from orchestrator.costs import run_cost, run_limit
 from orchestrator.errors import Fault
 from orchestrator.home.records import SweepRecord, Trial, TrialConfig, TrialState
-from orchestrator.report.champions import Champions, best_over, champions, complete_of
 from orchestrator.report.schema.evidence import TimeMetric
-from orchestrator.settings import Setting as SharedSetting
-from orchestrator.settings import settings_of, trials_of
+from orchestrator.search.candidates import Setting as SharedSetting
+from orchestrator.search.candidates import run_cost, run_limit, settings_of, training_of, trials_of
+from orchestrator.search.selection import Champions, best_over, champions, complete_of
 from orchestrator.spec import ALL, BASELINE, LR_FACTOR, Arm, Phase, SweepSpec, Workload
 from orchestrator.spec.identity import Json, digest
 from orchestrator.statistics import Cost, Setting, SettingTable
-from orchestrator.units import training_of
 
 NAMED_DIGITS = 6
 

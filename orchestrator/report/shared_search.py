@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from orchestrator.report.schema import Report, Shared, Study
 from orchestrator.report.tables import Header, Rows
 from orchestrator.report.wording import number
-from orchestrator.settings import Setting
+from orchestrator.search.candidates import Setting
 from orchestrator.spec import Role
 
 
@@ -16,7 +16,7 @@ def with_settings(study: Study, settings: Sequence[Setting], roles: Mapping[int,
 
     Args:
         study: one workload's part, its search trials being settings on that workload.
-        settings: of the whole search, from :func:`orchestrator.settings.settings_of`.
+        settings: of the whole search, from :func:`orchestrator.search.candidates.settings_of`.
         roles: number of a setting -> for what it is confirmed on this workload.
 
     Returns:

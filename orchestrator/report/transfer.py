@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 from orchestrator.home.records import SweepRecord, Trial
-from orchestrator.report.champions import best_over, judges_of, stored_id
 from orchestrator.report.schema.comparison import Interval
 from orchestrator.report.schema.evidence import TimeMetric
 from orchestrator.report.schema.transfer import (
@@ -33,6 +32,7 @@ from orchestrator.report.settings import (
     table_of,
     training_id,
 )
+from orchestrator.search.selection import best_over, judges_of, stored_id
 from orchestrator.spec import SharedScope
 from orchestrator.spec.identity import Json
 from orchestrator.statistics import (

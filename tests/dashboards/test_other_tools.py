@@ -20,7 +20,7 @@ from playwright.sync_api import expect
 
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
-from orchestrator.report.champions import stored_id
+from orchestrator.search.selection import stored_id
 from orchestrator.track.ui import make_server
 from tests.dashboards.conftest import PATIENCE, Open, answering, dashboard
 

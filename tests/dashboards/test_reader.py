@@ -12,8 +12,8 @@ from orchestrator.home.lock import locked
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
 from orchestrator.home.records import TrialState
-from orchestrator.lints import lints
 from orchestrator.report import summarise
+from orchestrator.search.lints import lints
 from orchestrator.sweep import standing
 from tests.dashboards.homes import write_sweep, write_trial
 from tests.orchestrator.report.build import failing, running, sweep

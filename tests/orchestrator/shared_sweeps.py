@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.home.records import Trial, TrialConfig, TrialResult
-from orchestrator.journal import open_journal
-from orchestrator.shared_study import SharedStudy
+from orchestrator.search.journal import open_journal
+from orchestrator.search.shared import SharedStudy
 from orchestrator.spec import BASELINE, SweepSpec, Workload
 from tests.orchestrator.trials import complete, failed
 

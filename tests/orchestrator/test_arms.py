@@ -11,13 +11,14 @@ from orchestrator.errors import Interrupted, SpecError, UserError
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
 from orchestrator.home.records import TrialConfig
-from orchestrator.journal import open_journal
 from orchestrator.launch import InlineLauncher, TrialSource
 from orchestrator.plan import make_plan, pilot_pace
-from orchestrator.report import best_spec, champions
+from orchestrator.report import best_spec
 from orchestrator.report.tables import control_rows
+from orchestrator.search.journal import open_journal
+from orchestrator.search.selection import champions
+from orchestrator.search.study import Study
 from orchestrator.spec import SweepSpec, Workload, load_spec, spec_from_text
-from orchestrator.studies import Study
 from orchestrator.sweep import Outcome
 from orchestrator.train import single_config
 from orchestrator.trial import run_trial

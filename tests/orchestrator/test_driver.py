@@ -16,8 +16,8 @@ from orchestrator.errors import Interrupted, SweepConflict, SweepNotFound, UserE
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
 from orchestrator.home.records import HistoryRow, SweepRecord, TrialConfig, TrialResult, TrialState
-from orchestrator.journal import open_journal
 from orchestrator.launch import InlineLauncher, RayLauncher, TrialSource
+from orchestrator.search.journal import open_journal
 from orchestrator.spec import Share
 from orchestrator.sweep import standing
 from orchestrator.track import MemoryTracker

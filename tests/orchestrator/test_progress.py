@@ -9,7 +9,8 @@ from rich.console import Console
 
 from orchestrator.cli.display import Lines, line, table
 from orchestrator.home.records import Trial
-from orchestrator.progress import Progress, Tallies, count, num_planned
+from orchestrator.progress import Progress, Tallies, count
+from orchestrator.search.counts import num_planned
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.trials import complete, config, failed
 

@@ -11,15 +11,15 @@ from orchestrator.errors import Interrupted, UserError
 from orchestrator.home.reading import read_record
 from orchestrator.home.records import TrialConfig, TrialState
 from orchestrator.launch import InlineLauncher, RayLauncher, TrialSource
-from orchestrator.report import Verdict, best_spec, champions, transfers_of
-from orchestrator.report.champions import roles
-from orchestrator.settings import settings_of
+from orchestrator.report import Verdict, best_spec, transfers_of
+from orchestrator.search.candidates import settings_of
+from orchestrator.search.selection import champions, roles
+from orchestrator.search.warm_start import best_points
 from orchestrator.spec import Share, SweepSpec, load_spec
 from orchestrator.sweep import Outcome, standing
 from orchestrator.track import MemoryTracker
 from orchestrator.track.projection import trial_facts
 from orchestrator.train import single_config
-from orchestrator.warm_start import best_points
 from tests.orchestrator.launch.test_launchers import ray_warnings
 from tests.orchestrator.launchers import ReadyLauncher
 from tests.orchestrator.shared_specs import shared_spec

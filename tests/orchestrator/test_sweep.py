@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.confirmation import confirm_configs
 from orchestrator.errors import Interrupted, SweepConflict, SweepLocked
 from orchestrator.home.lock import locked
 from orchestrator.home.paths import SweepPaths
@@ -17,7 +16,9 @@ from orchestrator.home.reading import read_record, stored_spec
 from orchestrator.home.records import HistoryRow, SweepEnd, SweepRecord, TrialConfig, TrialResult, TrialState
 from orchestrator.launch import InlineLauncher, Launcher, TrialSource
 from orchestrator.progress import Progress
-from orchestrator.report import champions, write_report
+from orchestrator.report import write_report
+from orchestrator.search.confirm import confirm_configs
+from orchestrator.search.selection import champions
 from orchestrator.spec import HookOptions, HooksOptions, SweepSpec
 from orchestrator.sweep import Outcome, run, standing, sync
 from orchestrator.track import MemoryTracker

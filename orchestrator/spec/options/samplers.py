@@ -143,14 +143,14 @@ class Nsga3Options(NsgaOptions):
 
 
 SAMPLERS: dict[str, Entry] = {
-    "tpe": Entry(TpeOptions, "orchestrator.space.samplers:tpe"),
-    "gp": Entry(GpOptions, "orchestrator.space.samplers:gp"),
-    "cmaes": Entry(CmaEsOptions, "orchestrator.space.samplers:cmaes"),
-    "qmc": Entry(QmcOptions, "orchestrator.space.samplers:qmc"),
-    "random": Entry(RandomOptions, "orchestrator.space.samplers:random"),
-    "grid": Entry(GridOptions, "orchestrator.space.samplers:grid"),
-    "nsga2": Entry(Nsga2Options, "orchestrator.space.samplers:nsga2"),
-    "nsga3": Entry(Nsga3Options, "orchestrator.space.samplers:nsga3"),
+    "tpe": Entry(TpeOptions, "orchestrator.search.samplers:tpe"),
+    "gp": Entry(GpOptions, "orchestrator.search.samplers:gp"),
+    "cmaes": Entry(CmaEsOptions, "orchestrator.search.samplers:cmaes"),
+    "qmc": Entry(QmcOptions, "orchestrator.search.samplers:qmc"),
+    "random": Entry(RandomOptions, "orchestrator.search.samplers:random"),
+    "grid": Entry(GridOptions, "orchestrator.search.samplers:grid"),
+    "nsga2": Entry(Nsga2Options, "orchestrator.search.samplers:nsga2"),
+    "nsga3": Entry(Nsga3Options, "orchestrator.search.samplers:nsga3"),
 }
 
 

@@ -143,9 +143,9 @@ class WilcoxonOptions(SchedulerOptions):
 
 
 SCHEDULERS: dict[str, Entry] = {
-    "none": Entry(NoSchedulerOptions, "orchestrator.stopping:none"),
-    "asha": Entry(AshaOptions, "orchestrator.stopping:asha"),
-    "median": Entry(MedianOptions, "orchestrator.stopping:median"),
-    "hyperband": Entry(HyperbandOptions, "orchestrator.stopping:hyperband"),
-    "wilcoxon": Entry(WilcoxonOptions, "orchestrator.stopping:wilcoxon"),
+    "none": Entry(NoSchedulerOptions, "orchestrator.search.early_stopping:none"),
+    "asha": Entry(AshaOptions, "orchestrator.search.early_stopping:asha"),
+    "median": Entry(MedianOptions, "orchestrator.search.early_stopping:median"),
+    "hyperband": Entry(HyperbandOptions, "orchestrator.search.early_stopping:hyperband"),
+    "wilcoxon": Entry(WilcoxonOptions, "orchestrator.search.early_stopping:wilcoxon"),
 }

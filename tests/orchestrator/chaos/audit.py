@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from orchestrator.confirmation import confirm_configs
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
 from orchestrator.home.records import HistoryRow, SweepRecord, Trial, TrialState
-from orchestrator.journal import open_journal
-from orchestrator.progress import num_configurations, num_planned
-from orchestrator.report import champions
-from orchestrator.settings import Setting, settings_of
-from orchestrator.space import suggest
+from orchestrator.search.candidates import Setting, settings_of
+from orchestrator.search.confirm import confirm_configs
+from orchestrator.search.counts import num_configurations, num_planned
+from orchestrator.search.journal import open_journal
+from orchestrator.search.points import suggest
+from orchestrator.search.selection import champions
 from orchestrator.spec import ALL
 from orchestrator.track.projection import SWEEP_ID, TRIAL_ID, sweep_id
 from tests.orchestrator.chaos.killer import Cut

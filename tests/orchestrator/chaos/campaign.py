@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import final
 
 from orchestrator.home.paths import SweepPaths
-from orchestrator.progress import num_configurations, num_planned
+from orchestrator.search.candidates import race_order
+from orchestrator.search.counts import num_configurations, num_planned
 from orchestrator.spec import SweepSpec, load_spec
 from orchestrator.spec.options import WilcoxonOptions
-from orchestrator.units import race_order
 from tests.orchestrator.chaos.audit import audit, differences
 from tests.orchestrator.chaos.killer import Kill, Killer, Order, Phase, TooLate, Victim, draw
 from tests.orchestrator.chaos.playground import Playground

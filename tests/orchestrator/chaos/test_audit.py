@@ -17,8 +17,8 @@ from mlflow.entities import Run
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
 from orchestrator.home.records import Trial, TrialState
-from orchestrator.journal import open_journal
 from orchestrator.launch import InlineLauncher
+from orchestrator.search.journal import open_journal
 from orchestrator.sweep import run
 from orchestrator.track import MlflowTracker
 from orchestrator.track.projection import TRIAL_ID

@@ -22,7 +22,7 @@ from orchestrator.cli import exit_code
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
 from orchestrator.home.records import TrialState
-from orchestrator.journal import open_journal
+from orchestrator.search.journal import open_journal
 from tests.orchestrator.specs import TINY
 
 pytestmark = pytest.mark.slow

@@ -23,8 +23,8 @@ from orchestrator.home.records import (
     TrialResult,
     TrialState,
 )
-from orchestrator.progress import num_planned
-from orchestrator.rungs import pruned_result
+from orchestrator.search.counts import num_planned
+from orchestrator.search.early_stopping import pruned_result
 from orchestrator.spec import Arm, SweepSpec, Workload, spec_from_text
 
 SPEC = """
@@ -120,8 +120,8 @@ def sweep(
         phases: that ran.
         change: applied to every trial; None leaves it out.
     """
-    from orchestrator.confirmation import confirm_configs
-    from orchestrator.report import champions
+    from orchestrator.search.confirm import confirm_configs
+    from orchestrator.search.selection import champions
 
     spec = spec or sweep_spec()
     effects = effects or Effects()

@@ -10,20 +10,12 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.home.records import SweepRecord, Trial
-from orchestrator.lints import lints
-from orchestrator.report import (
-    Report,
-    Verdict,
-    champions,
-    render_html,
-    render_json,
-    render_markdown,
-    summarise,
-    verdict_rows,
-)
+from orchestrator.report import Report, Verdict, render_html, render_json, render_markdown, summarise, verdict_rows
 from orchestrator.report.schema import Comparison, Standing
 from orchestrator.report.search_tables import other_rows, search_rows
 from orchestrator.report.tables import price_rows
+from orchestrator.search.lints import lints
+from orchestrator.search.selection import champions
 from orchestrator.spec import SweepSpec, spec_from_text
 from orchestrator.statistics import smallest_p
 from tests.orchestrator.report.build import EVERY, SPEC, Effects, failing, missing, running, stopped, sweep, sweep_spec

@@ -22,10 +22,9 @@ from orchestrator.report.schema import TIME_METRICS, SensitivityBand, Transfer
 from orchestrator.report.settings import costs_of, method_id, mismatches, sources_of, table_of
 from orchestrator.report.transfer import transfer_of, transfers_of
 from orchestrator.report.transfer_tables import band_text, cell_text, transfer_blocks
-from orchestrator.settings import Setting, settings_of
+from orchestrator.search.candidates import Setting, baselines_of, settings_of, unit_configs
 from orchestrator.spec import ALL, Arm, SweepSpec, spec_from_text
 from orchestrator.spec.identity import Json
-from orchestrator.units import baselines_of, unit_configs
 from tests.orchestrator.report.build import (
     BUDGET,
     PROVENANCE,
@@ -332,8 +331,8 @@ def reseeded(trial: Trial, seed: int) -> Trial:
 
 def shared_search(spec: SweepSpec) -> SweepRecord:
     """The same settings in the same order on every workload."""
-    from orchestrator.confirmation import confirm_configs
-    from orchestrator.report import champions
+    from orchestrator.search.confirm import confirm_configs
+    from orchestrator.search.selection import champions
     from tests.orchestrator.report.build import search_configs, trained
 
     configs = search_configs(spec)
@@ -384,8 +383,8 @@ def together_spec(*overrides: str) -> SweepSpec:
 
 def together(spec: SweepSpec, change: Change = lambda trial: trial) -> SweepRecord:
     """One search over all workloads, and what it confirms; ``change`` sees the units of the search."""
-    from orchestrator.confirmation import confirm_configs
-    from orchestrator.report import champions
+    from orchestrator.search.confirm import confirm_configs
+    from orchestrator.search.selection import champions
 
     trials = [with_value(trained(c, Valley())) for c in search_configs(spec) if c.arm == "baseline"]
     tuned = {label: trial.config for label, trial in baselines_of(spec, trials).items()}

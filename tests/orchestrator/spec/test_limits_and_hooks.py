@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import SpecError
-from orchestrator.lints import spec_lints
 from orchestrator.report.best import spec_of
+from orchestrator.search.lints import spec_lints
 from orchestrator.spec import Duration, HookOptions, spec_from_text
 from tests.orchestrator.report.build import sweep
 from tests.orchestrator.specs import tiny_spec

@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from orchestrator.errors import SpecError
-from orchestrator.space import num_points
+from orchestrator.search.points import num_points
 from orchestrator.spec import SharedScope, SweepSpec, spec_from_text
 from orchestrator.spec.options import WilcoxonOptions
 from tests.orchestrator.shared_specs import shared_spec

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.home.records import LayerSummary, Machine, TeleportSummary, Trial
-from orchestrator.rungs import pruned_result
+from orchestrator.search.early_stopping import pruned_result
 from orchestrator.track.points import Point, history_points
 from orchestrator.track.projection import (
     COMPLETE,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from orchestrator.home.records import HistoryRow, SeedResult, TrialState
-from orchestrator.lints import spec_lints
+from orchestrator.search.lints import spec_lints
 from orchestrator.trial import run_trial
 from orchestrator.workloads import arithmetic, training
 from orchestrator.workloads.arithmetic import scaler_of, training_loss

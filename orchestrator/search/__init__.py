@@ -1,0 +1,1 @@
+"""Decides what to run next, what to stop, and which candidates go to confirm."""

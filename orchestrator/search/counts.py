@@ -1,0 +1,48 @@
+"""Counts what a sweep runs: candidates, trials and the seeds of each, from the spec alone."""
+
+from __future__ import annotations
+
+from orchestrator.search.points import num_points
+from orchestrator.spec import Phase, SweepSpec
+
+
+def num_configurations(spec: SweepSpec, workload: str, arm: str, num_failed: int = 0) -> int:
+    """Count the configurations that a search tries, the settings of a shared one; a space that holds fewer has fewer.
+
+    Args:
+        spec: of the sweep.
+        workload: label; any for an arm whose search is shared.
+        arm: label.
+        num_failed: of them that gave no answer and are replaced, up to ``search.max_replaced``.
+
+    Returns:
+        The number.
+    """
+    size = num_points(spec.space(workload, arm), spec.search.sampler)
+    return int(min(min(spec.search.trials, size) + min(num_failed, spec.search.num_replaceable), size))
+
+
+def num_planned(spec: SweepSpec, workload: str, arm: str, phase: Phase, num_failed: int = 0) -> int:
+    """Count the trials on file that an arm has on a workload in a phase; a setting of a shared search has its seeds.
+
+    Args:
+        spec: of the sweep.
+        workload: label.
+        arm: label.
+        phase: search or confirm.
+        num_failed: configurations of its search that gave no answer and are replaced.
+
+    Returns:
+        The number of trials; of the confirm phase of a shared search the most there can be, since a setting may be
+        chosen for two reasons.
+    """
+    if phase == "search":
+        num_trials = len(spec.search.seeds) if spec.is_shared(arm) else 1
+        return num_configurations(spec, workload, arm, num_failed) * num_trials
+    num_others = len(spec.confirm.candidates) - 1 if spec.is_shared(arm) else 0
+    return min(spec.confirm.top_k + num_others, num_configurations(spec, workload, arm)) * len(spec.confirm_seeds)
+
+
+def num_seeds(spec: SweepSpec, arm: str, phase: Phase) -> int:
+    """Count the seeds that each trial of an arm trains in a phase."""
+    return len(spec.search.seeds) if phase == "search" and not spec.is_shared(arm) else 1

@@ -1,0 +1,60 @@
+"""Which points of another sweep a search begins with."""
+
+from __future__ import annotations
+
+import itertools
+
+from orchestrator.errors import Fault, SweepNotFound, nearest
+from orchestrator.home.paths import SweepPaths, sweep_names
+from orchestrator.home.records import SweepRecord
+from orchestrator.search.points import restricted
+from orchestrator.search.selection import ranked
+from orchestrator.spec import ALL, SweepSpec
+from orchestrator.spec.identity import Json
+
+
+def best_points(record: SweepRecord, spec: SweepSpec) -> dict[str, list[dict[str, Json]]]:
+    """Choose the points that the studies of a sweep begin with.
+
+    Args:
+        record: of the sweep that they come from.
+        spec: of the sweep that begins with them.
+
+    Returns:
+        Name of each study that has some -> its best ``top_k`` points by that sweep's own objective, distinct, of
+        those that lie in the space of this spec; parameters that it does not have are left out. A shared search has
+        the best of each workload in turn, by rank.
+    """
+    assert spec.search.warm_start is not None
+    best = ranked(record)
+    chosen: dict[str, list[dict[str, Json]]] = {}
+    for workload, arm in spec.searches:
+        points: list[dict[str, Json]] = []
+        sources = spec.workloads if workload == ALL else [workload]
+        ranks = itertools.zip_longest(*(best.get((source, arm), ()) for source in sources))
+        for trial in filter(None, itertools.chain.from_iterable(ranks)):
+            point = restricted(spec.space(workload, arm), trial.config.values)
+            if point is not None and point not in points:
+                points.append(point)
+        if points:
+            chosen[f"{workload}/{arm}"] = points[: spec.search.warm_start.top_k]
+    return chosen
+
+
+def refuse_unknown_source(spec: SweepSpec, paths: SweepPaths) -> None:
+    """Check that the sweep whose points are asked for is there, unless they have been taken already.
+
+    Args:
+        spec: of the sweep that begins with them.
+        paths: of its files.
+
+    Raises:
+        SweepNotFound: there is none of that name in the home; the message has the nearest one.
+    """
+    wanted = spec.search.warm_start
+    if wanted is None or paths.warm_start.is_file():
+        return
+    known = sweep_names(paths.home)
+    if wanted.sweep not in known:
+        message = f"no sweep {wanted.sweep!r} in {paths.home}; {nearest(wanted.sweep, known)}"
+        raise SweepNotFound(Fault("search.warm_start.sweep", message))

@@ -1,0 +1,107 @@
+"""A search that begins with the best points of another sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import SweepNotFound
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.reading import read_record
+from orchestrator.home.records import TrialConfig
+from orchestrator.launch import TrialSource
+from orchestrator.plan import make_plan
+from orchestrator.search.warm_start import best_points
+from orchestrator.spec import SweepSpec
+from orchestrator.sweep import run
+from orchestrator.track.memory import MemoryTracker
+from tests.orchestrator.launchers import ReadyLauncher
+from tests.orchestrator.specs import tiny_spec
+from tests.orchestrator.trials import complete
+
+FROM_OLD = ("name=new", "search.warm_start={sweep: old, top_k: 2}")
+
+
+class Simulated(ReadyLauncher):
+    """Gives each trial a made-up end, the better the nearer its learning rate is to 0.1."""
+
+    def __init__(self) -> None:
+        self.ran: list[TrialConfig] = []
+
+    def launch(self, source: TrialSource) -> None:
+        while not source.is_exhausted:
+            config = source.propose()
+            assert config is not None
+            source.on_started(config)
+            self.ran.append(config)
+            source.on_ended(config, complete(config, abs(config.training.optimizer.model_dump()["lr"] - 0.1)))
+
+
+def go(spec: SweepSpec, home: Path) -> list[TrialConfig]:
+    launcher = Simulated()
+    paths = SweepPaths(home, spec.name)
+    run(spec, paths, launcher, MemoryTracker(), command="teleport run", observe=lambda progress: None)
+    return [config for config in launcher.ran if config.phase == "search"]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    go(tiny_spec("name=old", "search.trials=8"), tmp_path)
+    return tmp_path
+
+
+def rates(configs: list[TrialConfig], arm: str = "baseline") -> list[float]:
+    return [float(config.values["optimizer.lr"]) for config in configs if config.arm == arm]  # type: ignore[arg-type]
+
+
+def test_the_best_points_of_each_study_come_first(home: Path) -> None:
+    old = rates([t.config for t in read_record(SweepPaths(home, "old")).trials if t.config.phase == "search"])
+    found = go(tiny_spec(*FROM_OLD, "search.trials=5"), home)
+    assert rates(found)[:2] == sorted(old, key=lambda lr: abs(lr - 0.1))[:2]
+    assert len(rates(found)) == len(rates(found, "teleport")) == 5
+
+
+def test_what_a_point_leaves_open_the_sampler_chooses(home: Path) -> None:
+    more = "workloads.digits.optimizer={name: momentum, lr: {loguniform: [0.01, 0.5]}, momentum: {uniform: [0.1, 0.9]}}"
+    found = [config for config in go(tiny_spec(*FROM_OLD, more), home) if config.arm == "baseline"]
+    momenta = [config.values["optimizer.momentum"] for config in found]
+    assert len(set(momenta)) == len(momenta) == 3
+
+
+def test_points_outside_the_space_are_dropped(home: Path) -> None:
+    narrow = "workloads.digits.optimizer.lr={loguniform: [0.3, 0.5]}"
+    points = best_points(read_record(SweepPaths(home, "old")), tiny_spec(*FROM_OLD, narrow))
+    assert all(0.3 <= float(point["optimizer.lr"]) <= 0.5 for found in points.values() for point in found)  # type: ignore[arg-type]
+
+
+def test_the_points_are_fixed_when_the_sweep_begins(home: Path) -> None:
+    spec = tiny_spec(*FROM_OLD)
+    first = go(spec, home)
+    paths = SweepPaths(home, "new")
+    assert (
+        paths.read_warm_start()["digits/baseline"]
+        == [config.values for config in first if config.arm == "baseline"][:2]
+    )
+    for trial in read_record(paths).trials:
+        paths.result(trial.trial_id).unlink()
+    paths.journal.unlink()
+    for path in (home / "old").rglob("*.json"):
+        path.unlink()
+    assert go(spec, home) == first
+
+
+def test_an_unknown_sweep_is_told_before_anything_begins(home: Path) -> None:
+    spec = tiny_spec("name=new", "search.warm_start={sweep: odl}")
+    message = r"search.warm_start.sweep: no sweep 'odl' in .*; did you mean 'old'\? \(known: old\)"
+    with pytest.raises(SweepNotFound, match=message):
+        go(spec, home)
+    assert not (home / "new").exists()
+
+
+def test_plan_warns_of_an_unknown_sweep() -> None:
+    spec = tiny_spec(*FROM_OLD)
+    message = "search.warm_start: no sweep 'old' in this home; did you mean 'odl'? (known: odl)"
+    assert message in make_plan(spec, sweeps=["odl"]).warnings
+    assert message not in make_plan(spec, sweeps=["old"]).warnings
+    assert message not in make_plan(spec).warnings

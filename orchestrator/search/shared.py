@@ -4,7 +4,8 @@ The settings are proposed, remembered and replaced by an ordinary :class:`orches
 shared space. This module runs each of them as units, one per pair of workload and seed, lets the race look at the
 units in its order, and tells the study what the setting came to. A unit's result is on file before it is looked at
 and the race's decision is in the journal before anything follows from it, so after a crash the same decisions are
-there, and what was not decided yet is decided from the same results."""
+there, and what was not decided yet is decided from the same results.
+"""
 
 from __future__ import annotations
 

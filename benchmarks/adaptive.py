@@ -20,8 +20,8 @@ from torch.nn import functional as F
 
 from benchmarks.timing import row
 from orchestrator.spec import Workload
-from orchestrator.workloads.data.dataset import Split, load_cached
-from orchestrator.workloads.training import SeedTask, initial_model
+from orchestrator.trial.data.dataset import Split, load_cached
+from orchestrator.trial.loop import SeedTask, initial_model
 from teleport_engine import FixedStep, Teleporter, TeleportReport
 
 DRIFT = 0.01

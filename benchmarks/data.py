@@ -20,7 +20,7 @@ import json, sys, time
 from pathlib import Path
 import torch
 from orchestrator.spec.options.datasets import FashionMnistOptions
-from orchestrator.workloads.data.mnist import load
+from orchestrator.trial.data.mnist import load
 
 def private():
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -127,7 +127,7 @@ def bare_trainable(config: dict[str, Any]) -> None:
 
     from orchestrator.home.records import TrialConfig
     from orchestrator.spec import Arm, Workload, spec_from_text
-    from orchestrator.trial import run_trial
+    from orchestrator.trial.run import run_trial
 
     spec = spec_from_text(config["spec"])
     training = Workload.model_validate(spec.workloads["digits"].concretise({"optimizer.lr": config["lr"]}))

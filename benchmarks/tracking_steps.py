@@ -120,7 +120,7 @@ def _worker() -> Iterator[Connection]:
 
 
 def _work(orders: Connection) -> None:
-    from orchestrator.trial import run_trial
+    from orchestrator.trial.run import run_trial
 
     while True:
         config = TrialConfig.model_validate_json(orders.recv())

@@ -121,9 +121,9 @@ def _trial(model: dict[str, Any], epochs: int, *, is_kept: bool = False) -> Call
     from orchestrator.home.checkpoint import Checkpoints
     from orchestrator.home.records import TrialConfig, TrialState
     from orchestrator.spec import Arm, Workload
-    from orchestrator.trial import run_trial
-    from orchestrator.workloads import training
-    from orchestrator.workloads.data.dataset import DataSet, Split
+    from orchestrator.trial import loop as training
+    from orchestrator.trial.data.dataset import DataSet, Split
+    from orchestrator.trial.run import run_trial
 
     split = Split(*data())
     small = Split(split.inputs[:1280], split.targets[:1280])

@@ -120,7 +120,7 @@ def _mlflow(tracking_uri: str) -> str:
 
 
 def _data() -> Iterator[Finding]:
-    from orchestrator.workloads.data.locate import locate
+    from orchestrator.trial.data.locate import locate
 
     for name in DATASETS:
         place = locate(name, None)

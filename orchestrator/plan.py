@@ -16,8 +16,8 @@ from orchestrator.search.lints import spec_lints
 from orchestrator.spec import PHASES, Arm, Phase, SweepSpec, Workload
 from orchestrator.spec.identity import Json, canonical_json
 from orchestrator.statistics import ALPHA, seeds_needed, smallest_p
-from orchestrator.workloads.budget import Budget
-from orchestrator.workloads.data.locate import locate_for
+from orchestrator.trial.clock import Budget
+from orchestrator.trial.data.locate import locate_for
 
 SecondsPerStep = Callable[[Workload, Arm], float | None]
 
@@ -231,7 +231,7 @@ def pilot_pace(workload: Workload, arm: Arm) -> float:
     Raises:
         UserError: the configuration does not run.
     """
-    from orchestrator.trial import run_trial
+    from orchestrator.trial.run import run_trial
 
     short = Workload.model_validate({**workload.model_dump(exclude_unset=True), "epochs": 1})
     config = TrialConfig(workload="pilot", arm="pilot", phase="search", seeds=(0,), training=short, method=arm)

@@ -71,7 +71,7 @@ def train_one(config: TrialConfig, home: Path, name: str, show: Show) -> tuple[T
     Returns:
         How it ended, and the directory with its files.
     """
-    from orchestrator.trial import run_trial
+    from orchestrator.trial.run import run_trial
 
     paths = SweepPaths(home, name)
     paths.write_config(config)

@@ -191,7 +191,7 @@ def data_list(data_root: DataRoot = None, plugins: Plugins = None, as_json: AsJs
     from orchestrator.cli.run import use_data_root
     from orchestrator.cli.show import draw
     from orchestrator.spec.options import DATASETS
-    from orchestrator.workloads.data.locate import locate
+    from orchestrator.trial.data.locate import locate
 
     use_data_root(data_root)
     use_plugins(plugins)
@@ -212,7 +212,7 @@ def data_fetch(
     Example: teleport data fetch fashion_mnist --data-root data
     """
     from orchestrator.cli.downloads import watch
-    from orchestrator.workloads.data.fetch import fetch
+    from orchestrator.trial.data.fetch import fetch
 
     use_plugins(plugins)
     with watch() as show:

@@ -46,7 +46,7 @@ class Checkpoint:
         num_rows: rows of its curves so far, over all seeds.
         seconds: wall-clock seconds it has run.
         finished: the seeds that ended.
-        seed: the state of the seed after those; see ``orchestrator.workloads.training.State``.
+        seed: the state of the seed after those; see ``orchestrator.trial.loop.State``.
     """
 
     trial_id: str

@@ -26,7 +26,7 @@ class InlineLauncher(Launcher):
         Args:
             source: of the trials.
         """
-        from orchestrator.trial import run_trial
+        from orchestrator.trial.run import run_trial
 
         while not source.is_exhausted:
             source.check()

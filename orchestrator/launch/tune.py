@@ -78,7 +78,7 @@ def run_in_worker(config: dict[str, Any]) -> None:
         config: ``{"trial": the trial's configuration as JSON, "start": a Box with what to go on from, "plugins": those
             that it needs, module -> directory}``.
     """
-    from orchestrator.trial import run_trial
+    from orchestrator.trial.run import run_trial
 
     # A configuration that names a plug-in's model cannot be read before the plug-in is there.
     plugins.load_travelled(config["plugins"])

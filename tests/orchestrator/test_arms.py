@@ -21,7 +21,7 @@ from orchestrator.search.study import Study
 from orchestrator.spec import SweepSpec, Workload, load_spec, spec_from_text
 from orchestrator.sweep import Outcome
 from orchestrator.train import single_config
-from orchestrator.trial import run_trial
+from orchestrator.trial.run import run_trial
 from tests.orchestrator.launchers import ReadyLauncher
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.test_sweep import Cut, Simulated, go, outcomes

@@ -13,10 +13,10 @@ from orchestrator.home.records import TrialConfig, TrialResult, TrialState
 from orchestrator.plan import make_plan
 from orchestrator.spec import BASELINE, SweepSpec, Workload, load_spec
 from orchestrator.statistics import smallest_p
-from orchestrator.trial import run_trial
-from orchestrator.workloads.budget import Budget
-from orchestrator.workloads.data import images, locate
-from tests.orchestrator.workloads.data import cifar_files, idx_files
+from orchestrator.trial.clock import Budget
+from orchestrator.trial.data import images, locate
+from orchestrator.trial.run import run_trial
+from tests.orchestrator.trial.data import cifar_files, idx_files
 
 ROOT = Path(__file__).parents[2]
 SWEEPS = sorted((ROOT / "sweeps").rglob("*.yaml"))

@@ -289,14 +289,14 @@ class TextOptions(DataOptions):
 
 
 DATASETS: dict[str, Entry] = {
-    "digits": Entry(DigitsOptions, "orchestrator.workloads.data.digits:load"),
-    "mnist": Entry(MnistOptions, "orchestrator.workloads.data.mnist:load"),
-    "fashion_mnist": Entry(FashionMnistOptions, "orchestrator.workloads.data.mnist:load"),
-    "cifar10": Entry(Cifar10Options, "orchestrator.workloads.data.cifar:load"),
-    "cifar100": Entry(Cifar100Options, "orchestrator.workloads.data.cifar:load"),
-    "seq_digits": Entry(SeqDigitsOptions, "orchestrator.workloads.data.sequence:load"),
-    "seq_mnist": Entry(SeqMnistOptions, "orchestrator.workloads.data.sequence:load"),
-    "seq_fashion_mnist": Entry(SeqFashionMnistOptions, "orchestrator.workloads.data.sequence:load"),
-    "synthetic": Entry(SyntheticOptions, "orchestrator.workloads.data.synthetic:load"),
-    "text": Entry(TextOptions, "orchestrator.workloads.data.text:load"),
+    "digits": Entry(DigitsOptions, "orchestrator.trial.data.digits:load"),
+    "mnist": Entry(MnistOptions, "orchestrator.trial.data.mnist:load"),
+    "fashion_mnist": Entry(FashionMnistOptions, "orchestrator.trial.data.mnist:load"),
+    "cifar10": Entry(Cifar10Options, "orchestrator.trial.data.cifar:load"),
+    "cifar100": Entry(Cifar100Options, "orchestrator.trial.data.cifar:load"),
+    "seq_digits": Entry(SeqDigitsOptions, "orchestrator.trial.data.sequence:load"),
+    "seq_mnist": Entry(SeqMnistOptions, "orchestrator.trial.data.sequence:load"),
+    "seq_fashion_mnist": Entry(SeqFashionMnistOptions, "orchestrator.trial.data.sequence:load"),
+    "synthetic": Entry(SyntheticOptions, "orchestrator.trial.data.synthetic:load"),
+    "text": Entry(TextOptions, "orchestrator.trial.data.text:load"),
 }

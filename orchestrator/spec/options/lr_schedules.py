@@ -50,7 +50,7 @@ class StepOptions(LrScheduleOptions):
 
 
 LR_SCHEDULES: dict[str, Entry] = {
-    "constant": Entry(ConstantOptions, "orchestrator.workloads.lr_schedules:constant"),
-    "cosine": Entry(CosineOptions, "orchestrator.workloads.lr_schedules:cosine"),
-    "step": Entry(StepOptions, "orchestrator.workloads.lr_schedules:step"),
+    "constant": Entry(ConstantOptions, "orchestrator.trial.optimizers:constant"),
+    "cosine": Entry(CosineOptions, "orchestrator.trial.optimizers:cosine"),
+    "step": Entry(StepOptions, "orchestrator.trial.optimizers:step"),
 }

@@ -256,14 +256,14 @@ def _size(sample_shape: Sequence[int]) -> str:
 
 
 MODELS: dict[str, Entry] = {
-    "mlp": Entry(MlpOptions, "orchestrator.workloads.models.mlp:build"),
-    "cnn": Entry(CnnOptions, "orchestrator.workloads.models.cnn:build"),
-    "resnet18": Entry(Resnet18Options, "orchestrator.workloads.models.resnet18:build"),
-    "transformer": Entry(TransformerOptions, "orchestrator.workloads.models.transformer:build"),
-    "vit": Entry(VitOptions, "orchestrator.workloads.models.vit:build"),
-    "language_model": Entry(LanguageModelOptions, "orchestrator.workloads.models.language_model:build"),
-    "lstm": Entry(LstmOptions, "orchestrator.workloads.models.lstm:build"),
-    "torchvision": Entry(TorchvisionOptions, "orchestrator.workloads.models.torchvision:build"),
+    "mlp": Entry(MlpOptions, "orchestrator.trial.models.mlp:build"),
+    "cnn": Entry(CnnOptions, "orchestrator.trial.models.cnn:build"),
+    "resnet18": Entry(Resnet18Options, "orchestrator.trial.models.resnet18:build"),
+    "transformer": Entry(TransformerOptions, "orchestrator.trial.models.transformer:build"),
+    "vit": Entry(VitOptions, "orchestrator.trial.models.vit:build"),
+    "language_model": Entry(LanguageModelOptions, "orchestrator.trial.models.language_model:build"),
+    "lstm": Entry(LstmOptions, "orchestrator.trial.models.lstm:build"),
+    "torchvision": Entry(TorchvisionOptions, "orchestrator.trial.models.torchvision:build"),
 }
 
 

@@ -98,8 +98,8 @@ class RmspropOptions(NamedOptions):
 
 OPTIMIZERS: dict[str, Entry] = {
     "sgd": Entry(SgdOptions, "torch.optim:SGD"),
-    "momentum": Entry(MomentumOptions, "orchestrator.workloads.optimizers:momentum"),
-    "nesterov": Entry(NesterovOptions, "orchestrator.workloads.optimizers:nesterov"),
+    "momentum": Entry(MomentumOptions, "orchestrator.trial.optimizers:momentum"),
+    "nesterov": Entry(NesterovOptions, "orchestrator.trial.optimizers:nesterov"),
     "adagrad": Entry(AdagradOptions, "torch.optim:Adagrad"),
     "adam": Entry(AdamOptions, "torch.optim:Adam"),
     "adamw": Entry(AdamWOptions, "torch.optim:AdamW"),

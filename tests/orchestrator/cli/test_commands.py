@@ -16,7 +16,7 @@ from orchestrator.home.records import SweepEnd, TrialResult
 from orchestrator.spec import load_spec
 from orchestrator.spec.options import DATASETS
 from tests.orchestrator.specs import TINY
-from tests.orchestrator.workloads.data.idx_files import write
+from tests.orchestrator.trial.data.idx_files import write
 
 COMMANDS = (
     *("plan", "run", "resume", "train", "status", "list", "report", "export", "ui", "dashboard", "doctor"),

@@ -21,15 +21,15 @@ from orchestrator.spec import SweepSpec
 from orchestrator.spec.options import OPTIMIZERS
 from orchestrator.sweep import Outcome, run
 from orchestrator.track import MemoryTracker
-from orchestrator.treatments import TREATMENTS
-from orchestrator.trial import run_trial
+from orchestrator.trial.arms import TREATMENTS
+from orchestrator.trial.run import run_trial
 from tests.orchestrator.launchers import ReadyLauncher
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.test_sweep import outcomes
-from tests.orchestrator.test_treatments import METHODS
-from tests.orchestrator.test_trial import without_times
+from tests.orchestrator.trial.tasks import config
+from tests.orchestrator.trial.test_arms import METHODS
+from tests.orchestrator.trial.test_run import without_times
 from tests.orchestrator.trials import complete
-from tests.orchestrator.workloads.tasks import config
 
 ALWAYS = 1e-9
 TELEPORT: dict[str, Any] = {

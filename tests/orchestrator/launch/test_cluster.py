@@ -193,7 +193,7 @@ import torch
 import orchestrator, teleport_engine
 from orchestrator.spec.options import Entry
 from orchestrator.spec.options.models import MlpOptions
-from orchestrator.workloads.models import mlp
+from orchestrator.trial.models import mlp
 
 class TellingOptions(MlpOptions):
     name: Literal["telling"]

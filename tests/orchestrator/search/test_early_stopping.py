@@ -14,7 +14,7 @@ from orchestrator.search.journal import open_journal
 from orchestrator.search.study import Study
 from orchestrator.spec import SweepSpec
 from orchestrator.spec.options import SCHEDULERS, WHOLE_BUDGET, StoppingOptions
-from orchestrator.trial import run_trial
+from orchestrator.trial.run import run_trial
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.trials import complete, config, failed, row
 

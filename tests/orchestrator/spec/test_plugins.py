@@ -24,7 +24,7 @@ from orchestrator.home.records import TrialState
 from orchestrator.launch.cluster import _code
 from orchestrator.spec import load_spec, plugins, spec_from_text
 from orchestrator.spec.options import DATASETS, MODELS, WORKLOADS, DataOptions
-from orchestrator.workloads.data.dataset import _CACHE, load_cached
+from orchestrator.trial.data.dataset import _CACHE, load_cached
 from tests.orchestrator.specs import TINY
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "plugins.md"

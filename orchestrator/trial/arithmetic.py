@@ -1,0 +1,73 @@
+"""What a training step is computed with: float32 as it is written, low precision, a compiled forward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from orchestrator.spec import Workload
+from orchestrator.trial.data.dataset import Split
+from orchestrator.trial.evaluate import LossFn, cross_entropy
+from orchestrator.trial.isolation import random_state, set_random_state
+
+COMPILE_BACKEND = "inductor"
+
+
+def training_loss(workload: Workload, model: nn.Module, split: Split) -> LossFn:
+    """Make what a training step computes: weights and their gradients stay float32 whatever the precision.
+
+    Teleports and evaluation use the model itself, in float32 and not compiled, so they mean the same for all.
+
+    Args:
+        workload: its ``precision`` and ``compile``.
+        model: in training mode, on its device.
+        split: training samples to compile on, so that compiling is over before the clock starts.
+
+    Returns:
+        ``loss(inputs, targets)``.
+    """
+    forward = torch.compile(model, backend=COMPILE_BACKEND) if workload.compile else model
+    loss_of = _loss_through(forward, workload.precision, split.targets.device)
+    if workload.compile:
+        _warm_up(loss_of, model, split, workload.data.batch_size)
+    return loss_of
+
+
+def scaler_of(workload: Workload, device: torch.device) -> torch.amp.GradScaler | None:
+    """Make what keeps small gradients from vanishing; only float16, whose exponents are short, needs it.
+
+    Args:
+        workload: its ``precision``.
+        device: of the training.
+
+    Returns:
+        The scaler; None where there is none.
+    """
+    return torch.amp.GradScaler(device.type) if workload.precision == "float16" else None
+
+
+def _loss_through(forward: Callable[[Tensor], Tensor], precision: str, device: torch.device) -> LossFn:
+    if precision == "float32":
+        return lambda inputs, targets: cross_entropy(forward(inputs), targets)
+    dtype: torch.dtype = getattr(torch, precision)
+
+    def loss_of(inputs: Tensor, targets: Tensor) -> Tensor:
+        with torch.autocast(device.type, dtype):
+            outputs = forward(inputs)
+        return cross_entropy(outputs.float(), targets)
+
+    return loss_of
+
+
+def _warm_up(loss_of: LossFn, model: nn.Module, split: Split, batch_size: int) -> None:
+    """Compile forward and backward, and leave buffers and random state as they were."""
+    device = split.targets.device
+    kept = random_state(device), {name: buffer.clone() for name, buffer in model.named_buffers()}
+    size = min(batch_size, len(split))
+    loss_of(split.inputs[:size].clone(), split.targets[:size].clone()).backward()  # type: ignore[no-untyped-call]
+    model.zero_grad()
+    set_random_state(kept[0], device)
+    for name, buffer in model.named_buffers():
+        buffer.copy_(kept[1][name])

@@ -1,0 +1,178 @@
+"""The order in which a seed sees its data: its own generator, so that nothing an arm does can move it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self, final
+
+import torch
+from torch import Tensor
+
+from orchestrator.trial.data.dataset import Split
+from orchestrator.trial.isolation import stream_seed
+
+
+@final
+class Batches:
+    """Full batches for ever, from a fresh permutation of the split each epoch.
+
+    Args:
+        split: the training split.
+        batch_size: samples per batch; more than the split has means the whole split.
+        seed: of the trial; the order depends on it alone, on CPU and CUDA alike.
+    """
+
+    def __init__(self, split: Split, batch_size: int, seed: int) -> None:
+        self._inputs, self._targets = split.inputs, split.targets
+        self._order = _Order(len(split), batch_size, seed, split.targets.device)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        """Give inputs ``[batch_size, *input_shape]`` and targets ``[batch_size]``, copies."""
+        indices = self._order.next()
+        return self._inputs.index_select(0, indices), self._targets.index_select(0, indices)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tell the position in the data.
+
+        Returns:
+            The state, for :meth:`load_state_dict`.
+        """
+        return self._order.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a position.
+
+        Args:
+            state_dict: of the same split, batch size and seed.
+        """
+        self._order.load_state_dict(state_dict)
+
+
+@final
+class _Order:
+    """Which samples each batch has, step by step; drawn on the CPU, moved to the device once an epoch."""
+
+    def __init__(self, num_samples: int, batch_size: int, seed: int, device: torch.device) -> None:
+        self._num_samples = num_samples
+        self._size = min(batch_size, num_samples)
+        self._device = device
+        self._generator = torch.Generator().manual_seed(stream_seed(seed, "order"))
+        # The generator as the permutation of this epoch found it: with it, an epoch can be drawn again.
+        self._drawn_from = self._generator.get_state()
+        self._epoch: tuple[Tensor, ...] = ()
+        self._position = 0
+
+    def next(self) -> Tensor:
+        if self._position == len(self._epoch):
+            self._draw()
+        self._position += 1
+        return self._epoch[self._position - 1]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"generator": self._drawn_from, "position": self._position}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._drawn_from = state_dict["generator"]
+        self._generator.set_state(self._drawn_from)
+        self._epoch, self._position = (), 0
+        if state_dict["position"]:
+            self._draw()
+            self._position = state_dict["position"]
+
+    def _draw(self) -> None:
+        self._drawn_from = self._generator.get_state()
+        last = self._num_samples - self._num_samples % self._size
+        order = torch.randperm(self._num_samples, generator=self._generator)[:last]
+        self._epoch, self._position = torch.split(order.to(self._device), self._size), 0
+
+
+@final
+class Draws:
+    """Samples of the training split that a treatment takes for itself, by a generator of its own.
+
+    Args:
+        split: the training split.
+        batch_size: of the training batches.
+        seed: of the trial; what is drawn depends on it and on what was drawn before.
+    """
+
+    def __init__(self, split: Split, batch_size: int, seed: int) -> None:
+        self._split = split
+        self._generator = torch.Generator().manual_seed(stream_seed(seed, "teleport"))
+        self._order = _Order(len(split), batch_size, seed, torch.device("cpu"))
+        self._step = -1
+        self._batch = torch.empty(0, dtype=torch.int64)
+        self.batch_size = min(batch_size, len(split))
+
+    def indices(self, size: int, outside: Sequence[Tensor] = ()) -> Tensor:
+        """Draw samples without repetition.
+
+        Args:
+            size: how many; where there are fewer, all.
+            outside: indices of samples that are not to be among them.
+
+        Returns:
+            Indices ``[m]``, int64, on the CPU.
+
+        Raises:
+            ValueError: if no sample is left.
+        """
+        order = torch.randperm(len(self._split), generator=self._generator)
+        if outside:
+            order = order[~torch.isin(order, torch.cat(list(outside)))]
+        if not len(order):
+            raise ValueError(f"the batches hold all {len(self._split)} training samples, so none is left for a probe")
+        return order[:size]
+
+    def samples(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Look samples up.
+
+        Args:
+            indices: of them.
+
+        Returns:
+            Inputs and targets, copies on the split's device.
+        """
+        found = self._split.select(indices.to(self._split.targets.device))
+        return found.inputs, found.targets
+
+    def batch(self, step_index: int) -> Tensor:
+        """Tell which samples the batch of an optimizer step holds.
+
+        Args:
+            step_index: of the step; asked for in ascending order.
+
+        Returns:
+            Their indices, on the CPU.
+        """
+        while self._step < step_index:
+            self._batch = self._order.next()
+            self._step += 1
+        return self._batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tell what the next draws depend on.
+
+        Returns:
+            The state, for :meth:`load_state_dict`.
+        """
+        # Cloned: a view would be saved with all of the epoch that it is a part of.
+        return {
+            "generator": self._generator.get_state(),
+            "order": self._order.state_dict(),
+            "step": self._step,
+            "batch": self._batch.clone(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state.
+
+        Args:
+            state_dict: of the same split, batch size and seed.
+        """
+        self._generator.set_state(state_dict["generator"])
+        self._order.load_state_dict(state_dict["order"])
+        self._step, self._batch = state_dict["step"], state_dict["batch"]

@@ -1,0 +1,64 @@
+"""scikit-learn's handwritten digits: 1,797 images of 8 × 8 pixels, 0 .. 16, ten classes; embedded.
+
+Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998 (its test set), as
+scikit-learn ships it.
+"""
+
+from __future__ import annotations
+
+import gzip
+
+import numpy as np
+import torch
+
+from orchestrator.errors import DataCorrupt, DataNotFound
+from orchestrator.spec.options.datasets import DigitsOptions
+from orchestrator.trial.data.dataset import DataSet, Split, normalised
+from orchestrator.trial.data.locate import locate
+
+NUM_SAMPLES = 1797
+NUM_TEST = 360
+NUM_VALIDATION = 180
+
+
+def load(options: DigitsOptions) -> DataSet:
+    """Load and split by one fixed permutation: the first 360 test, the next 180 validation, 1,257 train.
+
+    The file runs writer by writer; the permutation mixes them. It comes from numpy's ``RandomState``, whose
+    stream is frozen (NEP 19), so that no upgrade moves a sample from one split to another.
+
+    Args:
+        options: nothing here matters but the name.
+
+    Returns:
+        Inputs ``[n, 1, 8, 8]``, normalised by the training split.
+
+    Raises:
+        DataNotFound: scikit-learn is not here.
+        DataCorrupt: its file is damaged.
+    """
+    place = locate("digits", options.root)
+    if place.folder is None:
+        raise DataNotFound(f"digits: {place.reason}")
+    path = place.folder / "digits.csv.gz"
+    try:
+        with gzip.open(path, "rt") as lines:
+            table = np.loadtxt(lines, delimiter=",", dtype=np.uint8)
+    except (OSError, EOFError, ValueError) as error:
+        raise DataCorrupt(f"{path}: cannot be read ({error}); install scikit-learn again") from error
+    if table.shape != (NUM_SAMPLES, 65):
+        expected = f"expected {NUM_SAMPLES} rows of 65 numbers"
+        raise DataCorrupt(f"{path}: {expected}, found {table.shape}; install scikit-learn again")
+    order = np.random.RandomState(0).permutation(NUM_SAMPLES)
+    images = table[order, :64].reshape(-1, 1, 8, 8)
+    labels = torch.from_numpy(table[order, 64].astype(np.int64))
+    first_train = NUM_TEST + NUM_VALIDATION
+    train, validation, test = normalised(images[first_train:], images[NUM_TEST:first_train], images[:NUM_TEST])
+    return DataSet(
+        train=Split(train, labels[first_train:]),
+        validation=Split(validation, labels[NUM_TEST:first_train]),
+        test=Split(test, labels[:NUM_TEST]),
+        input_shape=(1, 8, 8),
+        num_classes=10,
+        found=str(place),
+    )

@@ -1,0 +1,34 @@
+"""Images read as sequences: the tokens are their rows, or their pixels one by one, top left to bottom right.
+
+Source: Q. Le, N. Jaitly and G. Hinton, A Simple Way to Initialize Recurrent Networks of Rectified Linear Units,
+arXiv 1504.00941 (pixels).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from orchestrator.spec.options import DATASETS
+from orchestrator.spec.options.datasets import SequenceOptions
+from orchestrator.trial.data.dataset import DataSet, Split
+
+
+def load(options: SequenceOptions) -> DataSet:
+    """Load the set of images and read each as a sequence; the samples are the same, in the same splits.
+
+    Args:
+        options: which, and what its tokens are.
+
+    Returns:
+        Inputs ``[n, T, d]``: views of the images.
+    """
+    images = options.images
+    data: DataSet = DATASETS[images.name].load()(images)
+    shape = options.sample_shape
+
+    def read(split: Split) -> Split:
+        return Split(split.inputs.reshape(-1, *shape), split.targets)
+
+    return replace(
+        data, train=read(data.train), validation=read(data.validation), test=read(data.test), input_shape=shape
+    )

@@ -1,0 +1,30 @@
+"""A small causal transformer: at each token, scores for the next."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from torch import nn
+
+from orchestrator.spec.options.models import LanguageModelOptions
+from orchestrator.trial.models.encoder import Encoder
+
+
+def build(options: LanguageModelOptions, input_shape: Sequence[int], num_classes: int) -> nn.Sequential:
+    """Build the network with torch's own initial weights, drawn from the global generator.
+
+    Args:
+        options: sizes.
+        input_shape: ``[T]``.
+        num_classes: size V of the vocabulary.
+
+    Returns:
+        ``[n, T]`` int64 ``-> [n, T, V]``; the scores at a token depend on it and those before it alone.
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict(
+        embedding=nn.Embedding(num_classes, options.d_model),
+        encoder=Encoder(options, input_shape[0], is_causal=True),
+        output=nn.Linear(options.d_model, num_classes),
+    )
+    return nn.Sequential(layers)

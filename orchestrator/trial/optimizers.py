@@ -1,0 +1,120 @@
+"""Builders of optimizers that are torch's under a name of their own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from orchestrator.spec.options import LR_SCHEDULES, LrScheduleOptions
+from orchestrator.spec.options.lr_schedules import ConstantOptions, CosineOptions, StepOptions
+
+# Step index, from 0 -> what the learning rate of that step is multiplied with.
+Multiplier = Callable[[int], float]
+
+
+def scheduler_of(options: LrScheduleOptions, optimizer: Optimizer, num_steps: int) -> LambdaLR | None:
+    """Make the scheduler of an optimizer, to be stepped after each of its steps.
+
+    Args:
+        options: a schedule of the catalogue.
+        optimizer: its learning rate is set to that of step 0.
+        num_steps: of the run.
+
+    Returns:
+        The scheduler; None where the learning rate never changes.
+    """
+    multiplier: Multiplier | None = LR_SCHEDULES[options.name].load()(options, num_steps)
+    return None if multiplier is None else LambdaLR(optimizer, multiplier)
+
+
+def constant(options: ConstantOptions, num_steps: int) -> Multiplier | None:
+    """Keep the full rate.
+
+    Args:
+        options: warm-up.
+        num_steps: of the run.
+
+    Returns:
+        The multiplier; None where there is no warm-up.
+    """
+    return _warmed_up(options.warmup, lambda index: 1.0) if options.warmup else None
+
+
+def cosine(options: CosineOptions, num_steps: int) -> Multiplier:
+    """Go down half a cosine; the last step is one before ``final`` would be reached.
+
+    Args:
+        options: warm-up and final share.
+        num_steps: of the run.
+
+    Returns:
+        The multiplier.
+    """
+    length = max(1, num_steps - options.warmup)
+
+    def after(index: int) -> float:
+        share = (1.0 + math.cos(math.pi * min(index, length) / length)) / 2.0
+        return options.final + (1.0 - options.final) * share
+
+    return _warmed_up(options.warmup, after)
+
+
+def step(options: StepOptions, num_steps: int) -> Multiplier:
+    """Drop every so many steps.
+
+    Args:
+        options: warm-up, distance and factor of drops.
+        num_steps: of the run.
+
+    Returns:
+        The multiplier.
+    """
+    factor, every = options.factor, options.every
+    return _warmed_up(options.warmup, lambda index: factor ** (index // every))
+
+
+def _warmed_up(warmup: int, after: Multiplier) -> Multiplier:
+    """Begin with ``1 / (warmup + 1)``, be at the full rate at step ``warmup``, and go on from there with ``after``."""
+    return lambda index: (index + 1) / (warmup + 1) if index < warmup else after(index - warmup)
+
+
+def momentum(
+    params: Iterable[Tensor],
+    lr: float,
+    momentum: float = 0.9,
+    dampening: float = 0.0,
+    weight_decay: float = 0.0,
+) -> torch.optim.SGD:
+    """Make ``torch.optim.SGD`` with momentum.
+
+    Args:
+        params: what is trained.
+        lr: learning rate.
+        momentum: share of the last step kept; torch's own default is 0, which is ``sgd``.
+        dampening: share of the gradient left out.
+        weight_decay: the L2 penalty's factor.
+
+    Returns:
+        The optimizer.
+    """
+    return torch.optim.SGD(params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay)
+
+
+def nesterov(params: Iterable[Tensor], lr: float, momentum: float = 0.9, weight_decay: float = 0.0) -> torch.optim.SGD:
+    """Make ``torch.optim.SGD`` with Nesterov's momentum; arguments as in :func:`momentum`.
+
+    Args:
+        params: what is trained.
+        lr: learning rate.
+        momentum: share of the last step kept.
+        weight_decay: the L2 penalty's factor.
+
+    Returns:
+        The optimizer.
+    """
+    return torch.optim.SGD(params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=True)

@@ -1,0 +1,205 @@
+"""One trial: every seed of a configuration under its arm's treatment."""
+
+from __future__ import annotations
+
+import functools
+import platform
+import socket
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import final
+
+import torch
+
+from orchestrator.home.checkpoint import Checkpoint, Checkpoints
+from orchestrator.home.records import (
+    FailureKind,
+    HistoryRow,
+    Machine,
+    SeedResult,
+    TrialConfig,
+    TrialFailure,
+    TrialResult,
+    TrialState,
+    objective_value,
+)
+from orchestrator.spec import Share
+from orchestrator.spec.arithmetic import ExpressionError
+from orchestrator.trial.arms import treatment_of
+from orchestrator.trial.isolation import isolated
+from orchestrator.trial.loop import SeedTask, State, train_seed
+from orchestrator.trial.machine import SystemMetrics
+
+SECONDS_BETWEEN_REPORTS = 0.5
+
+Report = Callable[[Sequence[HistoryRow]], None]
+
+
+def run_trial(config: TrialConfig, report: Report, checkpoints: Checkpoints | None = None) -> TrialResult:
+    """Train every seed of a trial in this process.
+
+    A seed that diverges ends the trial as FAIL with the seeds that ran, itself the last; so does an expression that
+    gives no number, with those before. Whatever else goes
+    wrong, be it the user's data, a plug-in or out of memory, ends it as FAIL too: the sweep goes on.
+
+    Args:
+        config: what to run.
+        report: is handed new rows of the curves in order, about twice a second and at the end of each seed; where
+            the trial goes on from a checkpoint, those after it.
+        checkpoints: what to go on from, and where to put what to go on from next time; None: neither.
+
+    Returns:
+        How it ended.
+    """
+    started_at = time.time()
+    num_threads = max(1, int(config.share.cpu))
+    seeds: list[SeedResult] = []
+    failure: TrialFailure | None = None
+    value: float | None = None
+    values: tuple[float, ...] = ()
+    machine: Machine | None = None
+    try:
+        start = None
+        if checkpoints is not None and checkpoints.start is not None:
+            start = Checkpoint.from_bytes(checkpoints.start, config.trial_id)
+            # As if it had begun so much later that it had run without a break.
+            started_at -= start.seconds
+            seeds += start.finished
+        device = _device(config.share)
+        machine = _machine(device, num_threads)
+        system = SystemMetrics(device, config.system_metrics_every)
+        diary = _Diary(config, report, checkpoints, seeds, started_at, 0 if start is None else start.num_rows, system)
+        with isolated(num_threads):
+            failure = _run_seeds(config, device, diary, seeds, None if start is None else start.seed)
+        if failure is None:
+            value = objective_value(config.objective, seeds)
+            if config.also:
+                values = (value, *(objective_value(objective, seeds) for objective in config.also))
+    except ExpressionError as error:
+        failure = TrialFailure(kind="expression", message=" ".join(str(error).split()))
+    except Exception as error:  # noqa: BLE001 - a trial's crash is a result, not the sweep's end
+        message = f"{type(error).__name__}: {error}".splitlines()[0]
+        kind: FailureKind = "memory" if is_out_of_memory(error) else "crashed"
+        failure = TrialFailure(kind=kind, message=message, traceback=traceback.format_exc())
+    return TrialResult(
+        trial_id=config.trial_id,
+        state=TrialState.COMPLETE if failure is None else TrialState.FAIL,
+        value=value,
+        values=values,
+        seeds=tuple(seeds),
+        failure=failure,
+        started_at=started_at,
+        ended_at=time.time(),
+        machine=machine,
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether something failed because there was not enough memory, of a GPU or of the machine.
+
+    Args:
+        error: what was raised; torch raises a plain RuntimeError where the machine's own memory is used up.
+
+    Returns:
+        Whether it was.
+    """
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def _run_seeds(
+    config: TrialConfig, device: torch.device, diary: _Diary, seeds: list[SeedResult], start: State | None
+) -> TrialFailure | None:
+    treat = treatment_of(config.method)
+    for seed in config.seeds[len(seeds) :]:
+        task = SeedTask(config.training, config.phase, seed, device)
+        try:
+            result = train_seed(task, treat, diary.add, start=start, keep=diary.keep)
+        except Exception:
+            diary.flush()
+            raise
+        diary.flush()
+        start = None
+        seeds.append(result)
+        if result.outcome == "diverged":
+            message = f"seed {seed}: the loss was not finite after {result.num_steps} of {result.budget_steps} steps"
+            return TrialFailure(kind="diverged", message=message)
+    return None
+
+
+@final
+class _Diary:
+    """Passes on what a trial writes down: rows in bunches, and now and then a checkpoint.
+
+    A report costs milliseconds where it crosses to another process, and a checkpoint as much as the model is large.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        report: Report,
+        checkpoints: Checkpoints | None,
+        finished: Sequence[SeedResult],
+        started_at: float,
+        num_rows: int,
+        system: SystemMetrics,
+    ) -> None:
+        self._config = config
+        self._report = report
+        self._save = None if checkpoints is None or config.checkpoint_every is None else checkpoints.save
+        self._finished = finished
+        self._started_at = started_at
+        self._num_rows = num_rows
+        self._system = system
+        self._rows: list[HistoryRow] = []
+        self._flushed_at = self._kept_at = time.monotonic()
+
+    def add(self, row: HistoryRow) -> None:
+        figures = self._system.take()
+        self._rows.append(row.model_copy(update={"system": figures}) if figures else row)
+        if time.monotonic() - self._flushed_at >= SECONDS_BETWEEN_REPORTS:
+            self.flush()
+
+    def flush(self) -> None:
+        rows, self._rows = self._rows, []
+        self._flushed_at = time.monotonic()
+        self._num_rows += len(rows)
+        if rows:
+            self._report(rows)
+
+    def keep(self, state: Callable[[], State]) -> None:
+        """Save a checkpoint where one is due."""
+        every = self._config.checkpoint_every
+        if self._save is None or every is None or time.monotonic() - self._kept_at < every:
+            return
+        # The rows first: a checkpoint whose rows are not on file could not be used.
+        self.flush()
+        checkpoint = Checkpoint(
+            trial_id=self._config.trial_id,
+            num_rows=self._num_rows,
+            seconds=time.time() - self._started_at,
+            finished=tuple(self._finished),
+            seed=state(),
+        )
+        self._save(checkpoint.to_bytes())
+        self._kept_at = time.monotonic()
+
+
+def _device(share: Share) -> torch.device:
+    return torch.device("cuda") if share.gpu > 0 and torch.cuda.is_available() else torch.device("cpu")
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "platform": platform.platform(),
+    }
+
+
+def _machine(device: torch.device, num_threads: int) -> Machine:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return Machine(host=socket.gethostname(), device=name, num_threads=num_threads, versions=_versions())

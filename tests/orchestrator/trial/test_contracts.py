@@ -1,0 +1,238 @@
+"""What every entry of the catalogue keeps, so that registering one is being tested."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic_core import PydanticUndefined
+
+from orchestrator.spec import Arm
+from orchestrator.spec.options import (
+    DATASETS,
+    LR_SCHEDULES,
+    MODELS,
+    OPTIMIZERS,
+    DataOptions,
+    InputKind,
+    ModelOptions,
+    NamedOptions,
+    models_for,
+)
+from orchestrator.trial.arms import TREATMENTS, treatment_of
+from orchestrator.trial.data.dataset import DataSet
+from orchestrator.trial.data.locate import LOCATORS
+from orchestrator.trial.evaluate import cross_entropy
+from orchestrator.trial.isolation import seed_everything
+from teleport_engine import GrowthStep, Outcome, Teleporter
+from tests.orchestrator.trial.data import cifar_files
+from tests.orchestrator.trial.data.idx_files import write
+
+# What options cannot do without, beside the name.
+NEEDED: dict[str, dict[str, Any]] = {
+    "mlp": {"widths": [8]},
+    "cnn": {"channels": [4, 6, 8]},
+    "resnet18": {"width": 4},
+    "transformer": {"d_model": 16},
+    "vit": {"d_model": 16},
+    "language_model": {"d_model": 16},
+    "lstm": {"d_hidden": 8},
+    "torchvision": {"architecture": "mobilenet_v3_small"},
+    "digits": {"batch_size": 4},
+    "mnist": {"batch_size": 4},
+    "fashion_mnist": {"batch_size": 4},
+    "cifar10": {"batch_size": 4},
+    "cifar100": {"batch_size": 4},
+    "seq_digits": {"batch_size": 4},
+    "seq_mnist": {"batch_size": 4},
+    "seq_fashion_mnist": {"batch_size": 4},
+    "synthetic": {"batch_size": 4, "num_train": 200},
+    "text": {"batch_size": 4},
+    "sgd": {"lr": 0.1},
+    "momentum": {"lr": 0.1},
+    "nesterov": {"lr": 0.1},
+    "adagrad": {"lr": 0.1},
+    "adam": {"lr": 0.1},
+    "adamw": {"lr": 0.1},
+    "rmsprop": {"lr": 0.1},
+    "constant": {},
+    "cosine": {},
+    "step": {"every": 3},
+}
+
+SHAPES: dict[InputKind, list[tuple[int, ...]]] = {
+    "image": [(1, 8, 8), (1, 28, 28), (3, 32, 32)],
+    "sequence": [(28, 28), (49, 1)],
+    "tokens": [(12,)],
+}
+NUM_CLASSES = 7
+
+
+def model_cases() -> list[tuple[str, tuple[int, ...]]]:
+    """Every model with every shape of the kinds that it takes."""
+    return [(name, shape) for kind, shapes in SHAPES.items() for name in models_for(kind) for shape in shapes]
+
+
+def built(name: str, shape: tuple[int, ...], seed: int = 0) -> torch.nn.Module:
+    seed_everything(seed)
+    model: torch.nn.Module = MODELS[name].load()(made(MODELS, name), shape, NUM_CLASSES)
+    return model
+
+
+def batch(num_samples: int, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random samples of a shape with random targets: of each token, where they are tokens."""
+    generator = torch.Generator().manual_seed(0)
+    if len(shape) == 1:
+        tokens = torch.randint(NUM_CLASSES, (num_samples, shape[0] + 1), generator=generator)
+        return tokens[:, :-1], tokens[:, 1:]
+    inputs = torch.randn(num_samples, *shape, generator=generator)
+    return inputs, torch.randint(NUM_CLASSES, (num_samples,), generator=generator)
+
+
+def made(family: dict[str, Any], name: str, **more: Any) -> NamedOptions:
+    options: NamedOptions = family[name].options.model_validate({"name": name, **NEEDED[name], **more})
+    return options
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimizers_options_are_torchs_own(name: str) -> None:
+    signature = inspect.signature(OPTIMIZERS[name].load()).parameters
+    fields = OPTIMIZERS[name].options.model_fields
+    for field in fields.keys() - {"name"}:
+        assert field in signature, f"{name} has no argument {field!r}: {list(signature)}"
+        default = fields[field].default
+        if default is not PydanticUndefined:
+            assert default == signature[field].default, f"{name}: another default for {field!r} than torch's"
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimizer_is_built_from_its_options(name: str) -> None:
+    parameter = torch.nn.Parameter(torch.ones(2))
+    settings = made(OPTIMIZERS, name).model_dump(exclude={"name"})
+    optimizer = OPTIMIZERS[name].load()([parameter], **settings)
+    parameter.grad = torch.ones(2)
+    optimizer.step()
+    assert (parameter < 1.0).all()
+
+
+@pytest.mark.parametrize("name", LR_SCHEDULES)
+def test_a_schedule_ends_its_warm_up_at_the_full_rate_and_never_rises_after(name: str) -> None:
+    options = made(LR_SCHEDULES, name, warmup=4)
+    multiplier = LR_SCHEDULES[name].load()(options, 20)
+    rates = [multiplier(index) for index in range(21)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert all(0.0 <= later <= earlier for earlier, later in pairwise(rates[4:]))
+
+
+@pytest.mark.parametrize(("name", "shape"), model_cases(), ids=str)
+def test_a_model_gives_scores_and_its_weights_follow_from_the_seed(name: str, shape: tuple[int, ...]) -> None:
+    first, again, other = (built(name, shape, seed) for seed in (1, 1, 2))
+    mine, same, different = (model.state_dict() for model in (first, again, other))
+    assert all(torch.equal(mine[key], same[key]) for key in mine)
+    drawn = [key for key, parameter in first.named_parameters() if parameter.std(correction=0) > 0]
+    assert drawn
+    assert not any(torch.equal(mine[key], different[key]) for key in drawn)
+    inputs, targets = batch(3, shape)
+    assert first(inputs).shape == (*targets.shape, NUM_CLASSES)
+
+
+@pytest.mark.parametrize(("name", "shape"), model_cases(), ids=str)
+def test_a_model_draws_nothing_in_training_and_every_weight_has_a_gradient(name: str, shape: tuple[int, ...]) -> None:
+    model = built(name, shape)
+    inputs, targets = batch(4, shape)
+    state = torch.get_rng_state()
+    cross_entropy(model(inputs), targets).backward()  # type: ignore[no-untyped-call]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [key for key, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [case for case in model_cases() if case[1] not in SHAPES["image"][1:]], ids=str
+)
+def test_a_model_can_be_teleported(name: str, shape: tuple[int, ...]) -> None:
+    model = built(name, shape).double()
+    inputs, targets = batch(4, shape)
+    inputs = inputs.double() if inputs.is_floating_point() else inputs
+    before = cross_entropy(model(inputs), targets).item()
+    teleporter = Teleporter(model, cross_entropy, tau=0.99, step=GrowthStep(1.01), num_steps=1)
+    report = teleporter.teleport(inputs, targets)
+    assert report.outcome is Outcome.MOVED
+    assert report.grad_norm_after > report.grad_norm_before
+    assert cross_entropy(model(inputs), targets).item() == pytest.approx(before, abs=1e-2)
+
+
+def root_with(name: str, folder: Path) -> str:
+    """Write a small set in its real format; what needs no files leaves the root empty."""
+    images = name.removeprefix("seq_")
+    if images in ("mnist", "fashion_mnist"):
+        write(folder / {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}[images] / "raw")
+    elif name in ("cifar10", "cifar100"):
+        cifar_files.write(folder, name)
+    return str(folder)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_data_set_is_what_it_says(name: str, tmp_path: Path) -> None:
+    root = root_with(name, tmp_path)
+    options = made(DATASETS, name, root=root)
+    assert isinstance(options, DataOptions)
+    data: DataSet = DATASETS[name].load()(options)
+    num_axes = {"image": 3, "sequence": 2, "tokens": 1}[options.input_kind]
+    is_tokens = options.input_kind == "tokens"
+    assert data.input_shape == options.sample_shape
+    assert len(data.input_shape) == num_axes
+    for split in (data.train, data.validation, data.test):
+        assert split.inputs.shape == (len(split), *data.input_shape)
+        assert split.targets.shape == (split.inputs.shape if is_tokens else (len(split),))
+        assert split.inputs.dtype == (torch.int64 if is_tokens else torch.float32)
+        assert split.targets.dtype == torch.int64
+        assert split.inputs.isfinite().all()
+        assert 0 <= split.targets.min() <= split.targets.max() < data.num_classes
+        assert len(split) > 0
+    if is_tokens:
+        assert 0 <= data.train.inputs.min() <= data.train.inputs.max() < data.num_classes
+    else:
+        assert data.train.inputs.double().mean().item() == pytest.approx(0, abs=1e-5)
+        assert data.train.inputs.double().std(correction=0).item() == pytest.approx(1, abs=1e-5)
+    place = LOCATORS[name](root)
+    assert (place.name, place.is_found) == (name, True)
+    assert str(place.folder or place) in data.found
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_data_set_is_the_same_from_its_files_and_from_the_cache(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TELEPORT_CACHE", str(tmp_path / "cache"))
+    options = made(DATASETS, name, root=root_with(name, tmp_path))
+    first, second = DATASETS[name].load()(options), DATASETS[name].load()(options)
+    monkeypatch.setenv("TELEPORT_CACHE", os.devnull)
+    fresh = DATASETS[name].load()(options)
+    for other in (second, fresh):
+        assert (first.input_shape, first.num_classes, first.found) == (
+            other.input_shape, other.num_classes, other.found
+        )  # fmt: skip
+        for part in ("train", "validation", "test"):
+            mine, theirs = getattr(first, part), getattr(other, part)
+            assert torch.equal(mine.inputs, theirs.inputs)
+            assert torch.equal(mine.targets, theirs.targets)
+
+
+def test_every_model_says_what_it_takes() -> None:
+    for name, entry in MODELS.items():
+        assert issubclass(entry.options, ModelOptions)
+        assert entry.options.input_kinds <= SHAPES.keys(), name
+    assert models_for("tokens") == ["language_model", "lstm"]
+
+
+def test_every_kind_of_arm_has_its_treatment() -> None:
+    assert TREATMENTS.keys() == Arm.model_fields.keys()
+
+
+def test_the_baseline_has_none() -> None:
+    assert treatment_of(Arm())(None) is None  # type: ignore[arg-type]

@@ -16,12 +16,12 @@ from typing import Any
 from benchmarks.report import SIZES, fill, report_in_process
 from benchmarks.timing import row
 from benchmarks.tracking import server
-from orchestrator.fetch import fetch
 from orchestrator.home.archive import pack
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
 from orchestrator.track import MlflowTracker
 from orchestrator.track.address import Address
+from orchestrator.track.fetch import fetch
 from orchestrator.track.mlflow_store import open_client
 
 NUM_ASKED = 20

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import row
+from orchestrator.cli.servers import make_server
 from orchestrator.home.records import (
     HistoryRow,
     Provenance,
@@ -33,7 +34,6 @@ from orchestrator.spec import spec_from_text
 from orchestrator.track import MlflowTracker
 from orchestrator.track.address import Address
 from orchestrator.track.mlflow_store import open_client
-from orchestrator.track.ui import make_server
 
 NUM_TRIALS = 10
 NUM_ROWS = 200

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, final
 
 from orchestrator.budgets import SECONDS_PER_HOUR, shortfalls
-from orchestrator.capacity import Node, num_concurrent, shortfall, this_machine
 from orchestrator.errors import UserError, nearest
 from orchestrator.home.records import Trial, TrialConfig, TrialState
+from orchestrator.launch.cluster import Node, num_concurrent, shortfall, this_machine
 from orchestrator.search.counts import num_planned, num_seeds
 from orchestrator.search.lints import spec_lints
 from orchestrator.spec import PHASES, Arm, Phase, SweepSpec, Workload

@@ -7,7 +7,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from orchestrator.serving import Server
+from orchestrator.cli.servers import Server
 
 PATIENCE = 120.0
 

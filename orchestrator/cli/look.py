@@ -244,7 +244,7 @@ def track_fetch(
 
     Example: teleport track fetch night --tracking-uri https://mlflow.example.org
     """
-    from orchestrator.fetch import fetch
+    from orchestrator.track.fetch import fetch
 
     use_plugins(plugins)
     fetched = fetch(name, tracking_uri or store_of(home), home, run_id, plugins or ())

@@ -14,7 +14,7 @@ import typer
 from orchestrator.cli.options import DEFAULT_HOME, Home, TrackingUri, store_of
 
 if TYPE_CHECKING:
-    from orchestrator.serving import Server
+    from orchestrator.cli.servers import Server
 
 PASSWORD = "TELEPORT_DASHBOARD_PASSWORD"
 PAGE = "dashboards"
@@ -39,7 +39,7 @@ def ui(
 
     Example: teleport ui --port 5001
     """
-    from orchestrator.track.ui import serve
+    from orchestrator.cli.servers import serve
 
     return serve(tracking_uri or store_of(home), host=host, port=port)
 
@@ -57,7 +57,7 @@ def dashboard(
 
     Example: teleport dashboard --home runs
     """
-    from orchestrator.serving import run_until_interrupted
+    from orchestrator.cli.servers import run_until_interrupted
 
     server = make_server(home, tracking_uri or store_of(home), ui_url, host=host, port=port)
     return run_until_interrupted(server, f"dashboard of {home} at {server.url}")
@@ -88,8 +88,8 @@ def make_server(
     Raises:
         UserError: it may not or cannot be started so; the reason says what to do.
     """
+    from orchestrator.cli.servers import Server, free_port, is_loopback, url_of
     from orchestrator.errors import UserError
-    from orchestrator.serving import Server, free_port, is_loopback, url_of
     from orchestrator.track.address import Address
 
     given = dict(os.environ if environment is None else environment)

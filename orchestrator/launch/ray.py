@@ -15,10 +15,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import final
 
-from orchestrator.capacity import Node, num_concurrent, request, shortfall
 from orchestrator.errors import Fault, Infeasible
 from orchestrator.launch.base import Launcher, TrialSource
-from orchestrator.launch.cluster import alive_nodes, connected, is_client
+from orchestrator.launch.cluster import Node, alive_nodes, connected, is_client, num_concurrent, request, shortfall
 from orchestrator.spec import Share
 
 SECONDS_BETWEEN_LOOKS = 1.0

@@ -15,10 +15,10 @@ from ray import tune
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from orchestrator.capacity import request
 from orchestrator.home.checkpoint import Checkpoints
 from orchestrator.home.records import FailureKind, HistoryRow, TrialConfig, TrialResult
 from orchestrator.launch.base import TrialSource
+from orchestrator.launch.cluster import request
 from orchestrator.spec import plugins
 
 CAPACITY_SECONDS = 1.0

@@ -13,8 +13,8 @@ from orchestrator.errors import UserError
 from orchestrator.track.address import Address
 from orchestrator.track.points import Point
 from orchestrator.track.projection import COMPLETE, SWEEP_ID, TRIAL_ID, Facts
+from orchestrator.track.sqlite import prepare
 from orchestrator.track.store import Refused, RunStore, StoredRun, Unreachable
-from orchestrator.track.tables import prepare
 from orchestrator.track.text import redact
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from orchestrator.cli.pages import make_server
-from orchestrator.serving import Server
+from orchestrator.cli.servers import Server
 from tests import servers
 from tests.orchestrator.specs import TINY
 

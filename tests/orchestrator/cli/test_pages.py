@@ -10,8 +10,8 @@ import pytest
 
 from orchestrator.cli import exit_code
 from orchestrator.cli.pages import PASSWORD, make_server
+from orchestrator.cli.servers import Server
 from orchestrator.errors import UserError
-from orchestrator.serving import Server
 
 UI = "http://127.0.0.1:5000"
 

@@ -133,7 +133,7 @@ def test_rays_autoscaler_reads_the_cluster_of_the_rayjob() -> None:
 
 
 def test_the_rayjob_runs_a_sweep_that_its_nodes_can_hold() -> None:
-    from orchestrator.capacity import Node, shortfall
+    from orchestrator.launch.cluster import Node, shortfall
 
     claim, sweep, job = documents()
     spec = spec_from_text(sweep["data"]["sweep.yaml"], "sweep.yaml")

@@ -12,9 +12,9 @@ from typing import Literal
 
 import pytest
 
+from orchestrator.cli.servers import make_server
 from orchestrator.track.address import Address
 from orchestrator.track.mlflow_store import EXPERIMENT, open_client
-from orchestrator.track.ui import make_server
 from tests.orchestrator.specs import TINY
 from tests.servers import answering
 

@@ -131,7 +131,7 @@ def test_a_new_store_is_made_without_a_word_on_either_stream(tmp_path: Path) -> 
 
 def test_importing_the_package_imports_no_mlflow() -> None:
     script = (
-        "import sys, orchestrator.track, orchestrator.track.ui\n"
+        "import sys, orchestrator.track, orchestrator.cli.servers\n"
         "print(sorted({'mlflow', 'sqlalchemy', 'pandas', 'torch', 'ray'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)

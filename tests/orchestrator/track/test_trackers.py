@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli.servers import make_server
 from orchestrator.home.records import SweepRecord
 from orchestrator.track import MemoryTracker, MlflowTracker, Tracker
 from orchestrator.track.address import Address
 from orchestrator.track.memory import Key, Run
 from orchestrator.track.mlflow_store import EXPERIMENT, open_client
 from orchestrator.track.projection import SWEEP_ID, TRIAL_ID, sweep_id
-from orchestrator.track.ui import make_server
 from tests.orchestrator.chaos.store import database
 from tests.orchestrator.track.contract import TrackerContract
 from tests.orchestrator.track.stories import Seen, ended, new_record, sweep_run, tell, trial_runs

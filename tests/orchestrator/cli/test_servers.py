@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli.servers import is_loopback, make_server
 from orchestrator.errors import UserError
-from orchestrator.serving import is_loopback
-from orchestrator.track.ui import make_server
 
 PASSWORD = {"MLFLOW_AUTH_ADMIN_PASSWORD": "hunter2-hunter2"}
 

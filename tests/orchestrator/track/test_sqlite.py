@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.track import tables
+from orchestrator.track import sqlite as tables
 from orchestrator.track.address import Address
 from orchestrator.track.mlflow_store import EXPERIMENT, MlflowStore, open_client
+from orchestrator.track.sqlite import SETTLED_SECONDS, is_used, prepare
 from orchestrator.track.store import Unreachable
-from orchestrator.track.tables import SETTLED_SECONDS, is_used, prepare
 
 ROOT = Path(__file__).parents[3]
 LONG_AGO = time.time() - 2 * SETTLED_SECONDS

@@ -11,7 +11,6 @@ import pytest
 
 from orchestrator.cli import exit_code
 from orchestrator.errors import FileUnreadable, SweepConflict, UserError
-from orchestrator.fetch import fetch
 from orchestrator.home.archive import pack, unpack
 from orchestrator.home.files import left_parts
 from orchestrator.home.paths import SweepPaths
@@ -19,6 +18,7 @@ from orchestrator.home.reading import read_record
 from orchestrator.launch import InlineLauncher
 from orchestrator.sweep import run, standing
 from orchestrator.track import MlflowTracker
+from orchestrator.track.fetch import fetch
 from tests.orchestrator.specs import tiny_spec
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.capacity import Node, num_concurrent, request, shortfall, this_machine
+from orchestrator.launch.cluster import Node, num_concurrent, request, shortfall, this_machine
 from orchestrator.spec import Share
 
 

@@ -17,7 +17,7 @@ from orchestrator.home.paths import SweepPaths, atomic_write
 from orchestrator.home.reading import read_record
 from orchestrator.launch import InlineLauncher
 from orchestrator.search.candidates import baseline_costs, baselines_of, settings_of
-from orchestrator.sweep import run
+from orchestrator.sweep.run import run
 from orchestrator.track import MemoryTracker
 
 

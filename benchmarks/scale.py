@@ -193,7 +193,7 @@ def _spec(sampler: str, num_trials: int) -> SweepSpec:
 
 
 def _run(home: Path, spec: SweepSpec, launcher: Launcher) -> None:
-    from orchestrator.sweep import run
+    from orchestrator.sweep.run import run
     from orchestrator.track import MlflowTracker
 
     tracker = MlflowTracker(f"sqlite:///{home / 'mlflow.db'}", close_seconds=0.0)

@@ -20,7 +20,7 @@ from orchestrator.report import Report, summarise
 from orchestrator.search.lints import lints
 from orchestrator.search.selection import champions, stored_id
 from orchestrator.spec import SweepSpec
-from orchestrator.sweep import Standing, standing_of
+from orchestrator.sweep.standing import Standing, standing_of
 
 Stamp = tuple[int, int, int]
 

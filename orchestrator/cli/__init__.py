@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import typer
 
-from orchestrator.cli import look, pages, run, transfer
+from orchestrator.cli import pages, run, stored, transfer
 from orchestrator.errors import Interrupted, UserError
 
 app = typer.Typer(
@@ -22,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 run.register(app)
-look.register(app)
+stored.register(app)
 pages.register(app)
 transfer.register(app)
 

@@ -13,8 +13,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.progress import Progress, StudyProgress
 from orchestrator.spec import duration_text
+from orchestrator.sweep.standing import Progress, StudyProgress
 
 SECONDS_BETWEEN_LINES = 5.0
 

@@ -33,9 +33,9 @@ from orchestrator.cli.options import (
 if TYPE_CHECKING:
     from orchestrator.home.paths import SweepPaths
     from orchestrator.home.records import Trial
-    from orchestrator.plan import Place
     from orchestrator.spec import SweepSpec
-    from orchestrator.sweep import Outcome
+    from orchestrator.sweep.plan import Place
+    from orchestrator.sweep.run import Outcome
 
 
 def register(app: typer.Typer) -> None:
@@ -60,8 +60,8 @@ def plan(
     """
     from orchestrator.cli.show import print_plan
     from orchestrator.home.paths import sweep_names
-    from orchestrator.plan import make_plan, measured_pace, pilot_pace
     from orchestrator.spec import load_spec
+    from orchestrator.sweep.plan import make_plan, measured_pace, pilot_pace
 
     use_data_root(data_root)
     use_plugins(plugins)
@@ -84,7 +84,7 @@ def _look_at(address: str) -> Place:
     """Ask a cluster what it has; a plan can be made without one that answers."""
     from orchestrator.errors import ClusterUnreachable
     from orchestrator.launch.cluster import nodes_of
-    from orchestrator.plan import Place
+    from orchestrator.sweep.plan import Place
     from orchestrator.track.text import redact
 
     try:
@@ -191,7 +191,7 @@ def train(
     """
     from orchestrator.cli.show import print_training
     from orchestrator.spec import load_spec
-    from orchestrator.train import single_config, train_one
+    from orchestrator.sweep.single import single_config, train_one
 
     use_data_root(data_root)
     use_plugins(plugins)
@@ -212,9 +212,9 @@ def _execute(
 ) -> int:
     from orchestrator.cli.display import watch
     from orchestrator.errors import Interrupted, UserError, nearest
-    from orchestrator.interrupts import Interrupts
     from orchestrator.launch import LAUNCHERS
-    from orchestrator.sweep import run as run_sweep
+    from orchestrator.sweep.interrupts import Interrupts
+    from orchestrator.sweep.run import run as run_sweep
     from orchestrator.track.text import redact
 
     if launcher not in LAUNCHERS:

@@ -16,10 +16,10 @@ from orchestrator.spec import duration_text
 
 if TYPE_CHECKING:
     from orchestrator.home.records import HistoryRow, TrialConfig, TrialResult
-    from orchestrator.plan import Plan
     from orchestrator.report import JointReport, Report
-    from orchestrator.sweep import Standing
-    from orchestrator.train import Show
+    from orchestrator.sweep.plan import Plan
+    from orchestrator.sweep.single import Show
+    from orchestrator.sweep.standing import Standing
 
 Row = Sequence[str]
 

@@ -14,7 +14,7 @@ from orchestrator.home.reading import read_record
 from orchestrator.home.records import TrialState
 from orchestrator.report import summarise
 from orchestrator.search.lints import lints
-from orchestrator.sweep import standing
+from orchestrator.sweep.standing import standing
 from tests.dashboards.homes import write_sweep, write_trial
 from tests.orchestrator.report.build import failing, running, sweep
 

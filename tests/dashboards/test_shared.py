@@ -12,7 +12,7 @@ from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
 from tests.dashboards.test_views import page, text_of
 from tests.orchestrator.shared_specs import shared_spec
-from tests.orchestrator.test_sweep import Simulated, go
+from tests.orchestrator.sweep.test_run import Simulated, go
 
 
 @pytest.fixture(scope="module")

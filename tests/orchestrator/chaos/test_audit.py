@@ -19,7 +19,7 @@ from orchestrator.home.reading import read_record
 from orchestrator.home.records import Trial, TrialState
 from orchestrator.launch import InlineLauncher
 from orchestrator.search.journal import open_journal
-from orchestrator.sweep import run
+from orchestrator.sweep.run import run
 from orchestrator.track import MlflowTracker
 from orchestrator.track.projection import TRIAL_ID
 from tests.orchestrator.chaos.audit import audit, differences

@@ -16,16 +16,16 @@ from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
 from orchestrator.home.records import HistoryRow, TrialConfig, TrialResult, TrialState
 from orchestrator.launch import InlineLauncher, Launcher, TrialSource
-from orchestrator.retries import NUM_RETRIES
 from orchestrator.spec import SweepSpec
 from orchestrator.spec.options import OPTIMIZERS
-from orchestrator.sweep import Outcome, run
+from orchestrator.sweep.driver import NUM_RETRIES
+from orchestrator.sweep.run import Outcome, run
 from orchestrator.track import MemoryTracker
 from orchestrator.trial.arms import TREATMENTS
 from orchestrator.trial.run import run_trial
 from tests.orchestrator.launchers import ReadyLauncher
 from tests.orchestrator.specs import tiny_spec
-from tests.orchestrator.test_sweep import outcomes
+from tests.orchestrator.sweep.test_run import outcomes
 from tests.orchestrator.trial.tasks import config
 from tests.orchestrator.trial.test_arms import METHODS
 from tests.orchestrator.trial.test_run import without_times

@@ -17,14 +17,14 @@ from orchestrator.home.records import (
     TrialState,
     objective_value,
 )
-from orchestrator.plan import make_plan
-from orchestrator.progress import count
 from orchestrator.search.candidates import aggregate_of, gathered, log_ratio_of, race_order, run_cost, settings_of
 from orchestrator.search.counts import num_planned
 from orchestrator.search.lints import spec_lints
 from orchestrator.search.selection import champions, roles
 from orchestrator.spec import Objective, SweepSpec
 from orchestrator.spec.sharing import RATIO_METRICS
+from orchestrator.sweep.plan import make_plan
+from orchestrator.sweep.standing import count
 from tests.orchestrator.shared_specs import shared_spec
 from tests.orchestrator.shared_sweeps import SharedSweep, by_number, costing, crashing
 from tests.orchestrator.trials import failed

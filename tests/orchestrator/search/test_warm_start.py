@@ -11,10 +11,10 @@ from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
 from orchestrator.home.records import TrialConfig
 from orchestrator.launch import TrialSource
-from orchestrator.plan import make_plan
 from orchestrator.search.warm_start import best_points
 from orchestrator.spec import SweepSpec
-from orchestrator.sweep import run
+from orchestrator.sweep.plan import make_plan
+from orchestrator.sweep.run import run
 from orchestrator.track.memory import MemoryTracker
 from tests.orchestrator.launchers import ReadyLauncher
 from tests.orchestrator.specs import tiny_spec

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from orchestrator.cli import exit_code
-from orchestrator.doctor import _plugins
+from orchestrator.cli.doctor import _plugins
 from orchestrator.errors import PluginError, SpecError
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record

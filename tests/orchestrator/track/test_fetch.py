@@ -16,7 +16,8 @@ from orchestrator.home.files import left_parts
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
 from orchestrator.launch import InlineLauncher
-from orchestrator.sweep import run, standing
+from orchestrator.sweep.run import run
+from orchestrator.sweep.standing import standing
 from orchestrator.track import MlflowTracker
 from orchestrator.track.fetch import fetch
 from tests.orchestrator.specs import tiny_spec

@@ -17,7 +17,7 @@ from orchestrator.launch import InlineLauncher
 from orchestrator.spec import Arm, load_spec
 from orchestrator.spec.arithmetic import is_name
 from orchestrator.spec.options import LEAVES, FactorExpression, LrExpression, TauExpression, TeleportOptions
-from orchestrator.sweep import run as sweep
+from orchestrator.sweep.run import run as sweep
 from orchestrator.track import MemoryTracker
 from orchestrator.trial.arms import step_rule_of, tau_of
 from orchestrator.trial.run import run_trial

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from typing import final
 
-from orchestrator.hooks.calls import Event, call, name_of
 from orchestrator.spec import HookOptions
+from orchestrator.sweep.hooks.calls import Event, call, name_of
 from orchestrator.track.text import redact
 
 # A killed process ends at once, unless a dead disk holds it.

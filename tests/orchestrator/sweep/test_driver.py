@@ -11,7 +11,6 @@ from pathlib import Path
 import optuna
 import pytest
 
-from orchestrator import driver as driver_module
 from orchestrator.errors import Interrupted, SweepConflict, SweepNotFound, UserError
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
@@ -19,13 +18,14 @@ from orchestrator.home.records import HistoryRow, SweepRecord, TrialConfig, Tria
 from orchestrator.launch import InlineLauncher, RayLauncher, TrialSource
 from orchestrator.search.journal import open_journal
 from orchestrator.spec import Share
-from orchestrator.sweep import standing
+from orchestrator.sweep import driver as driver_module
+from orchestrator.sweep.standing import standing
 from orchestrator.track import MemoryTracker
 from tests.orchestrator.home.test_checkpoint import CutAt
 from tests.orchestrator.launch.test_launchers import ray_warnings
 from tests.orchestrator.launchers import ReadyLauncher
 from tests.orchestrator.specs import tiny_spec
-from tests.orchestrator.test_sweep import Simulated, go, outcomes
+from tests.orchestrator.sweep.test_run import Simulated, go, outcomes
 from tests.orchestrator.trials import complete, failed, row
 
 LONG = "workloads.digits.epochs=100000"

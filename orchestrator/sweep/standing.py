@@ -3,14 +3,74 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import final
+from pathlib import Path
+from typing import Literal, final
 
-from orchestrator.home.records import Trial, TrialConfig, TrialResult, TrialState
-from orchestrator.search.candidates import settings_of
-from orchestrator.search.counts import num_planned, num_seeds
+from orchestrator.errors import UserError
+from orchestrator.home.lock import held_since
+from orchestrator.home.paths import SweepPaths, sweep_names
+from orchestrator.home.reading import read_record
+from orchestrator.home.records import SweepEnd, SweepRecord, Trial, TrialConfig, TrialResult, TrialState
+from orchestrator.search.candidates import gathered, settings_of
+from orchestrator.search.counts import num_configurations, num_planned, num_seeds
 from orchestrator.spec import PHASES, Phase, SweepSpec
+from orchestrator.sweep.budgets import Usage, spent, usages
+
+CRASH_TOLERANCE = 0.1
+
+
+def end_of(record: SweepRecord) -> SweepEnd:
+    """Judge a sweep that is over.
+
+    Args:
+        record: all of it; its trials may be without curves.
+
+    Returns:
+        How it ended.
+    """
+    failures = tuple(_failures(record))
+    return SweepEnd(status="FAILED" if failures else "FINISHED", failures=failures, ended_early=record.ended_early)
+
+
+def in_words(end: SweepEnd) -> Literal["finished", "ended early", "failed"]:
+    """Name an end for people; a sweep that failed has failed, also where it ended early."""
+    if end.status == "FAILED":
+        return "failed"
+    return "ended early" if end.ended_early else "finished"
+
+
+def _failures(record: SweepRecord) -> Iterator[str]:
+    """Say what makes a sweep count as failed: a crash in confirm, many in search, or an arm without a result.
+
+    A configuration that diverges, or takes too long, is an answer of the search, not a failure of the sweep; nor is
+    a study that a budget left without one.
+
+    Yields:
+        A sentence for each failure.
+    """
+    crashed = [trial for trial in record.trials if _has_crashed(trial)]
+    confirm = [trial for trial in crashed if trial.config.phase == "confirm"]
+    if confirm:
+        yield f"{len(confirm)} confirm trials crashed"
+    num_search = sum(trial.config.phase == "search" for trial in record.trials)
+    num_crashed = len(crashed) - len(confirm)
+    if num_crashed > CRASH_TOLERANCE * num_search:
+        yield f"{num_crashed} of {num_search} search trials crashed"
+    by_study = gathered(record).trials
+    for workload, arm in record.spec.studies:
+        study = [
+            trial.result for trial in by_study if trial.config.study == f"{workload}/{arm}" and trial.result is not None
+        ]
+        is_cut_short = bool(record.ended_early) and len(study) < num_configurations(record.spec, workload, arm)
+        if not is_cut_short and not any(result.state is TrialState.COMPLETE for result in study):
+            yield f"{workload}/{arm} has no trial that ended well"
+
+
+def _has_crashed(trial: Trial) -> bool:
+    return trial.result is not None and trial.result.is_no_answer
 
 
 @final
@@ -278,3 +338,95 @@ def count(
     if is_over:
         tallies.close()
     return tallies.progress(None if since is None else now - since, num_seeds_before)
+
+
+@final
+@dataclass(frozen=True)
+class Unread:
+    """A sweep that ``list`` cannot read.
+
+    Args:
+        name: of the sweep.
+        reason: why not, and what to do.
+        state: in the place of a :class:`Standing`'s.
+    """
+
+    name: str
+    reason: str
+    state: Literal["unreadable"] = "unreadable"
+
+
+@final
+@dataclass(frozen=True)
+class Standing:
+    """Where a sweep stands, for ``status`` and ``list``.
+
+    Args:
+        name: of the sweep.
+        state: ``running``, ``finished``, ``ended early``, ``failed`` (it ended, with failures) or ``interrupted``.
+        progress: its counts.
+        ended_early: the budget that ended it before its last trial, in a sentence; empty: none did.
+        usages: what is used of each of its budgets; what a running trial did before it was cut off is not in it.
+    """
+
+    name: str
+    state: str
+    progress: Progress
+    ended_early: str = ""
+    usages: tuple[Usage, ...] = ()
+
+
+def standing(paths: SweepPaths) -> Standing:
+    """Tell where a sweep stands, also while another process runs it.
+
+    Args:
+        paths: of a sweep that was begun.
+
+    Returns:
+        Its state and counts.
+    """
+    return standing_of(paths, read_record(paths, with_history=False))
+
+
+def standing_of(paths: SweepPaths, record: SweepRecord) -> Standing:
+    """Tell where a sweep stands that was read already.
+
+    Args:
+        paths: of the sweep.
+        record: what is stored; its trials need no curves.
+
+    Returns:
+        Its state and counts.
+    """
+    since, now = held_since(paths), time.time()
+    end = paths.read_end()
+    is_over = since is None and end is not None and not end.ended_early
+    progress = count(record.spec, record.trials, since=since, now=now, is_over=is_over)
+    begun = (trial.trial_id for trial in record.trials if since is not None and trial.result is None)
+    began_at = {trial_id: paths.began_at(trial_id) for trial_id in begun}
+    used = usages(record.spec.budget, spent(record.trials, began_at, now))
+    return Standing(paths.name, _state(since is not None, end), progress, record.ended_early, used)
+
+
+def standings(home: Path) -> list[Standing | Unread]:
+    """Tell where each sweep of a home stands.
+
+    Args:
+        home: directory that holds the sweeps.
+
+    Returns:
+        Their states by name; what is wrong with one is no matter of the others.
+    """
+    found: list[Standing | Unread] = []
+    for name in sweep_names(home):
+        try:
+            found.append(standing(SweepPaths(home, name)))
+        except (UserError, OSError) as error:
+            found.append(Unread(name, str(error)))
+    return found
+
+
+def _state(is_running: bool, end: SweepEnd | None) -> str:
+    if is_running:
+        return "running"
+    return "interrupted" if end is None else in_words(end)

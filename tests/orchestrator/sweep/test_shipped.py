@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from orchestrator.home.records import TrialConfig, TrialResult, TrialState
-from orchestrator.plan import make_plan
 from orchestrator.spec import BASELINE, SweepSpec, Workload, load_spec
 from orchestrator.statistics import smallest_p
+from orchestrator.sweep.plan import make_plan
 from orchestrator.trial.clock import Budget
 from orchestrator.trial.data import images, locate
 from orchestrator.trial.run import run_trial
 from tests.orchestrator.trial.data import cifar_files, idx_files
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SWEEPS = sorted((ROOT / "sweeps").rglob("*.yaml"))
 NUM_TINY = 2_000  # training images that every data set of these tests has
 IDS = [str(path.relative_to(ROOT / "sweeps")) for path in SWEEPS]

@@ -9,9 +9,9 @@ from typing import Literal, final
 
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.records import TrialConfig, TrialResult
-from orchestrator.hooks.calls import Event
-from orchestrator.hooks.queue import Queue
 from orchestrator.spec import HooksOptions
+from orchestrator.sweep.hooks.calls import Event
+from orchestrator.sweep.hooks.queue import Queue
 from orchestrator.track.text import clean
 
 VERSION = 1

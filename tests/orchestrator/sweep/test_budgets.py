@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.budgets import Budgets, Spent, planned, shortfalls, spent, union_seconds, usages
 from orchestrator.home.records import Trial, TrialConfig, TrialState
 from orchestrator.spec import SweepSpec
+from orchestrator.sweep.budgets import Budgets, Spent, planned, shortfalls, spent, union_seconds, usages
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.trials import complete, config
 

@@ -49,7 +49,7 @@ def status(name: SweepName, home: Home = DEFAULT_HOME, as_json: AsJson = False) 
     """
     from orchestrator.cli.show import print_standing
     from orchestrator.home.paths import find_sweep
-    from orchestrator.sweep import standing
+    from orchestrator.sweep.standing import standing
 
     found = standing(find_sweep(home, name))
     if as_json:
@@ -64,7 +64,7 @@ def list_(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     Example: teleport list
     """
     from orchestrator.cli.show import draw
-    from orchestrator.sweep import Standing, Unread, standings
+    from orchestrator.sweep.standing import Standing, Unread, standings
 
     found = standings(home)
     for each in found:
@@ -170,9 +170,9 @@ def doctor(
 
     Example: teleport doctor
     """
+    from orchestrator.cli.doctor import examine
     from orchestrator.cli.run import use_data_root
     from orchestrator.cli.show import draw
-    from orchestrator.doctor import examine
 
     use_data_root(data_root)
     findings = examine(home, address, tracking_uri or store_of(home), plugins or ())
@@ -226,7 +226,7 @@ def track_sync(name: SweepName, home: Home = DEFAULT_HOME, tracking_uri: Trackin
     Example: teleport track sync quickstart
     """
     from orchestrator.home.paths import find_sweep
-    from orchestrator.sweep import sync
+    from orchestrator.sweep.run import sync
 
     num_left = sync(find_sweep(home, name), make_tracker(home, tracking_uri))
     print("MLflow has every run" if not num_left else f"MLflow still lacks {num_left} runs")

@@ -8,19 +8,16 @@ anyone else hears of it.
 from __future__ import annotations
 
 import logging
+import math
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
 from typing import final
 
-from orchestrator.budgets import Budgets
 from orchestrator.home.checkpoint import Checkpoint, UnusableCheckpoint
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.records import HistoryRow, SweepRecord, TrialConfig, TrialResult, TrialState
-from orchestrator.hooks import Hooks
-from orchestrator.interrupts import Interrupts
 from orchestrator.launch import TrialSource
-from orchestrator.progress import Progress, Tallies
-from orchestrator.retries import Retries
 from orchestrator.search.confirm import Confirmation
 from orchestrator.search.early_stopping import pruned_result
 from orchestrator.search.journal import open_journal
@@ -29,7 +26,81 @@ from orchestrator.search.selection import champions
 from orchestrator.search.shared import SharedStudy
 from orchestrator.search.study import Study, plan_studies
 from orchestrator.spec import ALL
+from orchestrator.sweep.budgets import Budgets
+from orchestrator.sweep.hooks import Hooks
+from orchestrator.sweep.interrupts import Interrupts
+from orchestrator.sweep.standing import Progress, Tallies
 from orchestrator.track import Tracker
+
+# A worker that dies says nothing of its trial: a machine was taken away, or another trial took the memory.
+NUM_RETRIES = 2
+
+
+@final
+class Retries:
+    """Takes back trials that deserve another try.
+
+    A trial that was lost runs again a limited number of times. One that ran out of memory runs again once and alone:
+    with a GPU to itself where it had a share of one, else while nothing else runs.
+    """
+
+    def __init__(self) -> None:
+        self._at_once: deque[TrialConfig] = deque()
+        self._alone: deque[TrialConfig] = deque()
+        self._num_lost: Counter[str] = Counter()
+        self._tried_alone: set[str] = set()
+        self._runs_alone: str | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether any trial waits for its next try."""
+        return bool(self._at_once or self._alone)
+
+    @property
+    def runs_alone(self) -> bool:
+        """Whether a trial runs beside which nothing else may start."""
+        return self._runs_alone is not None
+
+    def take_back(self, config: TrialConfig, result: TrialResult) -> bool:
+        """Look at how a trial ended.
+
+        Args:
+            config: of the trial.
+            result: of this try.
+
+        Returns:
+            Whether it is to run again, so that this result does not stand.
+        """
+        was_alone = self._runs_alone == config.trial_id
+        if was_alone:
+            self._runs_alone = None
+        kind = result.failure_kind
+        if kind == "lost" and self._num_lost[config.trial_id] < NUM_RETRIES:
+            self._num_lost[config.trial_id] += 1
+            (self._alone if was_alone else self._at_once).append(config)
+            return True
+        if kind == "memory" and config.trial_id not in self._tried_alone:
+            self._tried_alone.add(config.trial_id)
+            if config.share.gpu % 1.0:
+                whole = config.share.model_copy(update={"gpu": float(math.ceil(config.share.gpu))})
+                self._at_once.append(config.model_copy(update={"share": whole}))
+            else:
+                self._alone.append(config)
+            return True
+        return False
+
+    def take(self) -> TrialConfig | None:
+        """Hand out a trial that may run beside others; None where none waits."""
+        return self._at_once.popleft() if self._at_once else None
+
+    def take_alone(self) -> TrialConfig | None:
+        """Hand out a trial beside which nothing runs, and nothing may start; None where none waits."""
+        if not self._alone:
+            return None
+        config = self._alone.popleft()
+        self._runs_alone = config.trial_id
+        return config
+
 
 Observe = Callable[[Progress], None]
 

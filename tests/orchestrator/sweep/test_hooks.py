@@ -18,8 +18,8 @@ import pytest
 
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.records import TrialFailure
-from orchestrator.hooks import MAX_MESSAGE, Hooks
 from orchestrator.spec import EVENT_KEYS, HooksOptions
+from orchestrator.sweep.hooks import MAX_MESSAGE, Hooks
 from tests.orchestrator.trials import config, failed
 
 KEEP = "import os, sys, pathlib; pathlib.Path(sys.argv[1]).open('a').write(sys.stdin.read() + '\\n')"

@@ -5,32 +5,29 @@ from __future__ import annotations
 import difflib
 import logging
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, final
+from typing import final
 
-from orchestrator.budgets import Usage, spent, usages
-from orchestrator.driver import Driver, Observe, OutOfBudget
-from orchestrator.ending import end_of, in_words
-from orchestrator.errors import Interrupted, SweepConflict, UserError
+from orchestrator.errors import Interrupted, SweepConflict
 from orchestrator.home.archive import pack
-from orchestrator.home.lock import held_since, locked
-from orchestrator.home.paths import SweepPaths, atomic_write, find_sweep, sweep_names
+from orchestrator.home.lock import locked
+from orchestrator.home.paths import SweepPaths, atomic_write, find_sweep
 from orchestrator.home.provenance import collect
 from orchestrator.home.reading import read_record, stored_spec
-from orchestrator.home.records import SweepEnd, SweepRecord, WarmStart
-from orchestrator.hooks import Hooks, SweepEnding
-from orchestrator.interrupts import Interrupts
+from orchestrator.home.records import SweepRecord, WarmStart
 from orchestrator.launch import Launcher
-from orchestrator.progress import Progress, count
 from orchestrator.report import Report, render_markdown, summarise, write_report
 from orchestrator.search.lints import lints
 from orchestrator.search.replay import begin_replay
 from orchestrator.search.warm_start import best_points, refuse_unknown_source
 from orchestrator.spec import SweepSpec
+from orchestrator.sweep.driver import Driver, Observe, OutOfBudget
+from orchestrator.sweep.hooks import Hooks, SweepEnding
+from orchestrator.sweep.interrupts import Interrupts
+from orchestrator.sweep.standing import end_of, in_words
 from orchestrator.track import SweepStatus, Tracker
 
 
@@ -159,98 +156,6 @@ def sync(paths: SweepPaths, tracker: Tracker) -> int:
         return tracker.close()
 
 
-@final
-@dataclass(frozen=True)
-class Unread:
-    """A sweep that ``list`` cannot read.
-
-    Args:
-        name: of the sweep.
-        reason: why not, and what to do.
-        state: in the place of a :class:`Standing`'s.
-    """
-
-    name: str
-    reason: str
-    state: Literal["unreadable"] = "unreadable"
-
-
-@final
-@dataclass(frozen=True)
-class Standing:
-    """Where a sweep stands, for ``status`` and ``list``.
-
-    Args:
-        name: of the sweep.
-        state: ``running``, ``finished``, ``ended early``, ``failed`` (it ended, with failures) or ``interrupted``.
-        progress: its counts.
-        ended_early: the budget that ended it before its last trial, in a sentence; empty: none did.
-        usages: what is used of each of its budgets; what a running trial did before it was cut off is not in it.
-    """
-
-    name: str
-    state: str
-    progress: Progress
-    ended_early: str = ""
-    usages: tuple[Usage, ...] = ()
-
-
-def standing(paths: SweepPaths) -> Standing:
-    """Tell where a sweep stands, also while another process runs it.
-
-    Args:
-        paths: of a sweep that was begun.
-
-    Returns:
-        Its state and counts.
-    """
-    return standing_of(paths, read_record(paths, with_history=False))
-
-
-def standing_of(paths: SweepPaths, record: SweepRecord) -> Standing:
-    """Tell where a sweep stands that was read already.
-
-    Args:
-        paths: of the sweep.
-        record: what is stored; its trials need no curves.
-
-    Returns:
-        Its state and counts.
-    """
-    since, now = held_since(paths), time.time()
-    end = paths.read_end()
-    is_over = since is None and end is not None and not end.ended_early
-    progress = count(record.spec, record.trials, since=since, now=now, is_over=is_over)
-    begun = (trial.trial_id for trial in record.trials if since is not None and trial.result is None)
-    began_at = {trial_id: paths.began_at(trial_id) for trial_id in begun}
-    used = usages(record.spec.budget, spent(record.trials, began_at, now))
-    return Standing(paths.name, _state(since is not None, end), progress, record.ended_early, used)
-
-
-def standings(home: Path) -> list[Standing | Unread]:
-    """Tell where each sweep of a home stands.
-
-    Args:
-        home: directory that holds the sweeps.
-
-    Returns:
-        Their states by name; what is wrong with one is no matter of the others.
-    """
-    found: list[Standing | Unread] = []
-    for name in sweep_names(home):
-        try:
-            found.append(standing(SweepPaths(home, name)))
-        except (UserError, OSError) as error:
-            found.append(Unread(name, str(error)))
-    return found
-
-
-def _state(is_running: bool, end: SweepEnd | None) -> str:
-    if is_running:
-        return "running"
-    return "interrupted" if end is None else in_words(end)
-
-
 def _artifacts(paths: SweepPaths, log: logging.Logger) -> list[Path]:
     found = [paths.spec, paths.report, paths.best]
     try:
@@ -313,4 +218,4 @@ class _LogFile(logging.FileHandler):
             super().handleError(record)
 
 
-__all__ = ["Outcome", "Standing", "run", "standing", "standing_of"]
+__all__ = ["Outcome", "run", "sync"]

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO, final
 from urllib.parse import urlsplit
 
-from orchestrator.hooks import post
 from orchestrator.spec import HookOptions
+from orchestrator.sweep.hooks import post
 
 Event = Mapping[str, str | int | float]
 

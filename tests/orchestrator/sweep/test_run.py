@@ -15,12 +15,12 @@ from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record, stored_spec
 from orchestrator.home.records import HistoryRow, SweepEnd, SweepRecord, TrialConfig, TrialResult, TrialState
 from orchestrator.launch import InlineLauncher, Launcher, TrialSource
-from orchestrator.progress import Progress
 from orchestrator.report import write_report
 from orchestrator.search.confirm import confirm_configs
 from orchestrator.search.selection import champions
 from orchestrator.spec import HookOptions, HooksOptions, SweepSpec
-from orchestrator.sweep import Outcome, run, standing, sync
+from orchestrator.sweep.run import Outcome, run, sync
+from orchestrator.sweep.standing import Progress, standing
 from orchestrator.track import MemoryTracker
 from orchestrator.track.projection import NOTE
 from tests.orchestrator.launchers import ReadyLauncher

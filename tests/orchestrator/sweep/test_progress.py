@@ -9,8 +9,8 @@ from rich.console import Console
 
 from orchestrator.cli.display import Lines, line, table
 from orchestrator.home.records import Trial
-from orchestrator.progress import Progress, Tallies, count
 from orchestrator.search.counts import num_planned
+from orchestrator.sweep.standing import Progress, Tallies, count
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.trials import complete, config, failed
 

@@ -12,9 +12,10 @@ import pytest
 
 from orchestrator.errors import Interrupted
 from orchestrator.home.paths import SweepPaths
-from orchestrator.interrupts import Interrupts
 from orchestrator.launch import InlineLauncher
-from orchestrator.sweep import run, standing
+from orchestrator.sweep.interrupts import Interrupts
+from orchestrator.sweep.run import run
+from orchestrator.sweep.standing import standing
 from orchestrator.track import MemoryTracker
 from tests.orchestrator.specs import tiny_spec
 

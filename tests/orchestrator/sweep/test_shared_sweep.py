@@ -16,15 +16,16 @@ from orchestrator.search.candidates import settings_of
 from orchestrator.search.selection import champions, roles
 from orchestrator.search.warm_start import best_points
 from orchestrator.spec import Share, SweepSpec, load_spec
-from orchestrator.sweep import Outcome, standing
+from orchestrator.sweep.run import Outcome
+from orchestrator.sweep.single import single_config
+from orchestrator.sweep.standing import standing
 from orchestrator.track import MemoryTracker
 from orchestrator.track.projection import trial_facts
-from orchestrator.train import single_config
 from tests.orchestrator.launch.test_launchers import ray_warnings
 from tests.orchestrator.launchers import ReadyLauncher
 from tests.orchestrator.shared_specs import shared_spec
 from tests.orchestrator.shared_sweeps import costing
-from tests.orchestrator.test_sweep import Cut, go, outcomes
+from tests.orchestrator.sweep.test_run import Cut, go, outcomes
 from tests.orchestrator.trials import failed, row
 
 # A low threshold of the race, so that a search this small has something to give up.

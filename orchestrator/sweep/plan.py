@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
-from orchestrator.budgets import SECONDS_PER_HOUR, shortfalls
 from orchestrator.errors import UserError, nearest
 from orchestrator.home.records import Trial, TrialConfig, TrialState
 from orchestrator.launch.cluster import Node, num_concurrent, shortfall, this_machine
@@ -16,6 +15,7 @@ from orchestrator.search.lints import spec_lints
 from orchestrator.spec import PHASES, Arm, Phase, SweepSpec, Workload
 from orchestrator.spec.identity import Json, canonical_json
 from orchestrator.statistics import ALPHA, seeds_needed, smallest_p
+from orchestrator.sweep.budgets import SECONDS_PER_HOUR, shortfalls
 from orchestrator.trial.clock import Budget
 from orchestrator.trial.data.locate import locate_for
 

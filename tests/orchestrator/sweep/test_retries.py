@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.home.records import TrialConfig
-from orchestrator.retries import NUM_RETRIES, Retries
+from orchestrator.sweep.driver import NUM_RETRIES, Retries
 from tests.orchestrator.trials import complete, config, failed
 
 

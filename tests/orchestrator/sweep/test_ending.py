@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.ending import end_of, in_words
 from orchestrator.home.records import SweepEnd, Trial
+from orchestrator.sweep.standing import end_of, in_words
 from tests.orchestrator.report.build import failing, running, sweep
 
 EARLY = "the trials budget of 9 is used up: 9 of 28 trials ended"

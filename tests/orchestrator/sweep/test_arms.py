@@ -12,19 +12,19 @@ from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
 from orchestrator.home.records import TrialConfig
 from orchestrator.launch import InlineLauncher, TrialSource
-from orchestrator.plan import make_plan, pilot_pace
 from orchestrator.report import best_spec
 from orchestrator.report.tables import control_rows
 from orchestrator.search.journal import open_journal
 from orchestrator.search.selection import champions
 from orchestrator.search.study import Study
 from orchestrator.spec import SweepSpec, Workload, load_spec, spec_from_text
-from orchestrator.sweep import Outcome
-from orchestrator.train import single_config
+from orchestrator.sweep.plan import make_plan, pilot_pace
+from orchestrator.sweep.run import Outcome
+from orchestrator.sweep.single import single_config
 from orchestrator.trial.run import run_trial
 from tests.orchestrator.launchers import ReadyLauncher
 from tests.orchestrator.specs import tiny_spec
-from tests.orchestrator.test_sweep import Cut, Simulated, go, outcomes
+from tests.orchestrator.sweep.test_run import Cut, Simulated, go, outcomes
 from tests.orchestrator.trials import complete, failed
 
 # The controls stand before their teleport arm: order in the spec must not matter.

@@ -1,0 +1,1 @@
+"""Runs one sweep from its spec to its report, and says where it stands."""

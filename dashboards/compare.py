@@ -7,11 +7,18 @@ import streamlit as st
 from dashboards.look import Look, draw_pairs
 from dashboards.reader import Unreadable
 from dashboards.text import plain, table
-from orchestrator.report import Report, verdict_rows
-from orchestrator.report.evidence_tables import further_rows, profile_rows
+from orchestrator.report import (
+    Report,
+    control_rows,
+    exploratory_rows,
+    further_rows,
+    layer_rows,
+    number,
+    price_rows,
+    profile_rows,
+    verdict_rows,
+)
 from orchestrator.report.figures import across_figures, colours_of, figures, tuning_figures
-from orchestrator.report.tables import control_rows, exploratory_rows, layer_rows, price_rows
-from orchestrator.report.wording import number
 
 TABLES = {
     "Exploratory comparisons": exploratory_rows,

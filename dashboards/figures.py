@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from orchestrator.home.records import HistoryRow
-from orchestrator.report import Report
-from orchestrator.report.figures import Figure, history_figure
-from orchestrator.report.figures.frame import Trace, layout_of
-from orchestrator.report.palette import LAYERS, arm_colours
+from orchestrator.home import HistoryRow
+from orchestrator.report import LAYERS, Report, arm_colours
+from orchestrator.report.figures import Figure, Trace, history_figure, layout_of
 
 MAX_POINTS = 400
 WIDE = 1_000.0

@@ -13,11 +13,10 @@ import streamlit as st
 from dashboards.reader import Home, Snapshot, SweepReader
 from dashboards.settings import Settings
 from dashboards.text import plain
-from orchestrator.home.records import Trial
-from orchestrator.report import Report
-from orchestrator.report.figures.frame import Figure
-from orchestrator.report.palette import dark_of
-from orchestrator.search.selection import stored_id
+from orchestrator.home import Trial
+from orchestrator.report import Report, dark_of
+from orchestrator.report.figures import Figure
+from orchestrator.search import stored_id
 
 RUNNING = "RUNNING"
 CUT_OFF = "cut off"

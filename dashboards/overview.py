@@ -7,10 +7,9 @@ import streamlit as st
 from dashboards.figures import search_figure
 from dashboards.look import Look, draw
 from dashboards.text import block, plain, table
-from orchestrator.report import verdict_rows
-from orchestrator.report.wording import number
+from orchestrator.report import number, verdict_rows
 from orchestrator.spec import duration_text
-from orchestrator.sweep.standing import Progress
+from orchestrator.sweep import Progress
 
 MAX_FAILURES = 20
 MAX_LINTS = 40

@@ -13,14 +13,11 @@ from typing import final
 from pydantic import ValidationError
 
 from orchestrator.errors import UserError
-from orchestrator.home.paths import SweepPaths, sweep_names
-from orchestrator.home.reading import stored_spec
-from orchestrator.home.records import HistoryRow, SweepRecord, Trial
+from orchestrator.home import HistoryRow, SweepPaths, SweepRecord, Trial, stored_spec, sweep_names
 from orchestrator.report import Report, summarise
-from orchestrator.search.lints import lints
-from orchestrator.search.selection import champions, stored_id
+from orchestrator.search import champions, lints, stored_id
 from orchestrator.spec import SweepSpec
-from orchestrator.sweep.standing import Standing, standing_of
+from orchestrator.sweep import Standing, standing_of
 
 Stamp = tuple[int, int, int]
 

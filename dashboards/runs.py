@@ -10,8 +10,8 @@ from typing import final
 
 from dashboards.settings import Settings
 from orchestrator.errors import UserError
-from orchestrator.home.records import SweepRecord
-from orchestrator.track.links import RunLink, page_of, run_link
+from orchestrator.home import SweepRecord
+from orchestrator.track import RunLink, page_of, run_link
 
 AGAIN_SECONDS = 20.0
 

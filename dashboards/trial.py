@@ -13,10 +13,9 @@ from dashboards.reader import find_trial
 from dashboards.runs import finder_of
 from dashboards.text import block, plain, table
 from orchestrator.errors import nearest
-from orchestrator.home.records import HistoryRow, SeedResult, TeleportSummary, Trial
-from orchestrator.report.search_tables import value_text
-from orchestrator.report.wording import number
-from orchestrator.search.selection import stored_id
+from orchestrator.home import HistoryRow, SeedResult, TeleportSummary, Trial
+from orchestrator.report import number, value_text
+from orchestrator.search import stored_id
 from orchestrator.spec import dump_yaml
 
 MAX_ROWS = 200

@@ -13,9 +13,9 @@ from dashboards.figures import learning_figure
 from dashboards.look import CUT_OFF, RUNNING, Look, draw, label_of, labels_of, open_trial
 from dashboards.reader import find_trial
 from dashboards.text import clip
-from orchestrator.home.records import Trial, TrialState
-from orchestrator.report.search_tables import value_text
-from orchestrator.search.selection import steps_to_target, stored_id
+from orchestrator.home import Trial, TrialState
+from orchestrator.report import value_text
+from orchestrator.search import steps_to_target, stored_id
 from orchestrator.spec import PHASES
 
 MAX_CHOSEN = 8

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.spec import duration_text
-from orchestrator.sweep.standing import Progress, StudyProgress
+from orchestrator.sweep import Progress, StudyProgress
 
 SECONDS_BETWEEN_LINES = 5.0
 

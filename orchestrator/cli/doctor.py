@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import final
 
 from orchestrator.errors import PluginError
-from orchestrator.home.provenance import versions
+from orchestrator.home import versions
 from orchestrator.spec import plugins
 from orchestrator.spec.options import DATASETS
 
@@ -106,7 +106,7 @@ def _optuna() -> str:
 
 
 def _ray(address: str | None) -> str:
-    from orchestrator.launch.cluster import nodes_of
+    from orchestrator.launch import nodes_of
 
     nodes = nodes_of(address)
     cpus, gpus = (sum(node.resources.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
@@ -120,7 +120,7 @@ def _mlflow(tracking_uri: str) -> str:
 
 
 def _data() -> Iterator[Finding]:
-    from orchestrator.trial.data.locate import locate
+    from orchestrator.trial.data import locate
 
     for name in DATASETS:
         place = locate(name, None)

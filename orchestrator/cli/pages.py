@@ -90,7 +90,7 @@ def make_server(
     """
     from orchestrator.cli.servers import Server, free_port, is_loopback, url_of
     from orchestrator.errors import UserError
-    from orchestrator.track.address import Address
+    from orchestrator.track import Address
 
     given = dict(os.environ if environment is None else environment)
     if importlib.util.find_spec(PACKAGE) is None:

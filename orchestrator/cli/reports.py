@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import final
 
 from orchestrator.errors import Fault, SweepNotFound, UserError, nearest
-from orchestrator.home.paths import SweepPaths, find_sweep
+from orchestrator.home import SweepPaths, find_sweep
 from orchestrator.report import FORMATS
-from orchestrator.spec.identity import digest
+from orchestrator.spec import digest
 
 MAX_NAME = 128
 

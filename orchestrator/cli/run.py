@@ -31,11 +31,9 @@ from orchestrator.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from orchestrator.home.paths import SweepPaths
-    from orchestrator.home.records import Trial
+    from orchestrator.home import SweepPaths, Trial
     from orchestrator.spec import SweepSpec
-    from orchestrator.sweep.plan import Place
-    from orchestrator.sweep.run import Outcome
+    from orchestrator.sweep import Outcome, Place
 
 
 def register(app: typer.Typer) -> None:
@@ -59,9 +57,9 @@ def plan(
     Example: teleport plan sweeps/quickstart.yaml
     """
     from orchestrator.cli.show import print_plan
-    from orchestrator.home.paths import sweep_names
+    from orchestrator.home import sweep_names
     from orchestrator.spec import load_spec
-    from orchestrator.sweep.plan import make_plan, measured_pace, pilot_pace
+    from orchestrator.sweep import make_plan, measured_pace, pilot_pace
 
     use_data_root(data_root)
     use_plugins(plugins)
@@ -83,9 +81,9 @@ def plan(
 def _look_at(address: str) -> Place:
     """Ask a cluster what it has; a plan can be made without one that answers."""
     from orchestrator.errors import ClusterUnreachable
-    from orchestrator.launch.cluster import nodes_of
-    from orchestrator.sweep.plan import Place
-    from orchestrator.track.text import redact
+    from orchestrator.launch import nodes_of
+    from orchestrator.sweep import Place
+    from orchestrator.track import redact
 
     try:
         return Place(redact(address), nodes_of(address))
@@ -96,15 +94,15 @@ def _look_at(address: str) -> Place:
 def _earlier_trials(home: Path, names: Iterable[str]) -> tuple[list[Trial], list[str]]:
     """Read the trials of the sweeps of a home, and say of which sweeps that cannot be done."""
     from orchestrator.errors import UserError
-    from orchestrator.home.paths import SweepPaths
-    from orchestrator.spec.plugins import is_loaded
+    from orchestrator.home import SweepPaths
+    from orchestrator.spec import plugins
 
     trials: list[Trial] = []
     unread = []
     for paths in (SweepPaths(home, name) for name in names):
         try:
             # What was run with other plug-ins cannot be read here, and has no part in this sweep's pace.
-            if is_loaded(paths.read_plugins()):
+            if plugins.is_loaded(paths.read_plugins()):
                 trials += paths.read_trials(with_history=False)
         except (UserError, OSError) as error:
             unread.append(f"sweep {paths.name!r} has no part in the estimate of seconds: {error}")
@@ -130,7 +128,7 @@ def run(
 
     Example: teleport run sweeps/quickstart.yaml --set search.trials=8
     """
-    from orchestrator.home.paths import SweepPaths
+    from orchestrator.home import SweepPaths
     from orchestrator.spec import load_spec
 
     use_data_root(data_root)
@@ -162,8 +160,7 @@ def resume(
 
     Example: teleport resume quickstart
     """
-    from orchestrator.home.paths import find_sweep
-    from orchestrator.home.reading import stored_spec
+    from orchestrator.home import find_sweep, stored_spec
 
     use_data_root(data_root)
     use_plugins(plugins)
@@ -191,7 +188,7 @@ def train(
     """
     from orchestrator.cli.show import print_training
     from orchestrator.spec import load_spec
-    from orchestrator.sweep.single import single_config, train_one
+    from orchestrator.sweep import single_config, train_one
 
     use_data_root(data_root)
     use_plugins(plugins)
@@ -213,9 +210,9 @@ def _execute(
     from orchestrator.cli.display import watch
     from orchestrator.errors import Interrupted, UserError, nearest
     from orchestrator.launch import LAUNCHERS
-    from orchestrator.sweep.interrupts import Interrupts
-    from orchestrator.sweep.run import run as run_sweep
-    from orchestrator.track.text import redact
+    from orchestrator.sweep import Interrupts
+    from orchestrator.sweep import run as run_sweep
+    from orchestrator.track import redact
 
     if launcher not in LAUNCHERS:
         raise UserError(f"--launcher: {launcher!r} is not known; {nearest(launcher, LAUNCHERS)}")
@@ -269,7 +266,7 @@ def _conclude(outcome: Outcome) -> int:
 
 def _options(paths: SweepPaths, *, address: str | None, launcher: str, tracking_uri: str | None) -> str:
     """Write the options that differ from their defaults; terminals are logged, so credentials stay out."""
-    from orchestrator.track.text import redact
+    from orchestrator.track import redact
 
     given = []
     if paths.home != Path(os.path.abspath(DEFAULT_HOME)) and "TELEPORT_HOME" not in os.environ:

@@ -17,9 +17,7 @@ from pathlib import Path
 from typing import final
 
 from orchestrator.errors import UserError
-from orchestrator.track.address import Address
-from orchestrator.track.mlflow_store import EXPERIMENT, QUIET
-from orchestrator.track.sqlite import prepare
+from orchestrator.track import EXPERIMENT, QUIET, Address, prepare
 
 PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"
 

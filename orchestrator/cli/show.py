@@ -15,11 +15,9 @@ from orchestrator.cli.display import table as progress_table
 from orchestrator.spec import duration_text
 
 if TYPE_CHECKING:
-    from orchestrator.home.records import HistoryRow, TrialConfig, TrialResult
+    from orchestrator.home import HistoryRow, TrialConfig, TrialResult
     from orchestrator.report import JointReport, Report
-    from orchestrator.sweep.plan import Plan
-    from orchestrator.sweep.single import Show
-    from orchestrator.sweep.standing import Standing
+    from orchestrator.sweep import Plan, Show, Standing
 
 Row = Sequence[str]
 
@@ -134,7 +132,7 @@ def print_training(config: TrialConfig, run: Callable[[Show], tuple[TrialResult,
     Returns:
         The exit code: 1 where the trial failed.
     """
-    from orchestrator.home.records import TrialState
+    from orchestrator.home import TrialState
 
     print(f"{config.study}, seed {config.seeds[0]}")
     heads = ("step", "epoch", "seconds", "train loss", "val. loss", "val. acc.", "moves")

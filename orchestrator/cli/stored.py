@@ -48,8 +48,8 @@ def status(name: SweepName, home: Home = DEFAULT_HOME, as_json: AsJson = False) 
     Example: teleport status quickstart
     """
     from orchestrator.cli.show import print_standing
-    from orchestrator.home.paths import find_sweep
-    from orchestrator.sweep.standing import standing
+    from orchestrator.home import find_sweep
+    from orchestrator.sweep import standing
 
     found = standing(find_sweep(home, name))
     if as_json:
@@ -64,7 +64,7 @@ def list_(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     Example: teleport list
     """
     from orchestrator.cli.show import draw
-    from orchestrator.sweep.standing import Standing, Unread, standings
+    from orchestrator.sweep import Standing, Unread, standings
 
     found = standings(home)
     for each in found:
@@ -107,9 +107,9 @@ def report(
     """
     from orchestrator.cli.reports import asked_for
     from orchestrator.cli.show import print_verdicts
-    from orchestrator.home.reading import read_record
+    from orchestrator.home import read_record
     from orchestrator.report import full_report, join, render_json, transfers_of, write_best, write_formats
-    from orchestrator.search.lints import lints
+    from orchestrator.search import lints
 
     asked = asked_for(home, names, formats, out)
     records = [read_record(paths) for paths in asked.sweeps]
@@ -138,8 +138,7 @@ def export(
     Example: teleport export quickstart --arm teleport --out best.yaml
     """
     from orchestrator.errors import UserError, nearest
-    from orchestrator.home.paths import atomic_write, find_sweep
-    from orchestrator.home.reading import read_record
+    from orchestrator.home import atomic_write, find_sweep, read_record
     from orchestrator.report import best_spec
 
     record = read_record(find_sweep(home, name))
@@ -191,7 +190,7 @@ def data_list(data_root: DataRoot = None, plugins: Plugins = None, as_json: AsJs
     from orchestrator.cli.run import use_data_root
     from orchestrator.cli.show import draw
     from orchestrator.spec.options import DATASETS
-    from orchestrator.trial.data.locate import locate
+    from orchestrator.trial.data import locate
 
     use_data_root(data_root)
     use_plugins(plugins)
@@ -212,7 +211,7 @@ def data_fetch(
     Example: teleport data fetch fashion_mnist --data-root data
     """
     from orchestrator.cli.downloads import watch
-    from orchestrator.trial.data.fetch import fetch
+    from orchestrator.trial.data import fetch
 
     use_plugins(plugins)
     with watch() as show:
@@ -225,8 +224,8 @@ def track_sync(name: SweepName, home: Home = DEFAULT_HOME, tracking_uri: Trackin
 
     Example: teleport track sync quickstart
     """
-    from orchestrator.home.paths import find_sweep
-    from orchestrator.sweep.run import sync
+    from orchestrator.home import find_sweep
+    from orchestrator.sweep import sync
 
     num_left = sync(find_sweep(home, name), make_tracker(home, tracking_uri))
     print("MLflow has every run" if not num_left else f"MLflow still lacks {num_left} runs")
@@ -244,7 +243,7 @@ def track_fetch(
 
     Example: teleport track fetch night --tracking-uri https://mlflow.example.org
     """
-    from orchestrator.track.fetch import fetch
+    from orchestrator.track import fetch
 
     use_plugins(plugins)
     fetched = fetch(name, tracking_uri or store_of(home), home, run_id, plugins or ())

@@ -13,10 +13,9 @@ import typer
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
 
 if TYPE_CHECKING:
-    from orchestrator.home.records import SweepRecord
+    from orchestrator.home import SweepRecord
+    from orchestrator.report import Block, Place, Source
     from orchestrator.report.schema import Leave, TimeMetric, Transfer
-    from orchestrator.report.settings import Place, Source
-    from orchestrator.report.transfer_tables import Block
 
 Names = Annotated[
     list[str],
@@ -68,8 +67,7 @@ def transfer(
 
     Example: teleport transfer cross_architecture --arm tuned --missing missing.yaml
     """
-    from orchestrator.report.missing import missing_of_transfer
-    from orchestrator.report.transfer_tables import band_blocks, matrix_blocks, stability_blocks
+    from orchestrator.report import band_blocks, matrix_blocks, missing_of_transfer, stability_blocks
 
     found = _read(home, names, arm, metric)
     made = found.transfer
@@ -92,8 +90,7 @@ def loao(
 
     Example: teleport loao cross_architecture cross_architecture_transfer --arm tuned
     """
-    from orchestrator.report.missing import missing_of_left_out
-    from orchestrator.report.transfer_tables import left_out_blocks, stability_blocks
+    from orchestrator.report import left_out_blocks, missing_of_left_out, stability_blocks
 
     found = _read(home, names, arm, metric, leave)
     made = found.transfer
@@ -114,11 +111,9 @@ class _Found:
 def _read(home: Path, names: Sequence[str], arm: str | None, metric: str, leave: str | None = None) -> _Found:
     from orchestrator.cli.reports import name_faults
     from orchestrator.errors import Fault, SweepNotFound, UserError, nearest
-    from orchestrator.home.paths import find_sweep
-    from orchestrator.home.reading import read_record
+    from orchestrator.home import find_sweep, read_record
+    from orchestrator.report import architectures_of, mismatches, sources_of, transfer_of
     from orchestrator.report.schema import LEAVES, TIME_METRICS
-    from orchestrator.report.settings import mismatches, sources_of
-    from orchestrator.report.transfer import architectures_of, transfer_of
 
     faults = list(name_faults(names))
     paths = []
@@ -205,8 +200,8 @@ def _tell(
 
 
 def _write(found: _Found, places: Sequence[Place], file: Path, home: Path, suffix: str) -> None:
-    from orchestrator.home.paths import atomic_write, sweep_names
-    from orchestrator.report.missing import missing_sweep
+    from orchestrator.home import atomic_write, sweep_names
+    from orchestrator.report import missing_sweep
 
     taken = sweep_names(home)
     made = missing_sweep(found.records, found.sources, found.transfer, places, suffix=suffix, taken=taken)

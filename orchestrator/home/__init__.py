@@ -1,1 +1,74 @@
 """What a candidate, a trial and a sweep are, and how they lie on disk."""
+
+from orchestrator.home.archive import pack, unpack
+from orchestrator.home.checkpoint import Checkpoint, Checkpoints, UnusableCheckpoint
+from orchestrator.home.files import damage, left_parts, part_of
+from orchestrator.home.lock import held_since, locked
+from orchestrator.home.paths import SweepPaths, atomic_write, find_sweep, sweep_names
+from orchestrator.home.provenance import collect, versions
+from orchestrator.home.reading import read_record, stored_spec
+from orchestrator.home.records import (
+    ANSWERS,
+    FailureKind,
+    HistoryRow,
+    LayerSpectrum,
+    LayerSummary,
+    Machine,
+    Provenance,
+    Replay,
+    SeedResult,
+    StepSummary,
+    StudyOrder,
+    SweepEnd,
+    SweepRecord,
+    TeleportSummary,
+    Trial,
+    TrialConfig,
+    TrialFailure,
+    TrialResult,
+    TrialState,
+    WarmStart,
+    objective_value,
+)
+
+__all__ = [
+    "ANSWERS",
+    "Checkpoint",
+    "Checkpoints",
+    "FailureKind",
+    "HistoryRow",
+    "LayerSpectrum",
+    "LayerSummary",
+    "Machine",
+    "Provenance",
+    "Replay",
+    "SeedResult",
+    "StepSummary",
+    "StudyOrder",
+    "SweepEnd",
+    "SweepPaths",
+    "SweepRecord",
+    "TeleportSummary",
+    "Trial",
+    "TrialConfig",
+    "TrialFailure",
+    "TrialResult",
+    "TrialState",
+    "UnusableCheckpoint",
+    "WarmStart",
+    "atomic_write",
+    "collect",
+    "damage",
+    "find_sweep",
+    "held_since",
+    "left_parts",
+    "locked",
+    "objective_value",
+    "pack",
+    "part_of",
+    "read_record",
+    "stored_spec",
+    "sweep_names",
+    "unpack",
+    "versions",
+]

@@ -23,7 +23,7 @@ from orchestrator.home.records import (
     TrialResult,
     WarmStart,
 )
-from orchestrator.spec.identity import Json
+from orchestrator.spec import Json
 
 
 @final

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from orchestrator.home.records import Provenance
-from orchestrator.spec.plugins import version_of
+from orchestrator.spec import plugins
 
 PACKAGES = ("teleport", "torch", "torchvision", "ray", "optuna", "mlflow", "numpy")
 
@@ -27,12 +27,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def collect(command: str, plugins: Iterable[str] = ()) -> Provenance:
+def collect(command: str, plugin_names: Iterable[str] = ()) -> Provenance:
     """Collect the provenance of a sweep that begins now.
 
     Args:
         command: what runs it again, for a shell.
-        plugins: that it needs, loaded.
+        plugin_names: of the plug-ins that it needs, loaded.
 
     Returns:
         The record; commit and dirtiness are None where the code lies in no git repository.
@@ -45,7 +45,7 @@ def collect(command: str, plugins: Iterable[str] = ()) -> Provenance:
         command=command,
         git_commit=commit,
         git_dirty=None if changes is None else bool(changes),
-        versions=versions() | {f"plug-in {name}": version_of(name) for name in plugins},
+        versions=versions() | {f"plug-in {name}": plugins.version_of(name) for name in plugin_names},
         host=socket.gethostname(),
         started_at=time.time(),
     )

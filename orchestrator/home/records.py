@@ -14,8 +14,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestrator.spec import CHECKPOINT_EVERY, Arm, Objective, Phase, Share, SweepSpec, Workload
-from orchestrator.spec.identity import Json, digest
+from orchestrator.spec import CHECKPOINT_EVERY, Arm, Json, Objective, Phase, Share, SweepSpec, Workload, digest
 
 
 class Record(BaseModel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from orchestrator.launch.base import Launcher, TrialSource
+from orchestrator.launch.cluster import Node, nodes_of, num_concurrent, shortfall, this_machine
 from orchestrator.launch.inline import InlineLauncher
 from orchestrator.launch.ray import RayLauncher
 from orchestrator.spec import Share
@@ -15,4 +16,16 @@ LAUNCHERS: dict[str, Callable[[str | None, Sequence[Share], float], Launcher]] =
     "inline": lambda address, shares, wait: InlineLauncher(),
 }
 
-__all__ = ["LAUNCHERS", "InlineLauncher", "Launcher", "RayLauncher", "TrialSource"]
+
+__all__ = [
+    "LAUNCHERS",
+    "InlineLauncher",
+    "Launcher",
+    "Node",
+    "RayLauncher",
+    "TrialSource",
+    "nodes_of",
+    "num_concurrent",
+    "shortfall",
+    "this_machine",
+]

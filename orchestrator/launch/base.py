@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 
-from orchestrator.home.records import HistoryRow, TrialConfig, TrialResult
+from orchestrator.home import HistoryRow, TrialConfig, TrialResult
 
 
 class TrialSource(ABC):

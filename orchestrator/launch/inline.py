@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import final
 
-from orchestrator.home.checkpoint import Checkpoints
-from orchestrator.home.records import HistoryRow
+from orchestrator.home import Checkpoints, HistoryRow
 from orchestrator.launch.base import Launcher, TrialSource
 
 
@@ -26,7 +25,7 @@ class InlineLauncher(Launcher):
         Args:
             source: of the trials.
         """
-        from orchestrator.trial.run import run_trial
+        from orchestrator.trial import run_trial
 
         while not source.is_exhausted:
             source.check()

@@ -15,8 +15,7 @@ from ray import tune
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from orchestrator.home.checkpoint import Checkpoints
-from orchestrator.home.records import FailureKind, HistoryRow, TrialConfig, TrialResult
+from orchestrator.home import Checkpoints, FailureKind, HistoryRow, TrialConfig, TrialResult
 from orchestrator.launch.base import TrialSource
 from orchestrator.launch.cluster import request
 from orchestrator.spec import plugins
@@ -78,7 +77,7 @@ def run_in_worker(config: dict[str, Any]) -> None:
         config: ``{"trial": the trial's configuration as JSON, "start": a Box with what to go on from, "plugins": those
             that it needs, module -> directory}``.
     """
-    from orchestrator.trial.run import run_trial
+    from orchestrator.trial import run_trial
 
     # A configuration that names a plug-in's model cannot be read before the plug-in is there.
     plugins.load_travelled(config["plugins"])

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 
 from orchestrator.errors import UserError
-from orchestrator.home.records import SweepRecord, Trial, TrialState
-from orchestrator.search.selection import champions, steps_to_target, stored_id
-from orchestrator.spec import BASELINE, dump_yaml
-from orchestrator.spec.identity import Json, digest
+from orchestrator.home import SweepRecord, Trial, TrialState
+from orchestrator.search import champions, steps_to_target, stored_id
+from orchestrator.spec import BASELINE, Json, digest, dump_yaml
 from orchestrator.statistics import censored_median
 
 MAX_NAME = 64

@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from orchestrator.home.records import Trial, TrialState
+from orchestrator.home import Trial, TrialState
 from orchestrator.report.schema import Axis, Band, SeedCurve
 
 if TYPE_CHECKING:
-    from orchestrator.statistics.signed_rank import Floats
+    import numpy as np
+    from numpy.typing import NDArray
 
 CURVES = ("train_loss", "validation_loss", "validation_accuracy", "grad_norm")
 BANDS = ("train_loss", "validation_loss", "validation_accuracy")
@@ -117,7 +118,7 @@ def _points(curve: SeedCurve, metric: str, axis: Axis) -> list[tuple[float, floa
     ]
 
 
-def _quantile(ascending: Floats, share: float) -> tuple[float | None, ...]:
+def _quantile(ascending: NDArray[np.float64], share: float) -> tuple[float | None, ...]:
     """Interpolate between order statistics, column by column; None where that is infinite."""
     position = share * (len(ascending) - 1)
     below = math.floor(position)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from orchestrator.report.schema import Importance, Report, SearchTrial, Study
-from orchestrator.search.points import distribution_of
+from orchestrator.search import distribution_of
 from orchestrator.spec import SweepSpec
 
 if TYPE_CHECKING:

@@ -6,12 +6,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from orchestrator.home.records import SweepRecord
+from orchestrator.home import SweepRecord
 from orchestrator.report.schema import Transfer
 from orchestrator.report.settings import NAMED_DIGITS, Place, Source, table_of
-from orchestrator.search.candidates import training_of
-from orchestrator.spec import BASELINE, Workload, dump_yaml
-from orchestrator.spec.identity import Json, digest
+from orchestrator.search import training_of
+from orchestrator.spec import BASELINE, Json, Workload, digest, dump_yaml
 
 MAX_NAME = 64
 # Where sweeps take their own confirm seeds from lies below.

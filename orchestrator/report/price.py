@@ -7,7 +7,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from orchestrator.home.records import LayerSpectrum, LayerSummary, SeedResult, StepSummary, TeleportSummary, TrialResult
+from orchestrator.home import LayerSpectrum, LayerSummary, SeedResult, StepSummary, TeleportSummary, TrialResult
 from orchestrator.report.schema import Price, Spectrum
 
 

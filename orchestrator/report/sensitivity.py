@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from orchestrator.home.records import Trial, TrialState
+from orchestrator.home import Trial, TrialState
 from orchestrator.report.schema.evidence import TimeMetric
 from orchestrator.report.schema.transfer import Sensitivity, SensitivityBand, SensitivityBin
 from orchestrator.report.settings import Source, costs_of
-from orchestrator.search.candidates import aggregate_of, run_cost, settings_of
-from orchestrator.spec import ALL, Distribution, Range
-from orchestrator.spec.identity import Json
+from orchestrator.search import aggregate_of, run_cost, settings_of
+from orchestrator.spec import ALL, Distribution, Json, Range
 from orchestrator.statistics import Cost, geometric_mean, sensitivity
 
 

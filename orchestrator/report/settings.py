@@ -13,13 +13,21 @@ from dataclasses import dataclass
 from typing import final
 
 from orchestrator.errors import Fault
-from orchestrator.home.records import SweepRecord, Trial, TrialConfig, TrialState
+from orchestrator.home import SweepRecord, Trial, TrialConfig, TrialState
 from orchestrator.report.schema.evidence import TimeMetric
-from orchestrator.search.candidates import Setting as SharedSetting
-from orchestrator.search.candidates import run_cost, run_limit, settings_of, training_of, trials_of
-from orchestrator.search.selection import Champions, best_over, champions, complete_of
-from orchestrator.spec import ALL, BASELINE, LR_FACTOR, Arm, Phase, SweepSpec, Workload
-from orchestrator.spec.identity import Json, digest
+from orchestrator.search import (
+    Champions,
+    best_over,
+    champions,
+    complete_of,
+    run_cost,
+    run_limit,
+    settings_of,
+    training_of,
+    trials_of,
+)
+from orchestrator.search import Setting as SharedSetting
+from orchestrator.spec import ALL, BASELINE, LR_FACTOR, Arm, Json, Phase, SweepSpec, Workload, digest
 from orchestrator.statistics import Cost, Setting, SettingTable
 
 NAMED_DIGITS = 6

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from orchestrator.report.schema import Report, Shared, Study
 from orchestrator.report.tables import Header, Rows
 from orchestrator.report.wording import number
-from orchestrator.search.candidates import Setting
+from orchestrator.search import Setting
 from orchestrator.spec import Role
 
 

@@ -7,15 +7,13 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from orchestrator.home.records import FailureKind, SweepRecord, Trial, TrialResult, TrialState
+from orchestrator.home import FailureKind, SweepRecord, Trial, TrialResult, TrialState
 from orchestrator.report.arrivals import arrivals_of
 from orchestrator.report.best import spec_of
 from orchestrator.report.curves import bands_of, curve_of
 from orchestrator.report.price import price_of
 from orchestrator.report.schema import Candidate, ConfirmSeed, Parameter, SearchTrial, Study
-from orchestrator.search.confirm import Race
-from orchestrator.search.counts import num_configurations
-from orchestrator.search.selection import steps_to_target, stored_id
+from orchestrator.search import Race, num_configurations, steps_to_target, stored_id
 from orchestrator.spec import Arm, Choice, Distribution, kind_of
 from orchestrator.spec.options import ExpressionOptions, TeleportOptions
 from orchestrator.statistics import censored_median

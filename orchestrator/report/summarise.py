@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from orchestrator.home.records import Machine, SweepRecord
+from orchestrator.home import Machine, SweepRecord
 from orchestrator.report.answers import answers_of
 from orchestrator.report.comparisons import PRIMARY_KIND, comparisons_of
 from orchestrator.report.equal_time import equal_time_of
@@ -16,8 +16,7 @@ from orchestrator.report.shared_search import with_settings
 from orchestrator.report.studies import study_of
 from orchestrator.report.transfer import transfers_of
 from orchestrator.report.tuning import tunings_of
-from orchestrator.search.candidates import gathered, settings_of
-from orchestrator.search.selection import champions, roles, stored_id
+from orchestrator.search import champions, gathered, roles, settings_of, stored_id
 from orchestrator.spec import BASELINE, SweepSpec, Target
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
-from orchestrator.home.records import SweepRecord, Trial
+from orchestrator.home import SweepRecord, Trial
 from orchestrator.report.schema.comparison import Interval
 from orchestrator.report.schema.evidence import TimeMetric
 from orchestrator.report.schema.transfer import (
@@ -32,9 +32,8 @@ from orchestrator.report.settings import (
     table_of,
     training_id,
 )
-from orchestrator.search.selection import best_over, judges_of, stored_id
-from orchestrator.spec import SharedScope
-from orchestrator.spec.identity import Json
+from orchestrator.search import best_over, judges_of, stored_id
+from orchestrator.spec import Json, SharedScope
 from orchestrator.statistics import (
     ALPHA,
     TOLERANCE,

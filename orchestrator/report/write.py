@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from orchestrator.errors import Fault, UserError
-from orchestrator.home.paths import SweepPaths, atomic_write
-from orchestrator.home.records import SweepRecord
+from orchestrator.home import SweepPaths, SweepRecord, atomic_write
 from orchestrator.report.html import render_html
 from orchestrator.report.importance import with_importance
 from orchestrator.report.latex import render_latex

@@ -23,17 +23,20 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, final
 
-from orchestrator.home.records import (
-    SeedResult,
-    SweepRecord,
-    Trial,
-    TrialConfig,
-    TrialResult,
-    TrialState,
-    objective_value,
+from orchestrator.home import SeedResult, SweepRecord, Trial, TrialConfig, TrialResult, TrialState, objective_value
+from orchestrator.spec import (
+    BASELINE,
+    LR_FACTOR,
+    Aggregate,
+    Arm,
+    Json,
+    Mode,
+    Objective,
+    SharedScope,
+    SweepSpec,
+    Workload,
+    digest,
 )
-from orchestrator.spec import BASELINE, LR_FACTOR, Aggregate, Arm, Mode, Objective, SharedScope, SweepSpec, Workload
-from orchestrator.spec.identity import Json, digest
 from orchestrator.spec.options import NoSchedulerOptions
 from orchestrator.statistics import Cost, censored_median
 

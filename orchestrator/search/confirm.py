@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from orchestrator.home.records import Trial, TrialConfig, TrialResult
+from orchestrator.home import Trial, TrialConfig, TrialResult
 from orchestrator.search.candidates import stored_id
 from orchestrator.search.selection import Champions
 from orchestrator.spec import Mode, SweepSpec

@@ -16,11 +16,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, final, get_args
 
-from orchestrator.home.records import HistoryRow, Machine, SeedResult, TrialConfig, TrialResult, TrialState
+from orchestrator.home import HistoryRow, Machine, SeedResult, TrialConfig, TrialResult, TrialState
 from orchestrator.search.journal import STOPPED_AT
 from orchestrator.spec import HIGHER_IS_BETTER, SweepSpec, target_metrics
-from orchestrator.spec.options import SCHEDULERS, WHOLE_BUDGET, CurveMetric, SchedulerOptions, StoppingOptions
-from orchestrator.spec.options.schedulers import AshaOptions, HyperbandOptions, MedianOptions, WilcoxonOptions
+from orchestrator.spec.options import (
+    SCHEDULERS,
+    WHOLE_BUDGET,
+    AshaOptions,
+    CurveMetric,
+    HyperbandOptions,
+    MedianOptions,
+    SchedulerOptions,
+    StoppingOptions,
+    WilcoxonOptions,
+)
 
 if TYPE_CHECKING:
     import optuna

@@ -7,9 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import final
 
-from orchestrator.spec import Choice, Range, Template
-from orchestrator.spec.identity import Json
-from orchestrator.spec.space import Branch, Fixed, Items, Node
+from orchestrator.spec import Branch, Choice, Fixed, Items, Json, Node, Range, Template
 
 
 @final

@@ -17,10 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from orchestrator.errors import FileUnreadable
-from orchestrator.home.files import damage
-from orchestrator.home.records import TrialResult, TrialState
-from orchestrator.spec import Mode, Search
-from orchestrator.spec.identity import Json
+from orchestrator.home import TrialResult, TrialState, damage
+from orchestrator.spec import Json, Mode, Search
 
 if TYPE_CHECKING:
     import optuna

@@ -10,13 +10,23 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from orchestrator.errors import DataCorrupt, DataNotFound
-from orchestrator.home.records import SweepRecord, Trial, TrialState
+from orchestrator.home import SweepRecord, Trial, TrialState
 from orchestrator.search.candidates import settings_of
 from orchestrator.search.confirm import MIN_PAIRS
 from orchestrator.search.early_stopping import judged_metric, rung_values
 from orchestrator.search.points import num_points
-from orchestrator.spec import ALL, BASELINE, HIGHER_IS_BETTER, PHASES, Choice, Range, SweepSpec, Template, Workload
-from orchestrator.spec.identity import Json
+from orchestrator.spec import (
+    ALL,
+    BASELINE,
+    HIGHER_IS_BETTER,
+    PHASES,
+    Choice,
+    Json,
+    Range,
+    SweepSpec,
+    Template,
+    Workload,
+)
 from orchestrator.spec.options import (
     WHOLE_BUDGET,
     GridOptions,

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from orchestrator.search.grid import Grid
-from orchestrator.spec import Choice, Distribution, Range, Template
-from orchestrator.spec.identity import Json
+from orchestrator.spec import Choice, Distribution, Json, Range, Template
 from orchestrator.spec.options import GridOptions, SamplerOptions
 
 if TYPE_CHECKING:

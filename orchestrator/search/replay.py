@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from orchestrator.errors import Fault, SweepConflict, UserError
-from orchestrator.home.paths import SweepPaths, find_sweep
-from orchestrator.home.records import Replay, StudyOrder
+from orchestrator.home import Replay, StudyOrder, SweepPaths, find_sweep
 from orchestrator.search.journal import STOPPED_AT, Note, read_journal
 from orchestrator.spec import SharedScope, SweepSpec, parse_spec, read_file
 

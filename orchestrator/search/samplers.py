@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
-from orchestrator.spec import Template
-from orchestrator.spec.identity import Json, digest
+from orchestrator.spec import Json, Template, digest
 from orchestrator.spec.options import SAMPLERS, SamplerOptions
 
 if TYPE_CHECKING:

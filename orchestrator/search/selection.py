@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from orchestrator.home.records import SweepRecord, Trial
+from orchestrator.home import SweepRecord, Trial
 from orchestrator.search.candidates import (
     Setting,
     baselines_of,

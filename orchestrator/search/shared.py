@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, final
 
-from orchestrator.home.records import HistoryRow, Trial, TrialConfig, TrialResult, TrialState
+from orchestrator.home import HistoryRow, Trial, TrialConfig, TrialResult, TrialState
 from orchestrator.search.candidates import (
     Pair,
     aggregate_of,

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, final
 
 from orchestrator.errors import SearchNotReproducible
-from orchestrator.home.records import HistoryRow, Trial, TrialConfig, TrialResult
+from orchestrator.home import HistoryRow, Trial, TrialConfig, TrialResult
 from orchestrator.search.candidates import training_of
 from orchestrator.search.counts import num_configurations
 from orchestrator.search.early_stopping import Stopping
@@ -24,8 +24,7 @@ from orchestrator.search.journal import TRIAL_ID, Drawn, Ending, Note, StudyLog,
 from orchestrator.search.points import suggest
 from orchestrator.search.replay import Order, Turns
 from orchestrator.search.samplers import Draw, make_sampler
-from orchestrator.spec import ALL, Arm, Search, SweepSpec, Template, Workload
-from orchestrator.spec.identity import Json
+from orchestrator.spec import ALL, Arm, Json, Search, SweepSpec, Template, Workload
 from orchestrator.spec.options import GridOptions, RandomOptions, TeleportOptions
 
 if TYPE_CHECKING:

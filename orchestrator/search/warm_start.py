@@ -5,12 +5,10 @@ from __future__ import annotations
 import itertools
 
 from orchestrator.errors import Fault, SweepNotFound, nearest
-from orchestrator.home.paths import SweepPaths, sweep_names
-from orchestrator.home.records import SweepRecord
+from orchestrator.home import SweepPaths, SweepRecord, sweep_names
 from orchestrator.search.points import restricted
 from orchestrator.search.selection import ranked
-from orchestrator.spec import ALL, SweepSpec
-from orchestrator.spec.identity import Json
+from orchestrator.spec import ALL, Json, SweepSpec
 
 
 def best_points(record: SweepRecord, spec: SweepSpec) -> dict[str, list[dict[str, Json]]]:

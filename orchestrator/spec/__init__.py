@@ -1,11 +1,13 @@
 """The spec: what a sweep is, read from YAML and checked whole."""
 
+from orchestrator.spec.arithmetic import ExpressionError
 from orchestrator.spec.hooks import EVENT_KEYS, HookOptions, HooksOptions
+from orchestrator.spec.identity import Json, canonical_json, digest
 from orchestrator.spec.options import CurveMetric
 from orchestrator.spec.phases import ALL, LR_FACTOR, Aggregate, Confirm, Role, Search, SharedScope
 from orchestrator.spec.resources import BudgetOptions, Checkpoint, Resources
 from orchestrator.spec.scalars import Duration, check_name, duration_text
-from orchestrator.spec.space import Choice, Distribution, Range, Template
+from orchestrator.spec.space import Branch, Choice, Distribution, Fixed, Items, Node, Range, Template
 from orchestrator.spec.sweep import SweepSpec, dump_yaml, kind_of, load_spec, parse_spec, spec_from_text
 from orchestrator.spec.training import (
     BASELINE,
@@ -38,6 +40,7 @@ __all__ = [
     "PHASES",
     "Aggregate",
     "Arm",
+    "Branch",
     "BudgetOptions",
     "Checkpoint",
     "Choice",
@@ -46,9 +49,14 @@ __all__ = [
     "Distribution",
     "Duration",
     "Evaluate",
+    "ExpressionError",
+    "Fixed",
     "HookOptions",
     "HooksOptions",
+    "Items",
+    "Json",
     "Mode",
+    "Node",
     "Objective",
     "ObjectiveMetric",
     "Phase",
@@ -63,7 +71,9 @@ __all__ = [
     "Target",
     "Template",
     "Workload",
+    "canonical_json",
     "check_name",
+    "digest",
     "dump_yaml",
     "duration_text",
     "kind_of",

@@ -1,1 +1,29 @@
 """Runs one sweep from its spec to its report, and says where it stands."""
+
+from orchestrator.sweep.interrupts import Interrupts
+from orchestrator.sweep.plan import Place, Plan, make_plan, measured_pace, pilot_pace
+from orchestrator.sweep.run import Outcome, run, sync
+from orchestrator.sweep.single import Show, single_config, train_one
+from orchestrator.sweep.standing import Progress, Standing, StudyProgress, Unread, standing, standing_of, standings
+
+__all__ = [
+    "Interrupts",
+    "Outcome",
+    "Place",
+    "Plan",
+    "Progress",
+    "Show",
+    "Standing",
+    "StudyProgress",
+    "Unread",
+    "make_plan",
+    "measured_pace",
+    "pilot_pace",
+    "run",
+    "single_config",
+    "standing",
+    "standing_of",
+    "standings",
+    "sync",
+    "train_one",
+]

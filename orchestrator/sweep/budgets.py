@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import final
 
-from orchestrator.home.records import Trial, TrialConfig, TrialResult
-from orchestrator.search.counts import num_planned
+from orchestrator.home import Trial, TrialConfig, TrialResult
+from orchestrator.search import num_planned
 from orchestrator.spec import PHASES, BudgetOptions, Phase, SweepSpec, duration_text
 
 SECONDS_PER_HOUR = 3_600.0

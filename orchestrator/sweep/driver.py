@@ -14,17 +14,27 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
 from typing import final
 
-from orchestrator.home.checkpoint import Checkpoint, UnusableCheckpoint
-from orchestrator.home.paths import SweepPaths
-from orchestrator.home.records import HistoryRow, SweepRecord, TrialConfig, TrialResult, TrialState
+from orchestrator.home import (
+    Checkpoint,
+    HistoryRow,
+    SweepPaths,
+    SweepRecord,
+    TrialConfig,
+    TrialResult,
+    TrialState,
+    UnusableCheckpoint,
+)
 from orchestrator.launch import TrialSource
-from orchestrator.search.confirm import Confirmation
-from orchestrator.search.early_stopping import pruned_result
-from orchestrator.search.journal import open_journal
-from orchestrator.search.replay import orders_of
-from orchestrator.search.selection import champions
-from orchestrator.search.shared import SharedStudy
-from orchestrator.search.study import Study, plan_studies
+from orchestrator.search import (
+    Confirmation,
+    SharedStudy,
+    Study,
+    champions,
+    open_journal,
+    orders_of,
+    plan_studies,
+    pruned_result,
+)
 from orchestrator.spec import ALL
 from orchestrator.sweep.budgets import Budgets
 from orchestrator.sweep.hooks import Hooks

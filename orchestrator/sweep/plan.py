@@ -8,16 +8,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, final
 
 from orchestrator.errors import UserError, nearest
-from orchestrator.home.records import Trial, TrialConfig, TrialState
-from orchestrator.launch.cluster import Node, num_concurrent, shortfall, this_machine
-from orchestrator.search.counts import num_planned, num_seeds
-from orchestrator.search.lints import spec_lints
-from orchestrator.spec import PHASES, Arm, Phase, SweepSpec, Workload
-from orchestrator.spec.identity import Json, canonical_json
+from orchestrator.home import Trial, TrialConfig, TrialState
+from orchestrator.launch import Node, num_concurrent, shortfall, this_machine
+from orchestrator.search import num_planned, num_seeds, spec_lints
+from orchestrator.spec import PHASES, Arm, Json, Phase, SweepSpec, Workload, canonical_json
 from orchestrator.statistics import ALPHA, seeds_needed, smallest_p
 from orchestrator.sweep.budgets import SECONDS_PER_HOUR, shortfalls
-from orchestrator.trial.clock import Budget
-from orchestrator.trial.data.locate import locate_for
+from orchestrator.trial import Budget
+from orchestrator.trial.data import locate_for
 
 SecondsPerStep = Callable[[Workload, Arm], float | None]
 
@@ -231,7 +229,7 @@ def pilot_pace(workload: Workload, arm: Arm) -> float:
     Raises:
         UserError: the configuration does not run.
     """
-    from orchestrator.trial.run import run_trial
+    from orchestrator.trial import run_trial
 
     short = Workload.model_validate({**workload.model_dump(exclude_unset=True), "epochs": 1})
     config = TrialConfig(workload="pilot", arm="pilot", phase="search", seeds=(0,), training=short, method=arm)

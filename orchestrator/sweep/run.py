@@ -12,17 +12,21 @@ from pathlib import Path
 from typing import final
 
 from orchestrator.errors import Interrupted, SweepConflict
-from orchestrator.home.archive import pack
-from orchestrator.home.lock import locked
-from orchestrator.home.paths import SweepPaths, atomic_write, find_sweep
-from orchestrator.home.provenance import collect
-from orchestrator.home.reading import read_record, stored_spec
-from orchestrator.home.records import SweepRecord, WarmStart
+from orchestrator.home import (
+    SweepPaths,
+    SweepRecord,
+    WarmStart,
+    atomic_write,
+    collect,
+    find_sweep,
+    locked,
+    pack,
+    read_record,
+    stored_spec,
+)
 from orchestrator.launch import Launcher
 from orchestrator.report import Report, render_markdown, summarise, write_report
-from orchestrator.search.lints import lints
-from orchestrator.search.replay import begin_replay
-from orchestrator.search.warm_start import best_points, refuse_unknown_source
+from orchestrator.search import begin_replay, best_points, lints, refuse_unknown_source
 from orchestrator.spec import SweepSpec
 from orchestrator.sweep.driver import Driver, Observe, OutOfBudget
 from orchestrator.sweep.hooks import Hooks, SweepEnding

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from orchestrator.errors import Fault, UserError, nearest
-from orchestrator.home.paths import SweepPaths
-from orchestrator.home.records import HistoryRow, TrialConfig, TrialResult
+from orchestrator.home import HistoryRow, SweepPaths, TrialConfig, TrialResult
 from orchestrator.spec import SweepSpec, Template, Workload
 
 Show = Callable[[Sequence[HistoryRow]], None]
@@ -71,7 +70,7 @@ def train_one(config: TrialConfig, home: Path, name: str, show: Show) -> tuple[T
     Returns:
         How it ended, and the directory with its files.
     """
-    from orchestrator.trial.run import run_trial
+    from orchestrator.trial import run_trial
 
     paths = SweepPaths(home, name)
     paths.write_config(config)

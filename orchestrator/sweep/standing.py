@@ -10,12 +10,19 @@ from pathlib import Path
 from typing import Literal, final
 
 from orchestrator.errors import UserError
-from orchestrator.home.lock import held_since
-from orchestrator.home.paths import SweepPaths, sweep_names
-from orchestrator.home.reading import read_record
-from orchestrator.home.records import SweepEnd, SweepRecord, Trial, TrialConfig, TrialResult, TrialState
-from orchestrator.search.candidates import gathered, settings_of
-from orchestrator.search.counts import num_configurations, num_planned, num_seeds
+from orchestrator.home import (
+    SweepEnd,
+    SweepPaths,
+    SweepRecord,
+    Trial,
+    TrialConfig,
+    TrialResult,
+    TrialState,
+    held_since,
+    read_record,
+    sweep_names,
+)
+from orchestrator.search import gathered, num_configurations, num_planned, num_seeds, settings_of
 from orchestrator.spec import PHASES, Phase, SweepSpec
 from orchestrator.sweep.budgets import Usage, spent, usages
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from orchestrator.home.records import HistoryRow, SweepRecord, Trial, TrialConfig, TrialResult
+from orchestrator.home import HistoryRow, SweepRecord, Trial, TrialConfig, TrialResult
 
 SweepStatus = Literal["FINISHED", "FAILED", "KILLED"]
 ReadTrial = Callable[[str], Trial]

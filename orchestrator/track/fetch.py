@@ -9,11 +9,7 @@ from pathlib import Path
 from typing import final
 
 from orchestrator.errors import Fault, FileUnreadable, SweepConflict, UserError
-from orchestrator.home.archive import unpack
-from orchestrator.home.files import left_parts, part_of
-from orchestrator.home.paths import SweepPaths
-from orchestrator.home.reading import read_record
-from orchestrator.home.records import SweepRecord
+from orchestrator.home import SweepPaths, SweepRecord, left_parts, part_of, read_record, unpack
 from orchestrator.track.remote import Remote, RemoteSweep
 
 

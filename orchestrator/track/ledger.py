@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import final
 
-from orchestrator.home.records import HistoryRow, SweepRecord, Trial, TrialConfig, TrialResult
+from orchestrator.home import HistoryRow, SweepRecord, Trial, TrialConfig, TrialResult
 from orchestrator.track.outbox import SweepEnd
 from orchestrator.track.points import history_points
 from orchestrator.track.projection import (

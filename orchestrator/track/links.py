@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import final
 from urllib.parse import quote
 
-from orchestrator.home.records import SweepRecord
+from orchestrator.home import SweepRecord
 from orchestrator.track.address import Address
 from orchestrator.track.mlflow_store import MlflowStore
 from orchestrator.track.projection import sweep_id

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
-from orchestrator.home.records import HistoryRow, SweepRecord, TrialConfig, TrialResult
+from orchestrator.home import HistoryRow, SweepRecord, TrialConfig, TrialResult
 from orchestrator.track.base import ReadTrial, SweepStatus, Tracker
 from orchestrator.track.points import Point, history_points
 from orchestrator.track.projection import (

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
-from orchestrator.home.records import HistoryRow, SweepRecord, TrialConfig, TrialResult
+from orchestrator.home import HistoryRow, SweepRecord, TrialConfig, TrialResult
 from orchestrator.track.address import Address
 from orchestrator.track.base import ReadTrial, SweepStatus, Tracker
 from orchestrator.track.mlflow_store import MlflowStore, reach

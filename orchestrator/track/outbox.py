@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
-from orchestrator.home.records import HistoryRow, TrialConfig, TrialResult
+from orchestrator.home import HistoryRow, TrialConfig, TrialResult
 
 FLUSH_SECONDS = 1.0
 FLUSH_ROWS = 1_000

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from orchestrator.home.records import HistoryRow, SeedResult, SweepRecord, TrialConfig, TrialResult, TrialState
+from orchestrator.home import HistoryRow, SeedResult, SweepRecord, TrialConfig, TrialResult, TrialState
 from orchestrator.track.text import metric_key
 
 

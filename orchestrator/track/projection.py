@@ -9,14 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
-from orchestrator.home.records import (
-    SweepRecord,
-    Trial,
-    TrialConfig,
-    TrialResult,
-    TrialState,
-)
-from orchestrator.spec.identity import Json, digest
+from orchestrator.home import SweepRecord, Trial, TrialConfig, TrialResult, TrialState
+from orchestrator.spec import Json, digest
 from orchestrator.track.points import Point, summary_points
 from orchestrator.track.text import MAX_PARAM, clean
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import final
 
 from orchestrator.errors import FileUnreadable
-from orchestrator.home.records import SweepRecord, TrialConfig
+from orchestrator.home import SweepRecord, TrialConfig
 from orchestrator.track.base import ReadTrial
 from orchestrator.track.ledger import Ledger
 from orchestrator.track.outbox import Outbox, Parcel, SweepEnd

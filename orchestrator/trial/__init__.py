@@ -1,4 +1,20 @@
-"""Trains one candidate on one seed: data, model, loop and arm; engine and orchestrator meet here alone.
+"""Trains one candidate on one seed: data, model, loop and arm. The engine and the orchestrator meet only here."""
 
-Importing this package imports no torch; its parts do, where they need it.
-"""
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.trial.clock import Budget
+
+if TYPE_CHECKING:
+    from orchestrator.trial.run import run_trial
+
+
+def __getattr__(name: str) -> Any:
+    """Load ``run_trial`` when it is first asked for: it needs torch, and planning a sweep must not load torch."""
+    if name == "run_trial":
+        from orchestrator.trial.run import run_trial
+
+        return run_trial
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = ["Budget", "run_trial"]

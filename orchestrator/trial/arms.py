@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, final
 
 from torch import Tensor
 
-from orchestrator.home.records import LayerSpectrum, TeleportSummary
+from orchestrator.home import LayerSpectrum, TeleportSummary
 from orchestrator.spec import Arm
 from orchestrator.spec.options import (
     AutoTauOptions,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from orchestrator.home.records import HistoryRow, SeedResult
+from orchestrator.home import HistoryRow, SeedResult
 from orchestrator.spec import Phase, Target, Workload
 from orchestrator.spec.options import MODELS, OPTIMIZERS
 from orchestrator.trial.arithmetic import scaler_of, training_loss

@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from orchestrator.spec.options import LR_SCHEDULES, LrScheduleOptions
-from orchestrator.spec.options.lr_schedules import ConstantOptions, CosineOptions, StepOptions
+from orchestrator.spec.options import LR_SCHEDULES, ConstantOptions, CosineOptions, LrScheduleOptions, StepOptions
 
 # Step index, from 0 -> what the learning rate of that step is multiplied with.
 Multiplier = Callable[[int], float]

@@ -12,8 +12,9 @@ from typing import final
 
 import torch
 
-from orchestrator.home.checkpoint import Checkpoint, Checkpoints
-from orchestrator.home.records import (
+from orchestrator.home import (
+    Checkpoint,
+    Checkpoints,
     FailureKind,
     HistoryRow,
     Machine,
@@ -24,8 +25,7 @@ from orchestrator.home.records import (
     TrialState,
     objective_value,
 )
-from orchestrator.spec import Share
-from orchestrator.spec.arithmetic import ExpressionError
+from orchestrator.spec import ExpressionError, Share
 from orchestrator.trial.arms import treatment_of
 from orchestrator.trial.isolation import isolated
 from orchestrator.trial.loop import SeedTask, State, train_seed

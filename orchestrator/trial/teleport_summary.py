@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
-from orchestrator.home.records import LayerSummary, StepSummary, TeleportSummary
+from orchestrator.home import LayerSummary, StepSummary, TeleportSummary
 from teleport_engine import LayerReport, Outcome, TeleportReport
 
 # Steps of a teleport that are told apart, and what a gain may be at most.

@@ -10,7 +10,7 @@ from typing import Any, Protocol, final
 import torch
 from torch import Tensor, nn
 
-from orchestrator.home.records import TeleportSummary
+from orchestrator.home import TeleportSummary
 from orchestrator.trial.batches import Draws
 from orchestrator.trial.clock import Budget
 from orchestrator.trial.evaluate import LossFn

@@ -12,7 +12,7 @@ from orchestrator.report.figures.across import matrix_figures
 from orchestrator.report.figures.arrivals import arrival_figures
 from orchestrator.report.figures.curves import curve_figure
 from orchestrator.report.figures.effects import effect_figure, points_figure
-from orchestrator.report.figures.frame import TIME_METRICS, Figure
+from orchestrator.report.figures.frame import TIME_METRICS, Figure, Trace, layout_of
 from orchestrator.report.figures.parallel import parallel_figures
 from orchestrator.report.figures.phases import phase_figure
 from orchestrator.report.figures.profiles import profile_figures
@@ -29,33 +29,6 @@ from orchestrator.report.figures.tuning import tuning_figures
 from orchestrator.report.palette import arm_colours
 from orchestrator.report.schema import JointReport, Report, Study, reports_of
 from orchestrator.spec import BASELINE, Objective
-
-__all__ = [
-    "Figure",
-    "across_figures",
-    "arrival_figures",
-    "colours_of",
-    "contour_figures",
-    "curve_figure",
-    "depth_figure",
-    "drift_figure",
-    "effect_figure",
-    "figures",
-    "history_figure",
-    "importance_figure",
-    "matrix_figures",
-    "null_space_figure",
-    "parallel_figures",
-    "pareto_figures",
-    "phase_figure",
-    "points_figure",
-    "profile_figures",
-    "search_figures",
-    "slice_figures",
-    "spectrum_figures",
-    "transfer_figures",
-    "tuning_figures",
-]
 
 Colours = dict[str, str]
 
@@ -171,3 +144,33 @@ def across_figures(report: Report | JointReport, colours: Colours | None = None)
         *profile_figures(reports, shades),
         *(depth for depth in depths if depth is not None),
     ]
+
+
+__all__ = [
+    "Figure",
+    "Trace",
+    "across_figures",
+    "arrival_figures",
+    "colours_of",
+    "contour_figures",
+    "curve_figure",
+    "depth_figure",
+    "drift_figure",
+    "effect_figure",
+    "figures",
+    "history_figure",
+    "importance_figure",
+    "layout_of",
+    "matrix_figures",
+    "null_space_figure",
+    "parallel_figures",
+    "pareto_figures",
+    "phase_figure",
+    "points_figure",
+    "profile_figures",
+    "search_figures",
+    "slice_figures",
+    "spectrum_figures",
+    "transfer_figures",
+    "tuning_figures",
+]

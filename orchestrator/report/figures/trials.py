@@ -11,8 +11,7 @@ from typing import Any
 from orchestrator.report.figures.frame import Trace
 from orchestrator.report.schema import Parameter, SearchTrial, Study
 from orchestrator.report.wording import number
-from orchestrator.spec import Objective
-from orchestrator.spec.identity import Json
+from orchestrator.spec import Json, Objective
 
 MAX_PARAMETERS = 12
 MAX_NAME = 34

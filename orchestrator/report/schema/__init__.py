@@ -11,7 +11,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from orchestrator.home.records import Machine, Provenance
+from orchestrator.home import Machine, Provenance
 from orchestrator.report.schema.comparison import Comparison, Effect, Interval, SeedPair, Verdict
 from orchestrator.report.schema.evidence import TIME_METRICS, Arrival, Best, Profile, TimeMetric, Tuning
 from orchestrator.report.schema.part import Part
@@ -44,8 +44,7 @@ from orchestrator.report.schema.transfer import (
     TransferCell,
     TransferSetting,
 )
-from orchestrator.spec import Objective, Phase, Target
-from orchestrator.spec.identity import Json
+from orchestrator.spec import Json, Objective, Phase, Target
 
 __all__ = [
     "LEAVES",

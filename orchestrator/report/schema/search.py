@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from orchestrator.home.records import ANSWERS, FailureKind
+from orchestrator.home import ANSWERS, FailureKind
 from orchestrator.report.schema.part import Part
-from orchestrator.spec import Aggregate
-from orchestrator.spec.identity import Json
+from orchestrator.spec import Aggregate, Json
 
 
 class Parameter(Part):

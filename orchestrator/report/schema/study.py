@@ -6,12 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from orchestrator.home.records import ANSWERS, FailureKind, LayerSummary, StepSummary
+from orchestrator.home import ANSWERS, FailureKind, LayerSummary, StepSummary
 from orchestrator.report.schema.evidence import Arrival, Tuning
 from orchestrator.report.schema.part import Part
 from orchestrator.report.schema.search import Importance, Parameter, SearchTrial, Shared
-from orchestrator.spec import Role
-from orchestrator.spec.identity import Json
+from orchestrator.spec import Json, Role
 
 
 class ConfirmSeed(Part):

@@ -9,8 +9,7 @@ from pydantic import Field
 from orchestrator.report.schema.comparison import Interval
 from orchestrator.report.schema.evidence import TimeMetric
 from orchestrator.report.schema.part import Part
-from orchestrator.spec import Aggregate
-from orchestrator.spec.identity import Json
+from orchestrator.spec import Aggregate, Json
 
 # ``confirmed``: on seeds that no search saw. ``exploratory``: on the search's own seeds, which flatter what it chose.
 EvidenceKind = Literal["confirmed", "exploratory"]

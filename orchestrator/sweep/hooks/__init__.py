@@ -7,12 +7,11 @@ import time
 from pathlib import Path
 from typing import Literal, final
 
-from orchestrator.home.paths import SweepPaths
-from orchestrator.home.records import TrialConfig, TrialResult
+from orchestrator.home import SweepPaths, TrialConfig, TrialResult
 from orchestrator.spec import HooksOptions
 from orchestrator.sweep.hooks.calls import Event
 from orchestrator.sweep.hooks.queue import Queue
-from orchestrator.track.text import clean
+from orchestrator.track import clean
 
 VERSION = 1
 SECONDS_BETWEEN_CALLS = 10.0

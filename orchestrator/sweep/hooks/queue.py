@@ -10,7 +10,7 @@ from typing import final
 
 from orchestrator.spec import HookOptions
 from orchestrator.sweep.hooks.calls import Event, call, name_of
-from orchestrator.track.text import redact
+from orchestrator.track import redact
 
 # A killed process ends at once, unless a dead disk holds it.
 SECONDS_TO_DIE = 1.0

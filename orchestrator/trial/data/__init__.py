@@ -1,4 +1,9 @@
-"""The data sets a spec may name, one file each, with ``load(options) -> DataSet``.
+"""Finds and loads the data sets that a spec may name, one module each, with ``load(options) -> DataSet``.
 
-Importing this package imports no torch: :mod:`orchestrator.trial.data.locate` serves the dry run.
+Importing this package loads no torch, so that planning a sweep can say where its data are.
 """
+
+from orchestrator.trial.data.fetch import fetch
+from orchestrator.trial.data.locate import locate, locate_for
+
+__all__ = ["fetch", "locate", "locate_for"]

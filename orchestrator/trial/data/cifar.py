@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.spec.options.datasets import Cifar10Options, Cifar100Options
+from orchestrator.spec.options import Cifar10Options, Cifar100Options
 from orchestrator.trial.data.cifar_file import read_batch, read_records
 from orchestrator.trial.data.dataset import DataSet
 from orchestrator.trial.data.images import Labelled, find, mend, split

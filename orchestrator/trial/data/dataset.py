@@ -13,8 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from orchestrator.spec.options import DATASETS, DataOptions
-from orchestrator.spec.options.places import DATA_ROOT_VARIABLE
+from orchestrator.spec.options import DATA_ROOT_VARIABLE, DATASETS, DataOptions
 
 # A worker meets a handful of data sets; a full FashionMNIST takes 220 MB.
 NUM_CACHED = 4

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from orchestrator.errors import DataCorrupt, DataNotFound
-from orchestrator.spec.options.datasets import DigitsOptions
+from orchestrator.spec.options import DigitsOptions
 from orchestrator.trial.data.dataset import DataSet, Split, normalised
 from orchestrator.trial.data.locate import locate
 

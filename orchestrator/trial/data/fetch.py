@@ -5,9 +5,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from orchestrator.errors import DataNotFound, UserError
-from orchestrator.spec.options import DATASETS
-from orchestrator.spec.options.datasets import SequenceOptions
-from orchestrator.spec.options.places import download_root
+from orchestrator.spec.options import DATASETS, SequenceOptions, download_root
 from orchestrator.trial.data.download import DOWNLOADABLE, download, unwatched
 from orchestrator.trial.data.http import Watch
 from orchestrator.trial.data.locate import Location, locate

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from orchestrator.errors import DataCorrupt, DataNotFound, Fault, UserError
-from orchestrator.spec.options.places import download_root
+from orchestrator.spec.options import download_root
 from orchestrator.trial.data.dataset import DataSet, Split, normalised, normalised_by_channel
 from orchestrator.trial.data.download import Get, download
 from orchestrator.trial.data.idx import Bytes

@@ -11,9 +11,17 @@ from pathlib import Path
 from typing import final
 
 from orchestrator.errors import DataNotFound, UserError, nearest
-from orchestrator.spec.options import DATASETS, DataOptions
-from orchestrator.spec.options.datasets import EMBEDDED_TEXT, TextOptions
-from orchestrator.spec.options.places import DATA_ROOT_VARIABLE, data_root, download_root, missing_text, text_path
+from orchestrator.spec.options import (
+    DATA_ROOT_VARIABLE,
+    DATASETS,
+    EMBEDDED_TEXT,
+    DataOptions,
+    TextOptions,
+    data_root,
+    download_root,
+    missing_text,
+    text_path,
+)
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 IDX_FILES = (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.spec.options.datasets import FashionMnistOptions, MnistOptions
+from orchestrator.spec.options import FashionMnistOptions, MnistOptions
 from orchestrator.trial.data.dataset import DataSet
 from orchestrator.trial.data.idx import read_pair
 from orchestrator.trial.data.images import Labelled, find, mend, split

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from orchestrator.spec.options import DATASETS
-from orchestrator.spec.options.datasets import SequenceOptions
+from orchestrator.spec.options import DATASETS, SequenceOptions
 from orchestrator.trial.data.dataset import DataSet, Split
 
 

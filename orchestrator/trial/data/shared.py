@@ -29,8 +29,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from orchestrator.spec.options import DataOptions, Options
-from orchestrator.spec.options.places import cache_root
+from orchestrator.spec.options import DataOptions, Options, cache_root
 from orchestrator.trial.data.dataset import DataSet, Split
 
 # Beyond this the entries longest out of use go: a search over data options would fill the disk.

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from orchestrator.spec.options.datasets import SyntheticOptions
+from orchestrator.spec.options import SyntheticOptions
 from orchestrator.trial.data.dataset import DataSet, Split, normalised
 from orchestrator.trial.data.idx import Bytes
 from orchestrator.trial.data.locate import locate

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from orchestrator.spec.options.models import CnnOptions
+from orchestrator.spec.options import CnnOptions
 from orchestrator.trial.models.activations import ACTIVATIONS
 
 POOLS = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}

@@ -7,7 +7,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor, nn
 
-from orchestrator.spec.options.models import EncoderOptions
+from orchestrator.spec.options import EncoderOptions
 
 # What GPT-2 and ViT draw embeddings with.
 POSITION_DEVIATION = 0.02

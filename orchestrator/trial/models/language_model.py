@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from orchestrator.spec.options.models import LanguageModelOptions
+from orchestrator.spec.options import LanguageModelOptions
 from orchestrator.trial.models.encoder import Encoder
 
 

@@ -10,7 +10,7 @@ from typing import final
 
 from torch import Tensor, nn
 
-from orchestrator.spec.options.models import LstmOptions
+from orchestrator.spec.options import LstmOptions
 
 
 def build(options: LstmOptions, input_shape: Sequence[int], num_classes: int) -> nn.Module:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from orchestrator.spec.options.models import MlpOptions
+from orchestrator.spec.options import MlpOptions
 from orchestrator.trial.models.activations import ACTIVATIONS
 
 

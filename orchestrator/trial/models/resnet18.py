@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from torch import nn
 from torchvision.models.resnet import BasicBlock, conv1x1
 
-from orchestrator.spec.options.models import Resnet18Options
+from orchestrator.spec.options import Resnet18Options
 
 
 def build(options: Resnet18Options, input_shape: Sequence[int], num_classes: int) -> nn.Sequential:

@@ -13,7 +13,7 @@ from torchvision import models
 from torchvision.ops import StochasticDepth
 
 from orchestrator.errors import UserError
-from orchestrator.spec.options.models import TorchvisionOptions
+from orchestrator.spec.options import TorchvisionOptions
 
 
 def build(options: TorchvisionOptions, input_shape: Sequence[int], num_classes: int) -> nn.Module:

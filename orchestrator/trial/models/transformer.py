@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from orchestrator.spec.options.models import TransformerOptions
+from orchestrator.spec.options import TransformerOptions
 from orchestrator.trial.models.encoder import SequenceClassifier
 
 

@@ -11,7 +11,7 @@ from typing import final
 
 from torch import Tensor, nn
 
-from orchestrator.spec.options.models import VitOptions
+from orchestrator.spec.options import VitOptions
 from orchestrator.trial.models.encoder import SequenceClassifier
 
 

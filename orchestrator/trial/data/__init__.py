@@ -4,6 +4,6 @@ Importing this package loads no torch, so that planning a sweep can say where it
 """
 
 from orchestrator.trial.data.fetch import fetch
-from orchestrator.trial.data.locate import locate, locate_for
+from orchestrator.trial.data.locations import locate, locate_for
 
 __all__ = ["fetch", "locate", "locate_for"]

@@ -14,7 +14,7 @@ from orchestrator.spec.options import Cifar10Options, Cifar100Options
 from orchestrator.trial.data.cifar_file import read_batch, read_records
 from orchestrator.trial.data.dataset import DataSet
 from orchestrator.trial.data.images import Labelled, find, mend, split
-from orchestrator.trial.data.locate import layout_of
+from orchestrator.trial.data.locations import layout_of
 from orchestrator.trial.data.shared import shared
 
 # The last tenth of the training file is the validation split: 5,000 of 50,000. The published order is random.

@@ -14,7 +14,7 @@ import torch
 from orchestrator.errors import DataCorrupt, DataNotFound
 from orchestrator.spec.options import DigitsOptions
 from orchestrator.trial.data.dataset import DataSet, Split, normalised
-from orchestrator.trial.data.locate import locate
+from orchestrator.trial.data.locations import locate
 
 NUM_SAMPLES = 1797
 NUM_TEST = 360

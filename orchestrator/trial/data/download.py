@@ -15,7 +15,7 @@ from pathlib import Path
 from orchestrator.errors import DataNotFound
 from orchestrator.trial.data import http
 from orchestrator.trial.data.http import Watch
-from orchestrator.trial.data.locate import LAYOUTS
+from orchestrator.trial.data.locations import LAYOUTS
 from orchestrator.trial.data.releases import RELEASES, Published, Unsound, release_of
 
 DOWNLOADABLE = frozenset(RELEASES)

@@ -8,7 +8,7 @@ from orchestrator.errors import DataNotFound, UserError
 from orchestrator.spec.options import DATASETS, SequenceOptions, download_root
 from orchestrator.trial.data.download import DOWNLOADABLE, download, unwatched
 from orchestrator.trial.data.http import Watch
-from orchestrator.trial.data.locate import Location, locate
+from orchestrator.trial.data.locations import Location, locate
 
 
 def fetch(name: str, root: str | None = None, watch: Watch = unwatched) -> Location:
@@ -16,7 +16,7 @@ def fetch(name: str, root: str | None = None, watch: Watch = unwatched) -> Locat
 
     Args:
         name: of the data set.
-        root: where to look first and to download to; None: as :func:`orchestrator.trial.data.locate.locate`.
+        root: where to look first and to download to; None: as :func:`orchestrator.trial.data.locations.locate`.
         watch: is told how far each file is.
 
     Returns:

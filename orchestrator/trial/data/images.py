@@ -14,7 +14,7 @@ from orchestrator.spec.options import download_root
 from orchestrator.trial.data.dataset import DataSet, Split, normalised, normalised_by_channel
 from orchestrator.trial.data.download import Get, download
 from orchestrator.trial.data.idx import Bytes
-from orchestrator.trial.data.locate import DEBIAN_FOLDER, locate
+from orchestrator.trial.data.locations import DEBIAN_FOLDER, locate
 
 
 @final

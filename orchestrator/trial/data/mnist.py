@@ -15,7 +15,7 @@ from orchestrator.spec.options import FashionMnistOptions, MnistOptions
 from orchestrator.trial.data.dataset import DataSet
 from orchestrator.trial.data.idx import read_pair
 from orchestrator.trial.data.images import Labelled, find, mend, split
-from orchestrator.trial.data.locate import IDX_FILES
+from orchestrator.trial.data.locations import IDX_FILES
 from orchestrator.trial.data.shared import shared
 
 NUM_CLASSES = 10

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from orchestrator.trial.data.locate import LAYOUTS
+from orchestrator.trial.data.locations import LAYOUTS
 
 
 class Unsound(Exception):

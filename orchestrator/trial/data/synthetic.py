@@ -25,7 +25,7 @@ import torch
 from orchestrator.spec.options import SyntheticOptions
 from orchestrator.trial.data.dataset import DataSet, Split, normalised
 from orchestrator.trial.data.idx import Bytes
-from orchestrator.trial.data.locate import locate
+from orchestrator.trial.data.locations import locate
 from orchestrator.trial.data.shared import shared
 
 Reals = npt.NDArray[np.float64]

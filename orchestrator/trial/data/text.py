@@ -13,7 +13,7 @@ import torch
 from orchestrator.errors import DataCorrupt, DataNotFound, Fault, UserError
 from orchestrator.spec.options import EMBEDDED_CHARACTERS, EMBEDDED_TEXT, TextOptions, read_text
 from orchestrator.trial.data.dataset import DataSet, Split
-from orchestrator.trial.data.locate import embedded_text, locate_for
+from orchestrator.trial.data.locations import embedded_text, locate_for
 from orchestrator.trial.data.shared import shared
 
 

@@ -14,7 +14,7 @@ from orchestrator.spec import BASELINE, SweepSpec, Workload, load_spec
 from orchestrator.statistics import smallest_p
 from orchestrator.sweep.plan import make_plan
 from orchestrator.trial.clock import Budget
-from orchestrator.trial.data import images, locate
+from orchestrator.trial.data import images, locations
 from orchestrator.trial.run import run_trial
 from tests.orchestrator.trial.data import cifar_files, idx_files
 
@@ -116,7 +116,7 @@ def test_its_line_for_two_cores_makes_it_smaller(path: Path) -> None:
 
 @every_sweep
 def test_its_first_trials_run(path: Path, tiny_data: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for module in (locate, images):
+    for module in (locations, images):
         monkeypatch.setattr(module, "DEBIAN_FOLDER", tmp_path / "none")
     monkeypatch.setenv("TELEPORT_DATA", tiny_data)
     spec = load_spec(path)

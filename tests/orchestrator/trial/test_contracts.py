@@ -26,7 +26,7 @@ from orchestrator.spec.options import (
 )
 from orchestrator.trial.arms import TREATMENTS, treatment_of
 from orchestrator.trial.data.dataset import DataSet
-from orchestrator.trial.data.locate import LOCATORS
+from orchestrator.trial.data.locations import LOCATORS
 from orchestrator.trial.evaluate import cross_entropy
 from orchestrator.trial.isolation import seed_everything
 from teleport_engine import GrowthStep, Outcome, Teleporter

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.trial.data.locate import CIFAR10_BATCHES
+from orchestrator.trial.data.locations import CIFAR10_BATCHES
 
 Bytes = npt.NDArray[np.uint8]
 IMAGE_SIZE = 3072

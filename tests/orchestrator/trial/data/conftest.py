@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.trial.data import http, images, locate
+from orchestrator.trial.data import http, images, locations
 from orchestrator.trial.data.http import Watch
 from orchestrator.trial.data.releases import Published
 
@@ -13,7 +13,7 @@ from orchestrator.trial.data.releases import Published
 def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No data anywhere and no network, whatever this machine has; gives Debian's folder, still empty."""
     debian = tmp_path / "usr" / "fashion-mnist"
-    for module in (locate, images):
+    for module in (locations, images):
         monkeypatch.setattr(module, "DEBIAN_FOLDER", debian)
     monkeypatch.setenv("TELEPORT_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("TELEPORT_DATA", raising=False)

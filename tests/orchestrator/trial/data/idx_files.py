@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.trial.data.locate import IDX_FILES
+from orchestrator.trial.data.locations import IDX_FILES
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -11,7 +11,7 @@ from orchestrator.errors import DataCorrupt, DataNotFound
 from orchestrator.spec.options.datasets import DigitsOptions
 from orchestrator.trial.data import digits
 from orchestrator.trial.data.digits import load
-from orchestrator.trial.data.locate import Location
+from orchestrator.trial.data.locations import Location
 
 OPTIONS = DigitsOptions(name="digits", batch_size=32)
 

@@ -20,7 +20,7 @@ from orchestrator.trial.data.fetch import fetch
 from orchestrator.trial.data.http import Watch
 from orchestrator.trial.data.http import get as over_http
 from orchestrator.trial.data.images import find
-from orchestrator.trial.data.locate import IDX_FILES, LAYOUTS
+from orchestrator.trial.data.locations import IDX_FILES, LAYOUTS
 from orchestrator.trial.data.releases import Published, md5_of, release_of
 from tests.orchestrator.trial.data import cifar_files
 from tests.orchestrator.trial.data.idx_files import write

@@ -9,8 +9,8 @@ import pytest
 from orchestrator.errors import UserError
 from orchestrator.spec.options import DATASETS
 from orchestrator.spec.options.datasets import TextOptions
-from orchestrator.trial.data import locate as module
-from orchestrator.trial.data.locate import LOCATORS, locate, locate_for
+from orchestrator.trial.data import locations as module
+from orchestrator.trial.data.locations import LOCATORS, locate, locate_for
 from tests.orchestrator.trial.data import cifar_files
 from tests.orchestrator.trial.data.idx_files import write
 
@@ -49,7 +49,7 @@ def test_locating_imports_neither_torch_nor_numpy_nor_scikit_learn() -> None:
     program = (
         "import sys\n"
         "import orchestrator.trial.clock\n"
-        "from orchestrator.trial.data.locate import LOCATORS, locate\n"
+        "from orchestrator.trial.data.locations import LOCATORS, locate\n"
         "[locate(name) for name in LOCATORS]\n"
         "print(sorted({'torch', 'numpy', 'sklearn', 'torchvision', 'scipy'} & set(sys.modules)))"
     )

@@ -120,9 +120,6 @@ def run(
     wait_for_nodes: WaitForNodes = 0.0,
     launcher: LauncherName = "ray",
     tracking_uri: TrackingUri = None,
-    replay: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Make the proposals of that sweep again, in their order.")
-    ] = None,
 ) -> int:
     """Run a sweep: search, confirm, report. Safe to run again: finished trials are never repeated.
 
@@ -142,7 +139,6 @@ def run(
         wait=wait_for_nodes,
         launcher=launcher,
         tracking_uri=tracking_uri,
-        replay=replay,
     )
 
 
@@ -205,7 +201,6 @@ def _execute(
     wait: float,
     launcher: str,
     tracking_uri: str | None,
-    replay: str | None = None,
 ) -> int:
     from orchestrator.cli.display import watch
     from orchestrator.errors import Interrupted, UserError, nearest
@@ -234,7 +229,6 @@ def _execute(
                 command=redact(shlex.join(["teleport", *sys.argv[1:]])),
                 observe=show,
                 interrupts=interrupts,
-                replay=replay,
             )
     except (Interrupted, OSError) as stopped:
         # A full disk or a lost mount stops a sweep as a person does: what is on file stays, and it can go on.

@@ -95,7 +95,6 @@ def _of_sweep(paths: SweepPaths) -> tuple[Path, ...]:
         paths.provenance,
         paths.plugins,
         paths.warm_start,
-        paths.replay,
         paths.outcome,
         paths.journal,
     )

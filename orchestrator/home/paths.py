@@ -16,7 +16,6 @@ from orchestrator.home.files import atomic_write, left_parts, read_lines, read_r
 from orchestrator.home.records import (
     HistoryRow,
     Provenance,
-    Replay,
     SweepEnd,
     Trial,
     TrialConfig,
@@ -43,7 +42,6 @@ class SweepPaths:
         self.journal = self.root / "study.journal"
         self.plugins = self.root / "plugins.json"
         self.warm_start = self.root / "warm_start.json"
-        self.replay = self.root / "replay.json"
         self.provenance = self.root / "provenance.json"
         self.lock = self.root / "lock"
         self.log = self.root / "log.txt"
@@ -177,14 +175,6 @@ class SweepPaths:
         """Read what each study begins with, by its name; empty where there was no warm start."""
         start = read_record_if_there(WarmStart, self.warm_start)
         return {} if start is None else start.points
-
-    def write_replay(self, replay: Replay) -> None:
-        """Store in which order the studies are to propose."""
-        atomic_write(self.replay, replay.model_dump_json())
-
-    def read_replay(self) -> Replay | None:
-        """Read in which order the studies are to propose; None where they are free to."""
-        return read_record_if_there(Replay, self.replay)
 
     def write_provenance(self, provenance: Provenance) -> None:
         """Store where the sweep comes from."""

@@ -435,30 +435,6 @@ class WarmStart(Record):
     points: dict[str, list[dict[str, Json]]]
 
 
-class StudyOrder(Record):
-    """In which order a study is to propose.
-
-    Args:
-        told: for each proposal, by number, which trials were told since the one before it.
-        stops: number of each trial that a scheduler ended -> where in its budget.
-    """
-
-    told: tuple[tuple[int, ...], ...]
-    stops: dict[int, int]
-
-
-class Replay(Record):
-    """The orders that a sweep follows: ``replay.json``.
-
-    Args:
-        sweep: name of the one that it repeats.
-        orders: name of each study -> its order.
-    """
-
-    sweep: str
-    orders: dict[str, StudyOrder]
-
-
 @dataclass(frozen=True)
 class SweepRecord:
     """A sweep as it is stored: what was asked, where it comes from, what came out.

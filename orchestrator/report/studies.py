@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -13,7 +12,7 @@ from orchestrator.report.best import spec_of
 from orchestrator.report.curves import bands_of, curve_of
 from orchestrator.report.price import price_of
 from orchestrator.report.schema import Candidate, ConfirmSeed, Parameter, SearchTrial, Study
-from orchestrator.search import Race, num_configurations, steps_to_target, stored_id
+from orchestrator.search import num_configurations, steps_to_target, stored_id
 from orchestrator.spec import Arm, Choice, Distribution, kind_of
 from orchestrator.spec.options import ExpressionOptions, TeleportOptions
 from orchestrator.statistics import censored_median
@@ -40,9 +39,8 @@ def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]
     num_answers_wanted = num_configurations(record.spec, workload, arm)
     kinds = [result.failure.kind for result in ended if result.failure is not None]
     runs = [_confirm_trials(record, champion) for champion in best]
-    dropped = _dropped(record, best, runs) if record.spec.confirm.race else {}
     candidates = tuple(
-        _candidate(record, champion, rank, of, dropped.get(rank, ""))
+        _candidate(record, champion, rank, of)
         for rank, (champion, of) in enumerate(zip(best, runs, strict=True), start=1)
     )
     confirm = runs[0] if runs else []
@@ -114,30 +112,11 @@ def _confirm_trials(record: SweepRecord, champion: Trial) -> list[Trial]:
     return sorted(found, key=lambda trial: order.get(trial.config.seeds[0], len(order)))
 
 
-def _dropped(record: SweepRecord, best: Sequence[Trial], runs: Sequence[Sequence[Trial]]) -> dict[int, str]:
-    """Why which candidates, by rank, got no more seeds; one whose last seeds were under way has them all."""
-    seeds = record.spec.confirm_seeds
-    race = Race(seeds, [[champion.config for champion in best]], record.spec.search.objective.mode)
-    for trial in itertools.chain.from_iterable(runs):
-        if trial.result is not None:
-            race.take(trial.config, trial.result)
-    ranks = {champion.config.configuration_id: rank for rank, champion in enumerate(best, start=1)}
-    found = {}
-    for loser, defeat in race.out.items():
-        num_ended = sum(trial.result is not None for trial in runs[ranks[loser] - 1])
-        if num_ended < len(seeds):
-            found[ranks[loser]] = (
-                f"dropped after {num_ended} of {len(seeds)} seeds: worse than the one of rank {ranks[defeat.against]} "
-                f"on {defeat.num_pairs} paired seeds (one-sided p = {defeat.p:.3f})"
-            )
-    return found
-
-
-def _candidate(record: SweepRecord, champion: Trial, rank: int, confirm: Sequence[Trial], dropped: str) -> Candidate:
+def _candidate(record: SweepRecord, champion: Trial, rank: int, confirm: Sequence[Trial]) -> Candidate:
     assert champion.result is not None
     assert champion.result.value is not None
     runs = tuple(map(_confirm_seed, confirm))
-    answers = [] if dropped else [run for run in runs if run.is_answer]
+    answers = [run for run in runs if run.is_answer]
     return Candidate(
         trial_id=stored_id(champion),
         number=champion.config.number,
@@ -148,7 +127,6 @@ def _candidate(record: SweepRecord, champion: Trial, rank: int, confirm: Sequenc
         median_steps_to_target=_median(run.steps_to_target for run in answers),
         median_seconds_to_target=_median(run.seconds_to_target for run in answers),
         confirm=runs,
-        dropped=dropped,
     )
 
 

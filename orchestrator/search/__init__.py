@@ -4,19 +4,20 @@ from orchestrator.search.candidates import (
     Setting,
     aggregate_of,
     gathered,
+    given_up,
+    race_order,
     run_cost,
     run_limit,
     settings_of,
     training_of,
     trials_of,
 )
-from orchestrator.search.confirm import Confirmation, Race
-from orchestrator.search.counts import num_configurations, num_planned, num_seeds
+from orchestrator.search.confirm import Confirmation
+from orchestrator.search.counts import num_configurations, num_planned
 from orchestrator.search.early_stopping import pruned_result
 from orchestrator.search.journal import open_journal
 from orchestrator.search.lints import lints, spec_lints
 from orchestrator.search.points import distribution_of
-from orchestrator.search.replay import begin_replay, orders_of
 from orchestrator.search.selection import (
     Champions,
     best_over,
@@ -27,34 +28,30 @@ from orchestrator.search.selection import (
     steps_to_target,
     stored_id,
 )
-from orchestrator.search.shared import SharedStudy
 from orchestrator.search.study import Study, plan_studies
 from orchestrator.search.warm_start import best_points, refuse_unknown_source
 
 __all__ = [
     "Champions",
     "Confirmation",
-    "Race",
     "Setting",
-    "SharedStudy",
     "Study",
     "aggregate_of",
-    "begin_replay",
     "best_over",
     "best_points",
     "champions",
     "complete_of",
     "distribution_of",
     "gathered",
+    "given_up",
     "judges_of",
     "lints",
     "num_configurations",
     "num_planned",
-    "num_seeds",
     "open_journal",
-    "orders_of",
     "plan_studies",
     "pruned_result",
+    "race_order",
     "refuse_unknown_source",
     "roles",
     "run_cost",

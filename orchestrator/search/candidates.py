@@ -18,12 +18,13 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, final
 
 from orchestrator.home import SeedResult, SweepRecord, Trial, TrialConfig, TrialResult, TrialState, objective_value
+from orchestrator.search.early_stopping import loses
 from orchestrator.spec import (
     BASELINE,
     LR_FACTOR,
@@ -37,7 +38,7 @@ from orchestrator.spec import (
     Workload,
     digest,
 )
-from orchestrator.spec.options import NoSchedulerOptions
+from orchestrator.spec.options import WilcoxonOptions
 from orchestrator.statistics import Cost, censored_median
 
 Pair = tuple[str, int]
@@ -129,13 +130,18 @@ def baselines_of(spec: SweepSpec, trials: Iterable[Trial]) -> dict[str, Trial]:
     Returns:
         Workload -> search trial, in the order of the spec; a workload is left out where none ended well.
     """
-    found: dict[str, list[Trial]] = {label: [] for label in spec.workloads}
+    runs: dict[tuple[str, int | None], list[Trial]] = defaultdict(list)
     for trial in trials:
         config = trial.config
-        if config.arm == BASELINE and config.phase == "search" and config.workload in found and is_complete(trial):
-            found[config.workload].append(trial)
-    best = {label: by_value(of, spec.search.objective.mode) for label, of in found.items()}
-    return {label: of[0] for label, of in best.items() if of}
+        if config.arm == BASELINE and config.phase == "search":
+            runs[config.workload, config.number].append(trial)
+    found: dict[str, list[Trial]] = {label: [] for label in spec.workloads}
+    for (workload, _), of in runs.items():
+        whole = _whole(spec, of)
+        if workload in found and is_complete(whole):
+            found[workload].append(whole)
+    best = {label: by_value(each, spec.search.objective.mode) for label, each in found.items()}
+    return {label: each[0] for label, each in best.items() if each}
 
 
 def baseline_costs(spec: SweepSpec, baselines: Mapping[str, Trial]) -> dict[Pair, float]:
@@ -430,6 +436,12 @@ def aggregate_of(aggregation: Aggregate, log_ratios: Mapping[str, Sequence[float
     return math.exp(sum(sum(ratios) for ratios in log_ratios.values()) / num)
 
 
+def mean_values(results: Sequence[TrialResult]) -> tuple[float, ...]:
+    """Average each objective over COMPLETE trials of one seed each."""
+    known = [result.values or (result.value,) for result in results]
+    return tuple(sum(value or 0.0 for value in values) / len(values) for values in zip(*known, strict=True))
+
+
 def first_failure(results: Iterable[TrialResult]) -> TrialResult | None:
     """Find the unit that decides how a setting failed.
 
@@ -447,9 +459,9 @@ def first_failure(results: Iterable[TrialResult]) -> TrialResult | None:
 def settings_of(spec: SweepSpec, trials: Sequence[Trial]) -> dict[str, tuple[Setting, ...]]:
     """Gather the settings of every shared search.
 
-    That the race gave a setting up is read off the files: some of its units were never begun, none of it runs, and a
-    later setting has been begun or the search is over. Until then it is RUNNING. One whose units all ended well is
-    COMPLETE, whatever the race said of it while the last ones ran: it has been measured in full.
+    A setting's units are looked at in the race's order, up to the one that settles it: one that failed, or the one with
+    which the setting lost to the best of those that its proposal knew of. Units behind that one do not count, whether
+    they were begun or not, so that a setting comes to the same with one worker or with many.
 
     Args:
         spec: of the sweep.
@@ -462,49 +474,66 @@ def settings_of(spec: SweepSpec, trials: Sequence[Trial]) -> dict[str, tuple[Set
     if not isinstance(scope, SharedScope):
         return {}
     costs = baseline_costs(spec, baselines_of(spec, trials))
-    is_over = any(trial.config.phase == "confirm" for trial in trials)
     begun: dict[str, dict[int, dict[Pair, Trial]]] = {arm: {} for arm in spec.arms if spec.is_shared(arm)}
     for trial in trials:
         config = trial.config
         if config.phase == "search" and config.arm in begun and config.number is not None:
             begun[config.arm].setdefault(config.number, {})[config.workload, config.seeds[0]] = trial
-    found: dict[str, tuple[Setting, ...]] = {}
-    for arm, numbers in begun.items():
-        last = max(numbers, default=0)
-        may_stop = not isinstance(spec.search.scheduler, NoSchedulerOptions)
-        found[arm] = tuple(
-            Setting(
-                arm=arm,
-                number=number,
-                values=next(iter(of.values())).config.values,
-                state=_state(units, may_stop and (is_over or number < last)),
-                units=units,
-                aggregation=scope.aggregate,
-            )
-            for number, of in sorted(numbers.items())
-            for units in [_units(spec, of, costs)]
-        )
-    return found
+    return {arm: _settled(spec, scope.aggregate, arm, numbers, costs) for arm, numbers in begun.items()}
 
 
-def _units(spec: SweepSpec, begun: Mapping[Pair, Trial], costs: Mapping[Pair, float]) -> tuple[Unit, ...]:
-    return tuple(
-        Unit(workload, seed, spec.search.objective, begun.get((workload, seed)), costs.get((workload, seed)))
-        for workload in spec.workloads
-        for seed in spec.search.seeds
-    )
+def _settled(
+    spec: SweepSpec,
+    aggregation: Aggregate,
+    arm: str,
+    numbers: Mapping[int, Mapping[Pair, Trial]],
+    costs: Mapping[Pair, float],
+) -> tuple[Setting, ...]:
+    """Settle the settings of one search by number: each meets the best of those that its proposal knew of."""
+    pairs, found = race_order(spec), list[Setting]()
+    for number, begun in sorted(numbers.items()):
+        last = number - spec.search.concurrency
+        complete = [(one.aggregate or 0.0, one.number, one) for one in found if one.number <= last and one.aggregate]
+        leader = min(complete)[2] if complete else None
+        units = {
+            pair: Unit(*pair, spec.search.objective, begun.get(pair), costs.get(pair))
+            for pair in ((workload, seed) for workload in spec.workloads for seed in spec.search.seeds)
+        }
+        state, num_counted = _settle(spec, aggregation, [units[pair] for pair in pairs], leader, pairs)
+        for pair in pairs[num_counted:] if state != "RUNNING" else ():
+            units[pair] = replace(units[pair], trial=None)
+        values = next(iter(begun.values())).config.values
+        found.append(Setting(arm, number, values, state, tuple(units.values()), aggregation))
+    return tuple(found)
 
 
-def _state(units: Sequence[Unit], is_left: bool) -> SettingState:
-    """How a setting stands; ``is_left``: the search has gone on to others."""
-    states = [unit.state for unit in units]
-    if "FAIL" in states:
-        return "FAIL"
-    if all(state == "COMPLETE" for state in states):
-        return "COMPLETE"
-    if "PRUNED" in states or (is_left and "RUNNING" not in states):
-        return "PRUNED"
-    return "RUNNING"
+def _settle(
+    spec: SweepSpec, aggregation: Aggregate, units: Sequence[Unit], leader: Setting | None, pairs: Sequence[Pair]
+) -> tuple[SettingState, int]:
+    """Look at a setting's units in the race's order, up to the one that settles it.
+
+    Returns:
+        The state of the setting, and how many units count.
+    """
+    scheduler = spec.search.scheduler
+    ratios: list[float] = []
+    by_workload: dict[str, list[float]] = defaultdict(list)
+    for place, unit in enumerate(units):
+        if unit.state in (None, "RUNNING"):
+            return "RUNNING", place
+        if unit.state != "COMPLETE":
+            assert unit.state is not None
+            return unit.state, place + 1
+        if unit.log_ratio is None or leader is None or place + 1 == len(units):
+            continue
+        ratios.append(unit.log_ratio)
+        by_workload[unit.workload].append(unit.log_ratio)
+        is_behind = aggregate_of(aggregation, by_workload) > (leader.aggregate or 0.0)
+        if isinstance(scheduler, WilcoxonOptions) and is_behind:
+            ahead = {(one.workload, one.seed): one.log_ratio or 0.0 for one in leader.units}
+            if loses(scheduler, ratios, [ahead[pair] for pair in pairs]):
+                return "PRUNED", place + 1
+    return "COMPLETE", len(units)
 
 
 def gathered(record: SweepRecord) -> SweepRecord:
@@ -517,11 +546,52 @@ def gathered(record: SweepRecord) -> SweepRecord:
         The sweep; one that shares nothing as it is.
     """
     settings = settings_of(record.spec, record.trials)
-    if not settings:
-        return record
     merged = trials_of(record.spec, record.trials, settings)
-    others = [trial for trial in record.trials if trial.config.phase != "search" or trial.config.arm not in settings]
-    return replace(record, trials=(*others, *(trial for of in merged.values() for trial in of)))
+    others: list[Trial] = []
+    own: dict[tuple[str, str, int | None], list[Trial]] = defaultdict(list)
+    for trial in record.trials:
+        config = trial.config
+        if config.phase != "search":
+            others.append(trial)
+        elif config.arm not in settings:
+            own[config.workload, config.arm, config.number].append(trial)
+    whole = [_whole(record.spec, runs) for runs in own.values()]
+    return replace(record, trials=(*whole, *others, *(trial for of in merged.values() for trial in of)))
+
+
+def _whole(spec: SweepSpec, runs: Sequence[Trial]) -> Trial:
+    """Make one search trial of a candidate's runs, up to the one that settles it; one that is whole stays as it is."""
+    if len(spec.search.seeds) == 1 or len(runs[0].config.seeds) > 1:
+        return runs[0]
+    by_seed = {run.config.seeds[0]: run for run in runs}
+    config = runs[0].config.model_copy(update={"seeds": spec.search.seeds})
+    counted: list[Trial] = []
+    results: list[TrialResult] = []
+    for seed in spec.search.seeds:
+        run = by_seed.get(seed)
+        if run is None or run.result is None:
+            return Trial(config=config, history=tuple(row for one in runs for row in one.history))
+        counted.append(run)
+        results.append(run.result)
+        if run.result.state is not TrialState.COMPLETE:
+            break
+    last = results[-1]
+    seeds = tuple(seed for result in results for seed in result.seeds)
+    values: tuple[float, ...] = ()
+    if last.state is TrialState.COMPLETE:
+        values = mean_values(results)
+    result = TrialResult(
+        trial_id=stored_id(counted[0]),
+        state=last.state,
+        value=values[0] if values else None,
+        values=values if len(values) > 1 else (),
+        seeds=seeds,
+        failure=last.failure,
+        started_at=min(result.started_at for result in results),
+        ended_at=max(result.ended_at for result in results),
+        machine=next((result.machine for result in results if result.machine is not None), None),
+    )
+    return Trial(config=config, result=result, history=tuple(row for run in counted for row in run.history))
 
 
 def trials_of(
@@ -579,3 +649,32 @@ def _merged(spec: SweepSpec, baselines: Mapping[str, TrialConfig], setting: Sett
         machine=next((result.machine for result in own if result.machine is not None), None),
     )
     return Trial(config=whole, result=result)
+
+
+def given_up(spec: SweepSpec, trials: Sequence[Trial]) -> Iterator[tuple[str, str]]:
+    """List the runs that will not be begun, since their candidates have ended without them.
+
+    Yields:
+        Workload and arm of each.
+    """
+    for setting in (setting for of in settings_of(spec, trials).values() for setting in of):
+        if setting.state in {"FAIL", "PRUNED"}:
+            known = {(unit.workload, unit.seed) for unit in setting.units if unit.trial is not None}
+            begun = {
+                (trial.config.workload, trial.config.seeds[0])
+                for trial in trials
+                if trial.config.arm == setting.arm
+                and trial.config.phase == "search"
+                and trial.config.number == setting.number
+            }
+            for workload, seed in race_order(spec):
+                if (workload, seed) not in known | begun:
+                    yield workload, setting.arm
+    runs: dict[tuple[str, str, int | None], list[Trial]] = defaultdict(list)
+    for trial in trials:
+        if trial.config.phase == "search" and not spec.is_shared(trial.config.arm):
+            runs[trial.config.workload, trial.config.arm, trial.config.number].append(trial)
+    for (workload, arm, _), of in runs.items():
+        result = _whole(spec, of).result
+        if result is not None and result.state is not TrialState.COMPLETE:
+            yield from [(workload, arm)] * (len(spec.search.seeds) - len(of))

@@ -37,12 +37,6 @@ def num_planned(spec: SweepSpec, workload: str, arm: str, phase: Phase, num_fail
         chosen for two reasons.
     """
     if phase == "search":
-        num_trials = len(spec.search.seeds) if spec.is_shared(arm) else 1
-        return num_configurations(spec, workload, arm, num_failed) * num_trials
+        return num_configurations(spec, workload, arm, num_failed) * len(spec.search.seeds)
     num_others = len(spec.confirm.candidates) - 1 if spec.is_shared(arm) else 0
     return min(spec.confirm.top_k + num_others, num_configurations(spec, workload, arm)) * len(spec.confirm_seeds)
-
-
-def num_seeds(spec: SweepSpec, arm: str, phase: Phase) -> int:
-    """Count the seeds that each trial of an arm trains in a phase."""
-    return len(spec.search.seeds) if phase == "search" and not spec.is_shared(arm) else 1

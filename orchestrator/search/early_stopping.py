@@ -12,12 +12,11 @@ differently.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, final, get_args
 
 from orchestrator.home import HistoryRow, Machine, SeedResult, TrialConfig, TrialResult, TrialState
-from orchestrator.search.journal import STOPPED_AT
+from orchestrator.search.journal import STOPPED_AT, CandidateOutcome
 from orchestrator.spec import HIGHER_IS_BETTER, SweepSpec, target_metrics
 from orchestrator.spec.options import (
     SCHEDULERS,
@@ -59,62 +58,66 @@ def judged_metric(spec: SweepSpec, workload: str) -> CurveMetric:
 
 @final
 class Reading:
-    """Reads a trial's rows as they come; rows that come again, as after a crash, are read again.
+    """Reads a candidate's rows as they come, seed after seed; rows that come again, as after a crash, are read again.
 
     The value at a position is the mean over the seeds begun so far, each weighing as much as it has been trained:
     when a new seed begins the value does not jump, and at the end it is the mean of the final values.
 
     Args:
-        config: of the trial.
+        seeds: of the search, in the order in which they are run.
         metric: that is read.
     """
 
-    def __init__(self, config: TrialConfig, metric: CurveMetric) -> None:
-        self._seeds = config.seeds
-        self._epochs = config.training.epochs
+    def __init__(self, seeds: Sequence[int], metric: CurveMetric) -> None:
+        self._seeds = tuple(seeds)
         self._metric = metric
-        self._last: dict[int, HistoryRow] = {}
-        self._seed = config.seeds[0]
+        # Seed -> share of its budget that it has been trained for, and the metric there.
+        self._last: dict[int, tuple[float, float]] = {}
+        self._seed = self._seeds[0]
         self.position = -1
 
-    def add(self, row: HistoryRow) -> None:
-        """Read a row; :attr:`position` and :attr:`value` are then those at it."""
-        self._last[row.seed] = row
+    def add(self, row: HistoryRow, epochs: int) -> None:
+        """Read a row of a run of so many epochs; :attr:`position` and :attr:`value` are then those at it."""
+        share = row.epoch / epochs
+        self._last[row.seed] = (share, row.metrics[self._metric])
         self._seed = row.seed
-        begun = self._seeds.index(row.seed)
-        self.position = round(WHOLE_BUDGET * (begun + row.epoch / self._epochs) / len(self._seeds))
+        self.position = round(WHOLE_BUDGET * (self._seeds.index(row.seed) + share) / len(self._seeds))
+
+    def add_run(self, seed: SeedResult) -> None:
+        """Take in a seed that had its whole budget, without its rows."""
+        if self._metric in seed.metrics:
+            self._last[seed.seed] = (1.0, seed.metrics[self._metric])
 
     @property
     def value(self) -> float:
         """The metric at the position."""
         begun = self._seeds[: self._seeds.index(self._seed) + 1]
-        rows = [self._last[seed] for seed in begun if seed in self._last]
-        weights = [row.epoch / self._epochs for row in rows]
-        if not sum(weights):
-            return rows[-1].metrics[self._metric]
-        return sum(w * row.metrics[self._metric] for w, row in zip(weights, rows, strict=True)) / sum(weights)
+        known = [self._last[seed] for seed in begun if seed in self._last]
+        weight = sum(share for share, _ in known)
+        return sum(share * value for share, value in known) / weight if weight else known[-1][1]
 
 
 def rung_values(
-    config: TrialConfig, rows: Iterable[HistoryRow], metric: CurveMetric, rungs: Sequence[int]
+    runs: Iterable[tuple[Iterable[HistoryRow], int]], seeds: Sequence[int], metric: CurveMetric, rungs: Sequence[int]
 ) -> dict[int, float]:
-    """Read off what a trial was judged by.
+    """Read off what a candidate was judged by.
 
     Args:
-        config: of the trial.
-        rows: its curves from the beginning.
+        runs: rows and epochs of each of its runs, in the order of the seeds.
+        seeds: of the search.
         metric: that is read.
         rungs: positions in thousandths, ascending.
 
     Returns:
         Rung -> value at the first row at or past it; only those it reached.
     """
-    reading = Reading(config, metric)
+    reading = Reading(seeds, metric)
     found: dict[int, float] = {}
-    for row in rows:
-        before = reading.position
-        reading.add(row)
-        found |= {rung: reading.value for rung in rungs if before < rung <= reading.position}
+    for rows, epochs in runs:
+        for row in rows:
+            before = reading.position
+            reading.add(row, epochs)
+            found |= {rung: reading.value for rung in rungs if before < rung <= reading.position}
     return found
 
 
@@ -136,17 +139,15 @@ def pruned_result(
         machine: where it ran, if that is known.
 
     Returns:
-        A PRUNED result without a value: a seed that had its whole budget is ``completed``, the one that was under way
-        ``stopped``.
+        A PRUNED result without a value.
     """
-    seeds = [list(of_seed) for _, of_seed in groupby(rows, key=lambda row: row.seed)]
     moved = next(row for row in rows if row.step)
     budget = round(moved.step / moved.epoch) * config.training.epochs
     return TrialResult(
         trial_id=config.trial_id,
         state=TrialState.PRUNED,
         value=None,
-        seeds=tuple(_seed_result(config, of_seed, budget) for of_seed in seeds),
+        seeds=(_seed_result(config, rows, budget),),
         started_at=started_at,
         ended_at=ended_at,
         machine=machine,
@@ -209,35 +210,47 @@ def wilcoxon(options: WilcoxonOptions) -> BasePruner:
         return WilcoxonPruner(p_threshold=options.p_threshold, n_startup_steps=options.n_startup_steps)
 
 
+def loses(options: WilcoxonOptions, log_ratios: Sequence[float], leader: Sequence[float]) -> bool:
+    """Tell whether a candidate has lost to another one, by Optuna's signed-rank test over their pairs.
+
+    Args:
+        options: of the scheduler.
+        log_ratios: logarithm of the candidate's cost over the baseline's, of its first pairs of workload and seed. They
+            are finite: the pruner never gives up what has an infinite value.
+        leader: the same of the candidate to beat, of all pairs.
+    """
+    import optuna
+
+    pruner = SCHEDULERS[options.name].load()(options)
+    judged = optuna.create_study(direction="minimize", sampler=optuna.samplers.RandomSampler(seed=0), pruner=pruner)
+    judged.add_trial(optuna.trial.create_trial(value=0.0, intermediate_values=dict(enumerate(leader))))
+    trial = judged.ask()
+    for step, log_ratio in enumerate(log_ratios):
+        trial.report(log_ratio, step)
+    return trial.should_prune()
+
+
 @final
 class Stopping:
-    """Decides which trials of one study end early.
+    """Decides by their curves which candidates of one search end early.
 
     Args:
         spec: of the sweep.
-        workload: label of the study's workload.
-        name: of the study.
-        storage: the journal, in which the study is.
-        stops: what an earlier search decided, to do as that did: number -> where in its budget; None: decide.
+        workload: label of the search's workload.
+        name: of the search.
+        storage: the journal, in which its study is.
     """
 
-    def __init__(
-        self,
-        spec: SweepSpec,
-        workload: str,
-        name: str,
-        storage: optuna.storages.BaseStorage,
-        stops: Mapping[int, int] | None = None,
-    ) -> None:
+    def __init__(self, spec: SweepSpec, workload: str, name: str, storage: optuna.storages.BaseStorage) -> None:
         import optuna
 
         scheduler, objective = spec.search.scheduler, spec.search.objective
         direction: Any = {"min": "minimize", "max": "maximize"}[objective.mode]
+        self._seeds = spec.search.seeds
         self._rungs = scheduler.rungs
         self._metric = judged_metric(spec, workload)
         # Samplers rank pruned trials by their last value, in the objective's direction.
         self._sign = 1.0 if (self._metric in HIGHER_IS_BETTER) == (objective.mode == "max") else -1.0
-        self._stops = stops
         self._storage = storage
         self._study_id = storage.get_study_id_from_name(name)
         self._judged = optuna.create_study(
@@ -250,25 +263,24 @@ class Stopping:
         self._open: dict[int, optuna.Trial] = {}
         self._readings: dict[int, Reading] = {}
         self._stopped_at: dict[int, int] = {}
-        self._replay()
+        self._recall()
 
-    def judge(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> int | None:
-        """Take in new rows of a running trial.
+    def judge(self, number: int, config: TrialConfig, rows: Sequence[HistoryRow]) -> int | None:
+        """Take in new rows of a candidate's run.
 
         Args:
-            config: of the trial.
-            rows: in order. Where the trial goes on from a checkpoint, the rows up to that come first; rows that were
+            number: of the candidate.
+            config: of the run.
+            rows: in order. Where the run goes on from a checkpoint, the rows up to that come first; rows that were
                 judged before are not judged again.
 
         Returns:
-            How many of these rows the trial keeps, where it is to end; None where it goes on.
+            How many of these rows the run keeps, where it is to end; None where it goes on.
         """
-        assert config.number is not None
-        number = config.number
-        reading = self._readings.setdefault(number, Reading(config, self._metric))
+        reading = self._reading(number)
         for index, row in enumerate(rows):
             before = reading.position
-            reading.add(row)
+            reading.add(row, config.training.epochs)
             if reading.position <= before:
                 before = -1  # it was cut off and goes on from further back
             if number in self._stopped_at and before >= self._stopped_at[number]:
@@ -278,18 +290,24 @@ class Stopping:
                     return index + 1
         return None
 
-    def end(self, number: int, state: optuna.trial.TrialState, value: float | None) -> None:
-        """Take note that a trial has ended; saying it again changes nothing.
+    def on_run_ended(self, number: int, result: TrialResult) -> None:
+        """Take in a run that had its whole budget, so that the next seed's rows are read beside it."""
+        if result.state is TrialState.COMPLETE:
+            self._reading(number).add_run(result.seeds[0])
 
-        Args:
-            number: of the trial in its study.
-            state: how.
-            value: its objective where it is COMPLETE.
-        """
+    def end(self, number: int, outcome: CandidateOutcome) -> None:
+        """Take note of what a candidate came to; saying it again changes nothing."""
+        import optuna
+
         self._follow(number)
+        state = optuna.trial.TrialState[outcome.state.name]
+        value = outcome.values[0] if outcome.values else None
         self._judged.tell(number, value, state=state, skip_if_finished=True)
         self._open.pop(number, None)
         self._readings.pop(number, None)
+
+    def _reading(self, number: int) -> Reading:
+        return self._readings.setdefault(number, Reading(self._seeds, self._metric))
 
     def _goes_on(self, number: int, rung: int, reading: Reading) -> bool:
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
@@ -304,9 +322,7 @@ class Stopping:
         return self._stopped_at.get(number) != rung
 
     def _enter(self, number: int, rung: int, value: float) -> bool:
-        """Let a trial compete at a rung; tells whether it is out."""
-        if self._stops is not None:
-            return self._stops.get(number) == rung
+        """Let a candidate compete at a rung; whether it is out."""
         self._follow(number)
         trial = self._open[number]
         trial.report(value, rung)
@@ -318,7 +334,7 @@ class Stopping:
             self._open[self._num_judged] = self._judged.ask()
             self._num_judged += 1
 
-    def _replay(self) -> None:
+    def _recall(self) -> None:
         for stored in self._storage.get_all_trials(self._study_id, deepcopy=False):
             for rung, value in sorted(stored.intermediate_values.items()):
                 self._enter(stored.number, rung, value)  # what was decided then is in the journal

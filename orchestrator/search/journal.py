@@ -1,18 +1,15 @@
-"""What a study has proposed and been told: in the sweep's journal for good, in memory for its sampler.
+"""The sweep's journal: what each search has proposed and been told, on file for good and in memory for its sampler.
 
 A sampler works on a study in memory. What it proposes goes into the journal whole, in one line: the values, and
 whatever the sampler has noted in study or trial meanwhile. So a driver that dies at any moment leaves a proposal on
 file or none, never a part of one, and a sampler that is asked again after that is where it was. The journal is read
 when a sweep is taken up, and never by a sampler.
-
-A line also says which trials had been told since the proposal before it. That is all the order a search has: a
-sampler looks at what has ended, not at when.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
@@ -29,64 +26,52 @@ KEPT = -1.0
 
 
 @final
-class Verdicts:
-    """Translates the results of one study.
+@dataclass(frozen=True)
+class CandidateOutcome:
+    """What a candidate came to.
 
-    Where divergence is a constraint, a trial that diverged is COMPLETE to the sampler, which looks at the
-    constraints of no other; its values are the worst of the study so far, since a sampler wants some, and its
+    Args:
+        state: COMPLETE where it ran on every seed.
+        values: of each objective; empty unless COMPLETE.
+        failed: the run that settled it, where that did not end well.
+        curve: what a sampler ranks a PRUNED candidate by, step by step; empty where the journal has it already.
+    """
+
+    state: TrialState
+    values: tuple[float, ...] = ()
+    failed: TrialResult | None = None
+    curve: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def is_no_answer(self) -> bool:
+        """Whether it failed without telling anything of its values, so that another candidate takes its place."""
+        return self.failed is not None and self.failed.is_no_answer
+
+
+def told_to_sampler(outcome: CandidateOutcome, search: Search, worst: tuple[float, ...] | None) -> Ending:
+    """Translate what a candidate came to into what its sampler is told.
+
+    Where divergence is a constraint, a candidate that diverged is COMPLETE to the sampler, which looks at the
+    constraints of no other. Its values are then the worst of the search so far, since a sampler wants some, and its
     violation is the larger the earlier it diverged. In the sweep's own files it is FAIL all the same.
 
     Args:
+        outcome: of the candidate.
         search: of the spec.
+        worst: value of each objective so far; None: there is none.
     """
+    import optuna
 
-    def __init__(self, search: Search) -> None:
-        self._is_constraint = search.divergence == "constraint"
-        self._signs = [1.0 if objective.mode == "min" else -1.0 for objective in search.objectives]
-        self._worst: tuple[float, ...] | None = None
-
-    def ending(self, result: TrialResult) -> Ending:
-        """Translate a result.
-
-        Args:
-            result: of a search trial.
-
-        Returns:
-            What the sampler is told.
-        """
-        import optuna
-
-        states = optuna.trial.TrialState
-        if result.state is TrialState.COMPLETE:
-            assert result.value is not None
-            values = result.values or (result.value,)
-            self._see(values)
-            return Ending(states.COMPLETE, values, KEPT if self._is_constraint else None)
-        if result.state is TrialState.PRUNED:
-            return Ending(states.PRUNED)
-        # A FAIL is told without a value: Optuna refuses NaN with state COMPLETE and would keep the trial
-        # RUNNING, where constant_liar holds it against its neighbourhood for ever.
-        if result.is_no_answer or not self._is_constraint:
-            return Ending(states.FAIL)
-        worst = self._worst or tuple(0.0 for _ in self._signs)
-        return Ending(states.COMPLETE, worst, _violation(result))
-
-    def recall(self, trial: FrozenTrial) -> None:
-        """Take note of a trial that was told before a crash.
-
-        Args:
-            trial: of the journal, finished.
-        """
-        if trial.values is not None and trial.constraints.get(DIVERGENCE, KEPT) <= 0:
-            self._see(tuple(trial.values))
-
-    def _see(self, values: tuple[float, ...]) -> None:
-        if len(values) != len(self._signs):
-            return  # of a pruned trial, whose last report stands for one objective
-        worst = self._worst or values
-        self._worst = tuple(
-            sign * max(sign * one, sign * other) for sign, one, other in zip(self._signs, worst, values, strict=True)
-        )
+    states, is_constraint = optuna.trial.TrialState, search.divergence == "constraint"
+    if outcome.state is TrialState.COMPLETE:
+        return Ending(states.COMPLETE, outcome.values, KEPT if is_constraint else None)
+    if outcome.state is TrialState.PRUNED:
+        return Ending(states.PRUNED, curve=outcome.curve)
+    # A FAIL is told without a value: Optuna refuses NaN with state COMPLETE and would keep the trial RUNNING, where
+    # constant_liar holds it against its neighbourhood for ever.
+    if outcome.is_no_answer or not is_constraint or outcome.failed is None:
+        return Ending(states.FAIL)
+    return Ending(states.COMPLETE, worst or tuple(0.0 for _ in search.objectives), _violation(outcome.failed))
 
 
 def _violation(result: TrialResult) -> float:
@@ -116,27 +101,6 @@ def open_journal(path: Path) -> optuna.storages.BaseStorage:
     if path.is_file():
         _mend(path)
     return _load(path)
-
-
-def read_journal(path: Path) -> dict[str, list[FrozenTrial]]:
-    """Read a journal without touching it, also while another process writes it.
-
-    Args:
-        path: of the journal file.
-
-    Returns:
-        Name of the study -> its trials, by number; empty where there is no file.
-
-    Raises:
-        FileUnreadable: it is no journal.
-    """
-    import optuna
-
-    if not path.is_file():
-        return {}
-    storage = _load(path)
-    names = optuna.get_all_study_names(storage)
-    return {name: optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False) for name in names}
 
 
 def _load(path: Path) -> optuna.storages.BaseStorage:
@@ -179,29 +143,24 @@ class Note:
     """What the journal says of a proposal beside its values.
 
     Args:
-        told: numbers of the trials that had been told since the proposal before it.
+        run_ids: trial ids of the candidate's runs, in the order in which they are looked at.
         attributes: what the sampler set in the study meanwhile.
-        is_duplicate: whether its configuration had been proposed before, so that it was dismissed.
+        is_duplicate: whether the candidate had been proposed before, so that it was dismissed.
     """
 
-    told: tuple[int, ...]
+    run_ids: tuple[str, ...]
     attributes: Mapping[str, Any]
     is_duplicate: bool
 
     @classmethod
-    def of(cls, trial: FrozenTrial) -> Note | None:
-        """Read the note of a trial; None where an older version wrote it."""
-        written = trial.system_attrs.get(NOTE)
-        if written is None:
-            return None
-        return cls(tuple(written["told"]), written["study"], written["duplicate"])
-
-    def to_json(self) -> dict[str, Any]:
-        """Write it as plain data."""
-        return {"told": list(self.told), "study": dict(self.attributes), "duplicate": self.is_duplicate}
+    def of(cls, trial: FrozenTrial) -> Note:
+        """Read the note of a proposal."""
+        written = trial.system_attrs[NOTE]
+        return cls(tuple(trial.user_attrs[RUN_IDS]), written["study"], written["duplicate"])
 
 
-TRIAL_ID = "trial_id"
+# Under this name a proposal of the journal lists the ids of its trials, also for whoever browses it.
+RUN_IDS = "trial_ids"
 DIVERGENCE = "divergence"
 
 _DIRECTIONS: dict[Mode, Literal["minimize", "maximize"]] = {"min": "minimize", "max": "maximize"}
@@ -216,11 +175,13 @@ class Ending:
         state: Optuna's.
         values: one per objective; None unless COMPLETE.
         violation: of the constraint not to diverge, above 0 where it did; None: there is no such constraint.
+        curve: of a PRUNED candidate, where it is not in the journal yet: step -> value.
     """
 
     state: optuna.trial.TrialState
     values: Sequence[float] | None = None
     violation: float | None = None
+    curve: Mapping[int, float] = field(default_factory=dict)
 
 
 @final
@@ -270,27 +231,17 @@ class StudyLog:
         self._memory = optuna.create_study(storage=self._in_memory, study_name=name, directions=directions)
         self._memory_id = self._in_memory.get_study_id_from_name(name)
         self._keeps_attributes = keeps_attributes
-        self._told: set[int] = set()
         self.num_trials = 0
 
     def on_file(self) -> list[FrozenTrial]:
         """Read the trials of the journal, by number."""
         return self._journal.get_trials(deepcopy=False)
 
-    def recall(self, trial: FrozenTrial) -> None:
-        """Bring a trial of the journal back to memory; by number, all of them before anything is proposed.
-
-        Args:
-            trial: of the journal.
-        """
-        note = Note.of(trial)
-        if note is not None:
-            self._told.difference_update(note.told)
-            for key, value in note.attributes.items():
-                self._in_memory.set_study_system_attr(self._memory_id, key, value)
+    def recall(self, trial: FrozenTrial, note: Note) -> None:
+        """Bring a proposal of the journal back to memory; by number, all of them before anything is proposed."""
+        for key, value in note.attributes.items():
+            self._in_memory.set_study_system_attr(self._memory_id, key, value)
         self._memory.add_trial(trial)
-        if trial.state.is_finished() and not (note is not None and note.is_duplicate):
-            self._told.add(trial.number)
         self.num_trials += 1
 
     def draw(self, sampler: BaseSampler, suggest: Callable[[optuna.Trial], dict[str, Json]]) -> Drawn:
@@ -315,41 +266,35 @@ class StudyLog:
         self.num_trials += 1
         return Drawn(trial.number, values, noted)
 
-    def keep(self, drawn: Drawn, trial_id: str, *, is_duplicate: bool = False) -> None:
-        """Put a proposal on file.
+    def keep(self, drawn: Drawn, run_ids: Sequence[str], *, is_duplicate: bool = False) -> None:
+        """Put a proposal on file; a duplicate is dismissed at once.
 
         Args:
             drawn: from :meth:`draw`.
-            trial_id: of its configuration.
-            is_duplicate: whether to dismiss it.
+            run_ids: trial ids of the candidate's runs.
+            is_duplicate: whether the candidate had been proposed before.
         """
         import optuna
 
         states = optuna.trial.TrialState
         trial = self._in_memory.get_trial(drawn.number)
-        note = Note(tuple(sorted(self._told)), drawn.attributes if self._keeps_attributes else {}, is_duplicate)
+        note = Note(tuple(run_ids), drawn.attributes if self._keeps_attributes else {}, is_duplicate)
         attributes = trial.system_attrs if self._keeps_attributes else {}
         self._journal.add_trial(
             optuna.trial.create_trial(
                 state=states.FAIL if is_duplicate else states.RUNNING,
                 params=trial.params,
                 distributions=trial.distributions,
-                user_attrs={TRIAL_ID: trial_id},
-                system_attrs={**attributes, NOTE: note.to_json()},
+                user_attrs={RUN_IDS: list(run_ids)},
+                system_attrs={**attributes, NOTE: {"study": dict(note.attributes), "duplicate": is_duplicate}},
             )
         )
         self.repeat_keep(drawn, note)
 
     def repeat_keep(self, drawn: Drawn, note: Note) -> None:
-        """Do in memory what :meth:`keep` does there.
-
-        Args:
-            drawn: from :meth:`draw`.
-            note: that is on file for it.
-        """
+        """Do in memory what :meth:`keep` does there."""
         import optuna
 
-        self._told.clear()
         if note.is_duplicate:
             self._memory.tell(drawn.number, state=optuna.trial.TrialState.FAIL)
 
@@ -360,6 +305,10 @@ class StudyLog:
             number: of the trial.
             ending: how.
         """
+        stored = self._on_file(number)
+        for step, value in ending.curve.items():
+            if step not in stored.intermediate_values and not stored.state.is_finished():
+                self._storage.set_trial_intermediate_value(stored._trial_id, step, value)
         self.repeat_tell(number, ending)
         if ending.violation is not None:
             _constrain(self._journal, self._on_file(number)._trial_id, ending.violation)
@@ -382,21 +331,9 @@ class StudyLog:
             for step, value in self._on_file(number).intermediate_values.items():
                 self._in_memory.set_trial_intermediate_value(number, step, value)
         self._memory.tell(number, ending.values, state=ending.state)
-        self._told.add(number)
 
     def _on_file(self, number: int) -> FrozenTrial:
         return self._storage.get_trial(self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number))
-
-    def refuse(self, numbers: Iterable[int]) -> None:
-        """End trials of the journal that can never run.
-
-        Args:
-            numbers: of trials whose values an older version had not all put on file.
-        """
-        import optuna
-
-        for number in numbers:
-            self._journal.tell(number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
 
 
 def ending_of(trial: FrozenTrial) -> Ending:

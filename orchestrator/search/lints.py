@@ -11,8 +11,7 @@ from typing import Any
 
 from orchestrator.errors import DataCorrupt, DataNotFound
 from orchestrator.home import SweepRecord, Trial, TrialState
-from orchestrator.search.candidates import settings_of
-from orchestrator.search.confirm import MIN_PAIRS
+from orchestrator.search.candidates import gathered, settings_of
 from orchestrator.search.early_stopping import judged_metric, rung_values
 from orchestrator.search.points import num_points
 from orchestrator.spec import (
@@ -88,27 +87,6 @@ def _first_end(workload: Workload, when: ScheduleOptions) -> float | None:
     return min(last + 1, epoch_end) / num_steps
 
 
-def race_lints(spec: SweepSpec) -> Iterator[str]:
-    """Object to a race that nobody can lose.
-
-    Args:
-        spec: of the sweep.
-
-    Yields:
-        At most one sentence.
-    """
-    if not spec.confirm.race:
-        return
-    num_seeds = len(spec.confirm_seeds)
-    if spec.confirm.top_k == len(spec.confirm.candidates) == 1:
-        yield "confirm.race is on and confirm.top_k is 1: there is nothing to drop; raise top_k or leave race out"
-    elif num_seeds <= MIN_PAIRS:
-        yield (
-            f"confirm.race is on with {num_seeds} confirm seeds: none is dropped before it has had {MIN_PAIRS}; give "
-            "it more seeds or leave race out"
-        )
-
-
 def wilcoxon_lints(spec: SweepSpec) -> Iterator[str]:
     """Object to a race of settings that has too few pairs to give any up.
 
@@ -154,7 +132,10 @@ def rung_lints(spec: SweepSpec, workload: str, arm: str, trials: Sequence[Trial]
     metric = judged_metric(spec, workload)
     sign = 1.0 if (metric in HIGHER_IS_BETTER) == (spec.search.objective.mode == "max") else -1.0
     points = [
-        (rung_values(trial.config, trial.history, metric, scheduler.rungs), trial.result.value)
+        (
+            rung_values([(trial.history, trial.config.training.epochs)], trial.config.seeds, metric, scheduler.rungs),
+            trial.result.value,
+        )
         for trial in trials
         if trial.result is not None and trial.result.value is not None and trial.history
     ]
@@ -198,13 +179,14 @@ def lints(record: SweepRecord) -> list[str]:
     """
     found = spec_lints(record.spec)
     settings = settings_of(record.spec, record.trials)
+    whole = gathered(record).trials
     for workload, arm in record.spec.searches:
         if workload == ALL:
             trials = [trial for setting in settings[arm] if (trial := setting.as_trial()) is not None]
         else:
             trials = [
                 trial
-                for trial in record.trials
+                for trial in whole
                 if trial.config.study == f"{workload}/{arm}" and trial.config.phase == "search" and trial.result
             ]
         found += _study_lints(record.spec, workload, arm, trials)
@@ -241,7 +223,6 @@ def _spec_lints(spec: SweepSpec) -> Iterator[str]:
     yield from _precision_lints(spec)
     yield from _arm_lints(spec)
     yield from grace_lints(spec)
-    yield from race_lints(spec)
     yield from wilcoxon_lints(spec)
 
 

@@ -9,6 +9,7 @@ from orchestrator.search.candidates import (
     Setting,
     baselines_of,
     by_value,
+    gathered,
     is_complete,
     settings_of,
     steps_to_target,
@@ -129,7 +130,7 @@ def ranked(record: SweepRecord) -> Champions:
     """
     spec = record.spec
     found: dict[tuple[str, str], list[Trial]] = {study: [] for study in spec.studies}
-    for trial in record.trials:
+    for trial in gathered(record).trials:
         study = (trial.config.workload, trial.config.arm)
         if trial.config.phase == "search" and study in found and is_complete(trial) and not spec.is_shared(study[1]):
             found[study].append(trial)

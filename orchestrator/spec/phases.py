@@ -116,6 +116,9 @@ class Search(Options):
         max_replaced: search trials of a study that may be replaced because they crashed or were lost; None: a
             quarter of ``trials``, at least 1.
         warm_start: whose best points come first.
+        concurrency: candidates of one search that may be under way at once. A candidate is proposed with what all but
+            the last ``concurrency - 1`` before it have come to, so this number decides what is proposed; how many
+            workers there are does not.
         max_concurrent: trials at once, in confirm too; None: as many as the resources hold.
         scheduler: who may end a trial before its budget is spent.
         scope: whether each workload has a search of its own, or all of them have one in common.
@@ -130,6 +133,7 @@ class Search(Options):
     divergence: Literal["fail", "constraint"] = "fail"
     max_replaced: NonNegativeInt | None = None
     warm_start: WarmStart | None = None
+    concurrency: PositiveInt = 4
     max_concurrent: PositiveInt | None = None
     scheduler: Annotated[SchedulerOptions, OneOf("scheduler", SCHEDULERS), BeforeValidator(_named)] = (
         NoSchedulerOptions(name="none")
@@ -170,8 +174,6 @@ class Confirm(Options):
     Args:
         top_k: configurations per arm.
         seeds: how many, or which; never a seed of the search.
-        race: whether a configuration gets no more seeds once another of its arm has proved better; the arm's first
-            by search always gets all of them.
         candidates: of a shared search, which settings go to confirm: the ``chosen`` one, that of each workload's
             ``own`` value, with ``leave_one_out`` for each workload the one that is best on the others, and with
             ``leave_architecture_out`` the one that is best on those of another architecture.
@@ -179,7 +181,6 @@ class Confirm(Options):
 
     top_k: PositiveInt = 1
     seeds: Annotated[int, Field(ge=1, le=1_000)] | Seeds = 8
-    race: bool = False
     candidates: Annotated[tuple[Role, ...], Field(strict=False)] = ("chosen",)
 
     @field_validator("candidates")

@@ -27,19 +27,16 @@ from orchestrator.home import (
 from orchestrator.launch import TrialSource
 from orchestrator.search import (
     Confirmation,
-    SharedStudy,
     Study,
     champions,
     open_journal,
-    orders_of,
     plan_studies,
     pruned_result,
 )
-from orchestrator.spec import ALL
 from orchestrator.sweep.budgets import Budgets
 from orchestrator.sweep.hooks import Hooks
 from orchestrator.sweep.interrupts import Interrupts
-from orchestrator.sweep.standing import Progress, Tallies
+from orchestrator.sweep.standing import Progress, TrialCounts
 from orchestrator.track import Tracker
 
 # A worker that dies says nothing of its trial: a machine was taken away, or another trial took the memory.
@@ -155,24 +152,15 @@ class Driver(TrialSource):
         self._interrupts = interrupts
         self._hooks = hooks
         self._budgets = Budgets(record.spec, record.trials)
-        self._tallies = Tallies(record.spec)
-        self._num_seeds_before = 0
+        self._counts = TrialCounts(record.spec)
         results = [(trial.config, trial.result) for trial in record.trials if trial.result is not None]
         for config, result in results:
             paths.remove_checkpoint(result.trial_id)  # where a crash came between the two
-            self._tallies.end(config, result)
-            self._num_seeds_before += len(config.seeds)
+            self._counts.end(config, result)
         self._cut_off = {trial.trial_id for trial in record.trials if trial.result is None}
-        of_search = {result.trial_id: result for _, result in results}
-        journal, points, orders = open_journal(paths.journal), paths.read_warm_start(), orders_of(paths)
-        studies: list[Study | SharedStudy] = [
-            *plan_studies(record.spec, journal, of_search.values(), points, orders),
-            *(
-                SharedStudy(record.spec, arm, journal, of_search, points.get(f"{ALL}/{arm}", ()))
-                for workload, arm in record.spec.searches
-                if workload == ALL
-            ),
-        ]
+        self._num_before = len(results)
+        known = {result.trial_id: result for _, result in results}
+        studies = plan_studies(record.spec, open_journal(paths.journal), known, paths.read_warm_start())
         self._studies = {study.name: study for study in studies}
         self._retries = Retries()
         self._handed_out: set[str] = set()
@@ -264,7 +252,7 @@ class Driver(TrialSource):
         seconds_before = 0.0 if start is None else start.seconds
         self._running[config.trial_id] = time.time() - seconds_before
         self._budgets.on_started(config, seconds_before)
-        self._tallies.begin(config)
+        self._counts.begin(config)
         self._tracker.begin_trial(config)
         if rows:
             self._judge(config, rows)
@@ -297,7 +285,7 @@ class Driver(TrialSource):
         """How many of these rows a trial keeps that is to end early; None where it goes on."""
         return self._study_of(config).judge(config, rows) if config.phase == "search" else None
 
-    def _study_of(self, config: TrialConfig) -> Study | SharedStudy:
+    def _study_of(self, config: TrialConfig) -> Study:
         return self._studies[self._spec.search_of(config.workload, config.arm)]
 
     def on_checkpoint(self, config: TrialConfig, data: bytes) -> None:
@@ -313,7 +301,7 @@ class Driver(TrialSource):
         if self._retries.take_back(config, result):
             self._close(config)
             self._budgets.on_stopped(config)
-            self._tallies.take_back(config)
+            self._counts.take_back(config)
             assert result.failure is not None
             told = result.failure.kind, describe(config), result.failure.message
             self._log.warning("%s %s, it runs again: %s", *told)
@@ -326,14 +314,10 @@ class Driver(TrialSource):
         self._paths.write_result(result)
         self._close(config)
         self._budgets.on_ended(config, result)
-        self._tallies.end(config, result)
+        self._counts.end(config, result)
         if config.phase == "search":
             self._study_of(config).tell(result)
             self._drop()
-        else:
-            for dropped in self._confirm().tell(config, result):
-                self._tallies.drop(dropped)
-                self._log.info("dropped %s: it cannot win", describe(dropped))
         self._tracker.end_trial(result)
         if result.state is TrialState.FAIL:
             self._hooks.trial_failed(config, result)
@@ -348,7 +332,7 @@ class Driver(TrialSource):
 
     def progress(self) -> Progress:
         """Count where the sweep stands."""
-        return self._tallies.progress(time.monotonic() - self._started_at, self._num_seeds_before)
+        return self._counts.progress(time.monotonic() - self._started_at, self._num_before)
 
     def _propose_search(self) -> TrialConfig | None:
         # A study may find itself exhausted only when it is asked, and so let go of those that wait for it.
@@ -388,12 +372,12 @@ class Driver(TrialSource):
         """Plan no longer what a search has given up; what of it was cut off by a crash has ended there."""
         for config in (config for study in self._studies.values() for config in study.take_dropped()):
             if config.trial_id in self._cut_off:
-                self._tallies.begin(config)
+                self._counts.begin(config)
                 self._tracker.begin_trial(config)
                 self._end(config, self._given_up(config))
             else:
-                self._tallies.drop(config)
-                self._log.info("dropped %s: its setting has ended", describe(config))
+                self._counts.drop(config)
+                self._log.info("dropped %s: its candidate has ended", describe(config))
 
     def _given_up(self, config: TrialConfig) -> TrialResult:
         rows, now = self._paths.read_trial(config.trial_id).history, time.time()
@@ -420,9 +404,7 @@ class Driver(TrialSource):
             chosen = champions(record)
             self._confirmation = Confirmation(self._spec, chosen, record.trials)
             if len(self._spec.confirm.candidates) > 1:
-                self._tallies.plan_confirm({study: len(trials) for study, trials in chosen.items()})
-            for dropped in self._confirmation.dropped:
-                self._tallies.drop(dropped)
+                self._counts.plan_confirm({study: len(trials) for study, trials in chosen.items()})
         return self._confirmation
 
     def _read(self) -> SweepRecord:

@@ -10,7 +10,7 @@ from typing import Any, final
 from orchestrator.errors import UserError, nearest
 from orchestrator.home import Trial, TrialConfig, TrialState
 from orchestrator.launch import Node, num_concurrent, shortfall, this_machine
-from orchestrator.search import num_planned, num_seeds, spec_lints
+from orchestrator.search import num_planned, spec_lints
 from orchestrator.spec import PHASES, Arm, Json, Phase, SweepSpec, Workload, canonical_json
 from orchestrator.statistics import ALPHA, seeds_needed, smallest_p
 from orchestrator.sweep.budgets import SECONDS_PER_HOUR, shortfalls
@@ -270,9 +270,8 @@ def _study(
     method = spec.example_of(arm)
     num_search = num_planned(spec, workload, arm, "search")
     num_confirm = num_planned(spec, workload, arm, "confirm")
-    num_search_seeds = num_seeds(spec, arm, "search")
-    seeds: dict[Phase, int] = {"search": num_search * num_search_seeds, "confirm": num_confirm}
-    steps = {phase: _num_steps(largest) * num for phase, num in seeds.items()}
+    num_trials: dict[Phase, int] = {"search": num_search, "confirm": num_confirm}
+    steps = {phase: _num_steps(largest) * num for phase, num in num_trials.items()}
     pace = seconds_per_step(largest, method)
     return StudyPlan(
         workload=workload,
@@ -287,7 +286,7 @@ def _study(
         gpu_hours=None
         if pace is None
         else sum(pace * steps[phase] * spec.resources.share(phase).gpu for phase in PHASES) / SECONDS_PER_HOUR,
-        trial_seconds=None if pace is None else pace * _num_steps(largest) * num_search_seeds,
+        trial_seconds=None if pace is None else pace * _num_steps(largest),
     )
 
 

@@ -26,7 +26,7 @@ from orchestrator.home import (
 )
 from orchestrator.launch import Launcher
 from orchestrator.report import Report, render_markdown, summarise, write_report
-from orchestrator.search import begin_replay, best_points, lints, refuse_unknown_source
+from orchestrator.search import best_points, lints, refuse_unknown_source
 from orchestrator.spec import SweepSpec
 from orchestrator.sweep.driver import Driver, Observe, OutOfBudget
 from orchestrator.sweep.hooks import Hooks, SweepEnding
@@ -62,7 +62,6 @@ def run(
     command: str,
     observe: Observe,
     interrupts: Interrupts | None = None,
-    replay: str | None = None,
 ) -> Outcome:
     """Run a sweep to its report, or go on where an earlier run of it stopped.
 
@@ -74,14 +73,13 @@ def run(
         command: what runs the sweep again, for its provenance.
         observe: is shown where the sweep stands after every change.
         interrupts: installed, where the user may ask to stop.
-        replay: name of a sweep of the same home and spec, whose proposals are to be made again in their order.
 
     Returns:
         How it ended.
 
     Raises:
         SweepConflict: the name is taken by another spec.
-        SweepNotFound: there is no sweep of the name in ``search.warm_start``, or of ``replay``.
+        SweepNotFound: there is no sweep of the name in ``search.warm_start``.
         SweepLocked: another process drives this sweep.
         Interrupted: the user asked to stop; ``resume`` goes on from here.
     """
@@ -92,8 +90,6 @@ def run(
     end = paths.read_end()
     ready = launcher.prepared() if end is None or end.ended_early else nullcontext()
     with ready, locked(paths), _logging(paths) as log, closing(Hooks(spec.hooks, paths, log)) as hooks:
-        if replay is not None:
-            begin_replay(spec, paths, replay)
         record = _begin(spec, paths, command)
         is_tracked = False
         status: SweepStatus = "FAILED"

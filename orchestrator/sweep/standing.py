@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, final
@@ -22,7 +21,7 @@ from orchestrator.home import (
     read_record,
     sweep_names,
 )
-from orchestrator.search import gathered, num_configurations, num_planned, num_seeds, settings_of
+from orchestrator.search import gathered, given_up, num_configurations, num_planned, race_order
 from orchestrator.spec import PHASES, Phase, SweepSpec
 from orchestrator.sweep.budgets import Usage, spent, usages
 
@@ -148,7 +147,7 @@ class Progress:
 
 
 @final
-class Tallies:
+class TrialCounts:
     """Counts a sweep's trials as they begin and end, so that telling where it stands costs nothing of their number.
 
     Args:
@@ -159,13 +158,11 @@ class Tallies:
         self._spec = spec
         self._better = min if spec.search.objective.mode == "min" else max
         self._studies = {
-            (f"{workload}/{arm}", phase): _Tally(
-                functools.partial(num_planned, spec, workload, arm, phase), num_seeds(spec, arm, phase)
-            )
+            (f"{workload}/{arm}", phase): _StudyCounts(num_planned(spec, workload, arm, phase))
             for phase in PHASES
             for workload, arm in spec.studies
         }
-        self._settings: dict[str, _Settings] = {arm: _Settings() for arm in spec.arms if spec.is_shared(arm)}
+        self._searches = {spec.search_of(workload, arm): _CandidateCounts(spec) for workload, arm in spec.studies}
 
     def begin(self, config: TrialConfig) -> None:
         """Count a trial that runs."""
@@ -177,41 +174,42 @@ class Tallies:
 
     def end(self, config: TrialConfig, result: TrialResult) -> None:
         """Count a trial that has ended."""
-        tally = self._of(config)
-        tally.running.discard(config.trial_id)
-        tally.num_done += 1
-        tally.num_failed += result.state is TrialState.FAIL
-        tally.num_pruned += result.state is TrialState.PRUNED
-        settings = self._settings.get(config.arm) if config.phase == "search" else None
-        if settings is not None:
-            settings.end(config, result)
-            for workload in self._spec.workloads:
-                self._studies[f"{workload}/{config.arm}", "search"].replace(settings.num_no_answer)
-            value = settings.mean(config, len(self._spec.search.seeds))
-        else:
-            if result.is_no_answer:
-                tally.replace(tally.num_no_answer + 1)
-            value = result.value
+        counts = self._of(config)
+        counts.running.discard(config.trial_id)
+        counts.num_done += 1
+        counts.num_failed += result.state is TrialState.FAIL
+        counts.num_pruned += result.state is TrialState.PRUNED
+        value = result.value
+        if config.phase == "search":
+            value = self._end_of_search(config, result)
         if value is not None:
-            tally.best = value if tally.best is None else self._better(tally.best, value)
+            counts.best = value if counts.best is None else self._better(counts.best, value)
+
+    def _end_of_search(self, config: TrialConfig, result: TrialResult) -> float | None:
+        """Count a trial for its candidate; the mean of the candidate's seeds on this workload once it has them all."""
+        candidates = self._searches[self._spec.search_of(config.workload, config.arm)]
+        before = candidates.num_no_answer
+        candidates.end(config, result)
+        if candidates.num_no_answer != before:
+            for workload, arm in self._spec.studies:
+                if self._spec.search_of(workload, arm) == self._spec.search_of(config.workload, config.arm):
+                    earlier, now = (
+                        num_planned(self._spec, workload, arm, "search", num)
+                        for num in (before, candidates.num_no_answer)
+                    )
+                    self._studies[f"{workload}/{arm}", "search"].num_planned += now - earlier
+        return candidates.mean(config)
 
     def drop(self, config: TrialConfig) -> None:
         """Uncount a trial that was planned and will not run."""
         self.drop_from(config.workload, config.arm, config.phase)
 
     def drop_from(self, workload: str, arm: str, phase: Phase, num_trials: int = 1) -> None:
-        """Uncount trials that were planned and will not run.
-
-        Args:
-            workload: label.
-            arm: label.
-            phase: of the trials.
-            num_trials: how many.
-        """
-        self._studies[f"{workload}/{arm}", phase].drop(num_trials)
+        """Uncount trials that were planned and will not run."""
+        self._studies[f"{workload}/{arm}", phase].num_planned -= num_trials
 
     def plan_confirm(self, num_candidates: Mapping[tuple[str, str], int]) -> None:
-        """Plan the confirm trials of so many candidates, where a setting was chosen for several reasons.
+        """Plan the confirm trials of so many candidates, where one was chosen for several reasons.
 
         Args:
             num_candidates: workload and arm -> how many go to confirm.
@@ -221,57 +219,38 @@ class Tallies:
             self.drop_from(workload, arm, "confirm", most - num * len(self._spec.confirm_seeds))
 
     def close(self) -> None:
-        """Plan no more than has ended: what a race has dropped by then is no part of the sweep."""
-        for tally in self._studies.values():
-            tally.num_planned = tally.num_done
+        """Plan no more than has ended: what was given up by then is no part of the sweep."""
+        for counts in self._studies.values():
+            counts.num_planned = counts.num_done
 
-    def progress(self, seconds: float | None = None, num_seeds_before: int = 0) -> Progress:
+    def progress(self, seconds: float | None = None, num_before: int = 0) -> Progress:
         """Tell where the sweep stands.
 
         Args:
             seconds: how long this run of the sweep has lasted; None: nothing is said of the time left.
-            num_seeds_before: how many seeds had been trained before it.
-
-        Returns:
-            The counts and the time left.
+            num_before: how many trials had ended before it.
         """
-        studies = tuple(tally.progress(study, phase) for (study, phase), tally in self._studies.items())
-        tallies = self._studies.values()
-        done = sum(tally.num_done * tally.num_seeds for tally in tallies) - num_seeds_before
-        open_ = sum((tally.num_planned - tally.num_done) * tally.num_seeds for tally in tallies)
-        left = seconds / done * max(open_, 0) if seconds is not None and done > 0 else None
-        return Progress(studies, self._spec.search.objective.metric, left)
+        studies = tuple(counts.progress(study, phase) for (study, phase), counts in self._studies.items())
+        done = sum(counts.num_done for counts in self._studies.values()) - num_before
+        left = sum(counts.num_planned - counts.num_done for counts in self._studies.values())
+        seconds_left = seconds / done * max(left, 0) if seconds is not None and done > 0 else None
+        return Progress(studies, self._spec.search.objective.metric, seconds_left)
 
-    def _of(self, config: TrialConfig) -> _Tally:
+    def _of(self, config: TrialConfig) -> _StudyCounts:
         return self._studies[config.study, config.phase]
 
 
 @final
-class _Tally:
-    """One phase of one study."""
+class _StudyCounts:
+    """The trials of one phase of one study."""
 
-    def __init__(self, plan: Callable[[int], int], num_seeds: int) -> None:
-        self._plan = plan
-        self.num_seeds = num_seeds
-        self.num_no_answer = 0
-        self._num_dropped = 0
-        self.num_planned = plan(0)
+    def __init__(self, num_planned: int) -> None:
+        self.num_planned = num_planned
         self.running: set[str] = set()
         self.num_done = 0
         self.num_failed = 0
         self.num_pruned = 0
         self.best: float | None = None
-
-    def replace(self, num_no_answer: int) -> None:
-        self.num_no_answer = num_no_answer
-        self._count()
-
-    def drop(self, num_trials: int) -> None:
-        self._num_dropped += num_trials
-        self._count()
-
-    def _count(self) -> None:
-        self.num_planned = self._plan(self.num_no_answer) - self._num_dropped
 
     def progress(self, study: str, phase: Phase) -> StudyProgress:
         return StudyProgress(
@@ -287,29 +266,32 @@ class _Tally:
 
 
 @final
-class _Settings:
-    """The settings of one shared search, as far as counting goes."""
+class _CandidateCounts:
+    """The candidates of one search, as far as counting goes."""
 
-    def __init__(self) -> None:
+    def __init__(self, spec: SweepSpec) -> None:
+        self._order = {pair: place for place, pair in enumerate(race_order(spec))}
+        self._num_seeds = len(spec.search.seeds)
         self._values: dict[tuple[int | None, str], list[float]] = {}
-        self._no_answer: set[int | None] = set()
-        self._answers: set[int | None] = set()
+        # Number of a candidate that failed -> place of the run that settles it, and whether that told nothing.
+        self._failed: dict[int | None, tuple[int, bool]] = {}
 
     def end(self, config: TrialConfig, result: TrialResult) -> None:
         if result.value is not None:
             self._values.setdefault((config.number, config.workload), []).append(result.value)
         if result.failure is not None:
-            (self._no_answer if result.is_no_answer else self._answers).add(config.number)
+            failed = (self._order[config.workload, config.seeds[0]], result.is_no_answer)
+            self._failed[config.number] = min(failed, self._failed.get(config.number, failed))
 
     @property
     def num_no_answer(self) -> int:
-        """Settings that failed without telling anything: another takes the place of each."""
-        return len(self._no_answer - self._answers)
+        """Candidates that failed without telling anything: another takes the place of each."""
+        return sum(is_no_answer for _, is_no_answer in self._failed.values())
 
-    def mean(self, config: TrialConfig, num_seeds: int) -> float | None:
-        """The objective of a setting on a workload; None until it has all its seeds."""
+    def mean(self, config: TrialConfig) -> float | None:
+        """The objective of a candidate on a workload; None until it has all its seeds."""
         values = self._values.get((config.number, config.workload), [])
-        return sum(values) / num_seeds if len(values) == num_seeds else None
+        return sum(values) / self._num_seeds if len(values) == self._num_seeds else None
 
 
 def count(
@@ -327,24 +309,20 @@ def count(
     Returns:
         The counts, and the time left where the sweep is driven.
     """
-    tallies = Tallies(spec)
-    num_seeds_before = 0
+    counts = TrialCounts(spec)
+    num_before = 0
     trials = tuple(trials)
     for trial in trials:
         if trial.result is not None:
-            tallies.end(trial.config, trial.result)
-            if since is not None and trial.result.ended_at < since:
-                num_seeds_before += len(trial.config.seeds)
+            counts.end(trial.config, trial.result)
+            num_before += since is not None and trial.result.ended_at < since
         elif since is not None:
-            tallies.begin(trial.config)
-    for setting in (setting for of in settings_of(spec, trials).values() for setting in of):
-        if setting.state in {"FAIL", "PRUNED"}:
-            for unit in setting.units:
-                if unit.trial is None:
-                    tallies.drop_from(unit.workload, setting.arm, "search")
+            counts.begin(trial.config)
+    for workload, arm in given_up(spec, trials):
+        counts.drop_from(workload, arm, "search")
     if is_over:
-        tallies.close()
-    return tallies.progress(None if since is None else now - since, num_seeds_before)
+        counts.close()
+    return counts.progress(None if since is None else now - since, num_before)
 
 
 @final

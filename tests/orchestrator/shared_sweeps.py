@@ -9,8 +9,8 @@ from typing import Any
 
 from orchestrator.home.records import Trial, TrialConfig, TrialResult
 from orchestrator.search.journal import open_journal
-from orchestrator.search.shared import SharedStudy
-from orchestrator.spec import BASELINE, SweepSpec, Workload
+from orchestrator.search.study import Study
+from orchestrator.spec import ALL, BASELINE, SweepSpec, Workload
 from tests.orchestrator.trials import complete, failed
 
 BUDGET = 10
@@ -56,12 +56,12 @@ class SharedSweep:
         self.units: list[TrialConfig] = []
         self.dropped: list[TrialConfig] = []
 
-    def open(self) -> SharedStudy:
-        study = SharedStudy(self.spec, self.arm, open_journal(self.journal), self.results)
+    def open(self) -> Study:
+        study = Study(self.spec, ALL, self.arm, open_journal(self.journal), self.results)
         assert study.begin(baselines(self.spec)) == ""
         return study
 
-    def run(self) -> SharedStudy:
+    def run(self) -> Study:
         study = self.open()
         while (unit := study.propose()) is not None:
             if unit not in self.units:

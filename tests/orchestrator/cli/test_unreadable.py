@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.cli import exit_code
 from orchestrator.home.paths import SweepPaths
-from orchestrator.home.records import Replay, StudyOrder, WarmStart
+from orchestrator.home.records import WarmStart
 from tests.orchestrator.specs import TINY
 
 Damage = Callable[[SweepPaths], Path]
@@ -60,11 +60,6 @@ def warm_start_without_anything(paths: SweepPaths) -> Path:
     return paths.warm_start
 
 
-def replay_without_anything(paths: SweepPaths) -> Path:
-    paths.replay.write_text("{}")
-    return paths.replay
-
-
 def journal_of_bytes(paths: SweepPaths) -> Path:
     paths.journal.write_bytes(b"\xe2\x28\n" * 3)
     return paths.journal
@@ -90,7 +85,6 @@ EVERYWHERE: list[tuple[Damage, str]] = [
 ]
 AT_A_RESUME: list[tuple[Damage, str]] = [
     (warm_start_without_anything, "sweep: Field required (and 1 more)"),
-    (replay_without_anything, "sweep: Field required (and 1 more)"),
     (journal_of_bytes, "is no journal of Optuna (UnicodeDecodeError: "),
     (journal_of_objects, "is no journal of Optuna (KeyError: "),
 ]
@@ -192,8 +186,5 @@ def test_plan_estimates_without_what_cannot_be_read_and_says_so(
 
 def test_orders_and_points_come_back_equal(tmp_path: Path) -> None:
     paths = SweepPaths(tmp_path, "tiny")
-    replay = Replay(sweep="other", orders={"digits/baseline": StudyOrder(told=((), (0,)), stops={1: 7})})
-    paths.write_replay(replay)
-    assert paths.read_replay() == replay
     paths.write_warm_start(WarmStart(sweep="other", points={"digits/baseline": [{"lr": 0.1, "kind": "sgd"}]}))
     assert paths.read_warm_start() == {"digits/baseline": [{"lr": 0.1, "kind": "sgd"}]}

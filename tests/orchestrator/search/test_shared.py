@@ -14,8 +14,8 @@ from optuna.storages.journal import JournalStorage
 from orchestrator.home.records import TrialConfig, TrialResult
 from orchestrator.search.candidates import race_order, settings_of
 from orchestrator.search.journal import StudyLog, open_journal
-from orchestrator.search.shared import SettingRace, SharedStudy
-from orchestrator.spec import SweepSpec
+from orchestrator.search.study import Study
+from orchestrator.spec import ALL, SweepSpec
 from tests.orchestrator.kills import run_with_a_kill
 from tests.orchestrator.shared_specs import shared_spec
 from tests.orchestrator.shared_sweeps import SharedSweep, baselines, by_number, costing, crashing, lines_of
@@ -25,14 +25,17 @@ NUM_PAIRS = 6
 # What is done to the journal.
 STEPS: list[tuple[type, tuple[str, ...]]] = [
     (StudyLog, ("draw", "keep", "tell")),
-    (SettingRace, ("is_out", "end")),
     (JournalStorage, ("set_trial_user_attr", "set_trial_intermediate_value", "set_trial_state_values")),
 ]
 
 
 def raced(*overrides: str) -> SweepSpec:
     return shared_spec(
-        "search.scheduler={name: wilcoxon, p_threshold: 0.1}", "search.seeds=[0, 1, 2]", "search.trials=4", *overrides
+        "search.scheduler={name: wilcoxon, p_threshold: 0.1}",
+        "search.seeds=[0, 1, 2]",
+        "search.trials=4",
+        "search.concurrency=1",
+        *overrides,
     )
 
 
@@ -160,7 +163,7 @@ def test_a_divergence_may_be_the_violation_of_a_constraint(journal: Path) -> Non
 
 def test_a_follower_runs_the_settings_it_is_given_over_all_workloads(journal: Path) -> None:
     spec = shared_spec("arms.random={random_move: {}}", "search.trials=1")
-    study = SharedStudy(spec, "random", open_journal(journal), {})
+    study = Study(spec, ALL, "random", open_journal(journal), {})
     assert study.waits_for == ("narrow/baseline", "wide/baseline", "*/teleport")
     assert (study.propose(), study.is_exhausted, study.is_over) == (None, False, False)
     source = SharedSweep(spec, journal.with_name("source"), by_number({}))
@@ -175,7 +178,7 @@ def test_a_follower_runs_the_settings_it_is_given_over_all_workloads(journal: Pa
 
 def test_where_a_baseline_found_nothing_there_is_nothing_to_run(journal: Path) -> None:
     spec = shared_spec()
-    study = SharedStudy(spec, "teleport", open_journal(journal), {})
+    study = Study(spec, ALL, "teleport", open_journal(journal), {})
     told = study.begin(baselines(spec) | {("wide", "baseline"): []})
     assert told == "*/teleport has nothing to compare with: no trial of wide/baseline ended well"
     assert (study.propose(), study.is_exhausted, study.is_over) == (None, True, True)

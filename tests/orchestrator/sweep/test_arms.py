@@ -10,7 +10,7 @@ import pytest
 from orchestrator.errors import Interrupted, SpecError, UserError
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
-from orchestrator.home.records import TrialConfig
+from orchestrator.home.records import Trial, TrialConfig
 from orchestrator.launch import InlineLauncher, TrialSource
 from orchestrator.report import best_spec
 from orchestrator.report.tables import control_rows
@@ -22,6 +22,7 @@ from orchestrator.sweep.plan import make_plan, pilot_pace
 from orchestrator.sweep.run import Outcome
 from orchestrator.sweep.single import single_config
 from orchestrator.trial.run import run_trial
+from tests.orchestrator import trials
 from tests.orchestrator.launchers import ReadyLauncher
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.sweep.test_run import Cut, Simulated, go, outcomes
@@ -197,13 +198,14 @@ def test_a_waiting_study_hands_out_nothing_and_is_not_exhausted(tmp_path: Path) 
     waiting = Study(spec, "digits", "random", open_journal(tmp_path / "study.journal"), {})
     assert (waiting.propose(), waiting.is_exhausted, waiting.is_over) == (None, False, False)
     settings = spec.example_of("teleport").teleport
-    waiting.follow(settings)
+    best = trials.config(arm="teleport", method={"teleport": settings})
+    assert waiting.begin({("digits", "teleport"): [Trial(config=best)]}) == ""
     config = waiting.propose()
     assert config is not None
     assert config.method.random_move is not None
     assert config.method.random_move.teleport == settings
     ended = Study(spec, "digits", "scaled", open_journal(tmp_path / "study.journal"), {})
-    ended.follow(None)
+    assert "has no settings to take" in ended.begin({("digits", "teleport"): []})
     assert (ended.propose(), ended.is_over) == (None, True)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
@@ -11,10 +10,10 @@ from pathlib import Path
 import optuna
 import pytest
 
-from orchestrator.errors import Interrupted, SweepConflict, SweepNotFound, UserError
+from orchestrator.errors import Interrupted
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
-from orchestrator.home.records import HistoryRow, SweepRecord, TrialConfig, TrialResult, TrialState
+from orchestrator.home.records import SweepRecord, TrialConfig, TrialResult, TrialState
 from orchestrator.launch import InlineLauncher, RayLauncher, TrialSource
 from orchestrator.search.journal import open_journal
 from orchestrator.spec import Share
@@ -26,7 +25,7 @@ from tests.orchestrator.launch.test_launchers import ray_warnings
 from tests.orchestrator.launchers import ReadyLauncher
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.sweep.test_run import Simulated, go, outcomes
-from tests.orchestrator.trials import complete, failed, row
+from tests.orchestrator.trials import complete, failed
 
 LONG = "workloads.digits.epochs=100000"
 
@@ -254,116 +253,3 @@ def test_decisions_are_the_same_under_ray_with_one_trial_at_a_time(pruned: Sweep
     spec = ASHA.model_copy(update={"search": ASHA.search.model_copy(update={"max_concurrent": 1})})
     record = read_record(go(spec, tmp_path, RayLauncher(shares=[Share()])).paths)
     assert outcomes(record) == outcomes(pruned)
-
-
-def test_a_race_drops_what_cannot_win_and_a_resume_knows(tmp_path: Path) -> None:
-    class Ranked(ReadyLauncher):
-        """The larger the learning rate, the worse, on every seed; stops before the last trial."""
-
-        num_confirmed = 0
-
-        def __init__(self, stop_after: int) -> None:
-            self.stop_after = stop_after
-
-        def launch(self, source: TrialSource) -> None:
-            while not source.is_exhausted:
-                config = source.propose()
-                assert config is not None
-                source.on_started(config)
-                if config.phase == "confirm":
-                    self.num_confirmed += 1
-                    if self.num_confirmed > self.stop_after:
-                        raise KeyboardInterrupt
-                lr = config.values["optimizer.lr"]
-                assert isinstance(lr, float)
-                source.on_ended(config, complete(config, lr + config.seeds[0] / 1e6))
-
-    spec = tiny_spec("arms={}", "confirm={top_k: 2, seeds: 8, race: true}")
-    with pytest.raises(Interrupted, match="was interrupted"):
-        go(spec, tmp_path, Ranked(12))
-    rest = Ranked(100)
-    outcome = go(spec, tmp_path, rest)
-    confirmed = [t.config for t in read_record(outcome.paths).trials if t.config.phase == "confirm" and t.result]
-    seeds = Counter(config.configuration_id for config in confirmed)
-    assert sorted(seeds.values()) == [5, 8], "after five pairs in a row nothing can be won back"
-    assert outcome.failures == ()
-    assert "it cannot win" in outcome.paths.log.read_text()
-    progress = standing(outcome.paths).progress
-    assert progress.is_finished
-    assert progress.num_planned == progress.num_done == 3 + 13
-
-
-class Shuffled(ReadyLauncher):
-    """Runs up to three trials at once; which of them goes on next is drawn."""
-
-    def __init__(self, seed: int, stop_after: int | None = None) -> None:
-        self._drawn = random.Random(seed)
-        self._left = stop_after
-
-    def launch(self, source: TrialSource) -> None:
-        running: list[tuple[TrialConfig, list[HistoryRow]]] = []
-        while not source.is_exhausted:
-            while len(running) < 3 and (config := source.propose()) is not None:
-                source.on_started(config)
-                running.append((config, [row(step, loss=_loss(config)) for step in (0, 2, 4, 6, 8)]))
-            at = self._drawn.randrange(len(running))
-            config, rows = running[at]
-            if rows and source.on_history(config, [rows.pop(0)]):
-                continue
-            if not rows:
-                source.on_ended(config, complete(config, _loss(config)))
-            del running[at]
-            if self._left is not None:
-                self._left -= 1
-                if not self._left:
-                    raise KeyboardInterrupt
-
-
-def _loss(config: TrialConfig) -> float:
-    lr = config.values["optimizer.lr"]
-    assert isinstance(lr, float)
-    return abs(lr - 0.1)
-
-
-def proposals(record: SweepRecord) -> dict[tuple[str, int | None], tuple[str, str]]:
-    found = {}
-    for trial in record.trials:
-        assert trial.result is not None
-        if trial.config.phase == "search":
-            found[trial.config.study, trial.config.number] = (trial.trial_id, trial.result.state.value)
-    return found
-
-
-REPLAYED = (
-    "search.trials=20",
-    "search.sampler={name: tpe, n_startup_trials: 4}",
-    "search.scheduler={name: asha, grace: 0.2}",
-    "search.objective.metric=train_loss",
-)
-
-
-def test_a_search_of_many_trials_at_once_can_be_done_again(tmp_path: Path) -> None:
-    first = read_record(go(tiny_spec(*REPLAYED), tmp_path, Shuffled(0)).paths)
-    other = read_record(go(tiny_spec(*REPLAYED, "name=other"), tmp_path, Shuffled(1)).paths)
-    again_spec = tiny_spec(*REPLAYED, "name=again")
-    with pytest.raises(Interrupted, match="was interrupted"):
-        go(again_spec, tmp_path, Shuffled(2, stop_after=17), replay="tiny")
-    again = read_record(go(again_spec, tmp_path, Shuffled(3)).paths)
-    assert proposals(again) == proposals(first)
-    assert proposals(other) != proposals(first), "else this shows nothing"
-    assert {state for _, state in proposals(first).values()} == {"COMPLETE", "PRUNED"}
-
-
-def test_a_replay_is_of_the_same_spec_and_from_the_beginning(tmp_path: Path) -> None:
-    go(tiny_spec(), tmp_path, Simulated())
-    with pytest.raises(SweepNotFound, match=r"no sweep 'tinny' in .*; did you mean 'tiny'"):
-        go(tiny_spec("name=again"), tmp_path, Simulated(), replay="tinny")
-    with pytest.raises(SweepConflict, match=r"--replay: sweep 'tiny' has another spec.*\n.*\n.*\n(.*\n)*.*trials: 5"):
-        go(tiny_spec("name=again", "search.trials=5"), tmp_path, Simulated(), replay="tiny")
-    assert not SweepPaths(tmp_path, "again").exists()
-    go(tiny_spec("name=again"), tmp_path, Simulated())
-    with pytest.raises(UserError, match="--replay: sweep 'again' was begun without it; choose another --name"):
-        go(tiny_spec("name=again"), tmp_path, Simulated(), replay="tiny")
-    go(tiny_spec("name=third"), tmp_path, Simulated(), replay="tiny")
-    with pytest.raises(UserError, match="--replay: sweep 'third' follows 'tiny', not 'again'"):
-        go(tiny_spec("name=third"), tmp_path, Simulated(), replay="again")

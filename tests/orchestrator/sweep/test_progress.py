@@ -10,19 +10,19 @@ from rich.console import Console
 from orchestrator.cli.display import Lines, line, table
 from orchestrator.home.records import Trial
 from orchestrator.search.counts import num_planned
-from orchestrator.sweep.standing import Progress, Tallies, count
+from orchestrator.sweep.standing import Progress, TrialCounts, count
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.trials import complete, config, failed
 
 
 def progress(seconds: float = 10.0, done_before: int = 0) -> Progress:
-    one, two, three = config(lr=0.1), config(lr=0.2), config(arm="teleport", lr=0.1)
-    tallies = Tallies(tiny_spec())
+    one, two, three = config(lr=0.1), config(lr=0.2, number=1), config(arm="teleport", lr=0.1)
+    counts = TrialCounts(tiny_spec())
     for begun in (one, two, three):
-        tallies.begin(begun)
-    tallies.end(one, complete(one, 0.5))
-    tallies.end(two, failed(two))
-    return tallies.progress(seconds, done_before)
+        counts.begin(begun)
+    counts.end(one, complete(one, 0.5))
+    counts.end(two, failed(two))
+    return counts.progress(seconds, done_before)
 
 
 def test_counts_are_by_study_and_phase() -> None:
@@ -39,7 +39,7 @@ def test_counts_are_by_study_and_phase() -> None:
 
 
 def test_a_sweep_on_file_counts_the_same() -> None:
-    one, two, three = config(lr=0.1), config(lr=0.2), config(arm="teleport", lr=0.1)
+    one, two, three = config(lr=0.1), config(lr=0.2, number=1), config(arm="teleport", lr=0.1)
     trials = [
         Trial(config=one, result=complete(one, 0.5)),
         Trial(config=two, result=failed(two)),
@@ -54,13 +54,13 @@ def test_a_sweep_on_file_counts_the_same() -> None:
 
 
 def test_a_trial_that_was_lost_is_counted_when_it_runs_again() -> None:
-    tallies, lost = Tallies(tiny_spec()), config(lr=0.1)
-    tallies.begin(lost)
-    tallies.take_back(lost)
-    assert tallies.progress(1.0, 0).num_running == 0
-    tallies.begin(lost)
-    tallies.end(lost, complete(lost, 0.5))
-    counted = tallies.progress(1.0, 0)
+    counts, lost = TrialCounts(tiny_spec()), config(lr=0.1)
+    counts.begin(lost)
+    counts.take_back(lost)
+    assert counts.progress(1.0, 0).num_running == 0
+    counts.begin(lost)
+    counts.end(lost, complete(lost, 0.5))
+    counted = counts.progress(1.0, 0)
     assert (counted.num_done, counted.num_running) == (1, 0)
 
 
@@ -78,7 +78,7 @@ def test_a_small_space_plans_fewer_trials() -> None:
 
 
 def test_a_trial_that_is_to_be_replaced_is_planned_for() -> None:
-    one, two = config(lr=0.1), config(lr=0.2)
+    one, two = config(lr=0.1), config(lr=0.2, number=1)
     trials = [Trial(config=one, result=failed(one, "crashed")), Trial(config=two, result=failed(two))]
     counted = count(tiny_spec(), trials)
     assert [study.num_planned for study in counted.studies] == [4, 3, 2, 2]

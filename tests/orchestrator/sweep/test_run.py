@@ -100,7 +100,6 @@ def go(
     home: Path,
     launcher: Launcher | None = None,
     tracker: MemoryTracker | None = None,
-    replay: str | None = None,
 ) -> Outcome:
     return run(
         spec,
@@ -109,7 +108,6 @@ def go(
         tracker or MemoryTracker(),
         command="teleport run tiny.yaml",
         observe=lambda progress: None,
-        replay=replay,
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import Interrupted, UserError
+from orchestrator.errors import Interrupted
 from orchestrator.home.reading import read_record
 from orchestrator.home.records import TrialConfig, TrialState
 from orchestrator.launch import InlineLauncher, RayLauncher, TrialSource
@@ -132,11 +132,6 @@ def test_a_sweep_that_is_cut_off_anywhere_goes_on_as_if_it_had_not_been(
         go(raced(), tmp_path, Cut(after))
     outcome = go(raced(), tmp_path)
     assert outcomes(read_record(outcome.paths)) == outcomes(read_record(finished.paths))
-
-
-def test_a_replay_is_refused_with_the_reason(finished: Outcome) -> None:
-    with pytest.raises(UserError, match=r"a shared search .* cannot be replayed: its race decides"):
-        go(raced("name=again"), finished.paths.home, replay="shared")
 
 
 def test_a_shared_search_begins_with_the_best_of_another(finished: Outcome) -> None:

@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from orchestrator.home.records import TrialConfig, TrialResult, TrialState
-from orchestrator.search.journal import DIVERGENCE, Verdicts, open_journal
+from orchestrator.search.journal import DIVERGENCE, CandidateOutcome, Ending, open_journal, told_to_sampler
 from orchestrator.search.study import Study
 from orchestrator.spec import SweepSpec
 from tests.orchestrator.specs import tiny_spec
@@ -17,8 +17,15 @@ from tests.orchestrator.trials import complete, config, failed
 STATES = optuna.trial.TrialState
 
 
-def verdicts(*overrides: str) -> Verdicts:
-    return Verdicts(tiny_spec("search.divergence=constraint", *overrides).search)
+def ending(outcome: CandidateOutcome, *overrides: str, worst: tuple[float, ...] | None = None) -> Ending:
+    return told_to_sampler(outcome, tiny_spec(*overrides).search, worst)
+
+
+CONSTRAINT = "search.divergence=constraint"
+
+
+def fail(result: TrialResult) -> CandidateOutcome:
+    return CandidateOutcome(TrialState.FAIL, failed=result)
 
 
 def diverged(of: TrialConfig, num_steps: int) -> TrialResult:
@@ -27,34 +34,46 @@ def diverged(of: TrialConfig, num_steps: int) -> TrialResult:
 
 
 def test_a_failure_is_told_without_a_value() -> None:
-    plain = Verdicts(tiny_spec().search)
     for kind in ("diverged", "crashed", "lost"):
-        assert plain.ending(failed(config(), kind)).state is STATES.FAIL
-    assert plain.ending(complete(config(), 0.5)).violation is None
+        assert ending(fail(failed(config(), kind))).state is STATES.FAIL
+    assert ending(CandidateOutcome(TrialState.COMPLETE, (0.5,))).violation is None
 
 
 def test_as_a_constraint_divergence_is_complete_at_the_worst_values_so_far() -> None:
-    heard = verdicts("search.also=[{metric: validation_accuracy}]")
-    assert heard.ending(failed(config())).values == (0.0, 0.0)
+    two = (CONSTRAINT, "search.also=[{metric: validation_accuracy}]")
+    assert ending(fail(failed(config())), *two).values == (0.0, 0.0)
+    told = ending(CandidateOutcome(TrialState.COMPLETE, (0.5, 0.9)), *two)
+    assert (told.values, told.violation) == ((0.5, 0.9), -1.0)
+    told = ending(fail(diverged(config(), 1)), *two, worst=(0.7, 0.8))
+    assert (told.state, told.values) == (STATES.COMPLETE, (0.7, 0.8))
+
+
+def test_the_worst_so_far_is_kept_for_each_objective(tmp_path: Path) -> None:
+    spec = tiny_spec(
+        CONSTRAINT, "search.also=[{metric: validation_accuracy}]", "search.trials=4", "search.sampler=nsga2"
+    )
+    study = Study(spec, "digits", "baseline", open_journal(tmp_path / "study.journal"), {})
     for values in ((0.5, 0.9), (0.7, 0.95), (0.1, 0.8)):
-        ending = heard.ending(complete(config(), values[0]).model_copy(update={"values": values}))
-        assert (ending.values, ending.violation) == (values, -1.0)
-    ending = heard.ending(diverged(config(), 1))
-    assert (ending.state, ending.values) == (STATES.COMPLETE, (0.7, 0.8))
+        proposed = study.propose()
+        assert proposed is not None
+        study.tell(complete(proposed, values[0]).model_copy(update={"values": values}))
+    last = study.propose()
+    assert last is not None
+    study.tell(diverged(last, 1))
+    trials = optuna.load_study(study_name="digits/baseline", storage=open_journal(tmp_path / "study.journal")).trials
+    assert trials[3].values == [0.7, 0.8]
 
 
 def test_the_earlier_it_diverges_the_worse() -> None:
-    heard = verdicts()
-    early, late = (heard.ending(diverged(config(), steps)).violation for steps in (1, 10))
+    early, late = (ending(fail(diverged(config(), steps)), CONSTRAINT).violation for steps in (1, 10))
     assert early is not None
     assert late is not None
     assert early > late > 0
 
 
 def test_a_crash_and_a_pruned_trial_break_no_constraint() -> None:
-    assert verdicts().ending(failed(config(), "crashed")).state is STATES.FAIL
-    pruned = complete(config()).model_copy(update={"state": TrialState.PRUNED, "value": None})
-    assert verdicts().ending(pruned).state is STATES.PRUNED
+    assert ending(fail(failed(config(), "crashed")), CONSTRAINT).state is STATES.FAIL
+    assert ending(CandidateOutcome(TrialState.PRUNED), CONSTRAINT).state is STATES.PRUNED
 
 
 def share_that_diverged(spec: SweepSpec, journal: Path) -> float:

@@ -24,12 +24,8 @@ from torch.nn import functional as F
 from benchmarks.engine import cnn, mlp
 from benchmarks.timing import medians, row
 from teleport_engine import FixedStep, Teleporter
-from teleport_engine.convolution import ConvUse, Window
-from teleport_engine.factorise import Settings
-from teleport_engine.gram import Gram
-from teleport_engine.sample import LayerSample
-from teleport_engine.sketch import leading_vectors
-from teleport_engine.survey import project
+from teleport_engine.model import ConvUse, Window
+from teleport_engine.nullspace import Gram, LayerSample, Settings, leading_vectors, project
 
 DEPTHS = (2, 4, 8, 16)
 NUM_STEPS = 8
@@ -206,7 +202,7 @@ def _share() -> list[dict[str, Any]]:
         spent[0] += time.perf_counter() - start
         return result
 
-    with mock.patch("teleport_engine.climb.project", timed):
+    with mock.patch("teleport_engine.steps.project", timed):
         for name, make, inputs in (
             # Noise fills its space: 245 of 256 directions for 99 % of the energy, the most that there is to project.
             ("MLP 784-512-512-10, n = 256, noise", mlp_784, torch.randn(256, 784)),

@@ -176,7 +176,7 @@ class TeleportReport:
         num_steps: steps taken and kept.
         layers: one entry per module with parameters of its own.
         trace: one entry per step kept (or put back at the end, as `IdentityMove` asks).
-        objective_before: what is climbed (`teleport_engine.objectives`), before.
+        objective_before: what is climbed (`teleport_engine.objective`), before.
         objective_after: the same, after.
         probe_drift: change of the loss on the probe batch; None without a probe.
         eval_drift: change of the loss on the objective batch in evaluation mode, where a batch norm of the model is in

@@ -12,26 +12,49 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor, nn
 
-from teleport_engine.boundary import checked_data, checked_inputs, checked_limit, checked_model
-from teleport_engine.climb import Climb, Plan
-from teleport_engine.controls import DirectedMove, Move
-from teleport_engine.factorise import Factorisation, Settings
-from teleport_engine.facts import LayerwiseTau
-from teleport_engine.forward import Forward, untouched
-from teleport_engine.guards import EvalMode, Limits, Probe, difference
-from teleport_engine.lowering import AutoTau, DriftTau, TauRule
-from teleport_engine.objective import Problem
-from teleport_engine.objectives import GradNorm, Objective
-from teleport_engine.parallel import Workers
+from teleport_engine.model import (
+    Forward,
+    Inputs,
+    LossFn,
+    Params,
+    Workers,
+    Wrapped,
+    checked_data,
+    checked_inputs,
+    checked_limit,
+    checked_model,
+    eagerly,
+    untouched,
+)
+from teleport_engine.nullspace import (
+    AutoTau,
+    DriftTau,
+    Factorisation,
+    LayerwiseTau,
+    Search,
+    Settings,
+    Subspace,
+    Survey,
+    TauRule,
+    project,
+    spectrum,
+    survey,
+)
+from teleport_engine.objective import DoubleBackwardRoute, GradNorm, Objective, Problem, Route, TangentRoute
 from teleport_engine.report import Seconds, TeleportReport
-from teleport_engine.route import DoubleBackwardRoute, Route
 from teleport_engine.schedule import Schedule, Timetable
-from teleport_engine.step_rule import FixedStep, GrowthStep, StepRule
-from teleport_engine.subspace import Subspace
-from teleport_engine.survey import Search, Survey, project, spectrum, survey
-from teleport_engine.tangent import TangentRoute
-from teleport_engine.types import Inputs, LossFn, Params
-from teleport_engine.wrapped import Wrapped, eagerly
+from teleport_engine.step import (
+    DirectedMove,
+    EvalMode,
+    FixedStep,
+    GrowthStep,
+    Limits,
+    Move,
+    Probe,
+    StepRule,
+    difference,
+)
+from teleport_engine.steps import Climb, Plan
 
 __all__ = ["Teleporter"]
 
@@ -59,9 +82,9 @@ class Teleporter:
             for and a bound of the drift allows; layers whose input is fixed stay, where the basis holds the batch. A
             `LayerwiseTau`: by a rule of what is measured of each layer. A `DriftTau`: as much less as a drift budget
             allows.
-        step: how far to move; see `teleport_engine.step_rule`. `LayerwiseStep` and `MeasuredGrowth` go by what is
+        step: how far to move; see `teleport_engine.step`. `LayerwiseStep` and `MeasuredGrowth` go by what is
             measured.
-        objective: what to climb; see `teleport_engine.objectives`.
+        objective: what to climb; see `teleport_engine.objective`.
         num_steps: teleport steps per batch, at most.
         while_it_pays: no further step on a batch once one has gained less, in log ||g||^2 per gradient evaluation, than
             the teleport has on average, basis included.
@@ -78,7 +101,7 @@ class Teleporter:
         max_relative_step: no step, and no move since the start of a teleport, is longer than this share of `||W||`, in
             any layer; a step that would be is shortened. None with `tau="auto"`: 0.1.
         max_backoffs: how often a step that passes another limit, or is not finite, is halved before it is undone.
-        move: what to move along: the directed move, or a control (`teleport_engine.controls`).
+        move: what to move along: the directed move, or a control (`teleport_engine.compare`).
         route: "auto", "jvp" (only at `tau = 1`), or "double_backward": how the direction is taken.
         move_bias: the bias of a linear map moves along with its weight: `[W | b]` on `[x; 1]`, a larger null space
             exactly where a one is in the span of the inputs. A bias that is used elsewhere too stays.

@@ -57,8 +57,8 @@ from teleport_engine import (
     scale_initial_weights,
     scaled_lr,
 )
-from teleport_engine.rivals import LevelSetTeleporter, SymmetryTeleporter
-from teleport_engine.subspace import Subspace
+from teleport_engine.compare import LevelSetTeleporter, SymmetryTeleporter
+from teleport_engine.nullspace import Subspace
 
 
 def tau_of(

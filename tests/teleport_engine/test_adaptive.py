@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from teleport_engine import DriftTau, GrowthStep, Outcome, RandomMove, Teleporter, TeleportReport
-from teleport_engine.eigen import eigenpairs, eigenvalues
-from teleport_engine.objective import Problem
+from teleport_engine.nullspace.gram import eigenpairs, eigenvalues
+from teleport_engine.objective.problem import Problem
 from teleport_engine.teleporter import PROBE_MARGIN
 from tests.teleport_engine import dense
 from tests.teleport_engine.cases import Case
-from tests.teleport_engine.test_lowering import REACH, full_rank, gradients
+from tests.teleport_engine.nullspace.test_tau import REACH, full_rank, gradients
 
 
 def climb(case: Case, **options: Any) -> TeleportReport:

@@ -23,7 +23,7 @@ from orchestrator.trial.data.dataset import Split, load_cached
 from orchestrator.trial.loop import Site, initial_model, train_seed
 from orchestrator.trial.run import run_trial
 from teleport_engine import RandomMove, Teleporter, TeleportReport, WhileItPays
-from teleport_engine.rivals import SymmetryTeleporter
+from teleport_engine.compare import SymmetryTeleporter
 from tests.orchestrator.trial.tasks import TELEPORT, config, task
 
 # Wide enough that a batch of 32 leaves a null space at tau = 1.

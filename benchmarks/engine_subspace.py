@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from benchmarks.engine import cnn, mlp
 from benchmarks.timing import medians, row
-from teleport_engine import FixedStep, Teleporter
+from teleport_engine import FixedStep, Options, Teleporter
 from teleport_engine.model import ConvUse, Window
 from teleport_engine.nullspace import Gram, LayerSample, Settings, leading_vectors, project
 
@@ -59,7 +59,7 @@ def smooth(num_samples: int, channels: int, size: int) -> Tensor:
 def _basis(use: ConvUse, dim: int, tau: float) -> None:
     sample = LayerSample(1, dim, Settings(tau))
     sample.add([use])
-    assert sample.settle()
+    assert sample.settle(tau)
     assert sample.subspaces[0].dim == dim
 
 
@@ -132,7 +132,9 @@ def _depth() -> list[dict[str, Any]]:
         model = nn.Sequential(*layers, nn.Linear(512, 10))
         inputs, targets = torch.randn(256, 32), torch.randint(10, (256,))
         for num_threads in (1, 2):
-            teleporter = Teleporter(model, F.cross_entropy, step=FixedStep(1e-9), num_steps=1, num_threads=num_threads)
+            teleporter = Teleporter(
+                model, F.cross_entropy, Options(step=FixedStep(1e-9), num_steps=1, num_threads=num_threads)
+            )
             taken = [teleporter.teleport(inputs, targets).seconds.subspace for _ in range(5)]
             seconds[depth, num_threads] = sorted(taken)[2]
         found.append(row(f"subspaces of {depth} equal layers, one thread", seconds[depth, 1], "s"))

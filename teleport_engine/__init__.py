@@ -24,12 +24,14 @@ from teleport_engine.objective import (
     Objective,
 )
 from teleport_engine.optimizer import TeleportOptimizer
+from teleport_engine.options import Options
 from teleport_engine.report import GuardEvent, LayerReport, Outcome, Seconds, StepTrace, TeleportReport
 from teleport_engine.schedule import Schedule, Timetable, WhileItPays
 from teleport_engine.step import (
     FixedStep,
     GrowthStep,
     LayerwiseStep,
+    Limits,
     Line,
     MeasuredGrowth,
     Move,
@@ -54,6 +56,7 @@ __all__ = [
     "LayerRule",
     "LayerwiseStep",
     "LayerwiseTau",
+    "Limits",
     "Line",
     "LogGradNorm",
     "Measured",
@@ -62,6 +65,7 @@ __all__ = [
     "Move",
     "NormalisedStep",
     "Objective",
+    "Options",
     "Outcome",
     "RandomMove",
     "RuleError",

@@ -14,22 +14,20 @@ from torch import Tensor
 
 from teleport_engine.nullspace import Survey, facts_of, project
 from teleport_engine.objective import Evaluation, Problem, Route, square_norm
+from teleport_engine.options import Options
 from teleport_engine.report import GuardEvent, Outcome, Seconds, StepTrace, TeleportReport, log_growth
 from teleport_engine.step import (
     Breach,
     Ceiling,
     Guards,
     LayerwiseStep,
-    Limits,
-    Move,
     Probe,
     Room,
-    StepRule,
     WeightLine,
     difference,
 )
 
-__all__ = ["Climb", "Plan"]
+__all__ = ["Climb"]
 
 # More drift than this of an exact move, relative to max(1, |loss|), is no rounding: something moves the loss.
 _ROUNDING_DRIFT = {torch.float64: 1e-8, torch.float32: 1e-4}
@@ -37,40 +35,6 @@ _ROUNDING_DRIFT = {torch.float64: 1e-8, torch.float32: 1e-4}
 _LEAST_SHARE = 0.01
 
 _Directions = Sequence[Tensor | None]
-
-
-@final
-@dataclass(frozen=True)
-class Plan:
-    """How a climb is made.
-
-    Args:
-        rule: for the length of a step.
-        move: what the weights are moved along.
-        num_steps: at most.
-        limits: what no step may pass.
-        stops_early: before `num_steps`, once a step gains less per gradient evaluation than the teleport on average.
-    """
-
-    rule: StepRule
-    move: Move
-    num_steps: int
-    limits: Limits
-    stops_early: bool = False
-
-    def share_kept(self, breach: Breach) -> float:
-        """What is left of a step that has passed a limit, for another try.
-
-        Args:
-            breach: what it has passed.
-
-        Returns:
-            Half of it; where a step that is held back is the last, what a drift in proportion to the length leaves
-            room for, a tenth less: one try is then mostly enough.
-        """
-        if not self.stops_early or breach.outcome is not Outcome.DRIFT or not math.isfinite(breach.value):
-            return 0.5
-        return min(0.5, max(0.01, 0.9 * breach.limit / breach.value))
 
 
 @final
@@ -92,7 +56,7 @@ class Climb:
         view: which layers can move, and where to.
         problem: the loss.
         seconds: where the time goes, added to.
-        plan: how the steps are made.
+        options: how the steps are made.
         probe: data outside the batch.
         hint: how far off the slope's prediction was at the last step before.
 
@@ -101,12 +65,13 @@ class Climb:
     """
 
     def __init__(
-        self, view: Survey, problem: Problem, seconds: Seconds, plan: Plan, probe: Probe, hint: float = 1.0
+        self, view: Survey, problem: Problem, seconds: Seconds, options: Options, probe: Probe, hint: float = 1.0
     ) -> None:
         self._view = view
         self._problem = problem
         self._seconds = seconds
-        self._plan = plan
+        self._options = options
+        self._limits = options.limits_in_force
         self._probe = probe
         self._weights: list[Tensor] = [parameter for layer in view.live for parameter in layer.parameters]
         self._origin = [weight.detach().clone() for weight in self._weights]
@@ -135,7 +100,7 @@ class Climb:
         if self._outcome is Outcome.NON_FINITE:
             self._trace.clear()
             self._restore()
-        elif self._trace and not self._plan.move.is_kept:
+        elif self._trace and not self._options.move.is_kept:
             self._outcome = Outcome.PUT_BACK
             self._restore()
         elif self._trace and self._trace[-1].probe_loss is None:
@@ -155,19 +120,21 @@ class Climb:
             raise
 
     def _climb(self, route: Route) -> Outcome:
-        limits, view = self._plan.limits, self._view
+        limits, view = self._limits, self._view
         rounding = max(_ROUNDING_DRIFT[weight.dtype] for weight in self._weights) if view.is_exact else None
         self._guards = Guards(limits, rounding, self._before, self._probe_before)
-        self._room = None if limits.relative_step is None else Room(view.live, self._origin, limits.relative_step)
+        self._room = (
+            None if limits.max_relative_step is None else Room(view.live, self._origin, limits.max_relative_step)
+        )
         breach = self._guards.breach(self._before)
         if breach is not None:
             self._note(0, breach, "stopped")
             return breach.outcome
-        for index in range(self._plan.num_steps):
+        for index in range(self._options.num_steps):
             end = self._step(index, route)
             if end is not None:
                 return end
-            if self._plan.stops_early and not self._pays(index):
+            if self._options.while_it_pays and not self._pays(index):
                 return Outcome.MOVED
         return Outcome.MOVED
 
@@ -229,7 +196,7 @@ class Climb:
 
     def _scaled(self, directions: _Directions, slope: float) -> tuple[_Directions, float]:
         """The directions and the slope along them, once a rule of layers has been asked for their scales."""
-        rule, view = self._plan.rule, self._view
+        rule, view = self._options.step, self._view
         if not isinstance(rule, LayerwiseStep):
             return directions, slope
         grads = {id(one): grad for one, grad in zip(self._problem.parameters, self._after.grads, strict=True)}
@@ -246,7 +213,7 @@ class Climb:
             for pair in zip(layer.parameters, layer.unpack(part), strict=True)
         ]
         # Where no rule has scaled them, the slope is the square of the length.
-        square = square_norm(directions) if isinstance(self._plan.rule, LayerwiseStep) else slope
+        square = square_norm(directions) if isinstance(self._options.step, LayerwiseStep) else slope
         return WeightLine(
             route,
             self._problem.objective,
@@ -257,18 +224,18 @@ class Climb:
             self.hint,
             is_last,
             len(self._view.linear),
-            self._plan.stops_early,
+            self._options.while_it_pays,
         )
 
     def _take(self, index: int, route: Route, directions: _Directions, slope: float) -> _Landing | Outcome:
         """Length, move, guards: the weights end where the step has landed, or where they were."""
-        is_last = index == self._plan.num_steps - 1
-        along = self._plan.move.along(directions, self._view.projectors)
+        is_last = index == self._options.num_steps - 1
+        along = self._options.move.along(directions, self._view.projectors)
         longest = math.inf if self._room is None else self._room.longest(along)
         line = path = self._line(route, directions, slope, is_last)
         if along is directions:
             self._limit(index, path, longest)
-        eta = self._plan.rule.length(line)
+        eta = self._options.step.length(line)
         if eta is None:
             line.undo()
             return Outcome.TARGET_MISSED
@@ -285,12 +252,12 @@ class Climb:
         if eta == 0.0:
             path.undo()
             return Outcome.DRIFT
-        for num_left in reversed(range(self._plan.limits.max_backoffs + 1)):
+        for num_left in reversed(range(self._limits.max_backoffs + 1)):
             here = path.land(eta)
             if path is line:
                 self._learn(line, eta)
             breach, probe_loss = self._guards.breach(here), None
-            if breach is None and self._plan.limits.is_probe_watched:
+            if breach is None and self._limits.is_probe_watched:
                 probe_loss = self._probe_loss(path, eta)
                 breach = self._guards.probe_breach(probe_loss)
             if breach is None:
@@ -309,13 +276,13 @@ class Climb:
         Where a step that is held back is the last, the probe batch is looked at before a gradient is taken: a forward
         tells what else would cost a gradient to find out.
         """
-        looks = self._plan.stops_early and self._plan.limits.is_probe_watched
+        looks = self._options.while_it_pays and self._limits.is_probe_watched
         look = functools.partial(self._look, index, path) if looks else None
         path.ceiling = Ceiling(longest, look)
 
     def _look(self, index: int, path: WeightLine, eta: float) -> float:
         """The longest step, up to a length, that keeps the probe batch within its limit; 0 where none does."""
-        for num_left in reversed(range(self._plan.limits.max_backoffs + 1)):
+        for num_left in reversed(range(self._limits.max_backoffs + 1)):
             path.place(eta)
             breach = self._guards.probe_breach(self._probe_loss(path, eta))
             if breach is None:
@@ -334,7 +301,7 @@ class Climb:
 
     def _shorten(self, index: int, breach: Breach) -> float:
         """What is kept of a step that has passed a limit; noted."""
-        share = self._plan.share_kept(breach)
+        share = _share_kept(breach) if self._options.while_it_pays else 0.5
         self._note(index, breach, "halved" if share == 0.5 else "shortened")
         return share
 
@@ -347,10 +314,10 @@ class Climb:
 
     def _is_crowded(self, index: int, eta: float, longest: float) -> bool:
         """Notes that `max_relative_step` shortens a step; whether next to nothing is left of it."""
-        share = self._plan.limits.relative_step
+        share = self._limits.max_relative_step
         assert share is not None
         # Where a step that is held back ends the teleport anyway, what room there is may as well be used.
-        is_end = longest == 0.0 if self._plan.stops_early else longest < _LEAST_SHARE * eta
+        is_end = longest == 0.0 if self._options.while_it_pays else longest < _LEAST_SHARE * eta
         value = share * eta / longest if longest > 0.0 else math.inf
         self._say(GuardEvent(index, "relative_step", value, share, "stopped" if is_end else "shortened"))
         return is_end
@@ -413,3 +380,13 @@ class Climb:
             route=self._route_name,
             messages=(*self._messages, *filter(None, notes)),
         )
+
+
+def _share_kept(breach: Breach) -> float:
+    """What is left of a step that has passed a limit, where a step that is held back is the last.
+
+    For a drift, what a drift in proportion to the length leaves room for, a tenth less: one try is then mostly enough.
+    """
+    if breach.outcome is not Outcome.DRIFT or not math.isfinite(breach.value):
+        return 0.5
+    return min(0.5, max(0.01, 0.9 * breach.limit / breach.value))

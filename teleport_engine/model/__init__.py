@@ -1,6 +1,13 @@
 """Runs a model without leaving a trace, and sees what each weight multiplies."""
 
-from teleport_engine.model.checks import checked_data, checked_inputs, checked_limit, checked_model, num_samples
+from teleport_engine.model.checks import (
+    checked_data,
+    checked_inputs,
+    checked_limit,
+    checked_model,
+    is_whole,
+    num_samples,
+)
 from teleport_engine.model.convolution import ConvUse, Window
 from teleport_engine.model.forward import Forward, RandomState, untouched
 from teleport_engine.model.layer_calls import Watch
@@ -32,6 +39,7 @@ __all__ = [
     "checked_model",
     "eagerly",
     "find_layers",
+    "is_whole",
     "num_samples",
     "settled",
     "unrolled_grad",

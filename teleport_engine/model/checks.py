@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from teleport_engine.model.types import Inputs, tensors_in, with_tensors
 
-__all__ = ["checked_data", "checked_inputs", "checked_limit", "checked_model", "num_samples"]
+__all__ = ["checked_data", "checked_inputs", "checked_limit", "checked_model", "is_whole", "num_samples"]
 
 
 def checked_limit(name: str, value: Any) -> float | None:
@@ -30,6 +30,11 @@ def checked_limit(name: str, value: Any) -> float | None:
     if not (isinstance(value, Real) and float(value) > 0.0):
         raise ValueError(f"{name} must be > 0 or None, got {value!r}")
     return float(value)
+
+
+def is_whole(value: Any, least: int) -> bool:
+    """Whether a value is a whole number, no bool, and at least `least`."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def checked_model(model: nn.Module) -> torch.device:

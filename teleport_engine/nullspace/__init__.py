@@ -6,7 +6,6 @@ from teleport_engine.nullspace.layer_sample import LayerSample
 from teleport_engine.nullspace.measurements import (
     LayerFacts,
     LayerRule,
-    LayerwiseTau,
     ModelFacts,
     RuleError,
     checked_number,
@@ -16,10 +15,11 @@ from teleport_engine.nullspace.movable_layers import Search, Survey, project, sp
 from teleport_engine.nullspace.projector import Projector
 from teleport_engine.nullspace.randomised import leading_vectors
 from teleport_engine.nullspace.subspace import Subspace
-from teleport_engine.nullspace.tau import AutoTau, DriftTau, TauRule
+from teleport_engine.nullspace.tau import AutoTau, ConstantTau, DriftTau, LayerwiseTau, TauRule, tau_rule
 
 __all__ = [
     "AutoTau",
+    "ConstantTau",
     "DriftTau",
     "Factorisation",
     "Gram",
@@ -41,4 +41,5 @@ __all__ = [
     "project",
     "spectrum",
     "survey",
+    "tau_rule",
 ]

@@ -12,7 +12,7 @@ from teleport_engine.model import Use
 from teleport_engine.nullspace.factorise import Settings, from_triangle, is_unsure, lowered, subspaces
 from teleport_engine.nullspace.gram import GRAM_EPSILON, Gram, Triangle, eigenvalues
 from teleport_engine.nullspace.subspace import Subspace
-from teleport_engine.nullspace.tau import Lowering
+from teleport_engine.nullspace.tau import LayerTau, Lowering
 
 __all__ = ["LayerSample", "leak"]
 
@@ -121,25 +121,20 @@ class LayerSample:
         found = [of_grams[position][row] for position, row in self._index]
         return sum(found) / len(found)
 
-    def take_tau(self, tau: float) -> None:
-        """Sets tau once the energies have been seen.
-
-        Args:
-            tau: share of the energy to hold, in (0, 1].
-        """
-        self._settings = replace(self._settings, tau=tau)
-
-    def settle(self, starts: Sequence[Tensor] | None = None, lowering: Lowering | None = None) -> bool:
+    def settle(self, tau: LayerTau, starts: Sequence[Tensor] | None = None) -> bool:
         """Takes the subspaces of what was added.
 
         Args:
+            tau: share of the energy to hold, in (0, 1]; or how far it may be lowered from 1, with a gradient
+                `[g, o, d]`, for which every energy must have been asked for.
             starts: per block a basis from before, for the randomised factorisation.
-            lowering: of the whole layer, with a gradient `[g, o, d]`; every energy must have been asked for then.
 
         Returns:
             Whether they can be trusted; else every batch must be gone through once more, by `add_again`, and then
             `settle_again` called.
         """
+        lowering = tau if isinstance(tau, Lowering) else None
+        self._settings = replace(self._settings, tau=1.0 if isinstance(tau, Lowering) else tau)
         limits = [2.0 * GRAM_EPSILON * bound for bound in self._bounds]
         if any(0.0 < gram.proof < limit for gram, limit in zip(self._grams, limits, strict=True)):
             return False

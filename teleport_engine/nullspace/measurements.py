@@ -15,7 +15,7 @@ from torch import Tensor
 from teleport_engine.model import WeightLayer
 from teleport_engine.nullspace.subspace import Subspace
 
-__all__ = ["LayerFacts", "LayerRule", "LayerwiseTau", "ModelFacts", "RuleError", "checked_number", "facts_of"]
+__all__ = ["LayerFacts", "LayerRule", "Measured", "ModelFacts", "RuleError", "checked_number", "facts_of"]
 
 
 @final
@@ -97,43 +97,6 @@ class RuleError(ValueError):
         self.value = value
 
 
-@final
-@dataclass(frozen=True)
-class LayerwiseTau:
-    """Tau by a rule, for each layer and teleport; given as `Teleporter(tau=LayerwiseTau(...))`.
-
-    Args:
-        rule: gives tau, in (0, 1]. Rank and null space are not among its facts: they follow from tau.
-        with_gradient: the rule looks at `grad_norm`, for which a backward is spent.
-        with_spectrum: the rule looks at `stable_rank`, for which the eigenvalues of every layer's inputs are taken.
-
-    Examples:
-        >>> LayerwiseTau(lambda layer: 1.0 - 0.5 / layer.width).of(LayerFacts("2", 32, 64, 64, 1, 1, 1.0))
-        0.9921875
-    """
-
-    rule: LayerRule
-    with_gradient: bool = False
-    with_spectrum: bool = False
-
-    def of(self, facts: LayerFacts) -> float:
-        """Asks the rule.
-
-        Args:
-            facts: of a layer.
-
-        Returns:
-            Its tau.
-
-        Raises:
-            RuleError: if it is outside (0, 1].
-        """
-        tau = float(self.rule(facts))
-        if not 0.0 < tau <= 1.0:
-            raise RuleError(f"tau of layer {facts.name!r}", "lie in (0, 1]", tau)
-        return tau
-
-
 def checked_number(what: str, value: float, above: float) -> float:
     """A number that a rule gave.
 
@@ -152,6 +115,32 @@ def checked_number(what: str, value: float, above: float) -> float:
     if not (math.isfinite(value) and value > above):
         raise RuleError(what, f"be finite and > {above:g}", value)
     return value
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What a rule of tau may look at: the loss, and some linear maps of a model.
+
+    Args:
+        layers: the linear maps to choose a tau for.
+        order: parameter names of all linear maps that may move, in the model's order.
+        loss: on the batch.
+        reach: the longest move of a layer that is reckoned with, as a share of its `||W||`.
+        gradients: per layer, the gradient of the loss for each of its `parameters`; empty where none was taken.
+        stable_ranks: measures the stable rank of each layer's inputs.
+    """
+
+    layers: Sequence[WeightLayer]
+    order: Sequence[str]
+    loss: float
+    reach: float = 0.0
+    gradients: Sequence[Sequence[Tensor]] = ()
+    stable_ranks: Callable[[], Sequence[float]] = tuple
+
+    def facts(self) -> list[LayerFacts]:
+        """Measures the layers at their present weights."""
+        return facts_of(self.layers, self.order, self.gradients or None)
 
 
 def facts_of(

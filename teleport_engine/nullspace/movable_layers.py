@@ -1,10 +1,12 @@
-"""Which layers can move on a batch, and in which directions."""
+"""Which layers of a model can move on a batch, and in which directions.
+
+`survey` answers in four steps: it watches a forward for the linear maps, leaves out those that cannot move, adds up
+what each weight multiplies, and chooses tau and the null space of each layer.
+"""
 
 import functools
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeAlias, final
 
 import torch
@@ -23,12 +25,12 @@ from teleport_engine.model import (
     num_samples,
     settled,
 )
-from teleport_engine.nullspace.factorise import Settings
+from teleport_engine.nullspace.factorise import Factorisation, Settings
 from teleport_engine.nullspace.layer_sample import LayerSample, leak
-from teleport_engine.nullspace.measurements import LayerFacts, LayerwiseTau, facts_of
+from teleport_engine.nullspace.measurements import Measured
 from teleport_engine.nullspace.projector import BlockProjector
 from teleport_engine.nullspace.subspace import Subspace
-from teleport_engine.nullspace.tau import Lowering, TauRule
+from teleport_engine.nullspace.tau import LayerTau, Lowering, TauRule
 from teleport_engine.objective import Problem, Record, square_norm
 from teleport_engine.report import LayerReport, Outcome, Seconds
 
@@ -43,6 +45,7 @@ _NEGLIGIBLE = {torch.float64: 1e-12, torch.float32: 1e-6}
 _MOSTLY_IN_SPAN = {True: 0.25, False: 1e-3}
 
 _Seen: TypeAlias = tuple[WeightLayer, Sequence[Use]]
+"""A linear map, and its uses in the forward of the objective batch."""
 
 
 @final
@@ -52,15 +55,16 @@ class Survey:
 
     Args:
         found: every module with parameters, in the model's order.
-        record: the forward on the objective batch, watching `live`.
+        record: the forward on the objective batch, which watched the layers in `live`.
         live: the layers that can move.
-        projectors: theirs.
+        projectors: one for each of them.
         reasons: parameter name to why a candidate cannot move.
-        subspaces: parameter name to the subspace of each row block, where they were factorised.
+        subspaces: parameter name to the subspace of each row block, where the inputs were factorised.
         linear: parameter names of all linear maps, in the model's order.
-        is_exact: whether moves leave the batch alone to rounding: `tau = 1`, the batch inside the sample.
-        is_finite: whether loss and layer inputs are.
-        workers: on the layers.
+        is_exact: whether moves change the loss on the batch by rounding alone: at `tau = 1`, with the batch inside the
+            subspace sample.
+        is_finite: whether the loss and all layer inputs are finite.
+        workers: the threads that work on the layers.
         messages: what else a reader should know, in words.
     """
 
@@ -87,14 +91,11 @@ class Survey:
         return Outcome.INPUT_FIXED if _INPUT_FIXED in said else Outcome.NO_MOVABLE_LAYER
 
     def layer_reports(self, lengths: dict[str, float], idle: str) -> tuple[LayerReport, ...]:
-        """One entry per module with parameters.
+        """Reports on every module with parameters, in the model's order.
 
         Args:
             lengths: parameter name to how far its weight has moved.
             idle: why a live layer stayed where it was.
-
-        Returns:
-            The entries, in the model's order.
         """
         reports = []
         for layer in self.found:
@@ -128,119 +129,28 @@ class Search:
     """How the subspaces are looked for.
 
     Args:
-        settings: of the factorisation.
-        workers: on the layers.
-        move_bias: biases of linear maps move along with their weights.
-        starts: parameter name to the last bases of its row blocks, for the randomised factorisation; kept up to date.
-            None: none are kept.
-        auto: how tau is lowered per layer; None: it is not.
+        rule: chooses tau.
+        factorisation: of each layer's inputs.
+        move_bias: the bias of a linear map moves along with its weight.
+        workers: the threads that work on the layers.
         reach: the longest move of a layer that is reckoned with where tau is lowered, as a share of its `||W||`.
-        rule: gives tau for each layer; None: it is that of the settings.
+        starts: parameter name to the last bases of its row blocks, from which the randomised factorisation starts;
+            kept up to date. None: every factorisation starts afresh.
+        with_energies: the energies of all directions are wanted, so no factorisation may skip or estimate any.
     """
 
-    settings: Settings
-    workers: Workers = field(default_factory=Workers)
+    rule: TauRule
+    factorisation: Factorisation = "exact"
     move_bias: bool = False
-    starts: dict[str, tuple[Tensor, ...]] | None = None
-    auto: TauRule | None = None
+    workers: Workers = field(default_factory=Workers)
     reach: float = 0.0
-    rule: LayerwiseTau | None = None
+    starts: dict[str, tuple[Tensor, ...]] | None = None
+    with_energies: bool = False
 
-
-@final
-class Taus:
-    """Tau of each layer by a rule: before anything is factorised, or once the energies were added up.
-
-    Without a rule every layer has the tau of the settings, and nothing is measured.
-
-    Args:
-        settings: of the factorisation.
-        rule: gives tau; None: there is none.
-        layers: the linear maps of the model, in its order.
-        problem: the loss, for its gradient.
-        record: the forward.
-
-    Raises:
-        RuleError: if the rule gives no tau.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        rule: LayerwiseTau | None,
-        layers: Sequence[WeightLayer],
-        problem: Problem,
-        record: Record,
-    ) -> None:
-        self._settings = settings
-        self._rule = rule
-        self._facts: dict[str, LayerFacts] = {}
-        self._known: dict[str, float] = {}
-        if rule is None:
-            return
-        gradients = None
-        if rule.with_gradient:
-            parts = iter(problem.gradients(record, [parameter for layer in layers for parameter in layer.parameters]))
-            gradients = [[next(parts) for _ in layer.parameters] for layer in layers]
-        names = [layer.parameter_name for layer in layers]
-        self._facts = dict(zip(names, facts_of(layers, names, gradients), strict=True))
-        if not rule.with_spectrum:
-            self._known = {name: rule.of(facts) for name, facts in self._facts.items()}
-
-    def settings(self, layer: WeightLayer) -> Settings:
-        """How a layer is factorised.
-
-        Args:
-            layer: which.
-
-        Returns:
-            The settings, with its tau where that is known; in full where its energies are to decide.
-        """
-        if self._rule is None:
-            return self._settings
-        if self._rule.with_spectrum:
-            return replace(self._settings, with_energies=True)
-        return replace(self._settings, tau=self._known[layer.parameter_name])
-
-    def choose(self, sampled: Sequence[tuple[WeightLayer, LayerSample]], workers: Workers) -> None:
-        """Asks the rule once the energies were added up, where it looks at them.
-
-        Args:
-            sampled: layers with their inputs, which are told their tau.
-            workers: on the layers.
-
-        Raises:
-            RuleError: if the rule gives no tau.
-        """
-        if self._rule is None or not self._rule.with_spectrum:
-            return
-        ranks = workers.run([one.stable_rank for _, one in sampled])
-        for (layer, one), rank in zip(sampled, ranks, strict=True):
-            name = layer.parameter_name
-            self._known[name] = self._rule.of(replace(self._facts[name], stable_rank=rank))
-            one.take_tau(self._known[name])
-
-    def is_one(self, layer: WeightLayer) -> bool:
-        """Whether a rule has said that a layer's tau is 1.
-
-        Args:
-            layer: which.
-
-        Returns:
-            Whether it has.
-        """
-        return self._known.get(layer.parameter_name) == 1.0
-
-    def are_exact(self, layers: Sequence[WeightLayer]) -> bool:
-        """Whether every layer has the tau of the settings, or 1 by the rule.
-
-        Args:
-            layers: those that can move.
-
-        Returns:
-            Whether they have; without a rule they do.
-        """
-        return self._rule is None or all(self.is_one(layer) for layer in layers)
+    def settings(self, tau: LayerTau | None) -> Settings:
+        """How the inputs of a layer are factorised, its tau being known or, with None, still to be chosen."""
+        share = tau if isinstance(tau, float) else self.rule.start
+        return Settings(share, self.factorisation, self.with_energies or self.rule.needs_energies)
 
 
 def survey(
@@ -251,83 +161,78 @@ def survey(
     random_state: RandomState,
     seconds: Seconds,
 ) -> Survey:
-    """Finds the layers that can move and their projectors, with one forward on the batch (and one on each sample).
+    """Finds the layers that can move and their projectors, with one forward on the batch and one on each sample.
 
-    At `tau = 1` with the objective batch among those that the basis is from, a layer whose input depends on no
-    trainable parameter cannot move and is skipped before anything is factorised. With other batches that is known
-    only once the batch is seen to lie inside them.
+    At `tau = 1`, a layer whose inputs depend on no trainable parameter has no ascent direction. It is left out before
+    anything is factorised where the objective batch is among those that the basis is taken from; with other batches,
+    once the objective batch is seen to lie inside them.
 
     Args:
         model: the model.
         problem: its loss on the objective batch.
         search: how the subspaces are looked for.
-        sample: batches to take the basis from, each seen by the model as a batch of its own; the objective batch is
-            one of them where it is the same object. None: the objective batch alone.
-        random_state: to refuse a random forward with.
-        seconds: where the time goes, added to.
+        sample: batches to take the basis from, each run through the model on its own; the objective batch is one of
+            them where it is the same object. None: the objective batch alone.
+        random_state: refuses a forward that draws random numbers.
+        seconds: the time spent is added here.
 
     Returns:
-        The survey; with `live` empty where nothing can move.
+        The survey; its `live` is empty where nothing can move.
 
     Raises:
         ValueError: if the forward is random, or the loss is no scalar.
     """
-    start = time.perf_counter()
-    found = find_layers(model, move_bias=search.move_bias)
-    candidates = [layer for layer in found if isinstance(layer, WeightLayer)]
-    record = problem.record(candidates, is_census=True)
-    random_state.refuse_if_moved()
-    result = Survey(found, record, workers=search.workers)
-    seen = _settle(candidates, record, result.reasons)
-    result.linear = [layer.parameter_name for layer, _ in seen]
-    can_be_exact = search.settings.tau == 1.0
-    holds_batch = sample is None or any(one is problem.inputs for one in sample)
-    if holds_batch and can_be_exact and search.rule is None:
-        seen = _without_fixed(seen, result.reasons)
-    result.is_finite = bool(torch.isfinite(record.loss.detach()))
-    seconds.capture += time.perf_counter() - start
-    if not result.is_finite:
-        result.record = record.watching([])
-        return result
+    rule, batches = search.rule, [problem.inputs] if sample is None else sample
+    holds_batch = any(one is problem.inputs for one in batches)
+    with seconds.timed("capture"):
+        view, seen = _watch(model, problem, search)
+        random_state.refuse_if_moved()
+        if holds_batch and rule.leaves_fixed_inputs:
+            seen = _leave_out_fixed(seen, view)
+        view.is_finite = bool(torch.isfinite(view.record.loss.detach()))
+    if not view.is_finite:
+        view.record = view.record.watching([])
+        return view
 
-    start = time.perf_counter()
-    lowerings = _lowerings(seen, problem, record, search)
-    taus = Taus(search.settings, search.rule, [layer for layer, _ in seen], problem, record)
-    if holds_batch:
-        seen = _without_fixed(seen, result.reasons, taus)
-    seconds.subspace += time.perf_counter() - start
-    batches = [problem.inputs] if sample is None else sample
-    live = _factorise(seen, problem, search, batches, result, seconds, lowerings, taus)
+    with seconds.timed("subspace"):
+        measured = _measure(seen, problem, view.record, search)
+        chosen = {} if rule.needs_energies else _taus(rule, measured)
+        if holds_batch:
+            seen = _leave_out_fixed(seen, view, chosen)
+    basis = _Basis(problem, batches, search, view, seconds)
+    samples = basis.add_up(seen, chosen)
+    live = basis.choose(seen, samples, measured, chosen)
     random_state.refuse_if_moved()
-    start = time.perf_counter()
-    if holds_batch:
-        live = _without_fixed(live, result.reasons, taus)
-    are_exact = taus.are_exact([layer for layer, _ in live])
-    can_be_exact = can_be_exact and are_exact and not _note_lowered(live, search.auto, result)
-    # The batch was among those added up, or it is looked at: BatchNorm in train mode gives it other inputs elsewhere.
-    result.is_exact = can_be_exact and (holds_batch or _is_inside(live, result))
-    if result.is_exact and not holds_batch:
-        live = _without_fixed(live, result.reasons)
-    result.live = [layer for layer, _ in live]
-    result.projectors = [
-        BlockProjector(result.subspaces[layer.parameter_name], layer.weight.dtype) for layer in result.live
-    ]
-    result.record = record.watching([uses for _, uses in live])
-    seconds.subspace += time.perf_counter() - start
-    return result
+    with seconds.timed("subspace"):
+        if holds_batch:
+            live = _leave_out_fixed(live, view, chosen)
+        _note_lowered(live, chosen, view)
+        taus = [one.tau for layer, _ in live for one in view.subspaces[layer.parameter_name]]
+        # The batch was among those added up, or it is looked at: BatchNorm in train mode gives it other inputs
+        # elsewhere.
+        is_whole = rule.start == 1.0 and all(tau == 1.0 for tau in taus)
+        view.is_exact = is_whole and (holds_batch or _is_inside(live, view))
+        if view.is_exact and not holds_batch:
+            live = _leave_out_fixed(live, view)
+        view.live = [layer for layer, _ in live]
+        view.projectors = [
+            BlockProjector(view.subspaces[layer.parameter_name], layer.weight.dtype) for layer in view.live
+        ]
+        view.record = view.record.watching([uses for _, uses in live])
+    return view
 
 
 def spectrum(
     model: nn.Module, problem: Problem, search: Search, sample: Sequence[Inputs], random_state: RandomState
 ) -> dict[str, tuple[Subspace, ...]]:
-    """The subspaces of every linear map, those that cannot move too.
+    """Takes the subspaces of every linear map, also of those that cannot move.
 
     Args:
         model: the model.
         problem: of the first batch; its loss is not evaluated.
-        search: how the subspaces are looked for.
+        search: how the subspaces are looked for; its tau is a constant.
         sample: the batches, the first that of the problem.
-        random_state: to refuse a random forward with.
+        random_state: refuses a forward that draws random numbers.
 
     Returns:
         Parameter name to one subspace per row block.
@@ -335,171 +240,198 @@ def spectrum(
     Raises:
         ValueError: if the forward is random, or an input of a layer is not finite.
     """
-    found = find_layers(model, move_bias=search.move_bias)
-    watch = Watch([layer for layer in found if isinstance(layer, WeightLayer)], is_census=True)
+    layers = find_layers(model, move_bias=search.move_bias)
+    watch = Watch([layer for layer in layers if isinstance(layer, WeightLayer)], is_census=True)
     with torch.no_grad(), watch:
         problem.forward(problem.inputs)
     random_state.refuse_if_moved()
-    record = Record(torch.zeros(()), watch.uses, watch.num_other_uses, watch.num_other_bias_uses)
-    result = Survey(found, record)
-    seen = _settle([layer for layer in found if isinstance(layer, WeightLayer)], record, result.reasons)
-    _factorise(seen, problem, search, sample, result, Seconds())
-    if not result.is_finite:
+    view = Survey(layers, Record(torch.zeros(()), watch.uses, watch.num_other_uses, watch.num_other_bias_uses))
+    seen = _linear_maps(view)
+    basis = _Basis(problem, sample, search, view, Seconds())
+    measured = Measured([layer for layer, _ in seen], (), 0.0)
+    chosen = _taus(search.rule, measured)
+    basis.choose(seen, basis.add_up(seen, chosen), measured, chosen)
+    if not view.is_finite:
         raise ValueError("the inputs of every layer must be finite (and their squares too), got nan or inf")
-    return result.subspaces
+    return view.subspaces
 
 
-def _settle(candidates: Sequence[WeightLayer], record: Record, reasons: dict[str, str]) -> list[_Seen]:
-    """The weights that were seen as linear maps and as nothing else, with their uses."""
+def _watch(model: nn.Module, problem: Problem, search: Search) -> tuple[Survey, list[_Seen]]:
+    """Runs the forward of the objective batch and finds the linear maps in it."""
+    found = find_layers(model, move_bias=search.move_bias)
+    record = problem.record([layer for layer in found if isinstance(layer, WeightLayer)], is_census=True)
+    view = Survey(found, record, workers=search.workers)
+    seen = _linear_maps(view)
+    view.linear = [layer.parameter_name for layer, _ in seen]
+    return view, seen
+
+
+def _linear_maps(view: Survey) -> list[_Seen]:
+    """The weights that the forward used as linear maps and as nothing else; notes why the others cannot move."""
     kept: list[_Seen] = []
+    candidates = [layer for layer in view.found if isinstance(layer, WeightLayer)]
+    record = view.record
     counts = zip(record.num_other_uses, record.num_other_bias_uses, strict=True)
     for layer, uses, others in zip(candidates, record.uses, counts, strict=True):
         one = settled(layer, uses, *others)
         if isinstance(one, str):
-            reasons[layer.parameter_name] = one
+            view.reasons[layer.parameter_name] = one
         else:
             kept.append(one)
     return kept
 
 
-def _without_fixed(seen: Sequence[_Seen], reasons: dict[str, str], taus: Taus | None = None) -> list[_Seen]:
-    """Leaves out the layers whose inputs depend on no trainable parameter; of those a rule has left at 1, if given."""
+def _leave_out_fixed(seen: Sequence[_Seen], view: Survey, chosen: Mapping[str, LayerTau] | None = None) -> list[_Seen]:
+    """Leaves out the layers whose inputs depend on no trainable parameter; only those of tau 1, if taus are given."""
     kept = []
     for layer, uses in seen:
-        may_stay = taus is None or taus.is_one(layer)
+        may_stay = chosen is None or chosen.get(layer.parameter_name) == 1.0
         if not may_stay or any(use.inputs.requires_grad for use in uses):
             kept.append((layer, uses))
         else:
-            reasons[layer.parameter_name] = _INPUT_FIXED
+            view.reasons[layer.parameter_name] = _INPUT_FIXED
     return kept
 
 
-def _factorise(
-    seen: Sequence[_Seen],
-    problem: Problem,
-    search: Search,
-    sample: Sequence[Inputs],
-    result: Survey,
-    seconds: Seconds,
-    lowerings: Sequence[Lowering | None] | None = None,
-    taus: Taus | None = None,
-) -> list[_Seen]:
-    """Adds up the batches and takes the subspaces; gives the layers that are left with somewhere to go."""
-    lowerings = lowerings or [None] * len(seen)
-    samples = [
-        LayerSample(
-            layer.num_blocks,
-            layer.d_in + (layer.bias is not None),
-            search.settings if taus is None else taus.settings(layer),
-            len(sample),
-        )
-        for layer, _ in seen
-    ]
-    run = search.workers.run
-    for of_batch in _uses_of_batches(seen, problem, sample, seconds):
-        with _timed(seconds):
-            run([functools.partial(one.add, uses) for one, uses in zip(samples, of_batch, strict=True)])
-    if not all(one.is_finite for one in samples):
-        result.is_finite = False
-        return []
-    with _timed(seconds):
-        both = list(zip(seen, samples, lowerings, strict=True))
-        used = [(one, sampled) for one, sampled, _ in both if sampled.is_used]
-        if taus is not None:
-            taus.choose([(layer, sampled) for (layer, _), sampled in used], search.workers)
-        starts = search.starts if search.starts is not None else {}
-        tasks = [
-            functools.partial(sampled.settle, starts.get(layer.parameter_name), lowering)
-            for (layer, _), sampled, lowering in both
-            if sampled.is_used
-        ]
-        are_settled = run(tasks)
-    again = [(one, sampled) for (one, sampled), is_settled in zip(used, are_settled, strict=True) if not is_settled]
-    if again:
-        for of_batch in _uses_of_batches([one for one, _ in again], problem, sample, seconds):
-            with _timed(seconds):
-                run([functools.partial(one.add_again, uses) for (_, one), uses in zip(again, of_batch, strict=True)])
-        with _timed(seconds):
-            run([one.settle_again for _, one in again])
-    return [one for one, sampled in zip(seen, samples, strict=True) if _has_room(one[0], sampled, search, result)]
-
-
-def _has_room(layer: WeightLayer, sampled: LayerSample, search: Search, result: Survey) -> bool:
-    """Notes a layer's subspaces; whether it is left with somewhere to go."""
-    name = layer.parameter_name
-    if not sampled.is_used:
-        result.reasons[name] = "not used on the subspace sample: frozen"
-        return False
-    subspaces = result.subspaces[name] = sampled.subspaces
-    if search.starts is not None:
-        search.starts[name] = tuple(one.basis for one in subspaces)
-    has_room = any(subspace.null_dim for subspace in subspaces)
-    if not has_room:
-        result.reasons[name] = _NO_NULL_SPACE
-    return has_room
-
-
-def _lowerings(seen: Sequence[_Seen], problem: Problem, record: Record, search: Search) -> list[Lowering] | None:
-    """What each layer may lose where tau is lowered: an equal part of the drift, over how far it may go."""
-    rule = search.auto
-    if rule is None or not seen:
-        return None
-    gradients = problem.gradients(record, [parameter for layer, _ in seen for parameter in layer.parameters])
-    found, parts = [], iter(gradients)
-    budget = rule.budget(float(record.loss.detach()))
-    for layer, _ in seen:
-        gradient = layer.matrix([next(parts) for _ in layer.parameters])
-        size = layer.matrix([parameter.detach() for parameter in layer.parameters]).norm()
-        length = len(seen) * search.reach * float(size)
-        found.append(Lowering(rule, gradient, budget / length if length > 0.0 else 0.0))
-    return found
-
-
-def _note_lowered(live: Sequence[_Seen], rule: TauRule | None, result: Survey) -> bool:
-    """Says which layers have another tau than 1; whether any has."""
-    if rule is None:
-        return False
-    told = []
-    for layer, _ in live:
-        shortest = min(result.subspaces[layer.parameter_name], key=lambda one: one.tau)
-        if shortest.tau < 1.0:
-            told.append(f"{layer.name!r} to {shortest.tau:.8g} ({rule.told(shortest.null_dim, shortest.dim)})")
-    if told:
-        result.messages.append(f"tau lowered {rule.why}: {', '.join(told)}")
-    return bool(told)
-
-
-def _uses_of_batches(
-    seen: Sequence[_Seen], problem: Problem, sample: Sequence[Inputs], seconds: Seconds
-) -> Iterator[Sequence[Sequence[Use]]]:
-    """What the layers multiply in each batch, one batch at a time; the objective batch has been run already."""
-    if not seen:
-        return
+def _measure(seen: Sequence[_Seen], problem: Problem, record: Record, search: Search) -> Measured:
+    """What the rule of tau may look at before anything is added up."""
     layers = [layer for layer, _ in seen]
-    for inputs in sample:
-        if inputs is problem.inputs:
-            yield [uses for _, uses in seen]
-            continue
-        start = time.perf_counter()
-        watch = Watch(layers)
-        with torch.no_grad(), watch:
-            problem.forward(inputs)
-        problem.num_gradient_evaluations += num_samples(inputs) / num_samples(problem.inputs) / 3.0
-        seconds.capture += time.perf_counter() - start
-        yield watch.uses
+    gradients: list[list[Tensor]] = []
+    if search.rule.needs_gradient and layers:
+        parts = iter(problem.gradients(record, [parameter for layer in layers for parameter in layer.parameters]))
+        gradients = [[next(parts) for _ in layer.parameters] for layer in layers]
+    order = [layer.parameter_name for layer in layers]
+    return Measured(layers, order, float(record.loss.detach()), search.reach, gradients)
 
 
-@contextmanager
-def _timed(seconds: Seconds) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds.subspace += time.perf_counter() - start
+def _taus(rule: TauRule, measured: Measured) -> dict[str, LayerTau]:
+    """Asks the rule: parameter name to tau. No other place does."""
+    names = [layer.parameter_name for layer in measured.layers]
+    return dict(zip(names, rule.choose(measured), strict=True))
 
 
-def _is_inside(live: Sequence[_Seen], result: Survey) -> bool:
+@final
+@dataclass(frozen=True, eq=False)
+class _Basis:
+    """Takes the subspaces of linear maps from some batches; notes them, and what cannot move, in a survey."""
+
+    problem: Problem
+    batches: Sequence[Inputs]
+    search: Search
+    view: Survey
+    seconds: Seconds
+
+    def add_up(self, seen: Sequence[_Seen], chosen: Mapping[str, LayerTau]) -> list[LayerSample]:
+        """Adds up what each layer multiplies in all batches."""
+        samples = [
+            LayerSample(
+                layer.num_blocks,
+                layer.d_in + (layer.bias is not None),
+                self.search.settings(chosen.get(layer.parameter_name)),
+                len(self.batches),
+            )
+            for layer, _ in seen
+        ]
+        self._feed(seen, [one.add for one in samples])
+        return samples
+
+    def choose(
+        self, seen: Sequence[_Seen], samples: Sequence[LayerSample], measured: Measured, chosen: dict[str, LayerTau]
+    ) -> list[_Seen]:
+        """Chooses tau where that is left to do, and the subspaces; gives the layers that have somewhere to go.
+
+        Args:
+            seen: the layers.
+            samples: what was added up of each.
+            measured: for the rule of tau.
+            chosen: parameter name to tau; completed here.
+        """
+        if not all(one.is_finite for one in samples):
+            self.view.is_finite = False
+            return []
+        used = [(one, sample) for one, sample in zip(seen, samples, strict=True) if sample.is_used]
+        run = self.search.workers.run
+        with self.seconds.timed("subspace"):
+            if self.search.rule.needs_energies:
+                chosen.update(_taus(self.search.rule, self._with_spectra(used, measured)))
+            starts = self.search.starts or {}
+            names = [layer.parameter_name for (layer, _), _ in used]
+            are_settled = run(
+                [
+                    functools.partial(sample.settle, chosen[name], starts.get(name))
+                    for name, (_, sample) in zip(names, used, strict=True)
+                ]
+            )
+        again = [pair for pair, is_settled in zip(used, are_settled, strict=True) if not is_settled]
+        if again:
+            self._feed([one for one, _ in again], [sample.add_again for _, sample in again])
+            with self.seconds.timed("subspace"):
+                run([sample.settle_again for _, sample in again])
+        return [one for one, sample in zip(seen, samples, strict=True) if self._has_room(one[0], sample)]
+
+    def _with_spectra(self, used: Sequence[tuple[_Seen, LayerSample]], measured: Measured) -> Measured:
+        """What is known of the layers that the batches have used, once their inputs were added up."""
+        layers = [layer for (layer, _), _ in used]
+        known = dict(zip(measured.order, measured.gradients, strict=True)) if measured.gradients else {}
+        gradients = [known[layer.parameter_name] for layer in layers] if known else []
+        stable_ranks = functools.partial(self.search.workers.run, [sample.stable_rank for _, sample in used])
+        return Measured(layers, measured.order, measured.loss, measured.reach, gradients, stable_ranks)
+
+    def _feed(self, seen: Sequence[_Seen], takers: Sequence[Callable[[Sequence[Use]], None]]) -> None:
+        """Hands each taker what its layer multiplies, batch by batch."""
+        for of_batch in self._uses(seen):
+            with self.seconds.timed("subspace"):
+                tasks = [functools.partial(take, uses) for take, uses in zip(takers, of_batch, strict=True)]
+                self.search.workers.run(tasks)
+
+    def _uses(self, seen: Sequence[_Seen]) -> Iterator[Sequence[Sequence[Use]]]:
+        """What the layers multiply, one batch at a time; the objective batch has been run already."""
+        if not seen:
+            return
+        layers, problem = [layer for layer, _ in seen], self.problem
+        for inputs in self.batches:
+            if inputs is problem.inputs:
+                yield [uses for _, uses in seen]
+                continue
+            with self.seconds.timed("capture"):
+                watch = Watch(layers)
+                with torch.no_grad(), watch:
+                    problem.forward(inputs)
+                problem.num_gradient_evaluations += num_samples(inputs) / num_samples(problem.inputs) / 3.0
+            yield watch.uses
+
+    def _has_room(self, layer: WeightLayer, sample: LayerSample) -> bool:
+        """Notes a layer's subspaces; whether it is left with somewhere to go."""
+        name, view, starts = layer.parameter_name, self.view, self.search.starts
+        if not sample.is_used:
+            view.reasons[name] = "not used on the subspace sample: frozen"
+            return False
+        subspaces = view.subspaces[name] = sample.subspaces
+        if starts is not None:
+            starts[name] = tuple(one.basis for one in subspaces)
+        has_room = any(subspace.null_dim for subspace in subspaces)
+        if not has_room:
+            view.reasons[name] = _NO_NULL_SPACE
+        return has_room
+
+
+def _note_lowered(live: Sequence[_Seen], chosen: Mapping[str, LayerTau], view: Survey) -> None:
+    """Says in the survey's messages which layers had their tau lowered, and how far."""
+    told, why = [], ""
+    for layer, _ in live:
+        tau = chosen[layer.parameter_name]
+        shortest = min(view.subspaces[layer.parameter_name], key=lambda one: one.tau)
+        if isinstance(tau, Lowering) and shortest.tau < 1.0:
+            why = tau.rule.why
+            told.append(f"{layer.name!r} to {shortest.tau:.8g} ({tau.rule.told(shortest.null_dim, shortest.dim)})")
+    if told:
+        view.messages.append(f"tau lowered {why}: {', '.join(told)}")
+
+
+def _is_inside(live: Sequence[_Seen], view: Survey) -> bool:
     """Whether the objective batch lies inside the sample's subspaces, in every layer that would move."""
-    leaks = result.workers.run(
-        [functools.partial(leak, result.subspaces[layer.parameter_name], uses) for layer, uses in live]
+    leaks = view.workers.run(
+        [functools.partial(leak, view.subspaces[layer.parameter_name], uses) for layer, uses in live]
     )
     limits = [1e-9 if layer.weight.dtype == torch.float64 else 1e-6 for layer, _ in live]
     return all(found <= limit for found, limit in zip(leaks, limits, strict=True))

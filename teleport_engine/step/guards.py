@@ -3,14 +3,15 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from teleport_engine.model import Inputs, WeightLayer, checked_data, checked_inputs, num_samples
+from teleport_engine.model import Inputs, WeightLayer, checked_data, checked_inputs, is_whole, num_samples
 from teleport_engine.objective import Evaluation, Problem
 from teleport_engine.report import Outcome
 
@@ -20,31 +21,51 @@ __all__ = ["Breach", "EvalMode", "Guards", "Limits", "Probe", "Room", "differenc
 @final
 @dataclass(frozen=True)
 class Limits:
-    """What no step may pass; None: no limit.
+    """What no step of a teleport may pass; None means no limit.
+
+    A step that passes a limit, or is not finite, is halved up to `max_backoffs` times, and undone if that does not
+    help.
 
     Args:
-        grad_norm: largest gradient norm.
-        loss_drift: largest change of the loss on the batch.
-        probe_drift: largest change of the loss on the probe batch.
-        loss_share: largest change of the loss on the batch, as a share of what it was.
-        probe_share: largest change of the loss on the probe batch, as a share of what it was; without a probe there
-            is nothing to look at.
-        relative_step: largest step, and largest move since the start, of each layer as a share of its `||W||`.
-        max_backoffs: how often a step that passes a limit is halved before it is undone.
+        grad_norm_cap: largest gradient norm.
+        max_loss_drift: largest change of the loss on the batch. None with an `AutoTau`: the `drift` of that.
+        max_probe_drift: largest change of the loss on the probe batch, which is then evaluated at each step.
+        max_drift_share: like `max_loss_drift`, as a share of the loss before the teleport. None with a `DriftTau`: the
+            `drift` of that.
+        max_probe_drift_share: the same on the probe batch, where one is given.
+        max_relative_step: no step, and no move since the start of a teleport, is longer than this share of `||W||`, in
+            any layer; a step that would be is shortened. None with an `AutoTau` or a `DriftTau`: 0.1.
+        max_backoffs: how often a step is halved before it is undone.
+
+    Raises:
+        ValueError: if a number is out of its range; the message names every one that is.
     """
 
-    grad_norm: float | None = None
-    loss_drift: float | None = None
-    probe_drift: float | None = None
-    loss_share: float | None = None
-    probe_share: float | None = None
-    relative_step: float | None = None
+    grad_norm_cap: float | None = None
+    max_loss_drift: float | None = None
+    max_probe_drift: float | None = None
+    max_drift_share: float | None = None
+    max_probe_drift_share: float | None = None
+    max_relative_step: float | None = None
     max_backoffs: int = 3
+
+    def __post_init__(self) -> None:
+        faults = []
+        for one in fields(self)[:-1]:
+            value = getattr(self, one.name)
+            if isinstance(value, Real) and float(value) > 0.0:
+                object.__setattr__(self, one.name, float(value))
+            elif value is not None:
+                faults.append(f"{one.name} must be > 0 or None, got {value!r}")
+        if not is_whole(self.max_backoffs, 0):
+            faults.append(f"max_backoffs must be a whole number >= 0, got {self.max_backoffs!r}")
+        if faults:
+            raise ValueError("; ".join(faults))
 
     @property
     def is_probe_watched(self) -> bool:
         """Whether the probe batch has to be looked at after each step."""
-        return self.probe_drift is not None or self.probe_share is not None
+        return self.max_probe_drift is not None or self.max_probe_drift_share is not None
 
 
 @final
@@ -194,8 +215,8 @@ class Guards:
         self._limits = limits
         self._before = before
         self._probe_before = probe_before
-        self._loss_limit = _least(limits.loss_drift, limits.loss_share, before.loss)
-        self._probe_limit = _least(limits.probe_drift, limits.probe_share, probe_before or 0.0)
+        self._loss_limit = _least(limits.max_loss_drift, limits.max_drift_share, before.loss)
+        self._probe_limit = _least(limits.max_probe_drift, limits.max_probe_drift_share, probe_before or 0.0)
         if rounding is not None:
             self._loss_limit = min(self._loss_limit, rounding * max(1.0, abs(before.loss)))
 
@@ -212,7 +233,7 @@ class Guards:
             seen = [here.loss, here.grad_norm, here.measured.value]
             bad = next((value for value in seen if not math.isfinite(value)), math.inf)
             return Breach("non_finite", bad, math.inf, Outcome.NON_FINITE)
-        cap = self._limits.grad_norm
+        cap = self._limits.grad_norm_cap
         if cap is not None and here.grad_norm > cap:
             return Breach("grad_norm_cap", here.grad_norm, cap, Outcome.CAP_REACHED)
         drift = abs(here.loss - self._before.loss)

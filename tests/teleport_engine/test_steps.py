@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from teleport_engine import FixedStep, GrowthStep, Line, NormalisedStep, Outcome, Teleporter
+from teleport_engine import FixedStep, GrowthStep, Limits, Line, NormalisedStep, Options, Outcome, Teleporter
 from tests.teleport_engine import dense
-from tests.teleport_engine.cases import make, moved_names
+from tests.teleport_engine.cases import make, moved_names, teleporter_of
 
 
 class TestGuards:
@@ -72,9 +72,9 @@ class TestGuards:
         twin = Teleporter(copy.deepcopy(case.model), case.loss_fn, step=GrowthStep(1.5))
         free = twin.teleport(case.inputs, case.targets)
         cap = free.trace[3].grad_norm * 1.01
-        report = Teleporter(case.model, case.loss_fn, step=GrowthStep(1.5), grad_norm_cap=cap, max_backoffs=0).teleport(
-            case.inputs, case.targets
-        )
+        report = Teleporter(
+            case.model, case.loss_fn, Options(step=GrowthStep(1.5), limits=Limits(grad_norm_cap=cap, max_backoffs=0))
+        ).teleport(case.inputs, case.targets)
         assert report.outcome is Outcome.CAP_REACHED
         assert report.num_steps == 4
         assert report.grad_norm_after == free.trace[3].grad_norm <= cap
@@ -83,14 +83,18 @@ class TestGuards:
 
     def test_a_start_above_the_cap_stays(self) -> None:
         case = make("relu")
-        report = Teleporter(case.model, case.loss_fn, grad_norm_cap=1e-9).teleport(case.inputs, case.targets)
+        report = Teleporter(case.model, case.loss_fn, Options(limits=Limits(grad_norm_cap=1e-9))).teleport(
+            case.inputs, case.targets
+        )
         assert (report.outcome, report.num_steps) == (Outcome.CAP_REACHED, 0)
         assert not moved_names(report)
 
     def test_drift_undoes_the_step_that_passes_it(self) -> None:
         case = make("tanh")
         report = Teleporter(
-            case.model, case.loss_fn, tau=0.9, step=GrowthStep(1.5), max_loss_drift=0.05, num_steps=20, max_backoffs=0
+            case.model,
+            case.loss_fn,
+            Options(tau=0.9, step=GrowthStep(1.5), num_steps=20, limits=Limits(max_loss_drift=0.05, max_backoffs=0)),
         ).teleport(case.inputs, case.targets)
         assert report.outcome is Outcome.DRIFT
         assert 0 < report.num_steps < 20
@@ -113,7 +117,9 @@ class TestGuards:
         assert free.probe_drift == pytest.approx(after - before, rel=1e-9)
         limit = abs(after - before) / 3
         report = Teleporter(
-            case.model, case.loss_fn, step=GrowthStep(1.5), max_probe_drift=limit, max_backoffs=0
+            case.model,
+            case.loss_fn,
+            Options(step=GrowthStep(1.5), limits=Limits(max_probe_drift=limit, max_backoffs=0)),
         ).teleport(case.inputs, case.targets, probe=probe)
         assert report.outcome is Outcome.DRIFT
         assert report.probe_drift is not None
@@ -132,9 +138,11 @@ class TestGuards:
 def test_cost_is_counted_in_gradients() -> None:
     case = make("relu")
     options: dict[str, Any] = {"step": FixedStep(1e-4), "num_steps": 4}
-    report = Teleporter(copy.deepcopy(case.model), case.loss_fn, **options).teleport(case.inputs, case.targets)
+    report = teleporter_of(copy.deepcopy(case.model), case.loss_fn, **options).teleport(case.inputs, case.targets)
     assert report.num_gradient_evaluations == pytest.approx(1 + 4 * (1 + 1))
-    report = Teleporter(copy.deepcopy(case.model), case.loss_fn, tau=0.9, **options).teleport(case.inputs, case.targets)
+    report = teleporter_of(copy.deepcopy(case.model), case.loss_fn, tau=0.9, **options).teleport(
+        case.inputs, case.targets
+    )
     assert report.num_gradient_evaluations == pytest.approx(1 + 4 * (2 + 1))
     assert report.seconds.total > 0.0
     assert min(report.seconds.capture, report.seconds.subspace, report.seconds.direction, report.seconds.apply) > 0.0

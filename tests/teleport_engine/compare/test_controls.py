@@ -27,12 +27,12 @@ from teleport_engine.nullspace.projector import NullSpaceProjector
 from teleport_engine.nullspace.subspace import Subspace
 from teleport_engine.step.moves import DirectedMove
 from tests.teleport_engine import dense
-from tests.teleport_engine.cases import CASES, Case, make, outputs_of
+from tests.teleport_engine.cases import CASES, Case, make, outputs_of, teleporter_of
 
 
 def climb(case: Case, model: nn.Module, move: Move, **options: Any) -> TeleportReport:
     options = {"step": GrowthStep(1.3), "num_steps": 1, **options}
-    return Teleporter(model, case.loss_fn, move=move, **options).teleport(case.inputs, case.targets)
+    return teleporter_of(model, case.loss_fn, move=move, **options).teleport(case.inputs, case.targets)
 
 
 def lengths(report: TeleportReport) -> dict[str, float]:
@@ -133,8 +133,8 @@ class TestIdentityMove:
         before = copy.deepcopy(case.model.state_dict())
         probe = torch.randn(8, 6).double(), torch.randn(8, 4).double()
         options: dict[str, Any] = {"step": GrowthStep(1.3), "num_steps": 4, "tau": tau, "max_probe_drift": 10.0}
-        directed = Teleporter(copy.deepcopy(case.model), case.loss_fn, **options)
-        placebo = Teleporter(case.model, case.loss_fn, move=IdentityMove(), **options)
+        directed = teleporter_of(copy.deepcopy(case.model), case.loss_fn, **options)
+        placebo = teleporter_of(case.model, case.loss_fn, move=IdentityMove(), **options)
         real = directed.teleport(case.inputs, case.targets, probe=probe)
         report = placebo.teleport(case.inputs, case.targets, probe=probe)
         assert all(torch.equal(value, before[key]) for key, value in case.model.state_dict().items())

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from teleport_engine import GrowthStep, Outcome, Teleporter, TeleportReport
+from teleport_engine import GrowthStep, Outcome, TeleportReport
 from teleport_engine.model.layer_calls import Watch
 from teleport_engine.model.layers import WeightLayer, find_layers
 from teleport_engine.model.linear_maps import Use, stacked_rows
 from teleport_engine.model.unrolled import unrolled_attention
+from tests.teleport_engine.cases import teleporter_of
 
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -144,7 +145,9 @@ class Attends(nn.Module):
 
 
 def climb(model: nn.Module, **options: Any) -> TeleportReport:
-    teleporter = Teleporter(model.double(), nn.functional.cross_entropy, step=GrowthStep(1.2), num_steps=2, **options)
+    teleporter = teleporter_of(
+        model.double(), nn.functional.cross_entropy, step=GrowthStep(1.2), num_steps=2, **options
+    )
     return teleporter.teleport(torch.randn(3, 2, 5).double(), torch.arange(2))
 
 

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from teleport_engine import GradCurvature, GrowthStep, Outcome, RandomMove, Schedule, Teleporter
-from tests.teleport_engine.cases import mlp
+from tests.teleport_engine.cases import mlp, teleporter_of
 
 
 def teleporter(model: nn.Module | None = None, **options: Any) -> Teleporter:
-    return Teleporter(mlp(5, 12, 3) if model is None else model, nn.functional.cross_entropy, **options)
+    return teleporter_of(mlp(5, 12, 3) if model is None else model, nn.functional.cross_entropy, **options)
 
 
 INPUTS, TARGETS = torch.randn(6, 5), torch.arange(6) % 3
@@ -209,7 +209,7 @@ def test_what_has_no_second_derivative_is_refused(options: dict[str, Any]) -> No
     with pytest.raises(ValueError, match=r"must be twice differentiable .* whose backward is once_differentiable"):
         teleporter(model, **options).teleport(INPUTS, TARGETS)
     with pytest.raises(ValueError, match=r"must be twice differentiable .*multi_margin_loss_backward"):
-        Teleporter(mlp(5, 12, 3), nn.functional.multi_margin_loss, **options).teleport(INPUTS, TARGETS)
+        teleporter_of(mlp(5, 12, 3), nn.functional.multi_margin_loss, **options).teleport(INPUTS, TARGETS)
 
 
 def test_reentrant_checkpoints_are_refused() -> None:

@@ -17,13 +17,14 @@ from teleport_engine import (
     GradCurvature,
     GrowthStep,
     HutchinsonTrace,
+    Options,
     Outcome,
     RandomMove,
     Teleporter,
     TeleportReport,
 )
 from teleport_engine.model.layers import FrozenModule, find_layers
-from tests.teleport_engine.cases import make
+from tests.teleport_engine.cases import make, teleporter_of
 
 
 class TestSurroundings:
@@ -62,7 +63,7 @@ class TestSurroundings:
         identities = [id(p) for p in model.parameters()] + [id(b) for b in model.buffers()]
         before = state()
         with torch.no_grad():
-            report = Teleporter(model, case.loss_fn, step=GrowthStep(1.2), **options).teleport(
+            report = teleporter_of(model, case.loss_fn, step=GrowthStep(1.2), **options).teleport(
                 inputs, case.targets, probe=(case.inputs[:4], case.targets[:4])
             )
         assert report.outcome is Outcome.MOVED
@@ -148,7 +149,7 @@ class Writes(nn.Module):
 
 def climb(model: nn.Module, inputs: Any, **options: Any) -> TeleportReport:
     options = {"step": GrowthStep(1.2), "num_steps": 2, **options}
-    teleporter = Teleporter(model, nn.functional.cross_entropy, **options)
+    teleporter = teleporter_of(model, nn.functional.cross_entropy, **options)
     return teleporter.teleport(inputs, torch.arange(6) % 3)
 
 
@@ -218,8 +219,8 @@ def test_recurrent_layers_stay_and_the_rest_moves(kind: Any, dtype: torch.dtype)
     flat = model.rnn._flat_weights
     before = copy.deepcopy(model.rnn.state_dict())
     loss_fn = nn.functional.cross_entropy
-    tangent = Teleporter(model, loss_fn, route="jvp").direction(inputs, targets)
-    backward = Teleporter(model, loss_fn, route="double_backward").direction(inputs, targets)
+    tangent = Teleporter(model, loss_fn, Options(route="jvp")).direction(inputs, targets)
+    backward = Teleporter(model, loss_fn, Options(route="double_backward")).direction(inputs, targets)
     assert tangent.keys() == backward.keys() == {"mid.weight", "head.weight"}
     limit = 1e-10 if dtype == torch.float64 else 1e-3
     for name, part in tangent.items():
@@ -384,7 +385,7 @@ def test_a_default_device_is_not_where_random_numbers_are_drawn(options: dict[st
     model, inputs, targets = Writes(), torch.randn(8, 6), torch.arange(8) % 4
     torch.set_default_device("meta")
     try:
-        teleporter = Teleporter(model, nn.functional.cross_entropy, **{"step": GrowthStep(1.1), **options})
+        teleporter = teleporter_of(model, nn.functional.cross_entropy, **{"step": GrowthStep(1.1), **options})
         assert teleporter.teleport(inputs, targets).outcome is Outcome.MOVED
     finally:
         torch.set_default_device(None)

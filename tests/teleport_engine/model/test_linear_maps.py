@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from teleport_engine import GrowthStep, Outcome, Teleporter
+from teleport_engine import GrowthStep, Options, Outcome, Teleporter
 from teleport_engine.model.layer_calls import Watch
 from teleport_engine.model.layers import FrozenModule, WeightLayer, find_layers
 from teleport_engine.model.linear_maps import LinearUse, Use, stacked_rows
@@ -85,7 +85,9 @@ def test_a_convolution_multiplies_its_patches(
 @pytest.mark.parametrize("tau", [1.0, 0.9])
 def test_biases_that_move_along_are_augmented_inputs(name: str, tau: float) -> None:
     case = make(name)
-    directions = Teleporter(case.model, case.loss_fn, tau=tau, move_bias=True).direction(case.inputs, case.targets)
+    directions = Teleporter(case.model, case.loss_fn, Options(tau=tau, move_bias=True)).direction(
+        case.inputs, case.targets
+    )
     rows = dense.map_rows(case.model, case.inputs)
     parameters = dict(case.model.named_parameters())
     num_biases = 0
@@ -115,7 +117,7 @@ def test_outputs_stay_while_biases_move_too(name: str) -> None:
     case = make(name)
     biases = {key: value.detach().clone() for key, value in case.model.named_parameters() if key.endswith("bias")}
     before = outputs_of(case.model, case.inputs)
-    teleporter = Teleporter(case.model, case.loss_fn, step=GrowthStep(1.3), num_steps=4, move_bias=True)
+    teleporter = Teleporter(case.model, case.loss_fn, Options(step=GrowthStep(1.3), num_steps=4, move_bias=True))
     report = teleporter.teleport(case.inputs, case.targets)
     assert (report.outcome, report.route) == (Outcome.MOVED, "jvp")
     assert float((outputs_of(case.model, case.inputs) - before).abs().max()) <= 1e-10
@@ -152,7 +154,9 @@ class TestBiasesThatStay:
     def test_it(self, extra: Callable[[Any, Tensor], Tensor]) -> None:
         model = self.Net(extra).double()
         before = model.mid.bias.detach().clone()
-        teleporter = Teleporter(model, nn.functional.cross_entropy, step=GrowthStep(1.2), num_steps=2, move_bias=True)
+        teleporter = Teleporter(
+            model, nn.functional.cross_entropy, Options(step=GrowthStep(1.2), num_steps=2, move_bias=True)
+        )
         report = teleporter.teleport(torch.randn(6, 5).double(), torch.arange(6) % 3)
         layers = {layer.name: layer for layer in report.layers}
         assert layers["mid"].moved

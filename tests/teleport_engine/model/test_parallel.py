@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 
-from teleport_engine import FixedStep, Teleporter
+from teleport_engine import FixedStep, Options, Teleporter
 from teleport_engine.model.parallel import Workers
 from tests.teleport_engine.cases import CASES, make
 
@@ -24,7 +24,7 @@ def test_any_number_of_threads_gives_the_same_bits(name: str, tau: float, seed: 
     for num_threads in (1, 2, 5):
         model = copy.deepcopy(case.model)
         teleporter = Teleporter(
-            model, case.loss_fn, tau=tau, step=FixedStep(1e-3), num_steps=2, num_threads=num_threads
+            model, case.loss_fn, Options(tau=tau, step=FixedStep(1e-3), num_steps=2, num_threads=num_threads)
         )
         report = teleporter.teleport(case.inputs, case.targets)
         moved.append((model.state_dict(), [(layer.rank, layer.step_length) for layer in report.layers]))
@@ -64,4 +64,4 @@ def test_results_come_in_the_order_of_the_tasks_and_faults_come_out() -> None:
 def test_a_number_of_threads_that_is_none_is_refused(num_threads: int) -> None:
     case = make("tanh")
     with pytest.raises(ValueError, match="num_threads must be a whole number >= 1, got"):
-        Teleporter(case.model, case.loss_fn, num_threads=num_threads)
+        Teleporter(case.model, case.loss_fn, Options(num_threads=num_threads))

@@ -27,7 +27,7 @@ def subspaces_of(batches: list[list[Use]], num_blocks: int, dim: int, tau: float
     for uses in batches:
         sample.add(uses)
     assert sample.is_finite
-    is_settled = sample.settle()
+    is_settled = sample.settle(tau)
     if not is_settled:
         for uses in batches:
             sample.add_again(uses)

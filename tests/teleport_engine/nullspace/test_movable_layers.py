@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from teleport_engine import FixedStep, GrowthStep, Outcome, Subspace, Teleporter
+from teleport_engine import FixedStep, GrowthStep, Options, Outcome, Subspace, Teleporter
 from teleport_engine.nullspace.factorise import subspaces
 from teleport_engine.nullspace.gram import Gram
 from tests.teleport_engine import dense
@@ -71,7 +71,7 @@ def test_dead_units_are_null_dimensions_without_ascent(dtype: torch.dtype, route
         model.get_parameter("0.bias")[:5] = -1e3
     before = copy.deepcopy(model.state_dict())
     inputs, targets = torch.randn(60, 20, dtype=dtype), torch.arange(60) % 10
-    report = Teleporter(model, nn.functional.cross_entropy, route=route).teleport(inputs, targets)
+    report = Teleporter(model, nn.functional.cross_entropy, Options(route=route)).teleport(inputs, targets)
     assert report.outcome is Outcome.NO_ASCENT
     assert (report.layers[-1].null_dim, report.layers[-1].reason) == (5, "no gradient in its null space")
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

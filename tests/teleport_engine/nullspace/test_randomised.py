@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from teleport_engine import FixedStep, Subspace, Teleporter
+from teleport_engine import FixedStep, Subspace
 from teleport_engine.nullspace.factorise import AUTO_SIZE, Settings
 from teleport_engine.nullspace.randomised import leading_vectors
 from tests.teleport_engine import dense
-from tests.teleport_engine.cases import mlp
+from tests.teleport_engine.cases import mlp, teleporter_of
 
 
 def decaying(n: int, d: int, decay: float, seed: int) -> Tensor:
@@ -84,9 +84,9 @@ def test_a_teleport_with_it_keeps_what_tau_says_and_starts_warm(n: int, monkeypa
 
     monkeypatch.setattr("teleport_engine.nullspace.factorise.leading_vectors", count)
     options = {"tau": 0.99, "step": FixedStep(1e-6), "num_steps": 1}
-    exact = Teleporter(copy.deepcopy(model), nn.functional.cross_entropy, **options).teleport(inputs, targets)  # type: ignore[arg-type]
+    exact = teleporter_of(copy.deepcopy(model), nn.functional.cross_entropy, **options).teleport(inputs, targets)
     assert starts == []
-    teleporter = Teleporter(model, nn.functional.cross_entropy, factorisation="randomised", **options)  # type: ignore[arg-type]
+    teleporter = teleporter_of(model, nn.functional.cross_entropy, factorisation="randomised", **options)
     report = teleporter.teleport(inputs, targets)
     assert starts == [False] * 3
     teleporter.teleport(inputs, targets)

@@ -13,7 +13,7 @@ from torch import nn
 from teleport_engine import AutoTau, FixedStep, GrowthStep, Outcome, Teleporter, TeleportReport
 from teleport_engine.nullspace.tau import Lowering
 from tests.teleport_engine import dense
-from tests.teleport_engine.cases import Case, make, mlp
+from tests.teleport_engine.cases import Case, make, mlp, teleporter_of
 
 REACH = 0.1
 
@@ -28,7 +28,7 @@ def full_rank(n: int = 64) -> Case:
 
 def climb(case: Case, **options: Any) -> TeleportReport:
     options = {"tau": "auto", "step": GrowthStep(1.2), "num_steps": 2, **options}
-    return Teleporter(case.model, case.loss_fn, **options).teleport(case.inputs, case.targets)
+    return teleporter_of(case.model, case.loss_fn, **options).teleport(case.inputs, case.targets)
 
 
 def gradients(case: Case) -> dict[str, torch.Tensor]:
@@ -210,4 +210,4 @@ def test_its_numbers_are_checked(settings_: dict[str, float], message: str) -> N
 )
 def test_what_does_not_go_with_it(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Teleporter(mlp(3, 4, 2), nn.functional.cross_entropy, **options)
+        teleporter_of(mlp(3, 4, 2), nn.functional.cross_entropy, **options)

@@ -20,12 +20,13 @@ from teleport_engine import (
     HutchinsonTrace,
     LogGradNorm,
     Objective,
+    Options,
     Outcome,
     Teleporter,
 )
 from teleport_engine.objective.second_backward import Decomposed
 from tests.teleport_engine import dense
-from tests.teleport_engine.cases import make, mlp, outputs_of
+from tests.teleport_engine.cases import make, mlp, outputs_of, teleporter_of
 
 # What each objective is, of the explicit gradient and Hessian and the parameters' number.
 Twin = Callable[[Tensor, Tensor], Tensor]
@@ -168,17 +169,17 @@ def test_the_log_takes_the_papers_way(route: Any) -> None:
     case = make("tanh")
     by_norm, by_log, scaled = (copy.deepcopy(case.model) for _ in range(3))
     step = GrowthStep(1.5)
-    Teleporter(by_norm, case.loss_fn, step=step, route=route).teleport(case.inputs, case.targets)
+    Teleporter(by_norm, case.loss_fn, Options(step=step, route=route)).teleport(case.inputs, case.targets)
     options: dict[str, Any] = {"objective": LogGradNorm(), "route": route}
-    report = Teleporter(by_log, case.loss_fn, step=step, **options).teleport(case.inputs, case.targets)
+    report = teleporter_of(by_log, case.loss_fn, step=step, **options).teleport(case.inputs, case.targets)
     assert report.route == ("jvp" if route == "auto" else "double_backward")
     assert report.objective_after == pytest.approx(math.log(report.grad_norm_after))
     start, there, here = (model.get_parameter("2.weight").detach() for model in (case.model, by_norm, by_log))
     assert float((here - there).norm()) <= 0.1 * float((there - start).norm())
 
     fixed: dict[str, Any] = {"step": FixedStep(0.01), **options}
-    Teleporter(case.model, case.loss_fn, **fixed).teleport(case.inputs, case.targets)
-    Teleporter(scaled, lambda x, y: 1e3 * case.loss_fn(x, y), **fixed).teleport(case.inputs, case.targets)
+    teleporter_of(case.model, case.loss_fn, **fixed).teleport(case.inputs, case.targets)
+    teleporter_of(scaled, lambda x, y: 1e3 * case.loss_fn(x, y), **fixed).teleport(case.inputs, case.targets)
     assert torch.allclose(scaled.get_parameter("2.weight"), case.model.get_parameter("2.weight"), rtol=1e-9)
 
 
@@ -230,4 +231,4 @@ def test_options_are_checked() -> None:
         with pytest.raises(ValueError, match="num_vectors must be a whole number >= 1, got"):
             HutchinsonTrace(num_vectors=num)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="route 'jvp' serves objectives of the gradient norm alone, got GradCurvature"):
-        Teleporter(tiny()[0], nn.functional.mse_loss, objective=GradCurvature(), route="jvp")
+        Teleporter(tiny()[0], nn.functional.mse_loss, Options(objective=GradCurvature(), route="jvp"))

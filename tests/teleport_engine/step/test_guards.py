@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from teleport_engine import FixedStep, GrowthStep, GuardEvent, NormalisedStep, Outcome, Teleporter, TeleportReport
 from teleport_engine.model.layers import WeightLayer
 from teleport_engine.step.guards import Room
-from tests.teleport_engine.cases import Case, make, mlp
+from tests.teleport_engine.cases import Case, make, mlp, teleporter_of
 
 
 def climb(case: Case, model: nn.Module | None = None, probe: Any = None, **options: Any) -> TeleportReport:
-    teleporter = Teleporter(
+    teleporter = teleporter_of(
         case.model if model is None else model, case.loss_fn, **{"step": GrowthStep(1.5), **options}
     )
     return teleporter.teleport(case.inputs, case.targets, probe=probe)

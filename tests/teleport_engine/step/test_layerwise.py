@@ -18,13 +18,14 @@ from teleport_engine import (
     MeasuredGrowth,
     ModelFacts,
     NormalisedStep,
+    Options,
     Outcome,
     RandomMove,
     RuleError,
     Teleporter,
 )
 from tests.teleport_engine import dense
-from tests.teleport_engine.cases import CASES, Case, make, mlp, outputs_of
+from tests.teleport_engine.cases import CASES, Case, make, mlp, outputs_of, teleporter_of
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -34,7 +35,7 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
 def moves(case: Case, **options: Any) -> dict[str, Tensor]:
     """What one teleport adds to each parameter, in a copy of the case."""
     before = weights(case.model)
-    Teleporter(case.model, case.loss_fn, **options).teleport(case.inputs, case.targets)
+    teleporter_of(case.model, case.loss_fn, **options).teleport(case.inputs, case.targets)
     after = weights(case.model)
     with torch.no_grad():
         for name, value in case.model.named_parameters():
@@ -50,7 +51,7 @@ def seen_by(case: Case, **options: Any) -> list[LayerFacts]:
         told.append(layer)
         return 1e-3
 
-    Teleporter(case.model, case.loss_fn, step=LayerwiseStep(rule), num_steps=1, **options).teleport(
+    teleporter_of(case.model, case.loss_fn, step=LayerwiseStep(rule), num_steps=1, **options).teleport(
         case.inputs, case.targets
     )
     return told
@@ -130,7 +131,9 @@ def test_tau_per_layer_is_each_layer_of_a_teleporter_with_that_tau(name: str) ->
 
     mixed = Teleporter(case.model, case.loss_fn, tau=LayerwiseTau(noted)).direction(case.inputs, case.targets)
     alone = {
-        tau: Teleporter(case.model, case.loss_fn, tau=tau, route="double_backward").direction(case.inputs, case.targets)
+        tau: Teleporter(case.model, case.loss_fn, Options(tau=tau, route="double_backward")).direction(
+            case.inputs, case.targets
+        )
         for tau in taus
     }
     found = 0
@@ -288,7 +291,7 @@ def test_a_tau_that_is_none_is_told_with_its_layer(value: float, with_spectrum: 
 def test_what_does_not_go_together_is_refused() -> None:
     model, loss_fn = mlp(4, 8, 3), nn.functional.cross_entropy
     with pytest.raises(ValueError, match="route 'jvp' needs tau = 1"):
-        Teleporter(model, loss_fn, tau=LayerwiseTau(lambda layer: 1.0), route="jvp")
+        Teleporter(model, loss_fn, Options(tau=LayerwiseTau(lambda layer: 1.0), route="jvp"))
     with pytest.raises(ValueError, match="LayerwiseStep: rule must be one of the whole line"):
         LayerwiseStep(lambda layer: 1.0, LayerwiseStep(lambda layer: 1.0))
 
@@ -310,7 +313,9 @@ def test_a_randomised_factorisation_holds_the_tau_of_each_layer(factorisation: A
     model = mlp(16, 96, 96, 4, activation=nn.Tanh).double()
     tau = LayerwiseTau(lambda layer: 1.0 - 0.01 * layer.position)
     report = Teleporter(
-        model, nn.functional.cross_entropy, tau=tau, factorisation=factorisation, step=FixedStep(1e-3), num_steps=1
+        model,
+        nn.functional.cross_entropy,
+        Options(tau=tau, factorisation=factorisation, step=FixedStep(1e-3), num_steps=1),
     ).teleport(torch.randn(200, 16).double(), torch.arange(200) % 4)
     for place, layer in enumerate(report.layers, 1):
         assert layer.tau == pytest.approx(1.0 - 0.01 * place)
@@ -324,7 +329,7 @@ def test_a_teleporter_with_rules_goes_on_from_its_state() -> None:
             LayerwiseTau(lambda layer: 1.0 - 0.01 / layer.width),
             LayerwiseStep(lambda layer: 0.1 / layer.fan_in),
         )
-        return Teleporter(case.model, case.loss_fn, tau=tau, step=step, num_steps=2, move=RandomMove(3))
+        return Teleporter(case.model, case.loss_fn, Options(tau=tau, step=step, num_steps=2, move=RandomMove(3)))
 
     through, broken_off = make("tanh"), make("tanh")
     whole = teleporter(through)

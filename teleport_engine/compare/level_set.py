@@ -12,13 +12,11 @@ from collections.abc import Sequence
 from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from teleport_engine.compare.attempt import Attempt, Point
 from teleport_engine.compare.rival import Rival
-from teleport_engine.model import LossFn
 from teleport_engine.report import Outcome
-from teleport_engine.schedule import Schedule
 
 __all__ = ["LevelSetTeleporter"]
 
@@ -51,27 +49,7 @@ class LevelSetTeleporter(Rival):
     """
 
     route = "level_set"
-
-    def __init__(
-        self,
-        model: nn.Module,
-        loss_fn: LossFn,
-        *,
-        step_size: float = 1.0,
-        num_steps: int = 8,
-        schedule: Schedule | None = None,
-        grad_norm_cap: float | None = None,
-        max_loss_drift: float | None = None,
-    ) -> None:
-        super().__init__(
-            model,
-            loss_fn,
-            step_size=step_size,
-            num_steps=num_steps,
-            schedule=schedule,
-            grad_norm_cap=grad_norm_cap,
-            max_loss_drift=max_loss_drift,
-        )
+    first_step_size = 1.0
 
     def _climb(self, now: Attempt) -> Outcome:
         here, rho, outcome = now.start, self._step_size, Outcome.MOVED

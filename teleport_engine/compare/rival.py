@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from teleport_engine.compare.attempt import Attempt, attempt
-from teleport_engine.model import Inputs, LossFn, checked_limit
+from teleport_engine.model import Inputs, LossFn, checked_limit, is_whole
 from teleport_engine.report import Outcome, TeleportReport
 from teleport_engine.schedule import Schedule
 
@@ -20,7 +20,7 @@ class Rival(ABC):
     Args:
         model: any module.
         loss_fn: `loss_fn(outputs, targets)` gives a tensor without dimensions.
-        step_size: the first length tried.
+        step_size: the first length tried; None: that of the class.
         num_steps: at most.
         schedule: when `step()` teleports.
         grad_norm_cap: a step that would take the gradient norm above this is undone, and is the last.
@@ -33,20 +33,24 @@ class Rival(ABC):
     route: ClassVar[str]
     """As in `TeleportReport.route`."""
 
+    first_step_size: ClassVar[float]
+    """The length tried first where none is given."""
+
     def __init__(
         self,
         model: nn.Module,
         loss_fn: LossFn,
         *,
-        step_size: float,
-        num_steps: int,
-        schedule: Schedule | None,
-        grad_norm_cap: float | None,
-        max_loss_drift: float | None,
+        step_size: float | None = None,
+        num_steps: int = 8,
+        schedule: Schedule | None = None,
+        grad_norm_cap: float | None = None,
+        max_loss_drift: float | None = None,
     ) -> None:
+        step_size = self.first_step_size if step_size is None else step_size
         if not (math.isfinite(step_size) and step_size > 0.0):
             raise ValueError(f"step_size must be finite and > 0, got {step_size}")
-        if not isinstance(num_steps, int) or isinstance(num_steps, bool) or num_steps < 1:
+        if not is_whole(num_steps, 1):
             raise ValueError(f"num_steps must be a whole number >= 1, got {num_steps!r}")
         self._model = model
         self._loss_fn = loss_fn

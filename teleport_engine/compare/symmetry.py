@@ -15,9 +15,7 @@ from torch import Tensor, nn
 
 from teleport_engine.compare.attempt import Attempt, Point
 from teleport_engine.compare.rival import Rival
-from teleport_engine.model import LossFn
 from teleport_engine.report import Outcome
-from teleport_engine.schedule import Schedule
 
 __all__ = ["SymmetryTeleporter"]
 
@@ -67,27 +65,7 @@ class SymmetryTeleporter(Rival):
     """
 
     route = "symmetry"
-
-    def __init__(
-        self,
-        model: nn.Module,
-        loss_fn: LossFn,
-        *,
-        step_size: float = 0.1,
-        num_steps: int = 8,
-        schedule: Schedule | None = None,
-        grad_norm_cap: float | None = None,
-        max_loss_drift: float | None = None,
-    ) -> None:
-        super().__init__(
-            model,
-            loss_fn,
-            step_size=step_size,
-            num_steps=num_steps,
-            schedule=schedule,
-            grad_norm_cap=grad_norm_cap,
-            max_loss_drift=max_loss_drift,
-        )
+    first_step_size = 0.1
 
     def _climb(self, now: Attempt) -> Outcome:
         chains, refusal = _chains(self._model)

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
-from torch.overrides import TorchFunctionMode
 
 from teleport_engine.model.convolution import ConvUse, Window
 from teleport_engine.model.layers import WeightLayer
 from teleport_engine.model.linear_maps import LinearUse, Use
-from teleport_engine.model.unrolled import unrolled_attention
+from teleport_engine.model.unrolled import CallPatch, unrolled_attention
 
 __all__ = ["Watch"]
 
@@ -81,7 +80,7 @@ _MAPS: dict[Any, tuple[tuple[str, ...], Callable[[_Call], Use | None]]] = {
 
 
 @final
-class Watch(TorchFunctionMode):
+class Watch(CallPatch):
     """Records the uses of some weights while it is active.
 
     Args:
@@ -95,6 +94,8 @@ class Watch(TorchFunctionMode):
         num_other_bias_uses: per layer whose bias moves along, the uses of the weight without it and its appearances
             without the weight (0 everywhere without a census).
     """
+
+    entered = {nn.functional.multi_head_attention_forward: unrolled_attention}
 
     def __init__(
         self, layers: Iterable[WeightLayer], replaced: Mapping[int, Tensor] | None = None, *, is_census: bool = False
@@ -112,24 +113,8 @@ class Watch(TorchFunctionMode):
         self.num_other_uses = [0] * len(self._layers)
         self.num_other_bias_uses = [0] * len(self._layers)
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Runs the call and notes the watched weights in it.
-
-        Args:
-            func: what was called.
-            types: not looked at.
-            args: its positional arguments.
-            kwargs: its keyword arguments.
-
-        Returns:
-            What the call returns.
-        """
-        kwargs = kwargs or {}
-        if func is nn.functional.multi_head_attention_forward:
-            with self:
-                return unrolled_attention(*args, **kwargs)
+    def _run(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Runs the call and notes the watched weights in it."""
         result = func(*args, **kwargs)
         if func in _MAPS:
             names, read = _MAPS[func]

@@ -4,14 +4,13 @@ Of the operations that models are made of: `F.hardsigmoid` (in every MobileNetV3
 `torch._weight_norm` no forward mode, `F.embedding_bag` neither.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from teleport_engine.model.unrolled import unrolled_grad
+from teleport_engine.model.unrolled import CallPatch, unrolled_grad
 
 __all__ = ["Substitutes"]
 
@@ -33,8 +32,10 @@ def _embedding_bag(
     per_sample_weights: Tensor | None = None,
     include_last_offset: bool = False,
     padding_idx: int | None = None,
-) -> Tensor:
-    """As `F.embedding_bag`, for the modes "sum" and "mean"."""
+) -> Tensor | None:
+    """As `F.embedding_bag`; None for the mode "max", which torch differentiates."""
+    if mode == "max":
+        return None
     if offsets is None:
         num_bags, flat = input.shape[0], input.reshape(-1)
         bags = torch.arange(num_bags, device=flat.device).repeat_interleave(input.shape[1])
@@ -56,70 +57,37 @@ def _embedding_bag(
     return sums / torch.bincount(bags, minlength=num_bags).clamp_min(1).to(sums.dtype)[:, None]
 
 
-def _mode_of_bag(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    return args[6] if len(args) > 6 else kwargs.get("mode", "mean")
-
-
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     return v * (g / torch.norm_except_dim(v, 2, dim))
 
-
-_SUBSTITUTES: dict[Any, Callable[..., Tensor]] = {
-    nn.functional.hardsigmoid: _hardsigmoid,
-    nn.functional.embedding_bag: _embedding_bag,
-    torch._weight_norm: _weight_norm,
-}
 
 _LOW = (torch.bfloat16, torch.float16)
 _LOWERS = frozenset((torch.Tensor.bfloat16, torch.Tensor.half))
 
 
 @final
-class Substitutes(TorchFunctionMode):
-    """Runs the substitutes while it is active; values are torch's to rounding.
+class Substitutes(CallPatch):
+    """Runs the substitutes while it is active; their values are torch's to rounding.
 
-    Where a model turns autocast on inside its own forward, that is taken back: in bfloat16 no move cancels, so the
-    teleport computes in the precision of the weights.
-
-    Attributes:
-        num_replaced: how often something else was run than asked for.
+    Where a model turns autocast on inside its own forward, the calls run in full precision all the same: in bfloat16 no
+    move cancels, so a teleport computes in the precision of the weights. Such calls count as replaced too.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.num_replaced = 0
+    entered = {torch.autograd.grad: unrolled_grad}
+    table = {
+        nn.functional.hardsigmoid: _hardsigmoid,
+        nn.functional.embedding_bag: _embedding_bag,
+        torch._weight_norm: _weight_norm,
+    }
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Runs the call, or its substitute.
-
-        Args:
-            func: what was called.
-            types: not looked at.
-            args: its positional arguments.
-            kwargs: its keyword arguments.
-
-        Returns:
-            What the call returns.
-        """
-        kwargs = kwargs or {}
-        if func is torch.autograd.grad:
-            with self:
-                return unrolled_grad(*args, **kwargs)
-        substitute = _SUBSTITUTES.get(func)
-        if func is nn.functional.embedding_bag and _mode_of_bag(args, kwargs) == "max":
-            substitute = None
-        if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
-            self.num_replaced += 1
-            with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-                args = [_in_full(value) for value in args]
-                func = torch.Tensor.float if func in _LOWERS else func
-                return (substitute or func)(*args, **{name: _in_full(value) for name, value in kwargs.items()})
-        if substitute is None:
-            return func(*args, **kwargs)
-        self.num_replaced += 1
-        return substitute(*args, **kwargs)
+    def _run(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        if not (torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")):
+            return self._replaced(func, args, kwargs)
+        self.num_replaced += func not in self.table
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            func = torch.Tensor.float if func in _LOWERS else func
+            full = {name: _in_full(value) for name, value in kwargs.items()}
+            return self._replaced(func, [_in_full(value) for value in args], full)
 
 
 def _in_full(value: Any) -> Any:

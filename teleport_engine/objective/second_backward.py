@@ -5,15 +5,14 @@ that of BatchNorm of some thirty passes over the activations, and takes one prod
 convolution with a kernel as large as the image.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.overrides import TorchFunctionMode
 
-from teleport_engine.model import Window, unrolled_grad
+from teleport_engine.model import CallPatch, Window, unrolled_grad
 
 __all__ = ["Decomposed", "Twice"]
 
@@ -269,79 +268,6 @@ def _is_served(input: Tensor, *others: Tensor | None) -> bool:
     )
 
 
-_SERVED: dict[Any, Callable[..., Tensor | None]] = {
-    nn.functional.conv1d: _convolve,
-    nn.functional.conv2d: _convolve,
-    nn.functional.conv3d: _convolve,
-    nn.functional.batch_norm: _normalise,
-}
-
-
-@final
-class Twice(TorchFunctionMode):
-    """Prepares a forward for a second backward while it is active.
-
-    Attributes:
-        num_replaced: how many operations are ready for it.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.num_replaced = 0
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Runs the call.
-
-        Args:
-            func: what was called.
-            types: not looked at.
-            args: its positional arguments.
-            kwargs: its keyword arguments.
-
-        Returns:
-            What the call returns.
-        """
-        kwargs = kwargs or {}
-        if func in _SERVED:
-            result = _SERVED[func](*args, **kwargs)
-            if result is not None:
-                self.num_replaced += 1
-                return result
-        return func(*args, **kwargs)
-
-
-@final
-class Decomposed(TorchFunctionMode):
-    """Runs `F.batch_norm` as plain arithmetic while it is active: its kernel has no third derivative.
-
-    The running statistics are read, and not updated: a forward of a teleport leaves no trace.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Runs the call.
-
-        Args:
-            func: what was called.
-            types: not looked at.
-            args: its positional arguments.
-            kwargs: its keyword arguments.
-
-        Returns:
-            What the call returns.
-        """
-        kwargs = kwargs or {}
-        if func is torch.autograd.grad:
-            with self:
-                return unrolled_grad(*args, **kwargs)
-        if func is nn.functional.batch_norm:
-            return _plain_batch_norm(*args, **kwargs)
-        return func(*args, **kwargs)
-
-
 def _plain_batch_norm(
     input: Tensor,
     running_mean: Tensor | None,
@@ -366,3 +292,32 @@ def _plain_batch_norm(
     if weight is not None:
         result = result * weight.view(shape)
     return result if bias is None else result + bias.view(shape)
+
+
+@final
+class Twice(CallPatch):
+    """Prepares a forward for a second backward while it is active."""
+
+    table = {
+        nn.functional.conv1d: _convolve,
+        nn.functional.conv2d: _convolve,
+        nn.functional.conv3d: _convolve,
+        nn.functional.batch_norm: _normalise,
+    }
+
+    def _run(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        return self._replaced(func, args, kwargs)
+
+
+@final
+class Decomposed(CallPatch):
+    """Runs `F.batch_norm` as plain arithmetic while it is active, because its kernel has no third derivative.
+
+    The running statistics are read, and not updated: a forward of a teleport leaves no trace.
+    """
+
+    entered = {torch.autograd.grad: unrolled_grad}
+    table = {nn.functional.batch_norm: _plain_batch_norm}
+
+    def _run(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        return self._replaced(func, args, kwargs)

@@ -32,13 +32,9 @@ def test_options_in_two_places_are_refused() -> None:
 
 
 def test_all_faults_are_told_at_once() -> None:
-    with pytest.raises(
-        ValueError, match=r"step must .*; tau must .*; num_steps must be .* got 0; route must"
-    ):
+    with pytest.raises(ValueError, match=r"step must .*; tau must .*; num_steps must be .* got 0; route must"):
         Options(tau=2.0, step=0.1, num_steps=0, route="magic")  # type: ignore[arg-type]
-    with pytest.raises(
-        ValueError, match=r"grad_norm_cap must be > 0 .*; max_backoffs must be .*, got -1"
-    ):
+    with pytest.raises(ValueError, match=r"grad_norm_cap must be > 0 .*; max_backoffs must be .*, got -1"):
         Limits(grad_norm_cap=-1.0, max_backoffs=-1)
 
 

@@ -23,13 +23,9 @@ from torch.nn import functional as F
 
 from benchmarks.engine import cnn, mlp
 from benchmarks.timing import medians, row
-from teleport_engine import FixedStep, Teleporter
-from teleport_engine.convolution import ConvUse, Window
-from teleport_engine.factorise import Settings
-from teleport_engine.gram import Gram
-from teleport_engine.sample import LayerSample
-from teleport_engine.sketch import leading_vectors
-from teleport_engine.survey import project
+from teleport_engine import FixedStep, Options, Teleporter
+from teleport_engine.model import ConvUse, Window
+from teleport_engine.nullspace import Gram, LayerSample, Settings, leading_vectors, project
 
 DEPTHS = (2, 4, 8, 16)
 NUM_STEPS = 8
@@ -63,7 +59,7 @@ def smooth(num_samples: int, channels: int, size: int) -> Tensor:
 def _basis(use: ConvUse, dim: int, tau: float) -> None:
     sample = LayerSample(1, dim, Settings(tau))
     sample.add([use])
-    assert sample.settle()
+    assert sample.settle(tau)
     assert sample.subspaces[0].dim == dim
 
 
@@ -136,7 +132,9 @@ def _depth() -> list[dict[str, Any]]:
         model = nn.Sequential(*layers, nn.Linear(512, 10))
         inputs, targets = torch.randn(256, 32), torch.randint(10, (256,))
         for num_threads in (1, 2):
-            teleporter = Teleporter(model, F.cross_entropy, step=FixedStep(1e-9), num_steps=1, num_threads=num_threads)
+            teleporter = Teleporter(
+                model, F.cross_entropy, Options(step=FixedStep(1e-9), num_steps=1, num_threads=num_threads)
+            )
             taken = [teleporter.teleport(inputs, targets).seconds.subspace for _ in range(5)]
             seconds[depth, num_threads] = sorted(taken)[2]
         found.append(row(f"subspaces of {depth} equal layers, one thread", seconds[depth, 1], "s"))
@@ -206,7 +204,7 @@ def _share() -> list[dict[str, Any]]:
         spent[0] += time.perf_counter() - start
         return result
 
-    with mock.patch("teleport_engine.climb.project", timed):
+    with mock.patch("teleport_engine.steps.project", timed):
         for name, make, inputs in (
             # Noise fills its space: 245 of 256 directions for 99 % of the energy, the most that there is to project.
             ("MLP 784-512-512-10, n = 256, noise", mlp_784, torch.randn(256, 784)),

@@ -3,17 +3,41 @@
 `Teleporter` works inside any training loop and needs torch alone. Method: arXiv 2502.11362.
 """
 
-from teleport_engine.controls import IdentityMove, Move, RandomMove, reset_state, scale_initial_weights, scaled_lr
-from teleport_engine.curvature import GradCurvature, HutchinsonTrace
-from teleport_engine.facts import LayerFacts, LayerRule, LayerwiseTau, ModelFacts, RuleError
-from teleport_engine.layerwise import LayerwiseStep, MeasuredGrowth
-from teleport_engine.lowering import AutoTau, DriftTau
-from teleport_engine.objectives import Gradient, GradNorm, LogGradNorm, Measured, Objective
+from teleport_engine.compare import IdentityMove, RandomMove, reset_state, scale_initial_weights, scaled_lr
+from teleport_engine.nullspace import (
+    AutoTau,
+    DriftTau,
+    LayerFacts,
+    LayerRule,
+    LayerwiseTau,
+    ModelFacts,
+    RuleError,
+    Subspace,
+)
+from teleport_engine.objective import (
+    GradCurvature,
+    Gradient,
+    GradNorm,
+    HutchinsonTrace,
+    LogGradNorm,
+    Measured,
+    Objective,
+)
 from teleport_engine.optimizer import TeleportOptimizer
+from teleport_engine.options import Options
 from teleport_engine.report import GuardEvent, LayerReport, Outcome, Seconds, StepTrace, TeleportReport
 from teleport_engine.schedule import Schedule, Timetable, WhileItPays
-from teleport_engine.step_rule import FixedStep, GrowthStep, Line, NormalisedStep, StepRule
-from teleport_engine.subspace import Subspace
+from teleport_engine.step import (
+    FixedStep,
+    GrowthStep,
+    LayerwiseStep,
+    Limits,
+    Line,
+    MeasuredGrowth,
+    Move,
+    NormalisedStep,
+    StepRule,
+)
 from teleport_engine.teleporter import Teleporter
 
 __all__ = [
@@ -32,6 +56,7 @@ __all__ = [
     "LayerRule",
     "LayerwiseStep",
     "LayerwiseTau",
+    "Limits",
     "Line",
     "LogGradNorm",
     "Measured",
@@ -40,6 +65,7 @@ __all__ = [
     "Move",
     "NormalisedStep",
     "Objective",
+    "Options",
     "Outcome",
     "RandomMove",
     "RuleError",

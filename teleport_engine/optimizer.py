@@ -6,10 +6,10 @@ from typing import Any, final
 from torch import Tensor
 from torch.optim import Optimizer
 
+from teleport_engine.model import Inputs
 from teleport_engine.report import TeleportReport
 from teleport_engine.schedule import Timetable
 from teleport_engine.teleporter import Teleporter
-from teleport_engine.types import Inputs
 
 __all__ = ["TeleportOptimizer"]
 

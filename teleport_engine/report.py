@@ -2,6 +2,9 @@
 
 import enum
 import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, final
 
@@ -92,6 +95,13 @@ class Seconds:
         """All parts together."""
         return self.capture + self.subspace + self.direction + self.apply
 
+    @contextmanager
+    def timed(self, part: Literal["capture", "subspace", "direction", "apply"]) -> Iterator[None]:
+        """Adds the time spent inside to a part; nothing is added where an exception leaves it."""
+        start = time.perf_counter()
+        yield
+        setattr(self, part, getattr(self, part) + time.perf_counter() - start)
+
     def since(self, mark: "Seconds") -> "Seconds":
         """What was spent since an earlier reading.
 
@@ -176,7 +186,7 @@ class TeleportReport:
         num_steps: steps taken and kept.
         layers: one entry per module with parameters of its own.
         trace: one entry per step kept (or put back at the end, as `IdentityMove` asks).
-        objective_before: what is climbed (`teleport_engine.objectives`), before.
+        objective_before: what is climbed (`teleport_engine.objective`), before.
         objective_after: the same, after.
         probe_drift: change of the loss on the probe batch; None without a probe.
         eval_drift: change of the loss on the objective batch in evaluation mode, where a batch norm of the model is in

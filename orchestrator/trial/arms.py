@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, Literal, Protocol, final
 
 from torch import Tensor
@@ -42,13 +43,16 @@ from teleport_engine import (
     LayerRule,
     LayerwiseStep,
     LayerwiseTau,
+    Limits,
     LogGradNorm,
     MeasuredGrowth,
     ModelFacts,
     Objective,
+    Options,
     RandomMove,
     Schedule,
     StepRule,
+    Subspace,
     Teleporter,
     TeleportReport,
     Timetable,
@@ -57,8 +61,8 @@ from teleport_engine import (
     scale_initial_weights,
     scaled_lr,
 )
-from teleport_engine.rivals import LevelSetTeleporter, SymmetryTeleporter
-from teleport_engine.subspace import Subspace
+from teleport_engine import Move as EngineMove
+from teleport_engine.compare import LevelSetTeleporter, SymmetryTeleporter
 
 
 def tau_of(
@@ -258,7 +262,7 @@ def _random_move(options: RandomMoveOptions, site: Site) -> Treatment:
     """Random moves on the teleport's schedule, each as long as the directed move would have been in its place."""
     teleport = _settings(options)
     move = RandomMove(stream_seed(site.seed, "random move"), options.scale)
-    return TeleportTreatment(_NullSpace(teleport, site, {"move": move}), _due(teleport, site))
+    return TeleportTreatment(_NullSpace(teleport, site, move), _due(teleport, site))
 
 
 def _lr_scaled(options: LrScaledOptions, site: Site) -> Treatment:
@@ -272,7 +276,7 @@ def _lr_scaled(options: LrScaledOptions, site: Site) -> Treatment:
             return None
         return scaled_lr(site.optimizer, ratio**options.scale)
 
-    measured = _NullSpace(teleport, site, {"move": IdentityMove()})
+    measured = _NullSpace(teleport, site, IdentityMove())
     return TeleportTreatment(measured, _due(teleport, site), around)
 
 
@@ -341,10 +345,10 @@ class _NullSpace:
     Args:
         options: of the teleport.
         site: the model and its training.
-        more: further settings of the engine's teleporter: the move of a control.
+        move: of a control.
     """
 
-    def __init__(self, options: TeleportOptions, site: Site, more: dict[str, Any] | None = None) -> None:
+    def __init__(self, options: TeleportOptions, site: Site, move: EngineMove | None = None) -> None:
         self._options = options
         self._draws = site.draws
         self._model = site.model
@@ -352,15 +356,7 @@ class _NullSpace:
         self._probe_size = options.probe_size
         if self._probe_size is None and (options.max_probe_drift is not None or options.adaptive is not None):
             self._probe_size = site.draws.batch_size
-        common: dict[str, Any] = {
-            "objective": OBJECTIVES[options.objective],
-            "grad_norm_cap": options.grad_norm_cap,
-            "max_relative_step": options.max_relative_step,
-            "move_bias": options.move_bias,
-            "factorisation": options.factorisation,
-            **(more or {}),
-        }
-        self._teleporter = _teleporter(options, site, common)
+        self._teleporter = Teleporter(site.model, site.loss_fn, engine_options(options, move))
 
     def __call__(self, step_index: int, inputs: Tensor, targets: Tensor) -> TeleportReport:
         options, draws = self._options, self._draws
@@ -403,21 +399,31 @@ class _NullSpace:
         return tuple(_layer_spectrum(name, blocks[0]) for name, blocks in found.items())
 
 
-def _teleporter(options: TeleportOptions, site: Site, common: dict[str, Any]) -> Teleporter:
-    """The engine's teleporter, by the two knobs or by rules for everything."""
-    knobs = options.adaptive
-    if knobs is not None:
-        adaptive = {"drift": knobs.drift, "growth": knobs.growth, "num_steps": knobs.max_steps}
-        return Teleporter.adaptive(site.model, site.loss_fn, **adaptive, **common)
-    return Teleporter(
-        site.model,
-        site.loss_fn,
-        tau=tau_of(options.tau),
-        step=step_rule_of(options.step),
-        num_steps=options.schedule.steps,
+def engine_options(options: TeleportOptions, move: EngineMove | None = None) -> Options:
+    """Make the engine's options, by the two knobs or by rules for everything.
+
+    Args:
+        options: of the teleport.
+        move: of a control; None for the directed move.
+    """
+    limits = Limits(
+        grad_norm_cap=options.grad_norm_cap,
         max_loss_drift=options.max_loss_drift,
         max_probe_drift=options.max_probe_drift,
-        **common,
+        max_relative_step=options.max_relative_step,
+    )
+    knobs = options.adaptive
+    if knobs is not None:
+        made = Options.adaptive(drift=knobs.drift, growth=knobs.growth, num_steps=knobs.max_steps, limits=limits)
+    else:
+        tau, step = tau_of(options.tau), step_rule_of(options.step)
+        made = Options(tau=tau, step=step, num_steps=options.schedule.steps, limits=limits)
+    return replace(
+        made,
+        objective=OBJECTIVES[options.objective],
+        move=made.move if move is None else move,
+        move_bias=options.move_bias,
+        factorisation=options.factorisation,
     )
 
 

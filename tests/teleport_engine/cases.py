@@ -1,6 +1,7 @@
 """Models that hold each shape of a linear map, small enough to look at."""
 
 import copy
+import dataclasses
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from teleport_engine import TeleportReport
+from teleport_engine import Limits, Options, Teleporter, TeleportReport
 from tests.teleport_engine.dense import Loss
 
 
@@ -201,3 +202,13 @@ def outputs_of(model: nn.Module, inputs: Any) -> Tensor:
 
 def moved_names(report: TeleportReport) -> frozenset[str]:
     return frozenset(layer.name for layer in report.layers if layer.moved)
+
+
+LIMITS = frozenset(field.name for field in dataclasses.fields(Limits))
+
+
+def teleporter_of(model: nn.Module, loss_fn: Loss, **given: Any) -> Teleporter:
+    """With any options and limits by their names, as tests hold them in dicts."""
+    limits = {name: value for name, value in given.items() if name in LIMITS}
+    options = {name: value for name, value in given.items() if name not in LIMITS}
+    return Teleporter(model, loss_fn, Options(**options, limits=Limits(**limits)))

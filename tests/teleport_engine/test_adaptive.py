@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from teleport_engine import DriftTau, GrowthStep, Outcome, RandomMove, Teleporter, TeleportReport
-from teleport_engine.eigen import eigenpairs, eigenvalues
-from teleport_engine.objective import Problem
-from teleport_engine.teleporter import PROBE_MARGIN
+from teleport_engine import DriftTau, GrowthStep, Limits, Outcome, RandomMove, Teleporter, TeleportReport
+from teleport_engine.nullspace.gram import eigenpairs, eigenvalues
+from teleport_engine.objective.problem import Problem
+from teleport_engine.options import PROBE_MARGIN
 from tests.teleport_engine import dense
-from tests.teleport_engine.cases import Case
-from tests.teleport_engine.test_lowering import REACH, full_rank, gradients
+from tests.teleport_engine.cases import Case, teleporter_of
+from tests.teleport_engine.nullspace.test_tau import REACH, full_rank, gradients
 
 
 def climb(case: Case, **options: Any) -> TeleportReport:
@@ -79,8 +79,8 @@ def test_steps_end_where_one_gains_less_than_the_teleport_on_average() -> None:
 
     options = {"tau": DriftTau(0.1), "num_steps": 8, "max_drift_share": 0.5}
     case = full_rank()
-    every = Teleporter(copy.deepcopy(case.model), case.loss_fn, step=Fading(), **options)  # type: ignore[arg-type]
-    fewer = Teleporter(case.model, case.loss_fn, step=Fading(), while_it_pays=True, **options)  # type: ignore[arg-type]
+    every = teleporter_of(copy.deepcopy(case.model), case.loss_fn, step=Fading(), **options)
+    fewer = teleporter_of(case.model, case.loss_fn, step=Fading(), while_it_pays=True, **options)
     assert every.teleport(case.inputs, case.targets).num_steps == 8
     report = fewer.teleport(case.inputs, case.targets)
     assert report.outcome is Outcome.MOVED
@@ -169,7 +169,7 @@ def other_batch(case: Case) -> tuple[torch.Tensor, torch.Tensor]:
 def test_the_probe_is_looked_at_before_a_gradient_is_taken(gradients_taken: list[bool]) -> None:
     """Tried at several lengths; one gradient to begin with, one where it lands, and nothing is asked for from there."""
     case = full_rank()
-    teleporter = Teleporter.adaptive(case.model, case.loss_fn, max_probe_drift_share=1e-5)
+    teleporter = Teleporter.adaptive(case.model, case.loss_fn, limits=Limits(max_probe_drift_share=1e-5))
     report = teleporter.teleport(case.inputs, case.targets, probe=other_batch(case))
     assert report.num_steps == 1
     assert sum(event.guard == "probe_drift" for event in report.events) >= 1
@@ -191,7 +191,7 @@ def test_a_step_that_no_guard_holds_back_is_kept_ready_for_the_next(gradients_ta
 def test_where_no_length_does_the_probe_no_harm_nothing_moves(gradients_taken: list[bool]) -> None:
     case = full_rank()
     origin = [weight.detach().clone() for weight in case.model.parameters()]
-    teleporter = Teleporter.adaptive(case.model, case.loss_fn, max_probe_drift_share=1e-15)
+    teleporter = Teleporter.adaptive(case.model, case.loss_fn, limits=Limits(max_probe_drift_share=1e-15))
     report = teleporter.teleport(case.inputs, case.targets, probe=other_batch(case))
     assert (report.outcome, report.num_steps) == (Outcome.DRIFT, 0)
     assert [event.action for event in report.events if event.guard == "probe_drift"][-1] == "undone"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer, lr_scheduler
 
 from teleport_engine import GrowthStep, Outcome, RandomMove, Schedule, Teleporter, TeleportOptimizer, WhileItPays
-from tests.teleport_engine.cases import mlp
+from tests.teleport_engine.cases import mlp, teleporter_of
 
 loss_fn = nn.functional.cross_entropy
 
@@ -187,7 +187,7 @@ def test_what_a_teleporter_has_learnt_is_in_the_state(what: str, tmp_path: Any) 
         torch.manual_seed(3)
         model = mlp(5, 96, 96, 3)
         options = {"schedule": Schedule(), **known[what]}
-        teleporter = Teleporter(model, loss_fn, step=GrowthStep(1.3), **options)
+        teleporter = teleporter_of(model, loss_fn, step=GrowthStep(1.3), **options)
         return model, TeleportOptimizer(torch.optim.SGD(model.parameters(), lr=0.1), teleporter)
 
     data = [(torch.randn(64, 5), torch.arange(64) % 3) for _ in range(6)]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from teleport_engine import FixedStep, GrowthStep, Outcome, Schedule, Teleporter
+from teleport_engine import FixedStep, GrowthStep, Options, Outcome, Schedule, Teleporter
 from tests.teleport_engine import dense
 from tests.teleport_engine.cases import CASES, make, mlp, moved_names, outputs_of
 
@@ -22,7 +22,7 @@ from tests.teleport_engine.cases import CASES, make, mlp, moved_names, outputs_o
 def test_outputs_stay_while_the_gradient_grows(name: str, dtype: torch.dtype, route: Any) -> None:
     case = make(name, dtype)
     before = outputs_of(case.model, case.inputs)
-    teleporter = Teleporter(case.model, case.loss_fn, step=GrowthStep(1.3), num_steps=8, route=route)
+    teleporter = Teleporter(case.model, case.loss_fn, Options(step=GrowthStep(1.3), num_steps=8, route=route))
     report = teleporter.teleport(case.inputs, case.targets)
     assert report.outcome is Outcome.MOVED
     assert report.route == ("jvp" if route == "auto" else "double_backward"), report.messages
@@ -61,7 +61,9 @@ def test_outputs_never_change_at_tau_1(widths: list[int], n: int, eta: float, se
 @pytest.mark.parametrize("route", ["auto", "double_backward"])
 def test_direction_is_that_of_the_dense_twin(name: str, tau: float, route: Any) -> None:
     case = make(name)
-    directions = Teleporter(case.model, case.loss_fn, tau=tau, route=route).direction(case.inputs, case.targets)
+    directions = Teleporter(case.model, case.loss_fn, Options(tau=tau, route=route)).direction(
+        case.inputs, case.targets
+    )
     twin = copy.deepcopy(case.model)
     rows = dense.map_rows(copy.deepcopy(case.model), case.inputs)
     parameters = dict(twin.named_parameters())

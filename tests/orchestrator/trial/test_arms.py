@@ -23,7 +23,7 @@ from orchestrator.trial.data.dataset import Split, load_cached
 from orchestrator.trial.loop import Site, initial_model, train_seed
 from orchestrator.trial.run import run_trial
 from teleport_engine import RandomMove, Teleporter, TeleportReport, WhileItPays
-from teleport_engine.rivals import SymmetryTeleporter
+from teleport_engine.compare import SymmetryTeleporter
 from tests.orchestrator.trial.tasks import TELEPORT, config, task
 
 # Wide enough that a batch of 32 leaves a null space at tau = 1.
@@ -302,17 +302,11 @@ def test_the_options_name_every_objective() -> None:
     assert set(annotation.__args__) == treatments.OBJECTIVES.keys()  # type: ignore[union-attr]
 
 
-def test_further_options_reach_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[dict[str, Any]] = []
-
-    def recorded(model: nn.Module, loss_fn: Any, **settings: Any) -> Teleporter:
-        seen.append(settings)
-        return Teleporter(model, loss_fn, **settings)
-
-    monkeypatch.setattr(treatments, "Teleporter", recorded)
+def test_further_options_reach_the_engine() -> None:
     more = {"move_bias": True, "max_relative_step": 0.1, "factorisation": "auto", "max_probe_drift": 0.5}
-    run({"teleport": EXACT | more})
-    assert {name: seen[0][name] for name in more} == more
+    options = treatments.engine_options(TeleportOptions.model_validate(EXACT | more))
+    assert (options.move_bias, options.factorisation) == (True, "auto")
+    assert (options.limits.max_relative_step, options.limits.max_probe_drift) == (0.1, 0.5)
 
 
 def test_teleports_that_do_not_pay_come_to_an_end() -> None:

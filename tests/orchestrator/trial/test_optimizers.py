@@ -16,7 +16,7 @@ from orchestrator.spec.options.lr_schedules import LrScheduleOptions
 from orchestrator.trial import loop as training
 from orchestrator.trial.loop import Site, Treatment, train_seed
 from orchestrator.trial.optimizers import scheduler_of
-from teleport_engine.controls import scaled_lr
+from teleport_engine.compare.controls import scaled_lr
 from tests.orchestrator.trial.tasks import task
 
 

@@ -15,7 +15,7 @@ from orchestrator.trial import arms as treatments
 from orchestrator.trial import run as module
 from orchestrator.trial.evaluate import Evaluator
 from orchestrator.trial.run import run_trial
-from teleport_engine import FixedStep, Schedule, Teleporter
+from teleport_engine import FixedStep, Options, Schedule, Teleporter
 from tests.orchestrator.trial.tasks import TELEPORT, config
 
 TIMES = {"seconds", "teleport_seconds", "seconds_to_target", "started_at", "ended_at"}
@@ -154,12 +154,12 @@ def test_the_teleport_arm_follows_its_schedule_and_sums_up_its_layers() -> None:
 
 
 def test_the_options_reach_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[dict[str, Any]] = []
+    seen: list[Any] = []
 
     class Recorder:
-        def __init__(self, model: nn.Module, loss_fn: Any, **settings: Any) -> None:
-            seen.append(settings)
-            self.real = Teleporter(model, loss_fn, **settings)
+        def __init__(self, model: nn.Module, loss_fn: Any, options: Options) -> None:
+            seen.append(options)
+            self.real = Teleporter(model, loss_fn, options)
 
         def teleport(self, *arguments: Any, **more: Any) -> Any:
             return self.real.teleport(*arguments, **more)
@@ -188,9 +188,9 @@ def test_the_options_reach_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert result.state is TrialState.COMPLETE, result.failure
     settings, when = seen
-    assert (settings["tau"], settings["step"], settings["num_steps"]) == (0.99, FixedStep(0.01), 5)
-    assert settings["grad_norm_cap"] == 3e4
-    assert settings["max_loss_drift"] == 0.5
+    assert (settings.tau, settings.step, settings.num_steps) == (0.99, FixedStep(0.01), 5)
+    assert settings.limits.grad_norm_cap == 3e4
+    assert settings.limits.max_loss_drift == 0.5
     assert when == {"epochs": 2, "batches": 3, "batches_per_epoch": 9, "warmup": 4, "every": 2}
 
 

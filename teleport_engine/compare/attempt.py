@@ -1,0 +1,229 @@
+"""One teleport of a rival: where the weights are, where they were, and the report."""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from teleport_engine.model import (
+    Forward,
+    Inputs,
+    LossFn,
+    RandomState,
+    Watch,
+    WeightLayer,
+    checked_data,
+    checked_inputs,
+    checked_model,
+    untouched,
+)
+from teleport_engine.objective import Problem, square_norm
+from teleport_engine.report import LayerReport, Outcome, Seconds, StepTrace, TeleportReport
+from teleport_engine.step import Probe
+
+__all__ = ["Attempt", "Point", "attempt"]
+
+_FORWARD, _SECOND_BACKWARD = 1.0 / 3.0, 2.0
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Point:
+    """Loss and gradient somewhere.
+
+    Args:
+        loss: primary loss on the batch.
+        square_norm: `||g||^2` over all trainable parameters.
+        grads: `g`, zeros where the loss does not depend on a parameter.
+        ascent: `Hg`, the gradient of `1/2 ||g||^2`; empty where it was not asked for.
+    """
+
+    loss: float
+    square_norm: float
+    grads: Sequence[Tensor]
+    ascent: Sequence[Tensor] = ()
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether both numbers are."""
+        return math.isfinite(self.loss) and math.isfinite(self.square_norm)
+
+
+@final
+class Attempt:
+    """The weights of a model on the way, and how to get back.
+
+    Args:
+        model: the model.
+        problem: its loss on the batch.
+        probe: data outside the batch.
+        random_state: to refuse a random forward with.
+    """
+
+    def __init__(self, model: nn.Module, problem: Problem, probe: Probe, random_state: RandomState) -> None:
+        self._model = model
+        self._problem = problem
+        self._probe = probe
+        self._started_at = time.perf_counter()
+        self.parameters = list(problem.parameters)
+        self._origin = self.snapshot()
+        self._probe_before = probe.loss()
+        self.start = self.evaluate(with_ascent=True)
+        random_state.refuse_if_moved()
+        self.trace: list[StepTrace] = []
+        self.messages: list[str] = []
+
+    def evaluate(self, *, with_ascent: bool) -> Point:
+        """Loss and gradient at the present weights.
+
+        Args:
+            with_ascent: `Hg` too, by a second backward.
+
+        Returns:
+            The point.
+        """
+        found = self._problem.differentiate(self._problem.record(()), with_graph=with_ascent)
+        grads = _filled(found.grads, self.parameters)
+        if not with_ascent:
+            return Point(found.loss, found.square_norm, grads)
+        live = [grad for grad in found.grads if grad is not None and grad.requires_grad]
+        ascent: Sequence[Tensor | None] = [None] * len(self.parameters)
+        if live:
+            ascent = torch.autograd.grad(live, self.parameters, [g.detach() for g in live], allow_unused=True)
+            self._problem.num_gradient_evaluations += _SECOND_BACKWARD
+        return Point(found.loss, found.square_norm, grads, _filled(ascent, self.parameters))
+
+    def inputs_of(self, weights: Sequence[nn.Parameter]) -> list[list[Tensor]]:
+        """What each weight of a Linear layer multiplies on the batch.
+
+        Args:
+            weights: `[d_out, d_in]` each.
+
+        Returns:
+            Per weight and use, rows `[N, d_in]`.
+        """
+        watch = Watch(WeightLayer("", "", weight) for weight in weights)
+        with torch.no_grad(), watch:
+            self._problem.forward(self._problem.inputs)
+        self._problem.num_gradient_evaluations += _FORWARD
+        return [[use.inputs.detach().flatten(0, -2) for use in uses] for uses in watch.uses]
+
+    def snapshot(self) -> list[Tensor]:
+        """The present weights, copied.
+
+        Returns:
+            One tensor per trainable parameter.
+        """
+        return [parameter.detach().clone() for parameter in self.parameters]
+
+    def put(self, weights: Sequence[Tensor]) -> None:
+        """Moves the model to some weights.
+
+        Args:
+            weights: one tensor per trainable parameter.
+        """
+        with torch.no_grad():
+            torch._foreach_copy_(list(self.parameters), list(weights))
+
+    def roll_back(self) -> None:
+        """Bit for bit back to where the teleport began."""
+        self.put(self._origin)
+        self.trace.clear()
+
+    def keep(self, point: Point, eta: float) -> None:
+        """Notes a step that was kept.
+
+        Args:
+            point: where it landed.
+            eta: its length.
+        """
+        self.trace.append(StepTrace(point.loss, math.sqrt(point.square_norm), eta))
+
+    def report(self, outcome: Outcome, route: str) -> TeleportReport:
+        """What was done, measured at the present weights.
+
+        Args:
+            outcome: how it ended.
+            route: name of the rival.
+
+        Returns:
+            The report.
+        """
+        end = self.evaluate(with_ascent=False) if self.trace else self.start
+        probe_after = self._probe.loss()
+        drift = None if probe_after is None or self._probe_before is None else probe_after - self._probe_before
+        return TeleportReport(
+            outcome=outcome,
+            loss_before=self.start.loss,
+            loss_after=end.loss,
+            grad_norm_before=math.sqrt(self.start.square_norm),
+            grad_norm_after=math.sqrt(end.square_norm),
+            num_steps=len(self.trace),
+            layers=self._layers(),
+            trace=tuple(self.trace),
+            probe_drift=drift,
+            num_gradient_evaluations=self._problem.num_gradient_evaluations,
+            seconds=Seconds(direction=time.perf_counter() - self._started_at),
+            route=route,
+            messages=tuple(self.messages),
+        )
+
+    def _layers(self) -> tuple[LayerReport, ...]:
+        lengths = {
+            id(parameter): math.sqrt(square_norm([parameter.detach() - origin]))
+            for parameter, origin in zip(self.parameters, self._origin, strict=True)
+        }
+        reports = []
+        for name, module in self._model.named_modules():
+            own = [parameter for parameter in module._parameters.values() if parameter is not None]
+            if not own:
+                continue
+            length = math.hypot(*(lengths.get(id(parameter), 0.0) for parameter in own))
+            d_in = next((math.prod(p.shape[1:]) for p in own if p.ndim > 1), None)
+            reason = "" if length > 0.0 else "did not move"
+            reports.append(LayerReport(name, d_in, moved=length > 0.0, reason=reason, step_length=length))
+        return tuple(reports)
+
+
+@contextmanager
+def attempt(
+    model: nn.Module, loss_fn: LossFn, inputs: Inputs, targets: Any, probe: tuple[Inputs, Any] | None
+) -> Iterator[Attempt]:
+    """A teleport from the present weights; whatever raises, they are put back first.
+
+    Args:
+        model: any module.
+        loss_fn: the loss.
+        inputs: of the batch.
+        targets: of the batch.
+        probe: inputs and targets outside the batch.
+
+    Yields:
+        The attempt.
+
+    Raises:
+        BaseException: whatever the model or the loss raises.
+    """
+    device = checked_model(model)
+    with untouched(device) as random_state:
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        batch, wanted = checked_inputs("inputs", inputs, device), checked_data("targets", targets, device)
+        problem = Problem(Forward(model), loss_fn, batch, wanted, parameters)
+        before = [parameter.detach().clone() for parameter in parameters]
+        try:
+            yield Attempt(model, problem, Probe(problem, probe, device), random_state)
+        except BaseException:
+            with torch.no_grad():
+                torch._foreach_copy_(list(parameters), before)
+            raise
+
+
+def _filled(found: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
+    return [
+        torch.zeros_like(weight) if part is None else part.detach() for part, weight in zip(found, like, strict=True)
+    ]

@@ -1,0 +1,114 @@
+"""What all rivals share: the options, the schedule, and the call."""
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from torch import nn
+
+from teleport_engine.compare.attempt import Attempt, attempt
+from teleport_engine.model import Inputs, LossFn, checked_limit, is_whole
+from teleport_engine.report import Outcome, TeleportReport
+from teleport_engine.schedule import Schedule
+
+__all__ = ["Rival"]
+
+
+class Rival(ABC):
+    """A teleport that is no null-space teleport, behind the same call as `Teleporter`.
+
+    Args:
+        model: any module.
+        loss_fn: `loss_fn(outputs, targets)` gives a tensor without dimensions.
+        step_size: the first length tried; None: that of the class.
+        num_steps: at most.
+        schedule: when `step()` teleports.
+        grad_norm_cap: a step that would take the gradient norm above this is undone, and is the last.
+        max_loss_drift: how far the loss may be from where it began.
+
+    Raises:
+        ValueError: if an option is out of its range.
+    """
+
+    route: ClassVar[str]
+    """As in `TeleportReport.route`."""
+
+    first_step_size: ClassVar[float]
+    """The length tried first where none is given."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: LossFn,
+        *,
+        step_size: float | None = None,
+        num_steps: int = 8,
+        schedule: Schedule | None = None,
+        grad_norm_cap: float | None = None,
+        max_loss_drift: float | None = None,
+    ) -> None:
+        step_size = self.first_step_size if step_size is None else step_size
+        if not (math.isfinite(step_size) and step_size > 0.0):
+            raise ValueError(f"step_size must be finite and > 0, got {step_size}")
+        if not is_whole(num_steps, 1):
+            raise ValueError(f"num_steps must be a whole number >= 1, got {num_steps!r}")
+        self._model = model
+        self._loss_fn = loss_fn
+        self._step_size = step_size
+        self._num_steps = num_steps
+        self._schedule = schedule
+        self._cap = checked_limit("grad_norm_cap", grad_norm_cap) or math.inf
+        self._max_loss_drift = checked_limit("max_loss_drift", max_loss_drift) or math.inf
+
+    def step(
+        self, step_index: int, inputs: Inputs, targets: Any, *, probe: tuple[Inputs, Any] | None = None
+    ) -> TeleportReport | None:
+        """Teleports where the schedule says so.
+
+        Args:
+            step_index: index of the optimizer step about to be taken, from 0.
+            inputs: as in `teleport`.
+            targets: as in `teleport`.
+            probe: as in `teleport`.
+
+        Returns:
+            The report, or None where no teleport is due.
+
+        Raises:
+            ValueError: if there is no schedule; as in `teleport`.
+        """
+        if self._schedule is None:
+            raise ValueError("step needs a schedule: give schedule=Schedule(...), got None")
+        return self.teleport(inputs, targets, probe=probe) if self._schedule.is_due(step_index) else None
+
+    def teleport(self, inputs: Inputs, targets: Any, *, probe: tuple[Inputs, Any] | None = None) -> TeleportReport:
+        """Moves the weights, the loss on the batch staying; see `Teleporter.teleport` for what is left untouched.
+
+        Args:
+            inputs: of the batch.
+            targets: of the batch.
+            probe: inputs and targets on which drift is watched.
+
+        Returns:
+            What was done. Numerical trouble is an outcome in it, never an exception.
+
+        Raises:
+            ValueError: if the input is wrong: see `Teleporter.teleport`.
+        """
+        with attempt(self._model, self._loss_fn, inputs, targets, probe) as now:
+            if not now.start.is_finite:
+                return now.report(Outcome.NON_FINITE, self.route)
+            if math.sqrt(now.start.square_norm) > self._cap:
+                return now.report(Outcome.CAP_REACHED, self.route)
+            return now.report(self._climb(now), self.route)
+
+    @abstractmethod
+    def _climb(self, now: Attempt) -> Outcome:
+        """Moves the weights; the start is finite and below the cap.
+
+        Args:
+            now: where they are, and the way back.
+
+        Returns:
+            How it ended.
+        """

@@ -1,0 +1,48 @@
+"""Runs a model without leaving a trace, and sees what each weight multiplies."""
+
+from teleport_engine.model.checks import (
+    checked_data,
+    checked_inputs,
+    checked_limit,
+    checked_model,
+    is_whole,
+    num_samples,
+)
+from teleport_engine.model.convolution import ConvUse, Window
+from teleport_engine.model.forward import Forward, RandomState, untouched
+from teleport_engine.model.layer_calls import Watch
+from teleport_engine.model.layers import FrozenModule, WeightLayer, find_layers, settled
+from teleport_engine.model.linear_maps import Use
+from teleport_engine.model.parallel import Workers
+from teleport_engine.model.types import Inputs, LossFn, Params, Product
+from teleport_engine.model.unrolled import CallPatch, unrolled_grad
+from teleport_engine.model.wrapped import Wrapped, eagerly
+
+__all__ = [
+    "CallPatch",
+    "ConvUse",
+    "Forward",
+    "FrozenModule",
+    "Inputs",
+    "LossFn",
+    "Params",
+    "Product",
+    "RandomState",
+    "Use",
+    "Watch",
+    "WeightLayer",
+    "Window",
+    "Workers",
+    "Wrapped",
+    "checked_data",
+    "checked_inputs",
+    "checked_limit",
+    "checked_model",
+    "eagerly",
+    "find_layers",
+    "is_whole",
+    "num_samples",
+    "settled",
+    "unrolled_grad",
+    "untouched",
+]

@@ -1,0 +1,186 @@
+"""Watching a forward for what each weight multiplies.
+
+Layers are not recognised by their class but watched at work: a `TorchFunctionMode` sees each call of `F.linear` and
+of `F.conv1d`, `F.conv2d`, `F.conv3d`, and whose weight it got. So a subclass of `nn.Linear`, a module called several
+times, a weight tied between modules, a functional use and the rows of an attention's packed projection are all the
+same case, and a weight that appears in any other call (an embedding, `x @ W`, a penalty in the loss, a detached
+copy) is known not to be a linear map alone.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from teleport_engine.model.convolution import ConvUse, Window
+from teleport_engine.model.layers import WeightLayer
+from teleport_engine.model.linear_maps import LinearUse, Use
+from teleport_engine.model.unrolled import CallPatch, unrolled_attention
+
+__all__ = ["Watch"]
+
+# Questions about a weight that read none of its values.
+_READS: frozenset[Any] = frozenset(
+    getattr(torch.Tensor, name).__get__
+    for name in ("device", "dtype", "is_cuda", "is_leaf", "is_sparse", "layout", "ndim", "requires_grad", "shape")
+) | frozenset(
+    getattr(torch.Tensor, name)
+    for name in ("dim", "is_complex", "is_contiguous", "is_floating_point", "numel", "size", "stride")
+)
+
+# Ways to take some rows of a weight, each of which may then be multiplied on its own.
+_ROW_VIEWS: frozenset[Any] = frozenset(
+    (torch.chunk, torch.split, torch.Tensor.chunk, torch.Tensor.split, torch.Tensor.narrow, torch.Tensor.__getitem__)
+)
+
+_LINEAR = ("input", "weight", "bias")
+_CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+
+
+class _Rows(NamedTuple):
+    """Row blocks of one of a layer's parameters."""
+
+    layer_index: int
+    is_bias: bool
+    blocks: slice
+
+
+class _Call(NamedTuple):
+    """A call of a linear map, its arguments by name, with what it fed."""
+
+    arguments: Mapping[str, Any]
+    layer: WeightLayer
+    blocks: slice
+    edge: GradientEdge | None
+
+
+def _linear_use(call: _Call) -> Use | None:
+    return LinearUse(call.arguments["input"], call.edge, call.blocks, call.layer.bias is not None)
+
+
+def _conv_use(call: _Call) -> Use | None:
+    """None where the groups of the call are not the blocks of the weight."""
+    given = call.arguments
+    if call.blocks != slice(0, given.get("groups", 1)):
+        return None
+    sliding = {name: given[name] for name in ("stride", "padding", "dilation") if name in given}
+    window = Window.of_call(call.layer.weight.shape[2:], **sliding)
+    return ConvUse(given["input"], call.edge, call.blocks, call.layer.bias is not None, window=window)
+
+
+_MAPS: dict[Any, tuple[tuple[str, ...], Callable[[_Call], Use | None]]] = {
+    nn.functional.linear: (_LINEAR, _linear_use),
+    nn.functional.conv1d: (_CONVOLUTION, _conv_use),
+    nn.functional.conv2d: (_CONVOLUTION, _conv_use),
+    nn.functional.conv3d: (_CONVOLUTION, _conv_use),
+}
+
+
+@final
+class Watch(CallPatch):
+    """Records the uses of some weights while it is active.
+
+    Args:
+        layers: whose weights to watch; uses are kept in this order.
+        replaced: `id(parameter)` to the tensor that the forward runs with in its place.
+        is_census: count also every other appearance of a parameter, at some cost for each call.
+
+    Attributes:
+        uses: per layer, its linear uses in the order of the forward.
+        num_other_uses: per layer, the other appearances of its weight (0 everywhere without a census).
+        num_other_bias_uses: per layer whose bias moves along, the uses of the weight without it and its appearances
+            without the weight (0 everywhere without a census).
+    """
+
+    entered = {nn.functional.multi_head_attention_forward: unrolled_attention}
+
+    def __init__(
+        self, layers: Iterable[WeightLayer], replaced: Mapping[int, Tensor] | None = None, *, is_census: bool = False
+    ) -> None:
+        super().__init__()
+        self._layers = list(layers)
+        self._is_census = is_census
+        self._rows: dict[int, _Rows] = {}
+        self._kept_alive: list[Tensor] = []  # as long as their ids are keys
+        for index, layer in enumerate(self._layers):
+            for is_bias, parameter in enumerate(layer.parameters):
+                tensor = parameter if replaced is None else replaced.get(id(parameter), parameter)
+                self._note_rows(tensor, _Rows(index, bool(is_bias), slice(0, layer.num_blocks)))
+        self.uses: list[list[Use]] = [[] for _ in self._layers]
+        self.num_other_uses = [0] * len(self._layers)
+        self.num_other_bias_uses = [0] * len(self._layers)
+
+    def _run(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Runs the call and notes the watched weights in it."""
+        result = func(*args, **kwargs)
+        if func in _MAPS:
+            names, read = _MAPS[func]
+            self._note_call(dict(zip(names, args, strict=False)) | dict(kwargs), read, result)
+        if func in _ROW_VIEWS:
+            self._note_views(args, result)
+        if self._is_census and func not in _READS:
+            self._count((args, tuple(kwargs.values())), 1)
+        return result
+
+    def _note_call(self, arguments: dict[str, Any], read: Callable[[_Call], Use | None], result: Tensor) -> None:
+        rows = self._rows.get(id(arguments["weight"]))
+        if rows is None or rows.is_bias or is_functorch_wrapped_tensor(result):
+            return
+        edge = get_gradient_edge(result) if result.requires_grad else None
+        layer = self._layers[rows.layer_index]
+        use = read(_Call(arguments, layer, rows.blocks, edge))
+        if use is None:
+            return
+        self.uses[rows.layer_index].append(use)
+        if not self._is_census:
+            return
+        self.num_other_uses[rows.layer_index] -= 1
+        if layer.bias is not None:
+            fits = self._rows.get(id(arguments.get("bias"))) == rows._replace(is_bias=True)
+            self.num_other_bias_uses[rows.layer_index] += -1 if fits else 1
+
+    def _note_views(self, args: Sequence[Any], result: Any) -> None:
+        """Rows of a watched parameter that are whole blocks are watched too, and taking them is no other use."""
+        rows = self._rows.get(id(args[0])) if args else None
+        if rows is None:
+            return
+        whole = args[0]
+        parts = result if isinstance(result, (tuple, list)) else (result,)
+        found = [blocks for part in parts if (blocks := _row_blocks(whole, part, rows.blocks)) is not None]
+        if len(found) < len(parts):
+            return
+        for part, blocks in zip(parts, found, strict=True):
+            self._note_rows(part, rows._replace(blocks=blocks))
+        if self._is_census:
+            self._count((whole,), -1)
+
+    def _note_rows(self, tensor: Tensor, rows: _Rows) -> None:
+        self._rows[id(tensor)] = rows
+        self._kept_alive.append(tensor)
+
+    def _count(self, values: Any, by: int) -> None:
+        for value in values:
+            if isinstance(value, Tensor):
+                rows = self._rows.get(id(value))
+                if rows is not None:
+                    counts = self.num_other_bias_uses if rows.is_bias else self.num_other_uses
+                    counts[rows.layer_index] += by
+            elif isinstance(value, (tuple, list)):
+                self._count(value, by)
+
+
+def _row_blocks(whole: Tensor, part: Tensor, blocks: slice) -> slice | None:
+    """Which blocks a view holds, of a tensor that holds some; None where it is no run of whole ones."""
+    if part.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr():
+        return None
+    if part.shape[1:] != whole.shape[1:] or part.stride() != whole.stride() or not part.numel():
+        return None
+    num_rows = whole.shape[0] // (blocks.stop - blocks.start)
+    start, rest = divmod(int(part.storage_offset() - whole.storage_offset()), whole.stride(0))
+    if rest or start % num_rows or part.shape[0] % num_rows:
+        return None
+    first = blocks.start + start // num_rows
+    return slice(first, first + part.shape[0] // num_rows)

@@ -1,0 +1,187 @@
+"""The weights of a model that may turn out to be linear maps, and the modules that cannot."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
+
+from teleport_engine.model.linear_maps import Use
+
+__all__ = ["FrozenModule", "WeightLayer", "find_layers", "settled"]
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_COMPUTABLE = (nn.Linear, *_CONVOLUTIONS)
+_COMPUTED = "its weight is computed from other parameters: frozen"
+_FROZEN_KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
+    ((nn.Embedding, nn.EmbeddingBag), "an embedding: frozen"),
+    ((nn.RNNBase, nn.RNNCellBase), "a recurrent layer, whose products are not seen one by one: frozen"),
+    (
+        (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+        "a transposed convolution, not supported: frozen",
+    ),
+    ((nn.Bilinear,), "linear in two inputs at once: frozen"),
+)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class WeightLayer:
+    """A weight that may turn out to be a linear map: a matrix of equal row blocks `[g, o, d]`.
+
+    Args:
+        name: of the module that owns it (of the parameter, where the module has more than one candidate).
+        parameter_name: as in `model.named_parameters()`.
+        weight: `[g * o, ...]`, with `d` entries in each row.
+        num_blocks: `g`.
+        bias: `[g * o]`, where it moves along: the matrix is then `[W | b]` and `d` one larger.
+    """
+
+    name: str
+    parameter_name: str
+    weight: nn.Parameter
+    num_blocks: int = 1
+    bias: nn.Parameter | None = None
+
+    @property
+    def d_in(self) -> int:
+        """Inputs of one output unit, the column of the bias not counted."""
+        return self.weight.shape[1:].numel()
+
+    @property
+    def parameters(self) -> tuple[nn.Parameter, ...]:
+        """What moves: the weight, and the bias where it moves along."""
+        return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
+    def matrix(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Tensors of the parameters' shapes as one matrix per block.
+
+        Args:
+            tensors: one for each of `parameters`.
+
+        Returns:
+            `[g, o, d]`.
+        """
+        matrix = tensors[0].reshape(self.num_blocks, -1, self.d_in)
+        if self.bias is None:
+            return matrix
+        return torch.cat([matrix, tensors[1].reshape(self.num_blocks, -1, 1)], 2)
+
+    def unpack(self, matrix: Tensor) -> tuple[Tensor, ...]:
+        """The way back from `matrix`.
+
+        Args:
+            matrix: `[g, o, d]`.
+
+        Returns:
+            A tensor for each of `parameters`, in its shape.
+        """
+        if self.bias is None:
+            return (matrix.reshape(self.weight.shape),)
+        weight, bias = matrix[:, :, :-1], matrix[:, :, -1]
+        return weight.reshape(self.weight.shape), bias.reshape(self.bias.shape)
+
+
+@final
+@dataclass(frozen=True)
+class FrozenModule:
+    """A module with parameters of its own that cannot move, and why."""
+
+    name: str
+    reason: str
+    d_in: int | None = None
+
+
+def find_layers(model: nn.Module, *, move_bias: bool = False) -> list[WeightLayer | FrozenModule]:
+    """Every module with parameters of its own: those that may move, and the rest with the reason.
+
+    Args:
+        model: any module.
+        move_bias: biases of linear maps move along with their weights.
+
+    Returns:
+        In the order of `model.named_modules()`; a module with several matrices gives several candidates.
+    """
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    owner_of: dict[int, str] = {}
+    found: list[WeightLayer | FrozenModule] = []
+    for name, module in model.named_modules():
+        own = {key: p for key, p in module._parameters.items() if p is not None}
+        reason = _frozen_kind(module)
+        matrices = {key: p for key, p in own.items() if _may_be_matrix(module, p)} if not reason else {}
+        if reason or (own and not matrices):
+            if own or reason == _COMPUTED:
+                label = name or next((names[id(parameter)] for parameter in own.values()), "")
+                found.append(FrozenModule(label, reason or "not a linear layer: frozen"))
+            continue
+        for key, weight in matrices.items():
+            label = name if name and len(matrices) == 1 else names[id(weight)]
+            d_in = weight.shape[1:].numel()
+            if id(weight) in owner_of:
+                reason = f"shares its weight with {owner_of[id(weight)]!r}, under whose name it is reported"
+                found.append(FrozenModule(label, reason, d_in))
+                continue
+            owner_of[id(weight)] = label
+            if not weight.requires_grad:
+                found.append(FrozenModule(label, "requires_grad is False", d_in))
+            elif weight.layout != torch.strided:
+                found.append(FrozenModule(label, "its weight is sparse: frozen"))
+            else:
+                bias = own.get(key.replace("weight", "bias")) if move_bias else None
+                if bias is not None:
+                    is_free = bias.requires_grad and id(bias) not in owner_of and bias.shape == weight.shape[:1]
+                    bias = bias if is_free else None
+                    owner_of[id(bias)] = label
+                found.append(WeightLayer(label, names[id(weight)], weight, _num_blocks(module, weight), bias))
+    return found
+
+
+def _frozen_kind(module: nn.Module) -> str:
+    """Why no parameter of a module of this kind is a linear map; empty where one may be."""
+    if isinstance(module, (ParametrizationList, *_COMPUTABLE)) and "weight" not in module._parameters:
+        # Parametrizations and the old weight norm keep the numbers elsewhere.
+        return _COMPUTED
+    if is_parametrized(module) and not isinstance(module, _COMPUTABLE):
+        return _COMPUTED
+    return next((reason for kinds, reason in _FROZEN_KINDS if isinstance(module, kinds)), "")
+
+
+def _may_be_matrix(module: nn.Module, parameter: Tensor) -> bool:
+    """Matrices anywhere; kernels in convolutions and in modules that are not torch's own."""
+    if parameter.numel() == 0:
+        return False
+    if parameter.ndim == 2:
+        return True
+    is_own = type(module).__module__.startswith("torch.nn.")
+    return 3 <= parameter.ndim <= 5 and (isinstance(module, _CONVOLUTIONS) or not is_own)
+
+
+def _num_blocks(module: nn.Module, weight: Tensor) -> int:
+    if isinstance(module, _CONVOLUTIONS):
+        return module.groups
+    return 3 if isinstance(module, nn.MultiheadAttention) and weight is module.in_proj_weight else 1
+
+
+def settled(
+    layer: WeightLayer, uses: Sequence[Use], num_other_uses: int, num_other_bias_uses: int
+) -> tuple[WeightLayer, Sequence[Use]] | str:
+    """What a candidate is, once a forward has been watched.
+
+    Args:
+        layer: the candidate.
+        uses: its linear uses.
+        num_other_uses: how often its weight appeared elsewhere.
+        num_other_bias_uses: how often its bias did, or its weight without the bias.
+
+    Returns:
+        The layer and its uses, without the bias where that cannot move along; or the reason why it is frozen.
+    """
+    if not uses:
+        return "not seen as a linear map in the forward: frozen"
+    if num_other_uses:
+        return "its weight is used outside its linear map: frozen"
+    if layer.bias is None or not num_other_bias_uses:
+        return layer, uses
+    return replace(layer, bias=None), [replace(use, is_augmented=False) for use in uses]

@@ -1,0 +1,475 @@
+"""Which layers of a model can move on a batch, and in which directions.
+
+`survey` answers in four steps: it watches a forward for the linear maps, leaves out those that cannot move, adds up
+what each weight multiplies, and chooses tau and the null space of each layer.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias, final
+
+import torch
+from torch import Tensor, nn
+
+from teleport_engine.model import (
+    FrozenModule,
+    Inputs,
+    Product,
+    RandomState,
+    Use,
+    Watch,
+    WeightLayer,
+    Workers,
+    find_layers,
+    num_samples,
+    settled,
+)
+from teleport_engine.nullspace.factorise import Factorisation, Settings
+from teleport_engine.nullspace.layer_sample import LayerSample, leak
+from teleport_engine.nullspace.measurements import Measured
+from teleport_engine.nullspace.projector import BlockProjector
+from teleport_engine.nullspace.subspace import Subspace
+from teleport_engine.nullspace.tau import LayerTau, Lowering, TauRule
+from teleport_engine.objective import Problem, Record, square_norm
+from teleport_engine.report import LayerReport, Outcome, Seconds
+
+__all__ = ["Search", "Survey", "project", "spectrum", "survey"]
+
+_INPUT_FIXED = "input is fixed"
+_NO_NULL_SPACE = "no null space"
+# Below this share of the unprojected direction, what is left is rounding.
+_NEGLIGIBLE = {torch.float64: 1e-12, torch.float32: 1e-6}
+# Below this share a projection is repeated, so that its rounding stays small beside what is left of an exact move;
+# below tau = 1 the inputs that a move may touch are far larger than that.
+_MOSTLY_IN_SPAN = {True: 0.25, False: 1e-3}
+
+_Seen: TypeAlias = tuple[WeightLayer, Sequence[Use]]
+"""A linear map, and its uses in the forward of the objective batch."""
+
+
+@final
+@dataclass
+class Survey:
+    """The layers of a model, seen on one batch.
+
+    Args:
+        found: every module with parameters, in the model's order.
+        record: the forward on the objective batch, which watched the layers in `live`.
+        live: the layers that can move.
+        projectors: one for each of them.
+        reasons: parameter name to why a candidate cannot move.
+        subspaces: parameter name to the subspace of each row block, where the inputs were factorised.
+        linear: parameter names of all linear maps, in the model's order.
+        is_exact: whether moves change the loss on the batch by rounding alone: at `tau = 1`, with the batch inside the
+            subspace sample.
+        is_finite: whether the loss and all layer inputs are finite.
+        workers: the threads that work on the layers.
+        messages: what else a reader should know, in words.
+    """
+
+    found: Sequence[WeightLayer | FrozenModule]
+    record: Record
+    live: list[WeightLayer] = field(default_factory=list)
+    projectors: list[BlockProjector] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
+    subspaces: dict[str, tuple[Subspace, ...]] = field(default_factory=dict)
+    linear: Sequence[str] = ()
+    is_exact: bool = False
+    is_finite: bool = True
+    workers: Workers = field(default_factory=Workers)
+    messages: list[str] = field(default_factory=list)
+
+    @property
+    def outcome(self) -> Outcome:
+        """Why nothing can move, where nothing can."""
+        if not self.is_finite:
+            return Outcome.NON_FINITE
+        said = self.reasons.values()
+        if _NO_NULL_SPACE in said:
+            return Outcome.NO_NULL_SPACE
+        return Outcome.INPUT_FIXED if _INPUT_FIXED in said else Outcome.NO_MOVABLE_LAYER
+
+    def layer_reports(self, lengths: dict[str, float], idle: str) -> tuple[LayerReport, ...]:
+        """Reports on every module with parameters, in the model's order.
+
+        Args:
+            lengths: parameter name to how far its weight has moved.
+            idle: why a live layer stayed where it was.
+        """
+        reports = []
+        for layer in self.found:
+            if isinstance(layer, FrozenModule):
+                reports.append(LayerReport(layer.name, layer.d_in, reason=layer.reason))
+                continue
+            name = layer.parameter_name
+            length = lengths.get(name, 0.0)
+            subspaces = self.subspaces.get(name, ())
+            widest = max(subspaces, key=lambda subspace: subspace.null_dim, default=None)
+            reports.append(
+                LayerReport(
+                    layer.name,
+                    layer.d_in,
+                    rank=None if widest is None else widest.rank,
+                    null_dim=None if widest is None else widest.null_dim,
+                    moved=length > 0.0,
+                    reason="" if length > 0.0 else self.reasons.get(name, idle),
+                    step_length=length,
+                    num_blocks=layer.num_blocks,
+                    tau=min((one.tau for one in subspaces), default=None),
+                    captured=min((one.captured for one in subspaces), default=None),
+                )
+            )
+        return tuple(reports)
+
+
+@final
+@dataclass(frozen=True)
+class Search:
+    """How the subspaces are looked for.
+
+    Args:
+        rule: chooses tau.
+        factorisation: of each layer's inputs.
+        move_bias: the bias of a linear map moves along with its weight.
+        workers: the threads that work on the layers.
+        reach: the longest move of a layer that is reckoned with where tau is lowered, as a share of its `||W||`.
+        starts: parameter name to the last bases of its row blocks, from which the randomised factorisation starts;
+            kept up to date. None: every factorisation starts afresh.
+        with_energies: the energies of all directions are wanted, so no factorisation may skip or estimate any.
+    """
+
+    rule: TauRule
+    factorisation: Factorisation = "exact"
+    move_bias: bool = False
+    workers: Workers = field(default_factory=Workers)
+    reach: float = 0.0
+    starts: dict[str, tuple[Tensor, ...]] | None = None
+    with_energies: bool = False
+
+    def settings(self, tau: LayerTau | None) -> Settings:
+        """How the inputs of a layer are factorised, its tau being known or, with None, still to be chosen."""
+        share = tau if isinstance(tau, float) else self.rule.start
+        return Settings(share, self.factorisation, self.with_energies or self.rule.needs_energies)
+
+
+def survey(
+    model: nn.Module,
+    problem: Problem,
+    search: Search,
+    sample: Sequence[Inputs] | None,
+    random_state: RandomState,
+    seconds: Seconds,
+) -> Survey:
+    """Finds the layers that can move and their projectors, with one forward on the batch and one on each sample.
+
+    At `tau = 1`, a layer whose inputs depend on no trainable parameter has no ascent direction. It is left out before
+    anything is factorised where the objective batch is among those that the basis is taken from; with other batches,
+    once the objective batch is seen to lie inside them.
+
+    Args:
+        model: the model.
+        problem: its loss on the objective batch.
+        search: how the subspaces are looked for.
+        sample: batches to take the basis from, each run through the model on its own; the objective batch is one of
+            them where it is the same object. None: the objective batch alone.
+        random_state: refuses a forward that draws random numbers.
+        seconds: the time spent is added here.
+
+    Returns:
+        The survey; its `live` is empty where nothing can move.
+
+    Raises:
+        ValueError: if the forward is random, or the loss is no scalar.
+    """
+    rule, batches = search.rule, [problem.inputs] if sample is None else sample
+    holds_batch = any(one is problem.inputs for one in batches)
+    with seconds.timed("capture"):
+        view, seen = _watch(model, problem, search)
+        random_state.refuse_if_moved()
+        if holds_batch and rule.leaves_fixed_inputs:
+            seen = _leave_out_fixed(seen, view)
+        view.is_finite = bool(torch.isfinite(view.record.loss.detach()))
+    if not view.is_finite:
+        view.record = view.record.watching([])
+        return view
+
+    with seconds.timed("subspace"):
+        measured = _measure(seen, problem, view.record, search)
+        chosen = {} if rule.needs_energies else _taus(rule, measured)
+        if holds_batch:
+            seen = _leave_out_fixed(seen, view, chosen)
+    basis = _Basis(problem, batches, search, view, seconds)
+    samples = basis.add_up(seen, chosen)
+    live = basis.choose(seen, samples, measured, chosen)
+    random_state.refuse_if_moved()
+    with seconds.timed("subspace"):
+        if holds_batch:
+            live = _leave_out_fixed(live, view, chosen)
+        _note_lowered(live, chosen, view)
+        taus = [one.tau for layer, _ in live for one in view.subspaces[layer.parameter_name]]
+        # The batch was among those added up, or it is looked at: BatchNorm in train mode gives it other inputs
+        # elsewhere.
+        is_whole = rule.start == 1.0 and all(tau == 1.0 for tau in taus)
+        view.is_exact = is_whole and (holds_batch or _is_inside(live, view))
+        if view.is_exact and not holds_batch:
+            live = _leave_out_fixed(live, view)
+        view.live = [layer for layer, _ in live]
+        view.projectors = [
+            BlockProjector(view.subspaces[layer.parameter_name], layer.weight.dtype) for layer in view.live
+        ]
+        view.record = view.record.watching([uses for _, uses in live])
+    return view
+
+
+def spectrum(
+    model: nn.Module, problem: Problem, search: Search, sample: Sequence[Inputs], random_state: RandomState
+) -> dict[str, tuple[Subspace, ...]]:
+    """Takes the subspaces of every linear map, also of those that cannot move.
+
+    Args:
+        model: the model.
+        problem: of the first batch; its loss is not evaluated.
+        search: how the subspaces are looked for; its tau is a constant.
+        sample: the batches, the first that of the problem.
+        random_state: refuses a forward that draws random numbers.
+
+    Returns:
+        Parameter name to one subspace per row block.
+
+    Raises:
+        ValueError: if the forward is random, or an input of a layer is not finite.
+    """
+    layers = find_layers(model, move_bias=search.move_bias)
+    watch = Watch([layer for layer in layers if isinstance(layer, WeightLayer)], is_census=True)
+    with torch.no_grad(), watch:
+        problem.forward(problem.inputs)
+    random_state.refuse_if_moved()
+    view = Survey(layers, Record(torch.zeros(()), watch.uses, watch.num_other_uses, watch.num_other_bias_uses))
+    seen = _linear_maps(view)
+    basis = _Basis(problem, sample, search, view, Seconds())
+    measured = Measured([layer for layer, _ in seen], (), 0.0)
+    chosen = _taus(search.rule, measured)
+    basis.choose(seen, basis.add_up(seen, chosen), measured, chosen)
+    if not view.is_finite:
+        raise ValueError("the inputs of every layer must be finite (and their squares too), got nan or inf")
+    return view.subspaces
+
+
+def _watch(model: nn.Module, problem: Problem, search: Search) -> tuple[Survey, list[_Seen]]:
+    """Runs the forward of the objective batch and finds the linear maps in it."""
+    found = find_layers(model, move_bias=search.move_bias)
+    record = problem.record([layer for layer in found if isinstance(layer, WeightLayer)], is_census=True)
+    view = Survey(found, record, workers=search.workers)
+    seen = _linear_maps(view)
+    view.linear = [layer.parameter_name for layer, _ in seen]
+    return view, seen
+
+
+def _linear_maps(view: Survey) -> list[_Seen]:
+    """The weights that the forward used as linear maps and as nothing else; notes why the others cannot move."""
+    kept: list[_Seen] = []
+    candidates = [layer for layer in view.found if isinstance(layer, WeightLayer)]
+    record = view.record
+    counts = zip(record.num_other_uses, record.num_other_bias_uses, strict=True)
+    for layer, uses, others in zip(candidates, record.uses, counts, strict=True):
+        one = settled(layer, uses, *others)
+        if isinstance(one, str):
+            view.reasons[layer.parameter_name] = one
+        else:
+            kept.append(one)
+    return kept
+
+
+def _leave_out_fixed(seen: Sequence[_Seen], view: Survey, chosen: Mapping[str, LayerTau] | None = None) -> list[_Seen]:
+    """Leaves out the layers whose inputs depend on no trainable parameter; only those of tau 1, if taus are given."""
+    kept = []
+    for layer, uses in seen:
+        may_stay = chosen is None or chosen.get(layer.parameter_name) == 1.0
+        if not may_stay or any(use.inputs.requires_grad for use in uses):
+            kept.append((layer, uses))
+        else:
+            view.reasons[layer.parameter_name] = _INPUT_FIXED
+    return kept
+
+
+def _measure(seen: Sequence[_Seen], problem: Problem, record: Record, search: Search) -> Measured:
+    """What the rule of tau may look at before anything is added up."""
+    layers = [layer for layer, _ in seen]
+    gradients: list[list[Tensor]] = []
+    if search.rule.needs_gradient and layers:
+        parts = iter(problem.gradients(record, [parameter for layer in layers for parameter in layer.parameters]))
+        gradients = [[next(parts) for _ in layer.parameters] for layer in layers]
+    order = [layer.parameter_name for layer in layers]
+    return Measured(layers, order, float(record.loss.detach()), search.reach, gradients)
+
+
+def _taus(rule: TauRule, measured: Measured) -> dict[str, LayerTau]:
+    """Asks the rule: parameter name to tau. No other place does."""
+    names = [layer.parameter_name for layer in measured.layers]
+    return dict(zip(names, rule.choose(measured), strict=True))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Basis:
+    """Takes the subspaces of linear maps from some batches; notes them, and what cannot move, in a survey."""
+
+    problem: Problem
+    batches: Sequence[Inputs]
+    search: Search
+    view: Survey
+    seconds: Seconds
+
+    def add_up(self, seen: Sequence[_Seen], chosen: Mapping[str, LayerTau]) -> list[LayerSample]:
+        """Adds up what each layer multiplies in all batches."""
+        samples = [
+            LayerSample(
+                layer.num_blocks,
+                layer.d_in + (layer.bias is not None),
+                self.search.settings(chosen.get(layer.parameter_name)),
+                len(self.batches),
+            )
+            for layer, _ in seen
+        ]
+        self._feed(seen, [one.add for one in samples])
+        return samples
+
+    def choose(
+        self, seen: Sequence[_Seen], samples: Sequence[LayerSample], measured: Measured, chosen: dict[str, LayerTau]
+    ) -> list[_Seen]:
+        """Chooses tau where that is left to do, and the subspaces; gives the layers that have somewhere to go.
+
+        Args:
+            seen: the layers.
+            samples: what was added up of each.
+            measured: for the rule of tau.
+            chosen: parameter name to tau; completed here.
+        """
+        if not all(one.is_finite for one in samples):
+            self.view.is_finite = False
+            return []
+        used = [(one, sample) for one, sample in zip(seen, samples, strict=True) if sample.is_used]
+        run = self.search.workers.run
+        with self.seconds.timed("subspace"):
+            if self.search.rule.needs_energies:
+                chosen.update(_taus(self.search.rule, self._with_spectra(used, measured)))
+            starts = self.search.starts or {}
+            names = [layer.parameter_name for (layer, _), _ in used]
+            are_settled = run(
+                [
+                    functools.partial(sample.settle, chosen[name], starts.get(name))
+                    for name, (_, sample) in zip(names, used, strict=True)
+                ]
+            )
+        again = [pair for pair, is_settled in zip(used, are_settled, strict=True) if not is_settled]
+        if again:
+            self._feed([one for one, _ in again], [sample.add_again for _, sample in again])
+            with self.seconds.timed("subspace"):
+                run([sample.settle_again for _, sample in again])
+        return [one for one, sample in zip(seen, samples, strict=True) if self._has_room(one[0], sample)]
+
+    def _with_spectra(self, used: Sequence[tuple[_Seen, LayerSample]], measured: Measured) -> Measured:
+        """What is known of the layers that the batches have used, once their inputs were added up."""
+        layers = [layer for (layer, _), _ in used]
+        known = dict(zip(measured.order, measured.gradients, strict=True)) if measured.gradients else {}
+        gradients = [known[layer.parameter_name] for layer in layers] if known else []
+        stable_ranks = functools.partial(self.search.workers.run, [sample.stable_rank for _, sample in used])
+        return Measured(layers, measured.order, measured.loss, measured.reach, gradients, stable_ranks)
+
+    def _feed(self, seen: Sequence[_Seen], takers: Sequence[Callable[[Sequence[Use]], None]]) -> None:
+        """Hands each taker what its layer multiplies, batch by batch."""
+        for of_batch in self._uses(seen):
+            with self.seconds.timed("subspace"):
+                tasks = [functools.partial(take, uses) for take, uses in zip(takers, of_batch, strict=True)]
+                self.search.workers.run(tasks)
+
+    def _uses(self, seen: Sequence[_Seen]) -> Iterator[Sequence[Sequence[Use]]]:
+        """What the layers multiply, one batch at a time; the objective batch has been run already."""
+        if not seen:
+            return
+        layers, problem = [layer for layer, _ in seen], self.problem
+        for inputs in self.batches:
+            if inputs is problem.inputs:
+                yield [uses for _, uses in seen]
+                continue
+            with self.seconds.timed("capture"):
+                watch = Watch(layers)
+                with torch.no_grad(), watch:
+                    problem.forward(inputs)
+                problem.num_gradient_evaluations += num_samples(inputs) / num_samples(problem.inputs) / 3.0
+            yield watch.uses
+
+    def _has_room(self, layer: WeightLayer, sample: LayerSample) -> bool:
+        """Notes a layer's subspaces; whether it is left with somewhere to go."""
+        name, view, starts = layer.parameter_name, self.view, self.search.starts
+        if not sample.is_used:
+            view.reasons[name] = "not used on the subspace sample: frozen"
+            return False
+        subspaces = view.subspaces[name] = sample.subspaces
+        if starts is not None:
+            starts[name] = tuple(one.basis for one in subspaces)
+        has_room = any(subspace.null_dim for subspace in subspaces)
+        if not has_room:
+            view.reasons[name] = _NO_NULL_SPACE
+        return has_room
+
+
+def _note_lowered(live: Sequence[_Seen], chosen: Mapping[str, LayerTau], view: Survey) -> None:
+    """Says in the survey's messages which layers had their tau lowered, and how far."""
+    told, why = [], ""
+    for layer, _ in live:
+        tau = chosen[layer.parameter_name]
+        shortest = min(view.subspaces[layer.parameter_name], key=lambda one: one.tau)
+        if isinstance(tau, Lowering) and shortest.tau < 1.0:
+            why = tau.rule.why
+            told.append(f"{layer.name!r} to {shortest.tau:.8g} ({tau.rule.told(shortest.null_dim, shortest.dim)})")
+    if told:
+        view.messages.append(f"tau lowered {why}: {', '.join(told)}")
+
+
+def _is_inside(live: Sequence[_Seen], view: Survey) -> bool:
+    """Whether the objective batch lies inside the sample's subspaces, in every layer that would move."""
+    leaks = view.workers.run(
+        [functools.partial(leak, view.subspaces[layer.parameter_name], uses) for layer, uses in live]
+    )
+    limits = [1e-9 if layer.weight.dtype == torch.float64 else 1e-6 for layer, _ in live]
+    return all(found <= limit for found, limit in zip(leaks, limits, strict=True))
+
+
+def project(view: Survey, ascents: Sequence[Product]) -> tuple[list[Tensor | None], float]:
+    """Projects the directions on the null spaces of their layers.
+
+    Args:
+        view: the survey, with a projector per live layer.
+        ascents: per live layer, the direction as a product.
+
+    Returns:
+        Per live layer `D [g, o, d]`, None where only rounding is left; and `sum ||D||^2`.
+    """
+    run = view.workers.run
+
+    def shortened(projector: BlockProjector, ascent: Product) -> tuple[Product, Tensor]:
+        short = ascent.short()
+        return short, projector.project(short.right)
+
+    def finished(projector: BlockProjector, short: Product, part: Tensor, share: float) -> Tensor | None:
+        if share <= _NEGLIGIBLE[part.dtype]:
+            return None
+        again = projector.project(part) if share < _MOSTLY_IN_SPAN[view.is_exact] else part
+        return again if short.left is None else short.left.mT @ again
+
+    pairs = zip(view.projectors, ascents, strict=True)
+    parts = run([functools.partial(shortened, projector, ascent) for projector, ascent in pairs])
+    shares = _shares([part for _, part in parts], [short.right for short, _ in parts])
+    rest = zip(view.projectors, parts, shares, strict=True)
+    directions = run([functools.partial(finished, projector, *pair, share) for projector, pair, share in rest])
+    return directions, square_norm(directions)
+
+
+def _shares(parts: Sequence[Tensor], wholes: Sequence[Tensor]) -> list[float]:
+    """Norm of each part over that of its whole, 0 for nothing of nothing; one synchronisation for all."""
+    norms = torch.stack(torch._foreach_norm([*parts, *wholes])).tolist()
+    return [
+        part / whole if whole else 0.0 for part, whole in zip(norms[: len(parts)], norms[len(parts) :], strict=True)
+    ]

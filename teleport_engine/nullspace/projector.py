@@ -1,0 +1,110 @@
+"""What is left of a gradient when a move must not touch the layer's inputs."""
+
+from collections.abc import Sequence
+from typing import Protocol, final
+
+import torch
+from torch import Tensor, nn
+
+from teleport_engine.nullspace.subspace import Subspace
+
+__all__ = ["BlockProjector", "IdentityProjector", "NullSpaceProjector", "Projector"]
+
+
+class Projector(Protocol):
+    """An orthogonal projection of the rows of a matrix: `P^2 = P = P^T`."""
+
+    def project(self, matrix: Tensor) -> Tensor:
+        """Projects each row.
+
+        Args:
+            matrix: `M [rows, d]`.
+
+        Returns:
+            `M P [rows, d]`, a new tensor.
+        """
+        ...
+
+
+@final
+class NullSpaceProjector:
+    """`M -> M (I - B B^T)`, the null-space projection of arXiv 2502.11362 (RGS); no `d x d` matrix is formed.
+
+    One pass leaves a part in the span of the order of rounding times `||M||`: where most of `M` lies in the span,
+    that is not small beside `||M P||`, and a second pass is worth its price (twice is enough).
+
+    Args:
+        subspace: the input subspace, in float64.
+        dtype: what the matrices to project are in.
+    """
+
+    def __init__(self, subspace: Subspace, dtype: torch.dtype) -> None:
+        self._is_complement = subspace.complement is not None
+        kept = subspace.basis if subspace.complement is None else subspace.complement
+        self._frame = kept.to(dtype)
+
+    def project(self, matrix: Tensor) -> Tensor:
+        """Projects each row on the null space of the inputs.
+
+        Args:
+            matrix: `M [..., rows, d]`.
+
+        Returns:
+            `M P [..., rows, d]`, a new tensor.
+        """
+        if self._is_complement:
+            return (matrix @ self._frame) @ self._frame.T
+        return matrix - (matrix @ self._frame) @ self._frame.T
+
+
+@final
+class IdentityProjector:
+    """Leaves everything: the control without a null space."""
+
+    def project(self, matrix: Tensor) -> Tensor:
+        """Copies the matrix.
+
+        Args:
+            matrix: `M [rows, d]`.
+
+        Returns:
+            `M [rows, d]`, a new tensor.
+        """
+        return matrix.clone()
+
+
+@final
+class BlockProjector:
+    """One null-space projection per row block of a weight, all blocks in one product.
+
+    Args:
+        subspaces: per block, in float64; the same object where blocks share their inputs.
+        dtype: what the matrices to project are in.
+    """
+
+    def __init__(self, subspaces: Sequence[Subspace], dtype: torch.dtype) -> None:
+        first = subspaces[0]
+        distinct = [first] if all(one is first for one in subspaces) else subspaces
+        self._is_complement = all(one.complement is not None for one in distinct)
+        kept = [one.basis if one.complement is None or not self._is_complement else one.complement for one in distinct]
+        width = max(one.shape[1] for one in kept)
+        # Columns of zeros do nothing to a projection, so that blocks of different rank go together.
+        frames = [nn.functional.pad(one, (0, width - one.shape[1])) for one in kept]
+        self._frames = torch.stack(frames).to(dtype)
+
+    def project(self, matrix: Tensor) -> Tensor:
+        """Projects the rows of each block.
+
+        Args:
+            matrix: `M [g, rows, d]`.
+
+        Returns:
+            `M_b P_b [g, rows, d]`, a new tensor.
+        """
+        # One frame for all blocks makes one product of all their rows.
+        inside = _times(_times(matrix, self._frames), self._frames.mT)
+        return inside if self._is_complement else matrix - inside
+
+
+def _times(matrix: Tensor, frames: Tensor) -> Tensor:
+    return matrix @ frames[0] if frames.shape[0] == 1 else torch.bmm(matrix, frames)

@@ -1,0 +1,140 @@
+"""The ascent direction of the objective: the seam, and the route that is always valid.
+
+With `g = dL/dW` over all trainable parameters, the gradient of `1/2 ||g||^2` is `Hg`: a second backward through the
+gradient. Objectives made of the Hessian need a third. The cheaper route of `tau = 1` is in
+`teleport_engine.objective.forward_mode`.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol, final
+
+import torch
+from torch import Tensor
+
+from teleport_engine.model import Product, WeightLayer
+from teleport_engine.objective.problem import Evaluation, Problem, Record
+
+__all__ = ["DoubleBackwardRoute", "Route"]
+
+# In gradients: see TeleportReport.num_gradient_evaluations.
+_SECOND_BACKWARD, _THIRD_BACKWARD = 2.0, 4.0
+
+
+class Route(Protocol):
+    """A way to the ascent direction.
+
+    Attributes:
+        fault: why another route than the one asked for was taken; empty where none was.
+    """
+
+    fault: str
+
+    @property
+    def name(self) -> str:
+        """The route really taken, as in `TeleportReport.route`."""
+        ...
+
+    def evaluate(self, *, is_last: bool) -> Evaluation:
+        """Loss, gradient and objective at the present weights.
+
+        Args:
+            is_last: no direction will be asked for from here.
+
+        Returns:
+            The evaluation, with what `ascent` needs.
+        """
+        ...
+
+    def finish(self, record: Record) -> Evaluation:
+        """As `evaluate`, from a forward already run.
+
+        Args:
+            record: the forward, which watched the live layers.
+
+        Returns:
+            The evaluation, with what `ascent` needs.
+        """
+        ...
+
+    def ascent(self, evaluation: Evaluation) -> list[Product]:
+        """The direction before projection, at the weights of the evaluation.
+
+        Args:
+            evaluation: of the present weights.
+
+        Returns:
+            Per live layer, `M [g, o, d]` with `M P = (grad F) P`, `F` the objective.
+        """
+        ...
+
+
+@final
+class DoubleBackwardRoute:
+    """`Hg` by a second backward through the gradient: valid for any subspace and any objective.
+
+    Objectives made of the Hessian take one backward more, through their products with it.
+
+    Args:
+        problem: the loss.
+        layers: the live layers.
+    """
+
+    def __init__(self, problem: Problem, layers: Sequence[WeightLayer]) -> None:
+        self._problem = problem
+        self._layers = layers
+        self.fault = ""
+
+    @property
+    def name(self) -> str:
+        """The route taken."""
+        return "triple_backward" if self._problem.objective.needs_hessian else "double_backward"
+
+    def evaluate(self, *, is_last: bool) -> Evaluation:
+        """Loss, gradient and objective, with the graph of the gradient.
+
+        Args:
+            is_last: no direction will be asked for from here.
+
+        Returns:
+            The evaluation.
+        """
+        return self._problem.differentiate(self._problem.record(()), with_graph=not is_last)
+
+    def finish(self, record: Record) -> Evaluation:
+        """As `evaluate`, from a forward already run.
+
+        Args:
+            record: the forward.
+
+        Returns:
+            The evaluation.
+        """
+        return self._problem.differentiate(record, with_graph=True)
+
+    def ascent(self, evaluation: Evaluation) -> list[Product]:
+        """`(grad F)_l` of each live layer.
+
+        Args:
+            evaluation: of the present weights.
+
+        Returns:
+            Per live layer, `(grad F)_l [g, o, d]`.
+        """
+        # The vector of Hg is g itself, so no graph of ||g||^2 is needed.
+        measured = evaluation.measured
+        pulled = list(zip(measured.outputs, measured.cotangents, strict=True))
+        if measured.rate:
+            pulled += [(grad, measured.rate * grad.detach()) for grad in evaluation.grads if grad is not None]
+        pulled = [(output, cotangent) for output, cotangent in pulled if output.requires_grad]
+        parameters = [parameter for layer in self._layers for parameter in layer.parameters]
+        found: Sequence[Tensor | None] = [None] * len(parameters)
+        if pulled:
+            outputs, cotangents = zip(*pulled, strict=True)
+            with self._problem.backward():
+                found = torch.autograd.grad(outputs, parameters, cotangents, allow_unused=True)
+            self._problem.num_gradient_evaluations += _THIRD_BACKWARD if measured.outputs else _SECOND_BACKWARD
+        parts = iter(
+            torch.zeros_like(parameter) if part is None else part.detach()
+            for parameter, part in zip(parameters, found, strict=True)
+        )
+        return [Product(None, layer.matrix([next(parts) for _ in layer.parameters])) for layer in self._layers]

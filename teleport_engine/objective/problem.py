@@ -1,0 +1,294 @@
+"""The primary loss of one batch, its gradient, and the teleport objective made from them, at the present weights.
+
+Source: arXiv 2502.11362. The norm is over all trainable parameters, those that never move included. Which objectives
+there are: `teleport_engine.objective`.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from teleport_engine.model import Forward, Inputs, LossFn, Use, Watch, WeightLayer
+from teleport_engine.objective.gradient import Gradient, GradNorm, Measured, Objective
+from teleport_engine.objective.second_backward import Decomposed, Twice
+
+__all__ = ["Evaluation", "Problem", "Record", "square_norm"]
+
+# In gradients: see TeleportReport.num_gradient_evaluations.
+_FORWARD, _BACKWARD, _HESSIAN_PRODUCT = 1.0 / 3.0, 2.0 / 3.0, 2.0
+_PAPER_OBJECTIVE = GradNorm()
+_TWICE = "loss and model must be twice differentiable (the direction is the gradient of a gradient norm)"
+_CHECKPOINT = "a checkpointed model needs torch.utils.checkpoint.checkpoint(..., use_reentrant=False) to teleport"
+# What torch says in a backward, and the rule that was broken.
+_RULES = {
+    "derivative for ": _TWICE,
+    "ouble backward": _TWICE,
+    "differentiate twice": _TWICE,
+    "use_reentrant=True": _CHECKPOINT,
+}
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Record:
+    """A forward with its graph.
+
+    Args:
+        loss: primary loss, with its graph.
+        uses: per watched weight, what it multiplied.
+        num_other_uses: per watched weight, its appearances elsewhere; zeros without a census.
+        num_other_bias_uses: the same for biases that move along, with the uses of the weight without them.
+    """
+
+    loss: Tensor
+    uses: Sequence[Sequence[Use]]
+    num_other_uses: Sequence[int]
+    num_other_bias_uses: Sequence[int]
+
+    def watching(self, uses: Sequence[Sequence[Use]]) -> "Record":
+        """The same forward, for some of the watched weights.
+
+        Args:
+            uses: of those.
+
+        Returns:
+            A record that shares the graph.
+        """
+        return Record(self.loss, uses, [0] * len(uses), [0] * len(uses))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Loss and gradient at the present weights.
+
+    Args:
+        loss: primary loss.
+        square_norm: `||g||^2` over all trainable parameters.
+        grads: `g`, in the order of the trainable parameters; None where the loss does not depend on one.
+        uses: per live layer, its uses.
+        deltas: per live layer and use, `dL/dZ` in the shape of the output; empty where the route does not need it.
+        measured: the objective.
+    """
+
+    loss: float
+    square_norm: float
+    grads: Sequence[Tensor | None]
+    uses: Sequence[Sequence[Use]]
+    deltas: Sequence[Sequence[Tensor | None]]
+    measured: Measured
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether loss, gradient and objective are."""
+        return math.isfinite(self.loss) and math.isfinite(self.square_norm) and math.isfinite(self.measured.value)
+
+    @property
+    def grad_norm(self) -> float:
+        """`||g||`."""
+        return math.sqrt(self.square_norm) if self.square_norm >= 0.0 else math.nan
+
+
+@final
+class Problem:
+    """The primary loss of one batch as a function of the trainable parameters.
+
+    Args:
+        forward: the model.
+        loss_fn: the loss.
+        inputs: of the objective batch.
+        targets: of the objective batch.
+        parameters: all trainable parameters.
+        objective: what to climb.
+
+    Attributes:
+        num_gradient_evaluations: cost so far, in gradients.
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        loss_fn: LossFn,
+        inputs: Inputs,
+        targets: Any,
+        parameters: Sequence[nn.Parameter],
+        objective: Objective = _PAPER_OBJECTIVE,
+    ) -> None:
+        self.forward = forward
+        self.loss_fn = _without_a_trace(loss_fn)
+        self.inputs = inputs
+        self.targets = targets
+        self.parameters = parameters
+        self.objective = objective
+        self.num_gradient_evaluations = 0.0
+        self._is_twice_differentiable = False
+        self._is_served: bool | None = None
+
+    def record(self, layers: Sequence[WeightLayer], *, is_census: bool = False) -> Record:
+        """Runs forward and loss, watching some weights.
+
+        Args:
+            layers: whose weights to watch.
+            is_census: count also the other appearances of these, in the loss function too.
+
+        Returns:
+            The loss, with its graph, and the uses.
+
+        Raises:
+            ValueError: if the loss is no scalar, or complex.
+        """
+        watch = Watch(layers, is_census=is_census)
+        twice = Twice()
+        with contextlib.ExitStack() as modes:
+            if self.objective.needs_hessian:
+                modes.enter_context(Decomposed())
+            elif self._is_served is not False:  # the first call finds out whether there is anything to serve
+                modes.enter_context(twice)
+            with watch if layers else contextlib.nullcontext():
+                outputs = self.forward(self.inputs)
+                if is_census:
+                    loss = self.loss_fn(outputs, self.targets)
+            if not is_census:
+                loss = self.loss_fn(outputs, self.targets)
+        if not isinstance(loss, Tensor) or loss.ndim != 0:
+            got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise ValueError(f"loss_fn must return a scalar tensor (no dimensions), got {got}")
+        if loss.is_complex():
+            raise ValueError(f"loss_fn must return a real number, got {str(loss.dtype).removeprefix('torch.')}")
+        if self._is_served is None:
+            self._is_served = twice.num_replaced > 0
+        self.num_gradient_evaluations += _FORWARD
+        return Record(loss, watch.uses, watch.num_other_uses, watch.num_other_bias_uses)
+
+    @contextlib.contextmanager
+    def backward(self) -> Iterator[None]:
+        """Around every backward: checkpointed parts of the model run again in it, and must leave no trace there either.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            ValueError: if torch has no second derivative of an operation, or reentrant checkpoints are in the way.
+            RuntimeError: whatever else torch raises in a backward.
+        """
+        with contextlib.ExitStack() as modes:
+            if self.objective.needs_hessian:
+                modes.enter_context(Decomposed())
+            modes.enter_context(self.forward.isolated())
+            try:
+                yield
+            except RuntimeError as error:
+                rule = next((rule for said, rule in _RULES.items() if said in str(error)), None)
+                if rule is None:
+                    raise
+                raise ValueError(f"{rule}, got: {error}") from error
+
+    def gradients(self, record: Record, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+        """The gradient of a recorded forward with respect to some parameters; the graph stays.
+
+        Args:
+            record: the forward.
+            parameters: of the model.
+
+        Returns:
+            One tensor per parameter, zeros where the loss does not depend on it.
+        """
+        loss = record.loss
+        found: Sequence[Tensor | None] = [None] * len(parameters)
+        if loss.requires_grad:
+            with self.backward():
+                found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+            self.num_gradient_evaluations += _BACKWARD
+        return [
+            torch.zeros_like(parameter) if grad is None else grad.detach()
+            for parameter, grad in zip(parameters, found, strict=True)
+        ]
+
+    def differentiate(self, record: Record, *, with_deltas: bool = False, with_graph: bool = False) -> Evaluation:
+        """Takes the gradient of a recorded forward.
+
+        Args:
+            record: the forward.
+            with_deltas: also at the output of each recorded use.
+            with_graph: keep the graph of the gradient, for a second backward; kept anyway where the objective needs
+                the Hessian.
+
+        Returns:
+            Loss, gradient and objective; gradient zero where the loss depends on no trainable parameter.
+        """
+        uses = record.uses
+        edges = [use.edge for of_layer in uses for use in of_layer if use.edge is not None] if with_deltas else []
+        loss = record.loss
+        found: Sequence[Tensor | None] = [None] * (len(self.parameters) + len(edges))
+        if loss.requires_grad:
+            wanted: list[Any] = [*self.parameters, *edges]
+            keep = with_graph or self.objective.needs_hessian
+            with self.backward():
+                found = torch.autograd.grad(loss, wanted, allow_unused=True, create_graph=keep)
+            if keep and not self._is_twice_differentiable:
+                _refuse_dead_ends(found)
+                self._is_twice_differentiable = True
+        self.num_gradient_evaluations += _BACKWARD
+        grads = found[: len(self.parameters)]
+        rest = iter(found[len(self.parameters) :])
+        deltas = [
+            [next(rest) if use.edge is not None else None for use in of_layer] if with_deltas else []
+            for of_layer in uses
+        ]
+        square = square_norm(grads)
+        gradient = Gradient(self.parameters, grads, square)
+        with self.backward():
+            measured = self.objective.measure(gradient)
+        self.num_gradient_evaluations += _HESSIAN_PRODUCT * gradient.num_products
+        return Evaluation(float(loss.detach()), square, grads, uses, deltas, measured)
+
+
+def _without_a_trace(loss_fn: LossFn) -> LossFn:
+    """A loss that is a module may have buffers and counters of its own."""
+    if not isinstance(loss_fn, nn.Module):
+        return loss_fn
+    forward = Forward(loss_fn)
+    return lambda outputs, targets: forward((outputs, targets))
+
+
+def _refuse_dead_ends(grads: Sequence[Tensor | None]) -> None:
+    """Refuses gradients that torch would take no second backward through, without a word where it may go around.
+
+    That is what becomes of a `torch.autograd.Function` whose backward is `once_differentiable`.
+
+    Args:
+        grads: with their graph.
+
+    Raises:
+        ValueError: if there is one.
+    """
+    nodes = [grad.grad_fn for grad in grads if grad is not None and grad.grad_fn is not None]
+    known = set(nodes)
+    while nodes:
+        node = nodes.pop()
+        if node.name() == "torch::autograd::Error":
+            raise ValueError(f"{_TWICE}, got a torch.autograd.Function whose backward is once_differentiable")
+        new = {following for following, _ in node.next_functions if following is not None} - known
+        known |= new
+        nodes += new
+
+
+def square_norm(tensors: Sequence[Tensor | None]) -> float:
+    """Sum of the squares of all entries, added up in float64 from the norms per tensor.
+
+    Args:
+        tensors: any shapes; None counts as zero.
+
+    Returns:
+        The sum, not finite where an entry is not.
+    """
+    present = [tensor.detach() for tensor in tensors if tensor is not None]
+    if not present:
+        return 0.0
+    norms: list[float] = torch.stack(torch._foreach_norm(present)).tolist()
+    return sum(norm * norm for norm in norms)

@@ -206,17 +206,14 @@ def data_fetch(
     data_root: DataRoot = None,
     plugins: Plugins = None,
 ) -> None:
-    """Get a data set onto this machine and read it once; goes on where an earlier call was cut off.
+    """Download a data set onto this machine unless it is here, and read it once.
 
     Example: teleport data fetch fashion_mnist --data-root data
     """
-    from orchestrator.cli.downloads import watch
     from orchestrator.trial.data import fetch
 
     use_plugins(plugins)
-    with watch() as show:
-        place = fetch(name, None if data_root is None else str(data_root.absolute()), show)
-    print(place)
+    print(fetch(name, None if data_root is None else str(data_root.absolute()), show_progress=True))
 
 
 def track_sync(name: SweepName, home: Home = DEFAULT_HOME, tracking_uri: TrackingUri = None) -> int:

@@ -15,7 +15,7 @@ from typing import Any, Self, final
 
 from orchestrator.home.records import SeedResult
 
-VERSION = 1
+VERSION = 2
 
 
 class UnusableCheckpoint(ValueError):

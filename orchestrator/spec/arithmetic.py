@@ -185,7 +185,7 @@ def read(text: str) -> Expression:
         offset = getattr(error, "offset", None) or 0
         column = lead + offset if 0 < offset <= len(stripped) else 0
         raise ExpressionError(text, (column, "is no arithmetic: a number, name or operator is missing here")) from None
-    reader = _Reader(stripped, lead)
+    reader = _TreeReader(stripped, lead)
     root = reader.node(tree.body, 1)
     if reader.faults:
         raise ExpressionError(text, *reader.faults)
@@ -208,7 +208,7 @@ def _walk(node: _Node) -> Iterator[_Node]:
 
 
 @final
-class _Reader:
+class _TreeReader:
     """From Python's syntax tree to nodes, every fault noted."""
 
     def __init__(self, text: str, lead: int) -> None:

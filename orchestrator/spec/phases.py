@@ -89,7 +89,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Seeds = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1), AfterValidator(_distinct)]
 
 
-class WarmStart(Options):
+class WarmStartOptions(Options):
     """Begin a search with the best points of another sweep of the same home.
 
     Args:
@@ -132,7 +132,7 @@ class Search(Options):
     also: Annotated[tuple[Objective, ...], Field(strict=False)] = ()
     divergence: Literal["fail", "constraint"] = "fail"
     max_replaced: NonNegativeInt | None = None
-    warm_start: WarmStart | None = None
+    warm_start: WarmStartOptions | None = None
     concurrency: PositiveInt = 4
     max_concurrent: PositiveInt | None = None
     scheduler: Annotated[SchedulerOptions, OneOf("scheduler", SCHEDULERS), BeforeValidator(_named)] = (

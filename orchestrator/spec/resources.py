@@ -85,7 +85,7 @@ class Resources(Options):
         return self.model_dump(include=set(Share.model_fields), exclude_none=True)
 
 
-class Checkpoint(Options):
+class CheckpointOptions(Options):
     """How much of a trial a crash or an interrupt may cost.
 
     Args:

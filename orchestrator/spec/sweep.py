@@ -17,7 +17,7 @@ from orchestrator.spec.identity import Json, digest
 from orchestrator.spec.options import WORKLOADS, CurveMetric, Options, StoppingOptions
 from orchestrator.spec.parse import Parsed, fixed, merged, parse
 from orchestrator.spec.phases import ALL, Confirm, Search, SharedScope
-from orchestrator.spec.resources import BudgetOptions, Checkpoint, Resources, TrackingOptions
+from orchestrator.spec.resources import BudgetOptions, CheckpointOptions, Resources, TrackingOptions
 from orchestrator.spec.scalars import Name
 from orchestrator.spec.sharing import scope_faults, shared_template
 from orchestrator.spec.space import Template, path_of
@@ -116,7 +116,7 @@ class SweepSpec(Options):
     search: Search = Search()
     confirm: Confirm = Confirm()
     resources: Resources = Resources()
-    checkpoint: Checkpoint = Checkpoint()
+    checkpoint: CheckpointOptions = CheckpointOptions()
     budget: BudgetOptions = BudgetOptions()
     hooks: HooksOptions = HooksOptions()
     tracking: TrackingOptions = TrackingOptions()
@@ -368,7 +368,7 @@ def _templates(document: Document, family: str, model: type[BaseModel]) -> tuple
 
 
 def _kind_faults(document: Document, label: str, raw: Mapping[str, Any]) -> list[Fault]:
-    """An arm is one kind of treatment; only the baseline is none."""
+    """Check that an arm names exactly one kind, and the baseline none."""
     place = document.place(("arms", label))
     if label == BASELINE and raw:
         return [Fault(place, "the baseline arm is the plain optimizer and takes no settings")]

@@ -12,6 +12,7 @@ from orchestrator.spec.options import (
     LR_SCHEDULES,
     MODELS,
     OPTIMIZERS,
+    ArmOptions,
     ConstantOptions,
     CurveMetric,
     DataOptions,
@@ -179,7 +180,9 @@ BASELINE = "baseline"
 
 
 class Arm(Options):
-    """How it is trained: at most one kind of treatment; none is the plain optimizer, the baseline.
+    """How a workload is trained: by at most one kind of arm; with none it is the baseline, the plain optimizer.
+
+    Each field is a kind in :data:`orchestrator.spec.options.ARMS`, with that kind's options.
 
     Args:
         teleport: teleport by null-space projection.
@@ -188,7 +191,7 @@ class Arm(Options):
         symmetry: rival: teleport by a symmetry group.
         lr_scaled: control: a larger learning rate instead of a move.
         init_scaled: control: larger initial weights.
-        state_reset: control: the optimizer's state is forgotten.
+        state_reset: control: the optimizer's state is reset.
     """
 
     teleport: TeleportOptions | None = None
@@ -201,45 +204,31 @@ class Arm(Options):
 
     @property
     def kind(self) -> str:
-        """The name of the treatment, ``baseline`` where there is none."""
-        return next((name for name in type(self).model_fields if getattr(self, name) is not None), "baseline")
+        """The kind of arm, ``baseline`` where no field is set."""
+        return next((name for name in type(self).model_fields if getattr(self, name) is not None), BASELINE)
 
     @property
-    def settings(self) -> Options | None:
-        """The options of the treatment, None where there is none."""
-        return next((found for name in type(self).model_fields if (found := getattr(self, name)) is not None), None)
+    def settings(self) -> ArmOptions | None:
+        """The options of the kind; None for the baseline."""
+        found: ArmOptions | None = getattr(self, self.kind, None)
+        return found
+
+    @property
+    def schedule(self) -> ScheduleOptions | None:
+        """When the arm acts during training; None: it does not, or another arm's search is to say when."""
+        return None if self.settings is None else self.settings.timing
 
     @property
     def follows(self) -> bool:
-        """Whether it lacks settings that a teleport arm's search is to give."""
+        """Whether the arm still lacks settings that the search of a teleport arm is to give."""
         return isinstance(self.settings, FollowerOptions) and not self.settings.is_concrete
 
     def following(self, teleport: TeleportOptions) -> Arm:
-        """Take over the settings of a teleport arm where some are lacking.
-
-        Args:
-            teleport: its settings.
-
-        Returns:
-            The arm with everything it needs.
-        """
+        """Return this arm with a teleport arm's settings in place of those that it lacks."""
         settings = self.settings
         if not isinstance(settings, FollowerOptions) or settings.is_concrete:
             return self
         return self.model_copy(update={self.kind: settings.following(teleport)})
-
-    @property
-    def schedule(self) -> ScheduleOptions | None:
-        """When it acts; None where it does not act during training, or does not say yet."""
-        match self.settings:
-            case TeleportOptions(schedule=when) | LevelSetOptions(schedule=when) | SymmetryOptions(schedule=when):
-                return when
-            case RandomMoveOptions(teleport=teleport) | LrScaledOptions(teleport=teleport):
-                return None if teleport is None else teleport.schedule
-            case StateResetOptions(schedule=when):
-                return when
-            case _:
-                return None
 
 
 class Objective(Options):

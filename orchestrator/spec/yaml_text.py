@@ -128,7 +128,7 @@ def read_text(text: str, source: str = "<text>") -> Document:
         raise SpecError(Fault(source, f"is nested deeper than {MAX_DEPTH} levels")) from None
     if root is None:
         raise SpecError(Fault(source, "is empty; a spec is a YAML mapping that begins with `version: 1`"))
-    reader = _Reader(source)
+    reader = _NodeReader(source)
     data = reader.convert(root, ())
     if not isinstance(data, dict) and not reader.faults:
         reader.faults.append(Fault(source, f"must be a YAML mapping of keys to values, is {_kind(data)}"))
@@ -153,7 +153,7 @@ def read_value(text: str) -> Any:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError:
         return text
-    reader = _Reader("--set")
+    reader = _NodeReader("--set")
     data = None if root is None else reader.convert(root, ())
     if reader.faults:
         raise SpecError(*reader.faults)
@@ -166,7 +166,7 @@ def _kind(data: object) -> str:
 
 
 @final
-class _Reader:
+class _NodeReader:
     """Converts composed nodes, collecting line numbers and faults."""
 
     def __init__(self, source: str) -> None:

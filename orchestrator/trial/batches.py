@@ -90,7 +90,7 @@ class _Order:
 
 
 @final
-class Draws:
+class ExtraBatches:
     """Samples of the training split that a treatment takes for itself, by a generator of its own.
 
     Args:

@@ -1,10 +1,10 @@
-"""The training loop: one seed of a workload, under a treatment or none, on the optimizer clock."""
+"""The training loop: it trains one seed of a workload under an arm, and times all but the evaluations."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from typing import Any, final
@@ -17,15 +17,15 @@ from orchestrator.home import HistoryRow, SeedResult
 from orchestrator.spec import Phase, Target, Workload
 from orchestrator.spec.options import MODELS, OPTIMIZERS
 from orchestrator.trial.arithmetic import scaler_of, training_loss
-from orchestrator.trial.batches import Batches, Draws
+from orchestrator.trial.batches import Batches, ExtraBatches
 from orchestrator.trial.clock import Budget, OptimizerClock
 from orchestrator.trial.data.dataset import DataSet, load_cached
 from orchestrator.trial.evaluate import Evaluator, LossFn, cross_entropy
 from orchestrator.trial.isolation import random_state, seed_everything, set_random_state, stream_seed
 from orchestrator.trial.optimizers import scheduler_of
-from orchestrator.trial.treatment import Move, Site, Treat, Treatment
+from orchestrator.trial.running_arm import ArmEffect, MakeArm, RunningArm, TrainingContext
 
-# Tensors and plain values alone, so that it can be read without running what is in it.
+# Tensors and plain values alone: a pickle of these can be read without running code.
 State = dict[str, Any]
 
 
@@ -37,7 +37,7 @@ class SeedTask:
     Args:
         workload: what is trained, every value fixed.
         phase: the test split is measured in confirm alone.
-        seed: from which initial weights and data order follow.
+        seed: initial weights and data order follow from it.
         device: where.
     """
 
@@ -49,49 +49,32 @@ class SeedTask:
 
 def train_seed(
     task: SeedTask,
-    treat: Treat,
+    make_arm: MakeArm,
     emit: Callable[[HistoryRow], None],
     now: Callable[[], float] = time.perf_counter,
     *,
     start: State | None = None,
     keep: Callable[[Callable[[], State]], None] = lambda state: None,
 ) -> SeedResult:
-    """Train one seed from its initial weights to the end of its budget, or until its loss is not finite.
+    """Train one seed from its initial weights until its budget is spent or its loss is not finite.
 
-    Initial weights and data order follow from the seed alone, whatever the treatment.
+    Initial weights and data order follow from the seed alone, whatever the arm does.
 
     Args:
         task: what to train.
-        treat: makes the arm's treatment; gives None where nothing is to be done during training.
+        make_arm: makes the arm.
         emit: takes each row of the curves as it is measured: at step 0, at every ``evaluate.every``-th step and
             at the last.
         now: the clock's source of seconds.
-        start: of the same task, to go on from: on the CPU, every metric is bit for bit as if it had not stopped.
-        keep: called after each row but the last, off the clock, with what gives the state at that row.
-
-    Returns:
-        How it ended.
+        start: a state of the same task to continue from; on the CPU, every metric is then bit for bit as if training
+            had not stopped.
+        keep: is called after each row but the last, off the clock, with a function that returns the state at that row.
     """
     data_set = load_cached(task.workload.data, task.device)
     budget = Budget.of(task.workload, len(data_set.train))
-    model = initial_model(task, data_set)
-    optimizer = _optimizer(task.workload, model)
-    scheduler = scheduler_of(task.workload.lr_schedule, optimizer, budget.num_steps)
-    loss_of = training_loss(task.workload, model, data_set.train)
-    seed_everything(stream_seed(task.seed, "training"))
-    draws = Draws(data_set.train, task.workload.data.batch_size, task.seed)
-    parts = _Parts(
-        model=model,
-        optimizer=optimizer,
-        scheduler=scheduler,
-        scaler=scaler_of(task.workload, task.device),
-        batches=Batches(data_set.train, task.workload.data.batch_size, task.seed),
-        draws=draws,
-        treatment=treat(Site(model, cross_entropy, optimizer, budget, task.seed, draws)),
-        clock=OptimizerClock(task.device, now),
-    )
+    parts, loss_of = _prepared(task, data_set, budget, make_arm, now)
     loop = _Loop(parts, loss_of, task.device)
-    curve = _Curve(task, budget, loop, Evaluator(model, data_set, task.workload.evaluate.num_validation), emit)
+    curve = _Curve(task, budget, loop, Evaluator(parts.model, data_set, task.workload.evaluate.num_validation), emit)
 
     def state() -> State:
         own = {"loop": loop.state_dict(), "curve": curve.state_dict(), "random": random_state(task.device)}
@@ -117,83 +100,94 @@ def train_seed(
 
 
 def initial_model(task: SeedTask, data_set: DataSet) -> nn.Module:
-    """Build a workload's model with the initial weights of a seed, drawn on the CPU whatever the device.
-
-    Args:
-        task: which model, seed and device.
-        data_set: for the shapes.
-
-    Returns:
-        The model in training mode; the global random state is as the weights' draws left it.
-    """
+    """Build a workload's model in training mode; a seed's initial weights are drawn on the CPU whatever the device."""
     options = task.workload.model
     seed_everything(stream_seed(task.seed, "weights"))
     model: nn.Module = MODELS[options.name].load()(options, data_set.input_shape, data_set.num_classes)
     return model.to(task.device).train()
 
 
-def _optimizer(workload: Workload, model: nn.Module) -> torch.optim.Optimizer:
+def _prepared(
+    task: SeedTask, data_set: DataSet, budget: Budget, make_arm: MakeArm, now: Callable[[], float]
+) -> tuple[_Parts, LossFn]:
+    workload = task.workload
+    model = initial_model(task, data_set)
     options = workload.optimizer
-    settings = options.model_dump(exclude={"name"})
-    optimizer: torch.optim.Optimizer = OPTIMIZERS[options.name].load()(model.parameters(), **settings)
-    return optimizer
+    optimizer: torch.optim.Optimizer = OPTIMIZERS[options.name].load()(
+        model.parameters(), **options.model_dump(exclude={"name"})
+    )
+    scheduler = scheduler_of(workload.lr_schedule, optimizer, budget.num_steps)
+    loss_of = training_loss(workload, model, data_set.train)
+    # What was drawn so far differs from model to model.
+    seed_everything(stream_seed(task.seed, "training"))
+    extra = ExtraBatches(data_set.train, workload.data.batch_size, task.seed)
+    parts = _Parts(
+        model=model,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        scaler=scaler_of(workload, task.device),
+        batches=Batches(data_set.train, workload.data.batch_size, task.seed),
+        extra_batches=extra,
+        arm=make_arm(TrainingContext(model, cross_entropy, optimizer, budget, task.seed, extra)),
+        clock=OptimizerClock(task.device, now),
+    )
+    return parts, loss_of
 
 
 @final
 @dataclass(frozen=True)
 class _Parts:
-    """All that has a state of its own; what is None has none."""
+    """Every part of a seed's training whose state a checkpoint holds; a part that the training lacks is None."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     scheduler: LambdaLR | None
     scaler: torch.amp.GradScaler | None
     batches: Batches
-    draws: Draws
-    treatment: Treatment | None
+    extra_batches: ExtraBatches
+    arm: RunningArm | None
     clock: OptimizerClock
 
     def state_dict(self) -> State:
-        return {name: part.state_dict() for name, part in self._parts().items()}
+        return {name: part.state_dict() for name, part in self._present()}
 
     def load_state_dict(self, state_dict: State) -> None:
-        for name, part in self._parts().items():
+        for name, part in self._present():
             part.load_state_dict(state_dict[name])
 
-    def _parts(self) -> dict[str, Any]:
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: part for name, part in found.items() if part is not None}
+    def _present(self) -> Iterator[tuple[str, Any]]:
+        found = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return ((name, part) for name, part in found if part is not None)
 
 
 @final
 class _Loop:
-    """The hot loop; it keeps no curve, so that nothing but training runs between two evaluations."""
+    """Takes optimizer steps; between two evaluations nothing but training runs."""
 
     def __init__(self, parts: _Parts, loss_of: LossFn, device: torch.device) -> None:
         self._parts = parts
         self._loss_of = loss_of
         self._device = device
-        self.treatment = parts.treatment
+        self.arm = parts.arm
         self.clock = parts.clock
         self.num_steps = 0
         self.gradient_evaluations = 0.0
         self.num_moved = 0
-        self._moves: list[Move] = []
+        self._effects: list[ArmEffect] = []
 
     @property
     def skips_steps(self) -> bool:
-        """Whether steps whose gradients overflow are left out, which float16 does."""
+        """Whether a step is left out where its gradients overflow; float16 does so."""
         return self._parts.scaler is not None
 
     def advance(self, first: int, last: int) -> bool:
-        """Take the optimizer steps ``first .. last - 1``.
+        """Take the optimizer steps ``first .. last - 1``, and tell whether every loss was finite.
 
-        Returns:
-            False where a loss was not finite: on the CPU the step is not taken; on CUDA, where reading each
-            loss would stall the device, it shows at the end of the stretch.
+        On the CPU a step with a loss that is not finite is not taken. Reading each loss would stall a CUDA device, so
+        there all steps are taken first.
         """
         optimizer, scheduler, scaler = self._parts.optimizer, self._parts.scheduler, self._parts.scaler
-        draw, treatment, loss_of = self._parts.batches, self.treatment, self._loss_of
+        draw, arm, loss_of = self._parts.batches, self.arm, self._loss_of
         update = optimizer.step if scaler is None else self._scaled_step
         is_cpu = self._device.type == "cpu"
         watched = torch.zeros((), device=self._device)
@@ -201,8 +195,8 @@ class _Loop:
             for step in range(first, last):
                 inputs, targets = next(draw)
                 around = None
-                if treatment is not None and treatment.is_due(step):
-                    around = self._treat(treatment, step, inputs, targets)
+                if arm is not None and arm.is_due(step):
+                    around = self._apply(arm, step, inputs, targets)
                 optimizer.zero_grad()
                 loss = loss_of(inputs, targets)
                 if is_cpu:
@@ -224,13 +218,13 @@ class _Loop:
                 self.gradient_evaluations += 1.0
             return math.isfinite(watched.item())
 
-    def take_moves(self) -> list[Move]:
-        """Give what the treatment did since the last call."""
-        moves, self._moves = self._moves, []
-        return moves
+    def take_effects(self) -> list[ArmEffect]:
+        """Return what the arm did since the last call."""
+        effects, self._effects = self._effects, []
+        return effects
 
     def state_dict(self) -> State:
-        """Count; moves that were not taken are no part of it."""
+        """Return the counts; effects that nobody has taken yet are not part of the state."""
         return {
             "num_steps": self.num_steps,
             "gradient_evaluations": self.gradient_evaluations,
@@ -238,7 +232,7 @@ class _Loop:
         }
 
     def load_state_dict(self, state_dict: State) -> None:
-        """Go on from a count."""
+        """Continue from a state."""
         self.num_steps = state_dict["num_steps"]
         self.gradient_evaluations = state_dict["gradient_evaluations"]
         self.num_moved = state_dict["num_moved"]
@@ -249,20 +243,20 @@ class _Loop:
         scaler.step(self._parts.optimizer)
         scaler.update()
 
-    def _treat(
-        self, treatment: Treatment, step: int, inputs: Tensor, targets: Tensor
+    def _apply(
+        self, arm: RunningArm, step: int, inputs: Tensor, targets: Tensor
     ) -> AbstractContextManager[None] | None:
         with self.clock.teleporting():
-            move = treatment.apply(step, inputs, targets)
-        self.gradient_evaluations += move.gradient_evaluations
-        self.num_moved += move.has_moved
-        self._moves.append(move)
-        return move.around
+            effect = arm.apply(step, inputs, targets)
+        self.gradient_evaluations += effect.gradient_evaluations
+        self.num_moved += effect.has_moved
+        self._effects.append(effect)
+        return effect.around
 
 
 @final
 class _Curve:
-    """Turns the state of the loop into rows, and watches for the target."""
+    """Evaluates the model, writes the rows of the curves, and notes the row that reaches the target."""
 
     def __init__(
         self,
@@ -281,7 +275,7 @@ class _Curve:
         self._reached: HistoryRow | None = None
 
     def record(self) -> bool:
-        """Measure and emit a row; False, and no row, where a metric is not finite."""
+        """Measure and emit a row; where a metric is not finite, emit none and return False."""
         loop = self._loop
         metrics = self._evaluator.curves()
         if self._task.phase == "confirm" and loop.num_steps == self._budget.num_steps:
@@ -290,7 +284,7 @@ class _Curve:
             del metrics["grad_norm"]
         if not all(map(math.isfinite, metrics.values())):
             return False
-        metrics |= _of_moves(loop.take_moves())
+        metrics |= _metrics_of(loop.take_effects())
         row = HistoryRow(
             seed=self._task.seed,
             step=loop.num_steps,
@@ -309,12 +303,12 @@ class _Curve:
         return True
 
     def state_dict(self) -> State:
-        """Tell the last row, and the one that reached the target."""
+        """Return the last row and the row that reached the target."""
         rows = {"last": self._last, "reached": self._reached}
         return {name: None if row is None else row.model_dump() for name, row in rows.items()}
 
     def load_state_dict(self, state_dict: State) -> None:
-        """Go on from there."""
+        """Continue from a state."""
         rows = {name: None if row is None else HistoryRow(**row) for name, row in state_dict.items()}
         self._last, self._reached = rows["last"], rows["reached"]
 
@@ -334,27 +328,24 @@ class _Curve:
                 "teleport_seconds": loop.clock.teleport_seconds,
                 "gradient_evaluations": loop.gradient_evaluations,
                 "metrics": {} if self._last is None else self._last.metrics,
-                "teleports": None if loop.treatment is None else loop.treatment.summary(),
+                "teleports": None if loop.arm is None else loop.arm.summary(),
             }
         )
 
 
-def _of_moves(moves: list[Move]) -> dict[str, float]:
-    """The teleports since the last row that moved the weights, in a few figures."""
-    moved = [move for move in moves if move.has_moved]
+def _metrics_of(effects: list[ArmEffect]) -> dict[str, float]:
+    """Sum up what the arm did since the last row, over the times that it moved weights."""
+    moved = [effect for effect in effects if effect.has_moved]
     if not moved:
         return {}
-    figures = {
-        "teleport_loss_drift": max(abs(move.loss_drift) for move in moved),
-        "teleport_gain": sum(move.gain for move in moved) / len(moved),
+    metrics = {
+        "teleport_loss_drift": max(abs(effect.loss_drift) for effect in moved),
+        "teleport_gain": sum(effect.gain for effect in moved) / len(moved),
     }
-    probed = [abs(move.probe_drift) for move in moved if move.probe_drift is not None]
+    probed = [abs(effect.probe_drift) for effect in moved if effect.probe_drift is not None]
     if probed:
-        figures["teleport_probe_drift"] = max(probed)
-    null_dims = [move.null_dim for move in moved if move.null_dim is not None]
+        metrics["teleport_probe_drift"] = max(probed)
+    null_dims = [effect.null_dim for effect in moved if effect.null_dim is not None]
     if null_dims:
-        figures["teleport_null_dim"] = sum(null_dims) / len(null_dims)
-    return {name: value for name, value in figures.items() if math.isfinite(value)}
-
-
-__all__ = ["Move", "SeedTask", "Site", "State", "Treat", "Treatment", "initial_model", "train_seed"]
+        metrics["teleport_null_dim"] = sum(null_dims) / len(null_dims)
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}

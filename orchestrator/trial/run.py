@@ -1,4 +1,4 @@
-"""One trial: every seed of a configuration under its arm's treatment."""
+"""Runs one trial: it trains every seed of a configuration under its arm."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from orchestrator.home import (
     objective_value,
 )
 from orchestrator.spec import ExpressionError, Share
-from orchestrator.trial.arms import treatment_of
+from orchestrator.trial.arms import make_arm
 from orchestrator.trial.isolation import isolated
 from orchestrator.trial.loop import SeedTask, State, train_seed
 from orchestrator.trial.machine import SystemMetrics
@@ -39,54 +39,42 @@ Report = Callable[[Sequence[HistoryRow]], None]
 def run_trial(config: TrialConfig, report: Report, checkpoints: Checkpoints | None = None) -> TrialResult:
     """Train every seed of a trial in this process.
 
-    A seed that diverges ends the trial as FAIL with the seeds that ran, itself the last; so does an expression that
-    gives no number, with those before. Whatever else goes
-    wrong, be it the user's data, a plug-in or out of memory, ends it as FAIL too: the sweep goes on.
+    The trial ends as FAIL where a seed diverges, and where anything else goes wrong: the data, a plug-in, memory. The
+    result then holds the seeds that ended before, and the one that diverged. The sweep continues.
 
     Args:
         config: what to run.
-        report: is handed new rows of the curves in order, about twice a second and at the end of each seed; where
-            the trial goes on from a checkpoint, those after it.
-        checkpoints: what to go on from, and where to put what to go on from next time; None: neither.
-
-    Returns:
-        How it ended.
+        report: takes new rows of the curves in order, about twice a second and at the end of each seed. A trial that
+            continues from a checkpoint reports the rows after it.
+        checkpoints: the checkpoint to continue from, and where to put further ones; None: neither.
     """
     started_at = time.time()
-    num_threads = max(1, int(config.share.cpu))
     seeds: list[SeedResult] = []
-    failure: TrialFailure | None = None
-    value: float | None = None
     values: tuple[float, ...] = ()
+    failure: TrialFailure | None = None
     machine: Machine | None = None
     try:
         start = None
         if checkpoints is not None and checkpoints.start is not None:
             start = Checkpoint.from_bytes(checkpoints.start, config.trial_id)
-            # As if it had begun so much later that it had run without a break.
+            # As if the trial had begun later by the time between, and had run without a break.
             started_at -= start.seconds
             seeds += start.finished
-        device = _device(config.share)
+        device, num_threads = _device(config.share), max(1, int(config.share.cpu))
         machine = _machine(device, num_threads)
         system = SystemMetrics(device, config.system_metrics_every)
         diary = _Diary(config, report, checkpoints, seeds, started_at, 0 if start is None else start.num_rows, system)
         with isolated(num_threads):
             failure = _run_seeds(config, device, diary, seeds, None if start is None else start.seed)
         if failure is None:
-            value = objective_value(config.objective, seeds)
-            if config.also:
-                values = (value, *(objective_value(objective, seeds) for objective in config.also))
-    except ExpressionError as error:
-        failure = TrialFailure(kind="expression", message=" ".join(str(error).split()))
+            values = tuple(objective_value(objective, seeds) for objective in (config.objective, *config.also))
     except Exception as error:  # noqa: BLE001 - a trial's crash is a result, not the sweep's end
-        message = f"{type(error).__name__}: {error}".splitlines()[0]
-        kind: FailureKind = "memory" if is_out_of_memory(error) else "crashed"
-        failure = TrialFailure(kind=kind, message=message, traceback=traceback.format_exc())
+        failure = _failure_of(error)
     return TrialResult(
         trial_id=config.trial_id,
         state=TrialState.COMPLETE if failure is None else TrialState.FAIL,
-        value=value,
-        values=values,
+        value=values[0] if values else None,
+        values=values if config.also else (),
         seeds=tuple(seeds),
         failure=failure,
         started_at=started_at,
@@ -96,27 +84,29 @@ def run_trial(config: TrialConfig, report: Report, checkpoints: Checkpoints | No
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether something failed because there was not enough memory, of a GPU or of the machine.
-
-    Args:
-        error: what was raised; torch raises a plain RuntimeError where the machine's own memory is used up.
-
-    Returns:
-        Whether it was.
-    """
+    """Tell whether an error says that a GPU or the machine had too little memory."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        # Torch raises a plain RuntimeError where the machine's own memory is used up.
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )
+
+
+def _failure_of(error: Exception) -> TrialFailure:
+    if isinstance(error, ExpressionError):
+        return TrialFailure(kind="expression", message=" ".join(str(error).split()))
+    message = f"{type(error).__name__}: {error}".splitlines()[0]
+    kind: FailureKind = "memory" if is_out_of_memory(error) else "crashed"
+    return TrialFailure(kind=kind, message=message, traceback="".join(traceback.format_exception(error)))
 
 
 def _run_seeds(
     config: TrialConfig, device: torch.device, diary: _Diary, seeds: list[SeedResult], start: State | None
 ) -> TrialFailure | None:
-    treat = treatment_of(config.method)
+    make = functools.partial(make_arm, config.method)
     for seed in config.seeds[len(seeds) :]:
         task = SeedTask(config.training, config.phase, seed, device)
         try:
-            result = train_seed(task, treat, diary.add, start=start, keep=diary.keep)
+            result = train_seed(task, make, diary.add, start=start, keep=diary.keep)
         except Exception:
             diary.flush()
             raise
@@ -131,9 +121,9 @@ def _run_seeds(
 
 @final
 class _Diary:
-    """Passes on what a trial writes down: rows in bunches, and now and then a checkpoint.
+    """Passes on the rows of a trial in bunches, and saves a checkpoint now and then.
 
-    A report costs milliseconds where it crosses to another process, and a checkpoint as much as the model is large.
+    A report to another process costs milliseconds; a checkpoint takes as long as the model is large.
     """
 
     def __init__(
@@ -170,11 +160,11 @@ class _Diary:
             self._report(rows)
 
     def keep(self, state: Callable[[], State]) -> None:
-        """Save a checkpoint where one is due."""
+        """Save a checkpoint if one is due."""
         every = self._config.checkpoint_every
         if self._save is None or every is None or time.monotonic() - self._kept_at < every:
             return
-        # The rows first: a checkpoint whose rows are not on file could not be used.
+        # A checkpoint can be used only when its rows are on file, so the rows go first.
         self.flush()
         checkpoint = Checkpoint(
             trial_id=self._config.trial_id,

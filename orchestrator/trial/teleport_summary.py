@@ -33,7 +33,7 @@ def null_dim_of(report: TeleportReport) -> float | None:
 
 
 @final
-class Tally:
+class TeleportTotals:
     """Adds teleports up."""
 
     def __init__(self) -> None:

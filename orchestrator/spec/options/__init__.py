@@ -1,7 +1,9 @@
 """What a spec may name: NAME -> (torch-free options, where the builder lives)."""
 
 from orchestrator.spec.options.arms import (
+    ARMS,
     AdaptiveOptions,
+    ArmOptions,
     AutoTauOptions,
     FixedStepOptions,
     FollowerOptions,
@@ -92,6 +94,7 @@ from orchestrator.spec.options.schedulers import (
 from orchestrator.spec.options.workloads import WORKLOADS
 
 __all__ = [
+    "ARMS",
     "DATASETS",
     "DATA_ROOT_VARIABLE",
     "EMBEDDED_CHARACTERS",
@@ -105,6 +108,7 @@ __all__ = [
     "WHOLE_BUDGET",
     "WORKLOADS",
     "AdaptiveOptions",
+    "ArmOptions",
     "AshaOptions",
     "AutoTauOptions",
     "Cifar10Options",

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, NonNegativeInt, PositiveFloat, PositiveInt, Tag, model_validator
 
-from orchestrator.spec.options.entry import Options
+from orchestrator.spec.options.entry import Entry, Options
 from orchestrator.spec.options.expressions import (
     FactorExpression,
     LrExpression,
@@ -138,7 +138,16 @@ Tau = Annotated[
 ]
 
 
-class TeleportOptions(Options):
+class ArmOptions(Options, ABC):
+    """The settings of one kind of arm; ``plan`` and the lints learn from them what they need to know about it."""
+
+    @property
+    @abstractmethod
+    def timing(self) -> ScheduleOptions | None:
+        """When the arm acts during training; None: it does not, or another arm's search is to say when."""
+
+
+class TeleportOptions(ArmOptions):
     """Teleport by null-space projection (arXiv 2502.11362).
 
     What it draws from the training split, it draws by a generator of its own that follows from the seed.
@@ -210,21 +219,31 @@ class TeleportOptions(Options):
             raise ValueError("adaptive chooses among all directions; factorisation must be exact or auto")
         return self
 
+    @property
+    def timing(self) -> ScheduleOptions:
+        """The schedule."""
+        return self.schedule
 
-class RivalOptions(Options, ABC):
-    """What the other teleports have in common; their settings are their own, searched on an equal budget.
+
+class RivalOptions(ArmOptions, ABC):
+    """Settings that every rival teleport has; a rival's search has the same budget as the teleport's.
 
     Args:
         schedule: when to teleport.
         grad_norm_cap: a step that would take ‖g‖ above this is undone, and the teleport ends.
-        max_loss_drift: how far the loss on the batch may be from where it began; None: any.
-        batch_size: samples of a teleport batch drawn for itself; None: the batch of the optimizer step.
+        max_loss_drift: how far the loss on the batch may be from where it began; None: no limit.
+        batch_size: size of a batch drawn for the teleport alone; None: it takes the optimizer step's batch.
     """
 
     schedule: ScheduleOptions = ScheduleOptions()
     grad_norm_cap: PositiveFloat | None = None
     max_loss_drift: PositiveFloat | None = None
     batch_size: PositiveInt | None = None
+
+    @property
+    def timing(self) -> ScheduleOptions:
+        """The schedule."""
+        return self.schedule
 
 
 class LevelSetOptions(RivalOptions):
@@ -247,11 +266,11 @@ class SymmetryOptions(RivalOptions):
     step_size: PositiveFloat = 0.1
 
 
-class FollowerOptions(Options, ABC):
-    """A control that takes the settings of a teleport arm as that arm's search has chosen them.
+class FollowerOptions(ArmOptions, ABC):
+    """A control that takes over the settings which the search of a teleport arm has chosen.
 
     Args:
-        of: label of that arm; None: the only teleport arm of the spec.
+        of: label of that arm; None: the spec's only teleport arm.
     """
 
     of: str | None = None
@@ -259,18 +278,11 @@ class FollowerOptions(Options, ABC):
     @property
     @abstractmethod
     def is_concrete(self) -> bool:
-        """Whether the settings are here, so that nothing has to be taken from another arm."""
+        """Whether the control has its settings, so that it needs none from another arm."""
 
     @abstractmethod
     def following(self, teleport: TeleportOptions) -> Self:
-        """Take over the settings of a teleport arm.
-
-        Args:
-            teleport: its settings.
-
-        Returns:
-            The same control with everything it needs, and without ``of``.
-        """
+        """Return this control with the settings of a teleport arm, and without ``of``."""
 
     @model_validator(mode="after")
     def _from_one_source(self) -> Self:
@@ -280,12 +292,11 @@ class FollowerOptions(Options, ABC):
 
 
 class MeasuringOptions(FollowerOptions, ABC):
-    """A control that makes the teleports of another arm, to measure what it does in their place.
+    """A control that makes another arm's teleports and measures what they do.
 
     Args:
-        of: see :class:`FollowerOptions`.
-        teleport: the settings themselves, instead of ``of``.
-        scale: of what it does, as a multiple or an exponent of what was measured.
+        teleport: the settings of these teleports, in place of ``of``.
+        scale: how much of what was measured is applied: a multiple, or an exponent.
     """
 
     teleport: TeleportOptions | None = None
@@ -296,58 +307,44 @@ class MeasuringOptions(FollowerOptions, ABC):
         """Whether ``teleport`` is given."""
         return self.teleport is not None
 
+    @property
+    def timing(self) -> ScheduleOptions | None:
+        """The schedule of the teleports, once they are given."""
+        return None if self.teleport is None else self.teleport.schedule
+
 
 class RandomMoveOptions(MeasuringOptions):
-    """The teleport's control for direction: random null-space moves, as long as the directed one would be here.
+    """The control for direction: a random move in the null space, as long as the teleport in its place would be.
 
     Args:
-        of: see :class:`FollowerOptions`.
-        teleport: see :class:`MeasuringOptions`.
-        scale: length of a move, as a multiple of the directed one's.
+        scale: length of a move, as a multiple of the teleport's.
     """
 
     def following(self, teleport: TeleportOptions) -> Self:
-        """Take over all settings, save that no gain ends its schedule: a random move is not made to have one.
-
-        Args:
-            teleport: settings of the teleport arm.
-
-        Returns:
-            The control with its settings.
-        """
+        """Take over all settings except those that end the schedule early: a random move is not made to gain."""
         return self.model_copy(update={"of": None, "teleport": _without_stop(teleport)})
 
 
 class LrScaledOptions(MeasuringOptions):
-    """The teleport's control for larger steps: where it is due, the learning rate times the gain it would have had.
+    """The control for larger steps: a larger learning rate in place of each teleport.
 
-    Each teleport is made, measured and put back bit for bit; then that one optimizer step is taken with the
+    Each teleport is made, measured and put back bit for bit. The optimizer step that follows is then taken with the
     learning rate times (‖g‖ after / ‖g‖ before) to the power of ``scale``.
 
     Args:
-        of: see :class:`FollowerOptions`.
-        teleport: see :class:`MeasuringOptions`.
         scale: exponent of the measured ratio.
     """
 
     def following(self, teleport: TeleportOptions) -> Self:
-        """Take over all settings.
-
-        Args:
-            teleport: settings of the teleport arm.
-
-        Returns:
-            The control with its settings.
-        """
+        """Take over all settings."""
         return self.model_copy(update={"of": None, "teleport": teleport})
 
 
 class StateResetOptions(FollowerOptions):
-    """The control for a fresh optimizer: its state is forgotten where a teleport would be due, and nothing moves.
+    """The control for a fresh optimizer: where a teleport would be due, the optimizer's state is reset; nothing moves.
 
     Args:
-        of: see :class:`FollowerOptions`.
-        schedule: when, instead of ``of``; its ``steps`` and ``stop_below_gain`` mean nothing here.
+        schedule: when, in place of ``of``; its ``steps`` and ``stop_below_gain`` mean nothing here.
     """
 
     schedule: ScheduleOptions | None = None
@@ -357,30 +354,33 @@ class StateResetOptions(FollowerOptions):
         """Whether ``schedule`` is given."""
         return self.schedule is not None
 
+    @property
+    def timing(self) -> ScheduleOptions | None:
+        """The schedule, once it is given."""
+        return self.schedule
+
     def following(self, teleport: TeleportOptions) -> Self:
-        """Take over the schedule.
-
-        Args:
-            teleport: settings of the teleport arm.
-
-        Returns:
-            The control with its schedule.
-        """
+        """Take over the schedule."""
         return self.model_copy(update={"of": None, "schedule": _without_stop(teleport).schedule})
 
 
-class InitScaledOptions(Options):
-    """The control for larger weights: training starts from the same weights times a factor, biases as they are.
+class InitScaledOptions(ArmOptions):
+    """The control for larger weights: training starts from the same weights times a factor; biases are not scaled.
 
     Args:
-        factor: of the weights that a teleport could move.
+        factor: what the weights that a teleport could move are multiplied by.
     """
 
     factor: PositiveFloat
 
+    @property
+    def timing(self) -> None:
+        """Never: it acts before training."""
+        return None
+
 
 def _without_stop(teleport: TeleportOptions) -> TeleportOptions:
-    """The same teleports, all that the schedule holds."""
+    """The same teleports for as long as the schedule lasts."""
     plain = {name: ScheduleOptions.model_fields[name].default for name in STOPPING}
     adaptive = teleport.adaptive
     return teleport.model_copy(
@@ -389,3 +389,15 @@ def _without_stop(teleport: TeleportOptions) -> TeleportOptions:
             "adaptive": None if adaptive is None else adaptive.model_copy(update={"payback": None}),
         }
     )
+
+
+# The kinds of arm. spec.Arm has a field for each.
+ARMS: dict[str, Entry] = {
+    "teleport": Entry(TeleportOptions, "orchestrator.trial.arms:teleport"),
+    "random_move": Entry(RandomMoveOptions, "orchestrator.trial.arms:random_move"),
+    "level_set": Entry(LevelSetOptions, "orchestrator.trial.arms:level_set"),
+    "symmetry": Entry(SymmetryOptions, "orchestrator.trial.arms:symmetry"),
+    "lr_scaled": Entry(LrScaledOptions, "orchestrator.trial.arms:lr_scaled"),
+    "init_scaled": Entry(InitScaledOptions, "orchestrator.trial.arms:init_scaled"),
+    "state_reset": Entry(StateResetOptions, "orchestrator.trial.arms:StateResetArm"),
+}

@@ -39,7 +39,7 @@ class Entry:
         plugin: the plug-in that registered it, filled in then; empty: it is one of ours.
     """
 
-    options: type[NamedOptions]
+    options: type[Options]
     builder: str
     locate: str = ""
     plugin: str = ""

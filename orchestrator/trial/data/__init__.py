@@ -3,7 +3,7 @@
 Importing this package loads no torch, so that planning a sweep can say where its data are.
 """
 
-from orchestrator.trial.data.fetch import fetch
+from orchestrator.trial.data.download import fetch
 from orchestrator.trial.data.locations import locate, locate_for
 
 __all__ = ["fetch", "locate", "locate_for"]

@@ -122,7 +122,7 @@ def _labelled(images: Bytes, labels: Bytes, num_classes: int) -> Labelled:
 
 def _unpickled(content: bytes) -> object:
     try:
-        return _Reader(io.BytesIO(content)).load()
+        return _InertUnpickler(io.BytesIO(content)).load()
     except _Damage:
         raise
     except EOFError:
@@ -167,7 +167,7 @@ NAMES = {
 
 # The twin in Python of pickle.Unpickler: the one in C sets aside whatever memory a damaged file claims to need.
 @final
-class _Reader(pickle._Unpickler):
+class _InertUnpickler(pickle._Unpickler):
     """Reads numbers, strings, lists, dictionaries and records of arrays; refuses every other name."""
 
     def __init__(self, file: io.BytesIO) -> None:

@@ -1,105 +1,172 @@
-"""Getting a published data set into a data root: whole or not at all, and gone on with where it was cut off."""
+"""Downloads published data sets into a data root, whole or not at all.
+
+torchvision's classes name the addresses and the md5 sums; pooch downloads each file and checks its sum.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import gzip
 import os
 import shutil
+import sys
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, final
 
-from orchestrator.errors import DataNotFound
-from orchestrator.trial.data import http
-from orchestrator.trial.data.http import Watch
-from orchestrator.trial.data.locations import LAYOUTS
-from orchestrator.trial.data.releases import RELEASES, Published, Unsound, release_of
+from pydantic import ValidationError
 
-DOWNLOADABLE = frozenset(RELEASES)
+from orchestrator.errors import DataNotFound, UserError
+from orchestrator.spec.options import DATASETS, SequenceOptions, download_root
+from orchestrator.trial.data.locations import LAYOUTS, Location, locate
 
-# Brings one published file into a folder and says where it is.
-Get = Callable[[Published, Path, Watch], Path]
-
-
-def unwatched(name: str, num_done: int, num_total: int | None) -> None:
-    """Watch nothing."""
+# Data set -> torchvision's class of it.
+DOWNLOADABLE = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+# Seconds to connect, and seconds of silence in the middle of a download.
+TIMEOUT = (8.0, 20.0)
+CHUNK = 1 << 18
 
 
-def download(name: str, target: Path, *, watch: Watch = unwatched, get: Get | None = None) -> Path:
-    """Download a data set into a root, as torchvision lays it out, by its addresses and checksums.
+@final
+@dataclass(frozen=True)
+class Published:
+    """One file to download; ``urls`` are tried in order."""
 
-    What has come lies in ``TARGET/.incoming/NAME`` until all is there and unpacked; then it moves to its place by
-    one rename. So a root is never half written, whenever this is cut off, and the next call goes on from there.
-    Of several at once one downloads and the others wait for it.
+    name: str
+    urls: tuple[str, ...]
+    md5: str
+
+
+def fetch(name: str, root: str | None = None, *, show_progress: bool = False) -> Location:
+    """Download a data set unless it is on this machine, and read it once, so that a damaged file is known now.
 
     Args:
-        name: of the data set, one of :data:`DOWNLOADABLE`.
-        target: the data root; made where it does not exist.
-        watch: is told how far each file is.
-        get: brings one file; None: over HTTP.
-
-    Returns:
-        The folder with the files.
+        name: the data set.
+        root: where to look first, and where a download goes; None: as :func:`locate` chooses.
+        show_progress: whether a terminal shows a bar for each file.
 
     Raises:
-        DataNotFound: no network, no space, no permission, or what came is not what was expected.
+        UserError: no data set has that name, or it has settings without a default.
+        DataNotFound: the data set is not here and cannot be downloaded.
+        DataCorrupt: the data set is here, and damaged.
+    """
+    place = locate(name, root)
+    entry = DATASETS[name]
+    try:
+        options = entry.options.model_validate({"name": name, "batch_size": 1, "root": root})
+    except ValidationError as error:
+        lacking = ", ".join(".".join(map(str, each["loc"])) for each in error.errors())
+        raise UserError(f"{name} has settings without a default ({lacking}); run a sweep that gives them") from None
+    if not place.is_found:
+        published = options.images.name if isinstance(options, SequenceOptions) else name
+        if place.is_mistake or published not in DOWNLOADABLE:
+            raise DataNotFound(f"{name}: {place.reason}")
+        download(published, download_root(root), show_progress=show_progress)
+        place = locate(name, root)
+    entry.load()(options)
+    return place
+
+
+def download(name: str, target: Path, *, show_progress: bool = False) -> Path:
+    """Download a data set into a root, in torchvision's layout, and return the folder that holds it.
+
+    The files are downloaded and unpacked in a hidden directory of the root and then renamed into place, so a root is
+    never half written. When several processes ask at once, one downloads and the others wait for it.
+
+    Args:
+        name: a key of :data:`DOWNLOADABLE`.
+        target: the data root; it is made where it does not exist.
+        show_progress: whether a terminal shows a bar for each file.
+
+    Raises:
+        DataNotFound: there is no network, no space or no permission, or a file is not what was published.
     """
     folder = target / LAYOUTS[name][0].folder
-    incoming = target / ".incoming" / name
-    made = [path for path in (folder.parent, target) if not path.exists()]
     try:
-        incoming.mkdir(parents=True, exist_ok=True)
-        with _alone(incoming):
-            if not _is_whole(name, folder):
-                _bring(name, folder, incoming, watch, get or http.get)
-    except (OSError, RuntimeError, Unsound, EOFError, zlib.error, tarfile.TarError) as error:
+        target.mkdir(parents=True, exist_ok=True)
+        with _alone(target):
+            if not all((folder / file).is_file() for file in LAYOUTS[name][0].files):
+                _bring(name, folder, target, show_progress)
+    except (OSError, ValueError, EOFError, zlib.error, tarfile.TarError) as error:
         raise DataNotFound(f"the download into {target} failed: {error}") from error
-    finally:
-        _remove_if_empty([incoming, incoming.parent, *made])
     return folder
+
+
+def retrieve(published: Published, folder: Path, show_progress: bool) -> Path:
+    """Download one file from the first address that has it.
+
+    Raises:
+        OSError: no address has it; the message says what each answered.
+    """
+    import pooch
+
+    downloader = pooch.HTTPDownloader(
+        progressbar=show_progress and sys.stderr.isatty(),
+        chunk_size=CHUNK,
+        timeout=TIMEOUT,
+        # A server that unpacks on the way would change the bytes that the sum is of.
+        headers={"Accept-Encoding": "identity"},
+    )
+    troubles = []
+    for url in published.urls:
+        try:
+            return Path(pooch.retrieve(url, f"md5:{published.md5}", published.name, folder, downloader=downloader))
+        except (OSError, ValueError) as error:
+            troubles.append(f"{url}: {error}")
+    raise OSError("; ".join(troubles))
 
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold a directory's lock, which its owner's death releases."""
+    """Lock a directory; the lock ends with the process that holds it."""
     opened = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(opened, fcntl.LOCK_EX)
-        # The one before us may have left nothing, not even the directory.
-        folder.mkdir(parents=True, exist_ok=True)
         yield
     finally:
         os.close(opened)
 
 
-def _bring(name: str, folder: Path, incoming: Path, watch: Watch, get: Get) -> None:
-    release = release_of(name)
-    arrived = [get(published, incoming, watch) for published in release.downloads]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Unpacked beside its place, in the same file system, so that one rename puts it there.
-    staging = Path(tempfile.mkdtemp(prefix="unpacked-", dir=incoming))
-    try:
-        staging.chmod(0o755)
-        for path in arrived:
-            release.unpack(path, staging)
-        if not _is_whole(name, staging):
-            missing = [file for file in LAYOUTS[name][0].files if not (staging / file).is_file()]
-            raise Unsound(f"{', '.join(missing)} did not come")
-        os.replace(staging, folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    for path in arrived:
-        path.unlink()
+def _bring(name: str, folder: Path, target: Path, show_progress: bool) -> None:
+    from torchvision import datasets
+
+    # The lock is ours, so a process that was killed left these.
+    for left in target.glob(".incoming-*"):
+        shutil.rmtree(left)
+    source = getattr(datasets, DOWNLOADABLE[name])
+    with tempfile.TemporaryDirectory(prefix=".incoming-", dir=target) as directory:
+        incoming, unpacked = Path(directory), Path(directory) / "unpacked" / folder.name
+        unpacked.mkdir(parents=True)
+        for published in _published(source):
+            _unpack(retrieve(published, incoming, show_progress), unpacked)
+        missing = [file for file in LAYOUTS[name][0].files if not (unpacked / file).is_file()]
+        if missing:
+            raise OSError(f"{', '.join(missing)} did not come")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(unpacked, folder)
 
 
-def _is_whole(name: str, folder: Path) -> bool:
-    return all((folder / file).is_file() for file in LAYOUTS[name][0].files)
+def _published(source: Any) -> tuple[Published, ...]:
+    """Read from a torchvision class which files are published where: one archive, or a file for each part."""
+    from torchvision import datasets
+
+    if issubclass(source, datasets.CIFAR10):
+        return (Published(source.filename, (source.url,), source.tgz_md5),)
+    mirrors = [mirror.rstrip("/") for mirror in source.mirrors]
+    return tuple(Published(name, tuple(f"{each}/{name}" for each in mirrors), md5) for name, md5 in source.resources)
 
 
-def _remove_if_empty(folders: Sequence[Path]) -> None:
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+def _unpack(path: Path, into: Path) -> None:
+    """Unpack one downloaded file; an archive holds one directory, named as ``into`` is."""
+    if path.name.endswith(".tar.gz"):
+        with tarfile.open(path, "r:gz") as archive:
+            # The filter refuses members that would lie outside.
+            archive.extractall(into.parent, filter="data")
+    else:
+        with gzip.open(path) as packed, (into / path.name.removesuffix(".gz")).open("wb") as plain:
+            shutil.copyfileobj(packed, plain, CHUNK)

@@ -12,7 +12,7 @@ import torch
 from orchestrator.errors import DataCorrupt, DataNotFound, Fault, UserError
 from orchestrator.spec.options import download_root
 from orchestrator.trial.data.dataset import DataSet, Split, normalised, normalised_by_channel
-from orchestrator.trial.data.download import Get, download
+from orchestrator.trial.data.download import download
 from orchestrator.trial.data.idx import Bytes
 from orchestrator.trial.data.locations import DEBIAN_FOLDER, locate
 
@@ -31,16 +31,8 @@ class Labelled:
     labels: Bytes
 
 
-def find(name: str, root: str | None = None, get: Get | None = None) -> Path:
-    """Find the files, or download them.
-
-    Args:
-        name: of the data set.
-        root: the spec's ``data.root``.
-        get: how to download; None: from where torchvision has it.
-
-    Returns:
-        The folder that holds the files.
+def find(name: str, root: str | None = None) -> Path:
+    """Return the folder that holds a data set's files, after a download where no place has them.
 
     Raises:
         DataNotFound: the data root does not exist; or no place has the files and the download failed.
@@ -51,7 +43,7 @@ def find(name: str, root: str | None = None, get: Get | None = None) -> Path:
     if place.is_mistake:
         raise DataNotFound(f"{name}: {place.reason}")
     try:
-        return download(name, download_root(root), get=get)
+        return download(name, download_root(root))
     except DataNotFound as error:
         raise DataNotFound(f"{name} is nowhere: {place.reason}. torchvision's source: {error}") from error
 

@@ -17,11 +17,10 @@ from orchestrator.home.reading import read_record
 from orchestrator.home.records import HistoryRow, TrialConfig, TrialResult, TrialState
 from orchestrator.launch import InlineLauncher, Launcher, TrialSource
 from orchestrator.spec import SweepSpec
-from orchestrator.spec.options import OPTIMIZERS
+from orchestrator.spec.options import ARMS, OPTIMIZERS
 from orchestrator.sweep.driver import NUM_RETRIES
 from orchestrator.sweep.run import Outcome, run
 from orchestrator.track import MemoryTracker
-from orchestrator.trial.arms import TREATMENTS
 from orchestrator.trial.run import run_trial
 from tests.orchestrator.launchers import ReadyLauncher
 from tests.orchestrator.specs import tiny_spec
@@ -79,7 +78,7 @@ def on_both_sides(settings: dict[str, Any]) -> dict[str, Any]:
     return settings | {"schedule": {"epochs": 2, "batches": 6, "steps": 1}} if "schedule" in settings else settings
 
 
-@pytest.mark.parametrize("kind", ["baseline", *TREATMENTS])
+@pytest.mark.parametrize("kind", ["baseline", *ARMS])
 def test_every_kind_of_arm_goes_on_as_if_never_stopped(kind: str) -> None:
     method = {} if kind == "baseline" else {kind: on_both_sides(METHODS[kind])}
     model = {"name": "mlp", "widths": [160], "activation": "tanh"}
@@ -171,7 +170,7 @@ def kept() -> bytes:
 def test_a_checkpoint_holds_nothing_that_could_run(kept: bytes) -> None:
     plain = torch.load(io.BytesIO(kept), weights_only=True)
     assert plain["trial_id"] == often({"teleport": TELEPORT}).trial_id
-    assert plain["seed"]["parts"].keys() == {"model", "optimizer", "batches", "draws", "treatment", "clock"}
+    assert plain["seed"]["parts"].keys() == {"model", "optimizer", "batches", "extra_batches", "arm", "clock"}
     assert len(kept) < 300_000
 
 
@@ -181,10 +180,10 @@ def test_a_checkpoint_holds_nothing_that_could_run(kept: bytes) -> None:
         (lambda data: data[: len(data) // 2], "it cannot be read: "),
         (lambda data: b"", "it cannot be read: "),
         (lambda data: flipped(data), "in it is damaged|it cannot be read"),
-        (lambda data: changed(data, version=2), "its version is 2, not 1"),
+        (lambda data: changed(data, version=1), "its version is 1, not 2"),
         (lambda data: changed(data, torch="1.0"), "its torch is '1.0', not '"),
         (lambda data: changed(data, trial_id="other"), "its trial_id is 'other', not '"),
-        (lambda data: saved([1]), "its version is None, not 1"),
+        (lambda data: saved([1]), "its version is None, not 2"),
     ],
     ids=["cut", "empty", "a bit", "version", "torch", "trial", "something else"],
 )

@@ -36,7 +36,7 @@ TREES = st.recursive(NUMBERS | st.sampled_from(sorted(NAMES)), _more, max_leaves
 def python_value(text: str) -> float | None:
     """Python's own arithmetic; a complex power or an infinite number is none."""
     functions: dict[str, Any] = {name: getattr(math, name) for name in ("sqrt", "log", "exp")}
-    functions |= {"min": min, "max": max, "abs": abs}
+    functions |= {"min": min, "max": max, "abs": math.fabs}  # unlike abs, fabs refuses a complex number
     try:
         found = eval(text, {"__builtins__": {}}, functions | NAMES)
     except (ArithmeticError, ValueError, TypeError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import SpecError
@@ -22,6 +22,7 @@ def faults(*overrides: str) -> list[str]:
     return [str(fault) for fault in caught.value.faults]
 
 
+@settings(deadline=None)
 @given(PARTS)
 def test_a_duration_is_the_sum_of_its_parts(parts: tuple[int, ...]) -> None:
     text = "".join(f"{number}{unit}" for number, unit in zip(parts, "dhms", strict=True) if number)

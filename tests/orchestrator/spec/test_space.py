@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.spec.parse import fixed, parse
@@ -143,6 +143,7 @@ trees = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(raw=st.dictionaries(st.sampled_from("uvw"), trees, min_size=1, max_size=3))
 def test_every_corner_is_a_configuration_without_distributions(raw: dict[str, Any]) -> None:
     parsed = parse(Document("f.yaml", raw, {}), ())

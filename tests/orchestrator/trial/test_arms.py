@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from orchestrator.home.records import HistoryRow, SeedResult, TrialConfig, TrialState
 from orchestrator.spec import Arm
-from orchestrator.spec.options import ScheduleOptions, TeleportOptions
-from orchestrator.trial import arms as treatments
-from orchestrator.trial.arms import TREATMENTS, treatment_of
-from orchestrator.trial.batches import Batches, Draws
+from orchestrator.spec.options import ARMS, ScheduleOptions, TeleportOptions
+from orchestrator.trial import arms
+from orchestrator.trial.arms import make_arm
+from orchestrator.trial.batches import Batches, ExtraBatches
 from orchestrator.trial.data.dataset import Split, load_cached
-from orchestrator.trial.loop import Site, initial_model, train_seed
+from orchestrator.trial.loop import initial_model, train_seed
 from orchestrator.trial.run import run_trial
+from orchestrator.trial.running_arm import TrainingContext
 from teleport_engine import RandomMove, Teleporter, TeleportReport, WhileItPays
 from teleport_engine.compare import SymmetryTeleporter
 from tests.orchestrator.trial.tasks import TELEPORT, config, task
@@ -51,7 +52,7 @@ def curves(rows: list[HistoryRow]) -> list[dict[str, float]]:
     return [{k: v for k, v in row.metrics.items() if not k.startswith("teleport_")} for row in rows]
 
 
-@pytest.mark.parametrize("kind", TREATMENTS)
+@pytest.mark.parametrize("kind", ARMS)
 def test_every_kind_changes_the_run_and_runs_again_from_its_file(kind: str) -> None:
     moving = {
         "model": {"name": "mlp", "widths": [160], "activation": "tanh"},
@@ -166,7 +167,7 @@ def test_random_moves_follow_from_the_trials_seed_and_differ_from_seed_to_seed(m
         seeds.append(seed)
         return RandomMove(seed, scale)
 
-    monkeypatch.setattr(treatments, "RandomMove", recorded)
+    monkeypatch.setattr(arms, "RandomMove", recorded)
     once = {"random_move": {"teleport": EXACT | {"schedule": {"at": [0], "steps": 1}}}}
     run_trial(config(once, seeds=(0, 1, 0), training=WIDE), lambda rows: None)
     assert seeds[0] == seeds[2] != seeds[1]
@@ -218,15 +219,15 @@ def test_initial_weights_times_one_are_the_baseline_and_times_two_are_twice_as_l
     assert curves(run({"init_scaled": {"factor": 1.0}})[1]) == curves(run({})[1])
     seen: list[dict[str, Tensor]] = []
 
-    def treat(factor: float) -> Callable[[Site], None]:
-        def treating(site: Site) -> None:
-            treatment_of(Arm.model_validate({"init_scaled": {"factor": factor}}))(site)
-            seen.append({name: p.detach().clone() for name, p in site.model.named_parameters()})
+    def scaling(factor: float) -> Callable[[TrainingContext], None]:
+        def make(context: TrainingContext) -> None:
+            make_arm(Arm.model_validate({"init_scaled": {"factor": factor}}), context)
+            seen.append({name: p.detach().clone() for name, p in context.model.named_parameters()})
 
-        return treating
+        return make
 
     for factor in (1.0, 2.0):
-        train_seed(task(epochs=1), treat(factor), lambda row: None)
+        train_seed(task(epochs=1), scaling(factor), lambda row: None)
     once, twice = seen
     for name, value in once.items():
         assert torch.equal(twice[name], value if name.endswith("bias") else 2.0 * value), name
@@ -235,7 +236,7 @@ def test_initial_weights_times_one_are_the_baseline_and_times_two_are_twice_as_l
 
 def test_a_follower_without_settings_is_refused() -> None:
     with pytest.raises(ValueError, match="this lr_scaled arm has no settings yet"):
-        treatment_of(Arm.model_validate({"lr_scaled": {"of": "teleport"}}))
+        make_arm(Arm.model_validate({"lr_scaled": {"of": "teleport"}}), None)  # type: ignore[arg-type]
 
 
 def test_own_batches_are_drawn_from_the_training_split_and_outside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,27 +270,27 @@ def split(num: int = 20) -> Split:
     return Split(torch.arange(float(num)).unsqueeze(1), torch.arange(num))
 
 
-def test_draws_know_what_the_training_batches_hold_and_do_not_move_them() -> None:
-    draws, order = Draws(split(), 6, seed=3), Batches(split(), 6, seed=3)
+def test_extra_batches_know_what_the_training_batches_hold_and_do_not_move_them() -> None:
+    extra, order = ExtraBatches(split(), 6, seed=3), Batches(split(), 6, seed=3)
     for step in range(8):
         targets = next(order)[1]
         if step % 3 == 2:
-            assert torch.equal(draws.batch(step), targets)
-            drawn = draws.indices(9, [targets])
+            assert torch.equal(extra.batch(step), targets)
+            drawn = extra.indices(9, [targets])
             assert not set(drawn.tolist()) & set(targets.tolist())
             assert len(set(drawn.tolist())) == 9
-            assert torch.equal(draws.samples(drawn)[1], drawn)
+            assert torch.equal(extra.samples(drawn)[1], drawn)
 
 
-def test_draws_follow_from_the_seed_and_take_what_is_there() -> None:
-    one, same, other = (Draws(split(), 6, seed=seed).indices(20).tolist() for seed in (0, 0, 1))
+def test_extra_batches_follow_from_the_seed_and_take_what_is_there() -> None:
+    one, same, other = (ExtraBatches(split(), 6, seed=seed).indices(20).tolist() for seed in (0, 0, 1))
     assert one == same != other
-    assert sorted(Draws(split(), 6, 0).indices(99).tolist()) == list(range(20))
+    assert sorted(ExtraBatches(split(), 6, 0).indices(99).tolist()) == list(range(20))
     with pytest.raises(ValueError, match="the batches hold all 20 training samples, so none is left for a probe"):
-        Draws(split(), 6, 0).indices(1, [torch.arange(20)])
+        ExtraBatches(split(), 6, 0).indices(1, [torch.arange(20)])
 
 
-@pytest.mark.parametrize("objective", treatments.OBJECTIVES)
+@pytest.mark.parametrize("objective", arms.OBJECTIVES)
 def test_every_objective_can_be_climbed(objective: str, reports: list[TeleportReport]) -> None:
     little = {"step": {"rule": "growth", "factor": 1.02}, "schedule": {"at": [1], "steps": 1}}
     run({"teleport": little | {"objective": objective}})
@@ -299,12 +300,12 @@ def test_every_objective_can_be_climbed(objective: str, reports: list[TeleportRe
 
 def test_the_options_name_every_objective() -> None:
     annotation = TeleportOptions.model_fields["objective"].annotation
-    assert set(annotation.__args__) == treatments.OBJECTIVES.keys()  # type: ignore[union-attr]
+    assert set(annotation.__args__) == arms.OBJECTIVES.keys()  # type: ignore[union-attr]
 
 
 def test_further_options_reach_the_engine() -> None:
     more = {"move_bias": True, "max_relative_step": 0.1, "factorisation": "auto", "max_probe_drift": 0.5}
-    options = treatments.engine_options(TeleportOptions.model_validate(EXACT | more))
+    options = arms.engine_options(TeleportOptions.model_validate(EXACT | more))
     assert (options.move_bias, options.factorisation) == (True, "auto")
     assert (options.limits.max_relative_step, options.limits.max_probe_drift) == (0.1, 0.5)
 
@@ -343,7 +344,7 @@ def test_a_gain_that_ends_the_schedule_is_the_engines(monkeypatch: pytest.Monkey
         made.append(WhileItPays(*arguments))
         return made[-1]
 
-    monkeypatch.setattr(treatments, "WhileItPays", recorded)
+    monkeypatch.setattr(arms, "WhileItPays", recorded)
     run({"level_set": METHODS["level_set"] | {"schedule": {"at": [0, 1, 2], "stop_below_gain": 1e9, "patience": 2}}})
     assert made[0].has_ended
 

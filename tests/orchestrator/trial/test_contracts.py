@@ -14,17 +14,20 @@ from pydantic_core import PydanticUndefined
 
 from orchestrator.spec import Arm
 from orchestrator.spec.options import (
+    ARMS,
     DATASETS,
     LR_SCHEDULES,
     MODELS,
     OPTIMIZERS,
+    ArmOptions,
     DataOptions,
+    Entry,
     InputKind,
     ModelOptions,
     NamedOptions,
     models_for,
 )
-from orchestrator.trial.arms import TREATMENTS, treatment_of
+from orchestrator.trial.arms import make_arm
 from orchestrator.trial.data.dataset import DataSet
 from orchestrator.trial.data.locations import LOCATORS
 from orchestrator.trial.evaluate import cross_entropy
@@ -32,8 +35,9 @@ from orchestrator.trial.isolation import seed_everything
 from teleport_engine import GrowthStep, Outcome, Teleporter
 from tests.orchestrator.trial.data import cifar_files
 from tests.orchestrator.trial.data.idx_files import write
+from tests.orchestrator.trial.test_arms import METHODS
 
-# What options cannot do without, beside the name.
+# The settings that an entry's options cannot do without, beside the name.
 NEEDED: dict[str, dict[str, Any]] = {
     "mlp": {"widths": [8]},
     "cnn": {"channels": [4, 6, 8]},
@@ -94,9 +98,68 @@ def batch(num_samples: int, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch
     return inputs, torch.randint(NUM_CLASSES, (num_samples,), generator=generator)
 
 
-def made(family: dict[str, Any], name: str, **more: Any) -> NamedOptions:
-    options: NamedOptions = family[name].options.model_validate({"name": name, **NEEDED[name], **more})
+def made(family: dict[str, Entry], name: str, **more: Any) -> NamedOptions:
+    options = family[name].options.model_validate({"name": name, **NEEDED.get(name, {}), **more})
+    assert isinstance(options, NamedOptions)
     return options
+
+
+def lacking() -> list[str]:
+    """Say of each registered name which further place it is missing from."""
+    families = {"model": MODELS, "data set": DATASETS, "optimizer": OPTIMIZERS, "learning-rate schedule": LR_SCHEDULES}
+    here = "tests/orchestrator/trial/test_contracts.py"
+    said = []
+    for kind, family in families.items():
+        for name in family.keys() - NEEDED.keys():
+            said.append(f"{kind} {name!r} has no settings to be tested with: add it to NEEDED in {here}")
+    for name in DATASETS.keys() - LOCATORS.keys():
+        said.append(f"data set {name!r} has no locator: add it to LOCATORS in orchestrator/trial/data/locations.py")
+    for kind in ARMS.keys() - Arm.model_fields.keys():
+        said.append(f"arm {kind!r} has no field of Arm in orchestrator/spec/training.py")
+    for kind in Arm.model_fields.keys() - ARMS.keys():
+        said.append(f"arm {kind!r} has no entry in ARMS in orchestrator/spec/options/arms.py")
+    for kind in Arm.model_fields.keys() - METHODS.keys():
+        said.append(f"arm {kind!r} has no settings to be tested with: add it to METHODS in {here[:-17]}test_arms.py")
+    documented = (Path(__file__).parents[3] / "docs" / "arms.md").read_text()
+    said += [f"arm {kind!r} has no line in docs/arms.md" for kind in ARMS if f"`{kind}`" not in documented]
+    return sorted(said)
+
+
+def test_what_is_registered_is_registered_everywhere() -> None:
+    assert lacking() == []
+
+
+def test_a_missing_registration_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(OPTIMIZERS, "nadam", OPTIMIZERS["adam"])
+    monkeypatch.setitem(DATASETS, "stl10", DATASETS["cifar10"])
+    monkeypatch.setitem(ARMS, "shake", ARMS["teleport"])
+    assert [each.partition(":")[0] for each in lacking()] == [
+        "arm 'shake' has no field of Arm in orchestrator/spec/training.py",
+        "arm 'shake' has no line in docs/arms.md",
+        "data set 'stl10' has no locator",
+        "data set 'stl10' has no settings to be tested with",
+        "optimizer 'nadam' has no settings to be tested with",
+    ]
+
+
+@pytest.mark.parametrize("kind", ARMS)
+def test_a_kind_of_arm_has_options_and_a_builder(kind: str) -> None:
+    options = ARMS[kind].options
+    assert issubclass(options, ArmOptions), (
+        f"arm {kind!r} does not say when it acts: derive its options from ArmOptions"
+    )
+    assert Arm.model_fields[kind].annotation == options | None, f"arm {kind!r} has other options in spec.Arm"
+    assert callable(ARMS[kind].load())
+    arm = Arm.model_validate({kind: METHODS[kind]})
+    assert (arm.kind, arm.settings) == (kind, options.model_validate(METHODS[kind]))
+
+
+def test_an_arm_says_when_it_acts_in_training() -> None:
+    timed = {kind: Arm.model_validate({kind: METHODS[kind]}).schedule for kind in ARMS}
+    assert timed.pop("init_scaled") is None
+    assert {None if when is None else when.batches for when in timed.values()} == {3}
+    assert Arm.model_validate({"random_move": {"of": "teleport"}}).schedule is None
+    assert Arm().schedule is None
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -230,9 +293,5 @@ def test_every_model_says_what_it_takes() -> None:
     assert models_for("tokens") == ["language_model", "lstm"]
 
 
-def test_every_kind_of_arm_has_its_treatment() -> None:
-    assert TREATMENTS.keys() == Arm.model_fields.keys()
-
-
-def test_the_baseline_has_none() -> None:
-    assert treatment_of(Arm())(None) is None  # type: ignore[arg-type]
+def test_the_baseline_does_nothing_during_training() -> None:
+    assert make_arm(Arm(), None) is None  # type: ignore[arg-type]

@@ -14,7 +14,8 @@ from orchestrator.trial import evaluate
 from orchestrator.trial.batches import Batches
 from orchestrator.trial.data.dataset import Split, load_cached
 from orchestrator.trial.evaluate import Evaluator
-from orchestrator.trial.loop import Move, SeedTask, Site, Treatment, initial_model, train_seed
+from orchestrator.trial.loop import SeedTask, initial_model, train_seed
+from orchestrator.trial.running_arm import ArmEffect, MakeArm, RunningArm, TrainingContext
 from tests.orchestrator.trial.tasks import task
 
 CPU = torch.device("cpu")
@@ -22,22 +23,22 @@ CPU = torch.device("cpu")
 
 @final
 class Noise:
-    """A treatment that draws from every global generator and shakes the weights."""
+    """An arm that draws from every global generator and shakes the weights."""
 
-    def __init__(self, site: Site, size: float = 0.0) -> None:
-        self.model = site.model
+    def __init__(self, context: TrainingContext, size: float = 0.0) -> None:
+        self.model = context.model
         self.size = size
         self.seen: list[tuple[int, Tensor, Tensor]] = []
 
     def is_due(self, step_index: int) -> bool:
         return step_index % 3 == 1
 
-    def apply(self, step_index: int, inputs: Tensor, targets: Tensor) -> Move:
+    def apply(self, step_index: int, inputs: Tensor, targets: Tensor) -> ArmEffect:
         self.seen.append((step_index, inputs.clone(), targets.clone()))
         with torch.no_grad():
             for parameter in self.model.parameters():
                 parameter.add_(torch.randn_like(parameter), alpha=self.size)
-        return Move(has_moved=True, gradient_evaluations=2.5, loss_drift=-0.25, gain=1.5, null_dim=step_index)
+        return ArmEffect(has_moved=True, gradient_evaluations=2.5, loss_drift=-0.25, gain=1.5, null_dim=step_index)
 
     def summary(self) -> TeleportSummary:
         return TeleportSummary(count=len(self.seen), outcomes={}, mean_gain=1.5, max_loss_drift=0.25, layers=())
@@ -50,12 +51,12 @@ class Noise:
 
 def run(
     of: SeedTask,
-    treat: Callable[[Site], Treatment | None] = lambda site: None,
+    make_arm: MakeArm = lambda context: None,
     now: Callable[[], float] | None = None,
 ) -> tuple[SeedResult, list[HistoryRow]]:
     rows: list[HistoryRow] = []
     clock: dict[str, Any] = {} if now is None else {"now": now}
-    return train_seed(of, treat, rows.append, **clock), rows
+    return train_seed(of, make_arm, rows.append, **clock), rows
 
 
 def test_evaluates_at_step_0_at_every_nth_and_at_the_last() -> None:
@@ -141,20 +142,20 @@ def test_evaluating_in_chunks_gives_the_same(monkeypatch: pytest.MonkeyPatch) ->
     assert whole.curves() | whole.test() == pytest.approx(expected, rel=1e-6)
 
 
-def test_weights_and_data_order_follow_from_the_seed_whatever_the_treatment_draws() -> None:
-    treated: list[Noise] = []
+def test_weights_and_data_order_follow_from_the_seed_whatever_the_arm_draws() -> None:
+    made: list[Noise] = []
 
-    def treat(site: Site) -> Treatment:
-        treated.append(Noise(site))
-        return treated[-1]
+    def make(context: TrainingContext) -> RunningArm:
+        made.append(Noise(context))
+        return made[-1]
 
-    result, rows = run(task(), treat)
+    result, rows = run(task(), make)
     plain, plain_rows = run(task())
     assert [row.metrics["train_loss"] for row in rows] == [row.metrics["train_loss"] for row in plain_rows]
     assert result.metrics["validation_loss"] == plain.metrics["validation_loss"]
     draw = Batches(load_cached(task().workload.data, CPU).train, 128, 0)
     order = [next(draw) for _ in range(18)]
-    for step, inputs, targets in treated[0].seen:
+    for step, inputs, targets in made[0].seen:
         assert torch.equal(inputs, order[step][0])
         assert torch.equal(targets, order[step][1])
     assert run(task(seed=1))[1][0].metrics != rows[0].metrics
@@ -164,15 +165,15 @@ def test_randomness_in_training_has_a_stream_of_its_own() -> None:
     """Dropout and the like draw the same whatever the weights drew before: a wider layer must not shift them."""
     seen: list[float] = []
 
-    def treat(site: Site) -> None:
+    def make(context: TrainingContext) -> None:
         seen.append(torch.rand(()).item())
 
     for width in (8, 16):
-        run(task(model={"name": "mlp", "widths": [width]}, epochs=1), treat)
+        run(task(model={"name": "mlp", "widths": [width]}, epochs=1), make)
     assert seen[0] == seen[1]
 
 
-def test_what_a_treatment_does_shows_in_the_rows_where_it_did_it() -> None:
+def test_what_an_arm_does_shows_in_the_rows_where_it_did_it() -> None:
     result, rows = run(task(), Noise)
     # Due at 1, 4, 7, 10, 13, 16; rows at 0, 4, 8, 12, 16, 18.
     assert [row.num_teleports for row in rows] == [0, 1, 3, 4, 5, 6]
@@ -199,13 +200,13 @@ def test_the_clock_counts_training_and_teleports_and_stands_during_evaluation(
 
         return spending
 
-    def treat(site: Site) -> Treatment:
-        monkeypatch.setattr(site.optimizer, "step", spend(1.0, site.optimizer.step))
-        return Noise(site)
+    def make(context: TrainingContext) -> RunningArm:
+        monkeypatch.setattr(context.optimizer, "step", spend(1.0, context.optimizer.step))
+        return Noise(context)
 
     monkeypatch.setattr(Noise, "apply", spend(100.0, Noise.apply))
     monkeypatch.setattr(Evaluator, "curves", spend(10_000.0, Evaluator.curves))
-    result, rows = run(task(target={"metric": "train_loss", "value": 2.0}), treat, now=lambda: elapsed)
+    result, rows = run(task(target={"metric": "train_loss", "value": 2.0}), make, now=lambda: elapsed)
     assert [row.seconds for row in rows] == [row.step + 100.0 * row.num_teleports for row in rows]
     assert [row.teleport_seconds for row in rows] == [100.0 * row.num_teleports for row in rows]
     assert (result.seconds, result.teleport_seconds) == (618.0, 600.0)

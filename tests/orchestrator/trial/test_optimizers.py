@@ -14,8 +14,9 @@ from orchestrator.home.records import HistoryRow
 from orchestrator.spec.options import LR_SCHEDULES, OPTIMIZERS
 from orchestrator.spec.options.lr_schedules import LrScheduleOptions
 from orchestrator.trial import loop as training
-from orchestrator.trial.loop import Site, Treatment, train_seed
+from orchestrator.trial.loop import train_seed
 from orchestrator.trial.optimizers import scheduler_of
+from orchestrator.trial.running_arm import RunningArm, TrainingContext
 from teleport_engine.compare.controls import scaled_lr
 from tests.orchestrator.trial.tasks import task
 
@@ -130,14 +131,14 @@ def test_bad_schedules_are_refused(options: dict[str, Any], message: str) -> Non
         schedule(**options)
 
 
-def rates_in_training(treat: Any = lambda site: None, **more: Any) -> list[float]:
+def rates_in_training(make_arm: Any = lambda context: None, **more: Any) -> list[float]:
     """The learning rate of every optimizer step of a run."""
     rates: list[float] = []
 
-    def watch(site: Site) -> Treatment | None:
-        site.optimizer.register_step_pre_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
-        treated: Treatment | None = treat(site)
-        return treated
+    def watch(context: TrainingContext) -> RunningArm | None:
+        context.optimizer.register_step_pre_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
+        made: RunningArm | None = make_arm(context)
+        return made
 
     rows: list[HistoryRow] = []
     train_seed(task(**more), watch, rows.append)
@@ -178,7 +179,7 @@ def test_every_optimizer_trains(name: str) -> None:
     rate = {"sgd": 0.3, "momentum": 0.05, "nesterov": 0.05}.get(name, 0.01)
     result = training.train_seed(
         task(optimizer={"name": name, "lr": rate}, lr_schedule={"name": "cosine", "warmup": 3}),
-        lambda site: None,
+        lambda context: None,
         rows.append,
     )
     assert result.outcome == "completed"

@@ -11,7 +11,7 @@ from torch import nn
 from orchestrator.home.records import HistoryRow, TrialConfig, TrialResult, TrialState
 from orchestrator.spec import Objective
 from orchestrator.spec.options import MODELS, Entry
-from orchestrator.trial import arms as treatments
+from orchestrator.trial import arms
 from orchestrator.trial import run as module
 from orchestrator.trial.evaluate import Evaluator
 from orchestrator.trial.run import run_trial
@@ -168,8 +168,8 @@ def test_the_options_reach_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(settings)
         return Schedule(**settings)
 
-    monkeypatch.setattr(treatments, "Teleporter", Recorder)
-    monkeypatch.setattr(treatments, "Schedule", schedule_of)
+    monkeypatch.setattr(arms, "Teleporter", Recorder)
+    monkeypatch.setattr(arms, "Schedule", schedule_of)
     schedule = {"epochs": 2, "batches": 3, "steps": 5, "warmup": 4, "every": 2}
     step = {"rule": "fixed", "lr": 0.01}
     result, _ = run(

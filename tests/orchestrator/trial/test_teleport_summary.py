@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from orchestrator.trial.teleport_summary import Tally
+from orchestrator.trial.teleport_summary import TeleportTotals
 from teleport_engine import GrowthStep, Teleporter, TeleportReport
 
 
@@ -20,10 +20,10 @@ def teleport(seed: int) -> TeleportReport:
 
 def test_seconds_are_added_up_by_phase_and_go_on_from_a_state() -> None:
     first, second = teleport(0), teleport(1)
-    tally = Tally()
-    tally.add(first)
-    again = Tally()
-    again.load_state_dict(tally.state_dict())
+    totals = TeleportTotals()
+    totals.add(first)
+    again = TeleportTotals()
+    again.load_state_dict(totals.state_dict())
     again.add(second)
     expected = {name: asdict(first.seconds)[name] + asdict(second.seconds)[name] for name in asdict(first.seconds)}
     assert set(expected) == {"capture", "subspace", "direction", "apply"}
@@ -31,10 +31,10 @@ def test_seconds_are_added_up_by_phase_and_go_on_from_a_state() -> None:
 
 
 def test_a_state_from_before_seconds_were_kept_is_read() -> None:
-    tally = Tally()
-    tally.add(teleport(0))
-    state = tally.state_dict()
+    totals = TeleportTotals()
+    totals.add(teleport(0))
+    state = totals.state_dict()
     del state["seconds"]
-    older = Tally()
+    older = TeleportTotals()
     older.load_state_dict(state)
     assert older.summary().seconds == {}

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.trial.data import http, images, locations
-from orchestrator.trial.data.http import Watch
-from orchestrator.trial.data.releases import Published
+from orchestrator.trial.data import download, images, locations
+from orchestrator.trial.data.download import Published
 
 
 @pytest.fixture(autouse=True)
@@ -17,9 +16,9 @@ def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(module, "DEBIAN_FOLDER", debian)
     monkeypatch.setenv("TELEPORT_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("TELEPORT_DATA", raising=False)
-    monkeypatch.setattr(http, "get", no_network)
+    monkeypatch.setattr(download, "retrieve", no_network)
     return debian
 
 
-def no_network(published: Published, folder: Path, watch: Watch) -> Path:
-    raise RuntimeError(f"no network to {published.urls[0]}")
+def no_network(published: Published, folder: Path, show_progress: bool) -> Path:
+    raise OSError(f"no network to {published.urls[0]}")

@@ -8,17 +8,11 @@ import torch
 
 from orchestrator.errors import DataCorrupt, DataNotFound, UserError
 from orchestrator.spec.options.datasets import FashionMnistOptions, MnistOptions
-from orchestrator.trial.data.http import Watch
 from orchestrator.trial.data.images import find
 from orchestrator.trial.data.mnist import load
-from orchestrator.trial.data.releases import Published
 from tests.orchestrator.trial.data.idx_files import arrays, write
 
 FASHION = "fashion_mnist"
-
-
-def papered_over(published: Published, folder: Path, watch: Watch) -> Path:
-    pytest.fail("a mistake was papered over")
 
 
 def options(**more: Any) -> FashionMnistOptions:
@@ -94,7 +88,7 @@ def test_a_root_that_does_not_exist_is_a_mistake(
     if is_variable:
         monkeypatch.setenv("TELEPORT_DATA", missing)
     with pytest.raises(DataNotFound, match=r"(data\.root|\$TELEPORT_DATA) .*missing does not exist"):
-        find(FASHION, None if is_variable else missing, papered_over)
+        find(FASHION, None if is_variable else missing)
     assert not Path(missing).exists()
 
 

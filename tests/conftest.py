@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -53,10 +52,12 @@ def browser() -> Iterator[Browser]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect, and have it counted, what needs a GPU where there is none."""
-    if torch.cuda.is_available():
-        return
+    """Deselect the tests that need a GPU where there is none; pytest counts them as deselected."""
     needs = [item for item in items if item.get_closest_marker("gpu")]
-    if needs:
+    if not needs:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
         config.hook.pytest_deselected(items=needs)
         items[:] = [item for item in items if item not in needs]

@@ -35,8 +35,9 @@ TARGETS = Path(__file__).with_name("targets.toml")
 OWN = {"orchestrator", "teleport_engine", "dashboards", "tests"}
 LEAST_SHARE = 0.95
 # A mutant may take this many times the processor time of the tests without a fault, and some seconds more.
-PATIENCE, GRACE = 4, 10
-MEMORY = 8 << 30
+PATIENCE, GRACE = 3, 5
+# A mutant may use this many bytes, because some faults make an array grow without end.
+MEMORY = 3 << 30
 
 
 @final
@@ -97,9 +98,19 @@ def _test(target: Target, tree: ast.Module | None) -> int:
     if tree is not None:
         sys.meta_path.insert(0, _Faulty(target, compile(tree, target.module, "exec")))
     phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
-    hypothesis.settings.register_profile("mutation", derandomize=True, database=None, phases=phases)
-    hypothesis.settings.load_profile("mutation")
-    options = ["-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow and not gpu"]
+    hypothesis.settings.register_profile("mutation", derandomize=True, database=None, deadline=None, phases=phases)
+    options = [
+        "-x",
+        "-q",
+        "--assert=plain",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "-m",
+        "not slow and not gpu",
+        "--hypothesis-profile=mutation",
+    ]
     return int(pytest.main([*options, *target.tests, target.module]))
 
 

@@ -22,7 +22,7 @@ from streamlit.testing.v1 import AppTest
 
 from benchmarks.timing import row
 from dashboards import app
-from orchestrator.cli.pages import make_server
+from orchestrator.cli.servers import dashboard_server
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.records import Provenance, SeedResult, TrialConfig, TrialResult, TrialState
 from orchestrator.spec import spec_from_text
@@ -121,7 +121,7 @@ def _result(config: TrialConfig) -> TrialResult:
 
 
 def _first_paint(home: Path) -> tuple[float, float]:
-    server = make_server(home, f"sqlite:///{home}/mlflow.db", "http://127.0.0.1:5000", host="127.0.0.1", port=0)
+    server = dashboard_server(home, f"sqlite:///{home}/mlflow.db", "http://127.0.0.1:5000", host="127.0.0.1", port=0)
     chromium = shutil.which("chromium")
     with server.running(), sync_playwright() as playwright:
         wait_for(f"{server.url}/_stcore/health")

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from orchestrator.search.shared import SharedStudy
+
 from benchmarks.timing import row
 from orchestrator.home.records import SeedResult, Trial, TrialConfig, TrialFailure, TrialResult, TrialState
 from orchestrator.search.candidates import Setting, settings_of
 from orchestrator.search.journal import open_journal
-from orchestrator.search.shared import SharedStudy
 from orchestrator.spec import BASELINE, SweepSpec, Workload, spec_from_text
 
 TABLE = Path(__file__).with_name("racing.json")

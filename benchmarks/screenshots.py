@@ -9,7 +9,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.dashboard import wait_for
-from orchestrator.cli.pages import make_server
+from orchestrator.cli.servers import dashboard_server
 from orchestrator.home.paths import find_sweep
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -38,7 +38,7 @@ def _report(browser: Browser, file: Path) -> None:
 
 
 def _dashboard(browser: Browser, home: Path, name: str) -> None:
-    server = make_server(home, f"sqlite:///{home}/mlflow.db", "http://127.0.0.1:5000", host="127.0.0.1", port=0)
+    server = dashboard_server(home, f"sqlite:///{home}/mlflow.db", "http://127.0.0.1:5000", host="127.0.0.1", port=0)
     with server.running():
         wait_for(f"{server.url}/_stcore/health")
         page = _page(browser, 1260)

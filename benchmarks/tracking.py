@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import row
-from orchestrator.cli.servers import make_server
+from orchestrator.cli.servers import mlflow_server
 from orchestrator.home.records import (
     HistoryRow,
     Provenance,
@@ -207,7 +207,7 @@ def _result(config: TrialConfig) -> TrialResult:
 
 @contextmanager
 def server(file: Path) -> Iterator[str]:
-    page = make_server(f"sqlite:///{file}", port=0)
+    page = mlflow_server(f"sqlite:///{file}", port=0)
     with page.running() as process:
         while True:
             try:

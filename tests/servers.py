@@ -1,4 +1,4 @@
-"""Real servers, for as long as a block lasts."""
+"""Servers that run for as long as a block lasts."""
 
 from __future__ import annotations
 
@@ -14,16 +14,7 @@ PATIENCE = 120.0
 
 @contextmanager
 def answering(server: Server, path: str = "/health", patience: float = PATIENCE) -> Iterator[str]:
-    """Start a server, and stop it at the end of the block.
-
-    Args:
-        server: as ``teleport ui`` or ``teleport dashboard`` makes it.
-        path: that it answers once it is up.
-        patience: seconds to wait for that.
-
-    Yields:
-        Its URL, once it answers there.
-    """
+    """Start a server, wait until it answers on a path, and yield its URL; stop it at the end of the block."""
     with server.running() as process:
         deadline = time.monotonic() + patience
         while True:

@@ -1,6 +1,6 @@
-"""The command line: parse, call one function, print, exit code.
+"""The command line: each command parses its arguments, calls one function, prints, and returns an exit code.
 
-Only typer is imported here; each command imports what it needs when it runs, so that ``--help`` is quick.
+A command imports what it needs when it runs, so that ``teleport --help`` is quick.
 """
 
 from __future__ import annotations
@@ -28,22 +28,15 @@ transfer.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the program and leave with its exit code.
-
-    Args:
-        arguments: instead of the process's own.
-    """
+    """Run the program, with this process's arguments by default, and exit with its exit code."""
     sys.exit(exit_code(sys.argv[1:] if arguments is None else list(arguments)))
 
 
 def exit_code(arguments: Sequence[str]) -> int:
-    """Run the program.
-
-    Args:
-        arguments: after the program's name.
+    """Run the program with these arguments.
 
     Returns:
-        0 done; 1 the sweep ended with failures; 2 the input is wrong; 130 interrupted.
+        0: done. 1: the sweep ended with failures. 2: the input is wrong. 130: interrupted.
     """
     try:
         code = app(args=list(arguments), prog_name="teleport", standalone_mode=False)
@@ -59,7 +52,7 @@ def exit_code(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _complain(["interrupted"], Interrupted.exit_code)
     except BrokenPipeError:
-        # The reader went away (`teleport list | head`): nobody is left to tell.
+        # The reader of the output has ended, as in `teleport list | head`.
         sys.stderr.close()
         return 0
     except OSError as error:

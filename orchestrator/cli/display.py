@@ -1,7 +1,8 @@
-"""The live display of a sweep on stderr: a table that redraws itself, or plain lines where nobody watches."""
+"""What a command shows on stderr while it works: redrawn tables and bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,54 +18,44 @@ from orchestrator.spec import duration_text
 from orchestrator.sweep import Progress, StudyProgress
 
 SECONDS_BETWEEN_LINES = 5.0
-
-
-@contextmanager
-def watch() -> Iterator[Callable[[Progress], None]]:
-    """Show progress while the block lasts.
-
-    Yields:
-        What is to be called with every new state.
-    """
-    console = Console(stderr=True)
-    if not (sys.stderr.isatty() and console.is_terminal):
-        yield Lines().show
-        return
-    with Live(Text("starting …"), console=console, refresh_per_second=4, transient=False) as live:
-        yield lambda progress: live.update(table(progress, console.width))
+# Below this many columns a terminal shows fewer columns of a table.
+WIDE = 70
 
 
 @final
 class Lines:
-    """Plain lines: one when the number of finished trials has changed, at most every few seconds."""
+    """Prints only lines that say something new, and at most one every few seconds."""
 
     def __init__(self) -> None:
-        self._last_time = 0.0
-        self._last_done = -1
+        self._last_time = -math.inf
+        self._last_news: object = None
 
-    def show(self, progress: Progress) -> None:
-        """Print a line where there is something new to say.
-
-        Args:
-            progress: where the sweep stands.
-        """
+    def show(self, line: str, *, news: object, is_urgent: bool) -> None:
+        """Print a line, unless ``news`` has not changed, or the last line is too recent and this one is not urgent."""
         now = time.monotonic()
-        is_news = progress.num_done != self._last_done
-        is_due = now - self._last_time >= SECONDS_BETWEEN_LINES or progress.is_finished
-        if is_news and is_due:
-            self._last_time, self._last_done = now, progress.num_done
-            print(line(progress), file=sys.stderr, flush=True)
+        if news != self._last_news and (is_urgent or now - self._last_time >= SECONDS_BETWEEN_LINES):
+            self._last_time, self._last_news = now, news
+            print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def watch_sweep() -> Iterator[Callable[[Progress], None]]:
+    """Yield a function that shows each new state of a sweep."""
+    console = Console(stderr=True)
+    if not _is_watched(console):
+        lines = Lines()
+        yield lambda state: lines.show(line(state), news=state.num_done, is_urgent=state.is_finished)
+        return
+    with Live(Text("starting …"), console=console, refresh_per_second=4, transient=False) as live:
+        yield lambda state: live.update(table(state, console.width))
+
+
+def _is_watched(console: Console) -> bool:
+    return sys.stderr.isatty() and console.is_terminal
 
 
 def line(progress: Progress) -> str:
-    """Say in one line where a sweep stands.
-
-    Args:
-        progress: of the sweep.
-
-    Returns:
-        Counts, the best of each study, and the time left.
-    """
+    """Say in one line how many trials ended, the best value of each study, and the time left."""
     best = ", ".join(f"{s.study} {s.best:.4g}" for s in progress.studies if s.phase == "search" and s.best is not None)
     parts = [
         f"{progress.num_done}/{progress.num_planned} trials",
@@ -79,16 +70,8 @@ def line(progress: Progress) -> str:
 
 
 def table(progress: Progress, width: int) -> Group:
-    """Draw where a sweep stands.
-
-    Args:
-        progress: of the sweep.
-        width: columns of the terminal; below 70 the less needed columns are left out.
-
-    Returns:
-        Something rich can print.
-    """
-    wide = width >= 70
+    """Draw the state of each study for a terminal of so many columns."""
+    wide = width >= WIDE
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     drawn.add_column("study", overflow="fold")
     drawn.add_column("phase")
@@ -106,24 +89,15 @@ def table(progress: Progress, width: int) -> Group:
 
 
 def _cells(study: StudyProgress, wide: bool) -> list[str]:
-    cells = [study.study, study.phase, f"{study.num_done}/{study.num_planned}"]
-    if wide:
-        cells.append(str(study.num_running))
-    return [*cells, str(study.num_failed), "-" if study.best is None else f"{study.best:.4g}"]
+    running = [str(study.num_running)] if wide else []
+    best = "-" if study.best is None else f"{study.best:.4g}"
+    return [study.study, study.phase, f"{study.num_done}/{study.num_planned}", *running, str(study.num_failed), best]
 
 
 def time_left(seconds: float | None) -> str:
-    """Say how long it will take.
-
-    Args:
-        seconds: the estimate; None where there is none yet.
-
-    Returns:
-        For example ``about 2 min left``.
+    """Say how long something will take.
 
     >>> time_left(95.0)
     'about 2 min left'
     """
-    if seconds is None:
-        return "time left unknown"
-    return f"about {duration_text(seconds)} left"
+    return "time left unknown" if seconds is None else f"about {duration_text(seconds)} left"

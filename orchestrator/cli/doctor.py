@@ -1,4 +1,4 @@
-"""What this machine has: each part is tried, not only looked up."""
+"""Tries every part that a sweep needs on this machine."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from orchestrator.spec.options import DATASETS
 @final
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was tried.
+    """One part that was tried.
 
     Args:
-        what: its name.
+        what: the part's name.
         is_well: whether it works.
         detail: what was found, or what went wrong.
-        is_needed: whether sweeps cannot run without it.
+        is_needed: whether no sweep can run without it.
     """
 
     what: str
@@ -33,21 +33,18 @@ class Finding:
 
     @property
     def mark(self) -> str:
-        """A word for the table."""
+        """The word that the table shows."""
         return "ok" if self.is_well else "MISSING" if self.is_needed else "-"
 
 
 def examine(home: Path, address: str | None, tracking_uri: str, named: Sequence[str] = ()) -> list[Finding]:
-    """Try everything that a sweep needs.
+    """Try everything that a sweep needs; a part that fails becomes a finding and raises nothing.
 
     Args:
-        home: where sweeps are stored.
-        address: of a Ray cluster; None starts a private one for the trial.
-        tracking_uri: of the MLflow store.
+        home: the directory that holds the sweeps.
+        address: the address of a Ray cluster; None starts a private one.
+        tracking_uri: the address of the MLflow store.
         named: plug-ins beside those that installed packages declare.
-
-    Returns:
-        A finding for each part; nothing raises.
     """
     found = [Finding(package, version != "not installed", version) for package, version in versions().items()]
     found += _plugins(named)
@@ -63,7 +60,7 @@ def examine(home: Path, address: str | None, tracking_uri: str, named: Sequence[
 def _try(what: str, check: Callable[[], str]) -> Finding:
     try:
         return Finding(what, True, check())
-    except Exception as error:  # noqa: BLE001 - whatever a part throws is what is to be shown
+    except Exception as error:  # noqa: BLE001 - the finding shows every error
         message = str(error).strip().splitlines()
         return Finding(what, False, f"{type(error).__name__}: {message[0] if message else ''}")
 
@@ -73,7 +70,7 @@ def _plugins(named: Sequence[str]) -> Iterator[Finding]:
         try:
             plugins.load([name])
         except PluginError as error:
-            # Without the place, which is this finding's name.
+            # The finding's name says the place of these faults.
             detail = "; ".join(fault.message for fault in error.faults)
             yield Finding(f"plug-in {name}", False, detail, is_needed=name in named)
         else:

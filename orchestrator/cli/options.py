@@ -46,11 +46,7 @@ DEFAULT_HOME = Path("runs")
 
 
 def use_plugins(names: list[str] | None) -> None:
-    """Load the plug-ins that installed packages declare, and those that were named.
-
-    Args:
-        names: from the command line.
-    """
+    """Load the plug-ins that installed packages declare, and those that the command line names."""
     from orchestrator.spec import plugins
 
     for fault in plugins.load_installed():
@@ -59,20 +55,12 @@ def use_plugins(names: list[str] | None) -> None:
 
 
 def store_of(home: Path) -> str:
-    """Name the MLflow store of a home: a SQLite file in it."""
+    """Return the address of a home's own MLflow store, which is a SQLite file."""
     return f"sqlite:///{home.absolute() / 'mlflow.db'}"
 
 
 def make_tracker(home: Path, tracking_uri: str | None) -> Tracker:
-    """Make the tracker of a home.
-
-    Args:
-        home: where sweeps are stored.
-        tracking_uri: of an MLflow store; None: the home's own.
-
-    Returns:
-        The tracker; artifacts of a database that is no file lie in the home.
-    """
+    """Make the tracker of an MLflow store, by default the home's own; other databases' artifacts lie in the home."""
     from orchestrator.track import MlflowTracker
 
     uri = tracking_uri or store_of(home)

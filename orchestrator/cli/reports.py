@@ -1,4 +1,4 @@
-"""What `teleport report` is asked for."""
+"""Checks what `teleport report` is asked for."""
 
 from __future__ import annotations
 
@@ -18,13 +18,7 @@ MAX_NAME = 128
 @final
 @dataclass(frozen=True)
 class Asked:
-    """A report that can be made.
-
-    Args:
-        sweeps: their files.
-        formats: names of the report's formats.
-        directory: where to.
-    """
+    """A report that can be made of these sweeps, in these formats, into this directory."""
 
     sweeps: tuple[SweepPaths, ...]
     formats: tuple[str, ...]
@@ -32,19 +26,16 @@ class Asked:
 
 
 def asked_for(home: Path, names: Sequence[str], formats: str, out: Path | None) -> Asked:
-    """Check everything that a report is asked for, before anything is read.
+    """Check everything that a report is asked for before any file is read.
 
     Args:
-        home: directory that holds the sweeps.
-        names: of the sweeps.
-        formats: names of formats with commas between them.
-        out: where to; None: the place of the sweep, or of several together.
-
-    Returns:
-        What to make.
+        home: the directory that holds the sweeps.
+        names: the sweeps' names.
+        formats: the formats' names, separated by commas.
+        out: the directory for the report; None: that of the sweep, or :func:`joint_directory` for several.
 
     Raises:
-        UserError: everything that is wrong with it.
+        UserError: it lists everything that is wrong.
     """
     words = tuple(word.strip() for word in formats.split(","))
     faults = [*_format_faults(words), *name_faults(names)]
@@ -69,28 +60,16 @@ def _format_faults(words: Sequence[str]) -> Iterator[Fault]:
 
 
 def name_faults(names: Sequence[str]) -> Iterator[Fault]:
-    """Find names that are given more than once.
-
-    Args:
-        names: of the sweeps.
-
-    Yields:
-        A fault for each.
-    """
+    """Yield a fault for each name that is given more than once."""
     for name in dict.fromkeys(names):
         if names.count(name) > 1:
-            yield Fault("NAME", f"{name!r} is named {names.count(name)} times; a sweep is on a page once")
+            yield Fault("NAME", f"{name!r} is named {names.count(name)} times; name each sweep once")
 
 
 def joint_directory(home: Path, names: Sequence[str]) -> Path:
-    """Name the directory of a report over several sweeps; no sweep can have its name, for the plus.
+    """Return the directory ``HOME/A+B`` of a report over sweeps A and B; no sweep's name may contain a plus.
 
-    Args:
-        home: directory that holds the sweeps.
-        names: of the sweeps.
-
-    Returns:
-        ``HOME/A+B``; where that is too long it is cut and ends in a digest of the whole.
+    A name that is too long is cut, and then ends in a digest of the whole name.
     """
     name = "+".join(names)
     return home.absolute() / (name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 9]}+{digest(name, 8)}")

@@ -1,4 +1,4 @@
-"""The commands that plan and run: plan, run, resume, train."""
+"""The commands that plan and run sweeps: plan, run, resume, train."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def plan(
     pilot: Annotated[bool, typer.Option("--pilot", help="Time an epoch of each study to estimate seconds.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a sweep will do and cost, and what it can show; start nothing.
+    """Say what a sweep will do, what it will cost and what it can show; start nothing.
 
     Example: teleport plan sweeps/quickstart.yaml
     """
@@ -79,7 +79,7 @@ def plan(
 
 
 def _look_at(address: str) -> Place:
-    """Ask a cluster what it has; a plan can be made without one that answers."""
+    """Ask a cluster for its nodes; a plan does not need an answer."""
     from orchestrator.errors import ClusterUnreachable
     from orchestrator.launch import nodes_of
     from orchestrator.sweep import Place
@@ -92,7 +92,7 @@ def _look_at(address: str) -> Place:
 
 
 def _earlier_trials(home: Path, names: Iterable[str]) -> tuple[list[Trial], list[str]]:
-    """Read the trials of the sweeps of a home, and say of which sweeps that cannot be done."""
+    """Read the trials of a home's sweeps, and say which sweeps cannot be read."""
     from orchestrator.errors import UserError
     from orchestrator.home import SweepPaths
     from orchestrator.spec import plugins
@@ -101,18 +101,18 @@ def _earlier_trials(home: Path, names: Iterable[str]) -> tuple[list[Trial], list
     unread = []
     for paths in (SweepPaths(home, name) for name in names):
         try:
-            # What was run with other plug-ins cannot be read here, and has no part in this sweep's pace.
+            # A sweep with plug-ins that are not loaded cannot be read, and says nothing about this sweep's pace.
             if plugins.is_loaded(paths.read_plugins()):
                 trials += paths.read_trials(with_history=False)
         except (UserError, OSError) as error:
-            unread.append(f"sweep {paths.name!r} has no part in the estimate of seconds: {error}")
+            unread.append(f"the estimate of seconds leaves out sweep {paths.name!r}: {error}")
     return trials, unread
 
 
 def run(
     spec: SpecFile,
     set_: Overrides = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="Of the sweep, instead of the spec's.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="The sweep's name, instead of the spec's.")] = None,
     home: Home = DEFAULT_HOME,
     data_root: DataRoot = None,
     plugins: Plugins = None,
@@ -172,9 +172,11 @@ def train(
     home: Home = DEFAULT_HOME,
     data_root: DataRoot = None,
     plugins: Plugins = None,
-    workload: Annotated[str | None, typer.Option(metavar="LABEL", help="Of the spec; without it the first.")] = None,
-    arm: Annotated[str | None, typer.Option(metavar="LABEL", help="Of the spec; without it the last.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Without it the first search seed.")] = None,
+    workload: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="A workload of the spec; by default the first.")
+    ] = None,
+    arm: Annotated[str | None, typer.Option(metavar="LABEL", help="An arm of the spec; by default the last.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="By default the first search seed.")] = None,
 ) -> int:
     """Train one configuration here, without a search, and print its curves.
 
@@ -202,7 +204,7 @@ def _execute(
     launcher: str,
     tracking_uri: str | None,
 ) -> int:
-    from orchestrator.cli.display import watch
+    from orchestrator.cli.display import watch_sweep
     from orchestrator.errors import Interrupted, UserError, nearest
     from orchestrator.launch import LAUNCHERS
     from orchestrator.sweep import Interrupts
@@ -220,7 +222,7 @@ def _execute(
     interrupts.install()
     tracker = make_tracker(paths.home, tracking_uri)
     try:
-        with watch() as show:
+        with watch_sweep() as show:
             outcome = run_sweep(
                 spec,
                 paths,
@@ -231,7 +233,7 @@ def _execute(
                 interrupts=interrupts,
             )
     except (Interrupted, OSError) as stopped:
-        # A full disk or a lost mount stops a sweep as a person does: what is on file stays, and it can go on.
+        # After a full disk or a lost mount a sweep can go on, as after Ctrl-C, because its files are complete.
         if paths.exists():
             what = "interrupted" if isinstance(stopped, Interrupted) else f"stopped ({stopped})"
             options = _options(paths, address=address, launcher=launcher, tracking_uri=tracking_uri)
@@ -259,7 +261,7 @@ def _conclude(outcome: Outcome) -> int:
 
 
 def _options(paths: SweepPaths, *, address: str | None, launcher: str, tracking_uri: str | None) -> str:
-    """Write the options that differ from their defaults; terminals are logged, so credentials stay out."""
+    """Write the options that differ from their defaults, without credentials, because terminals are logged."""
     from orchestrator.track import redact
 
     given = []
@@ -275,6 +277,6 @@ def _options(paths: SweepPaths, *, address: str | None, launcher: str, tracking_
 
 
 def use_data_root(root: Path | None) -> None:
-    """Hand the data root on to the workers, which inherit the environment."""
+    """Set the data root for this process and for the workers, which inherit its environment."""
     if root is not None:
         os.environ["TELEPORT_DATA"] = str(root.absolute())

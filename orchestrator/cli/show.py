@@ -1,4 +1,4 @@
-"""Results on stdout: tables that fit the terminal's width."""
+"""Prints results on stdout, in tables that fit the terminal's width."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ Row = Sequence[str]
 
 
 def draw(header: Row, rows: Iterable[Row], *, right: frozenset[int] = frozenset()) -> None:
-    """Print a table; where nobody watches it is as wide as it needs to be.
+    """Print a table, as wide as the terminal or as 200 columns where there is none.
+
+    Where the terminal is too narrow for a table, each row becomes a block of lines. Cells are printed as they are.
 
     Args:
-        header: names of the columns.
-        rows: cells; printed as they are, markup included.
-        right: columns that are aligned to the right.
+        header: the columns' names.
+        rows: the cells of each row.
+        right: the indices of the columns that are aligned to the right.
     """
     console = Console() if sys.stdout.isatty() else Console(width=200)
     drawn = Table(box=None, pad_edge=False, header_style="bold")
@@ -40,7 +42,6 @@ def draw(header: Row, rows: Iterable[Row], *, right: frozenset[int] = frozenset(
     if Console(width=10_000).measure(drawn).minimum <= console.width:
         console.print(drawn)
         return
-    # Columns this narrow would break words: one block a row instead.
     width = max(map(len, header))
     for row in rows:
         for name, cell in zip(header, row, strict=True):
@@ -49,29 +50,23 @@ def draw(header: Row, rows: Iterable[Row], *, right: frozenset[int] = frozenset(
 
 
 def print_plan(plan: Plan) -> None:
-    """Print what a sweep will do.
-
-    Args:
-        plan: of the sweep.
-    """
+    """Print what a sweep will do, what it will cost, and what it can show."""
     print(f"{plan.name}: {plan.description}" if plan.description else plan.name)
     print()
-    draw(
-        ("workload", "arm", "search", "confirm", "steps a seed", "time", "searched"),
+    rows = (
         (
-            (
-                study.workload,
-                study.arm,
-                str(study.num_search),
-                str(study.num_confirm),
-                f"{study.steps_per_seed:,}",
-                "?" if study.wall_clock is None else duration_text(study.wall_clock),
-                ", ".join(study.parameters) or "-",
-            )
-            for study in plan.studies
-        ),
-        right=frozenset({2, 3, 4, 5}),
+            study.workload,
+            study.arm,
+            str(study.num_search),
+            str(study.num_confirm),
+            f"{study.steps_per_seed:,}",
+            "?" if study.wall_clock is None else duration_text(study.wall_clock),
+            ", ".join(study.parameters) or "-",
+        )
+        for study in plan.studies
     )
+    header = ("workload", "arm", "search", "confirm", "steps a seed", "time", "searched")
+    draw(header, rows, right=frozenset({2, 3, 4, 5}))
     print()
     print(f"{plan.num_trials} trials, {plan.num_steps:,} optimizer steps at most")
     confirm = plan.num_concurrent_confirm
@@ -82,20 +77,15 @@ def print_plan(plan: Plan) -> None:
     else:
         hours = f", {plan.gpu_hours:.3g} GPU-hours" if plan.gpu_hours else ""
         print(f"time: about {duration_text(plan.seconds)}{hours}")
-    for sentence in plan.power:
-        print(f"power: {sentence}")
-    for sentence in plan.lints:
-        print(f"lint: {sentence}")
+    for kind, sentences in (("power", plan.power), ("lint", plan.lints)):
+        for sentence in sentences:
+            print(f"{kind}: {sentence}")
     for sentence in plan.warnings:
         print(f"warning: {sentence}", file=sys.stderr)
 
 
 def print_verdicts(report: Report | JointReport) -> None:
-    """Print the verdict table and what the report objects to.
-
-    Args:
-        report: of one sweep or of several.
-    """
+    """Print the verdicts and the lints of a report."""
     from orchestrator.report import page_verdict_rows, reports_of
 
     reports = reports_of(report)
@@ -108,11 +98,7 @@ def print_verdicts(report: Report | JointReport) -> None:
 
 
 def print_standing(standing: Standing) -> None:
-    """Print where a sweep stands.
-
-    Args:
-        standing: of the sweep.
-    """
+    """Print where a sweep stands."""
     console = Console() if sys.stdout.isatty() else Console(width=200)
     print(f"{standing.name}: {standing.state}")
     if standing.ended_early:
@@ -123,32 +109,14 @@ def print_standing(standing: Standing) -> None:
 
 
 def print_training(config: TrialConfig, run: Callable[[Show], tuple[TrialResult, Path]]) -> int:
-    """Print curves while a configuration trains, and how it ended.
-
-    Args:
-        config: what is trained.
-        run: trains it, handing rows to what it is given.
-
-    Returns:
-        The exit code: 1 where the trial failed.
-    """
+    """Print curves while ``run`` trains a configuration, then how it ended; return 1 where the trial failed."""
     from orchestrator.home import TrialState
 
     print(f"{config.study}, seed {config.seeds[0]}")
     heads = ("step", "epoch", "seconds", "train loss", "val. loss", "val. acc.", "moves")
     widths = (8, 7, 9, 11, 11, 9, 6)
     print(" ".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True)))
-
-    def show(rows: Sequence[HistoryRow]) -> None:
-        for row in rows:
-            metrics = row.metrics
-            print(
-                f"{row.step:>8} {row.epoch:>7.2f} {row.seconds:>9.3f} {metrics['train_loss']:>11.5f} "
-                f"{metrics['validation_loss']:>11.5f} {metrics['validation_accuracy']:>9.4f} {row.num_teleports:>6}",
-                flush=True,
-            )
-
-    result, directory = run(show)
+    result, directory = run(_print_rows)
     if result.state is TrialState.FAIL:
         assert result.failure is not None
         print(f"failed: {result.failure.kind}: {result.failure.message}", file=sys.stderr)
@@ -161,3 +129,13 @@ def print_training(config: TrialConfig, run: Callable[[Show], tuple[TrialResult,
         )
     print(f"files: {directory}")
     return int(result.state is TrialState.FAIL)
+
+
+def _print_rows(rows: Sequence[HistoryRow]) -> None:
+    for row in rows:
+        metrics = row.metrics
+        print(
+            f"{row.step:>8} {row.epoch:>7.2f} {row.seconds:>9.3f} {metrics['train_loss']:>11.5f} "
+            f"{metrics['validation_loss']:>11.5f} {metrics['validation_accuracy']:>9.4f} {row.num_teleports:>6}",
+            flush=True,
+        )

@@ -1,4 +1,4 @@
-"""The commands that look at what is stored: status, list, report, export, doctor, data, track."""
+"""The commands that read stored sweeps and look at this machine: status, list, report, export, doctor, data, track."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
 
 
 def status(name: SweepName, home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
-    """Say where a sweep stands, also while it runs.
+    """Say how far a sweep is, also while it runs.
 
     Example: teleport status quickstart
     """
@@ -94,14 +94,17 @@ def report(
     home: Home = DEFAULT_HOME,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where to; without it the sweep's own report/, for several HOME/A+B."),
+        typer.Option(
+            metavar="DIR",
+            help="Directory for the report; by default the sweep's own report/, and HOME/A+B for several.",
+        ),
     ] = None,
     formats: Annotated[
-        str, typer.Option("--format", metavar="html,md,json,csv,tex,pdf", help="pdf takes Chromium or Chrome.")
+        str, typer.Option("--format", metavar="html,md,json,csv,tex,pdf", help="pdf needs Chromium or Chrome.")
     ] = "html,md,json",
     as_json: AsJson = False,
 ) -> None:
-    """Write the best-config report from what is stored, offline; prints the verdicts.
+    """Write the report of stored sweeps, without any server, and print the verdicts.
 
     Example: teleport report quickstart --out /tmp/report --format html,csv,tex
     """
@@ -129,9 +132,9 @@ def report(
 def export(
     name: SweepName,
     home: Home = DEFAULT_HOME,
-    workload: Annotated[str | None, typer.Option(metavar="W", help="Without it the only one.")] = None,
-    arm: Annotated[str | None, typer.Option(metavar="A", help="Without it the best by confirm.")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Without it stdout.")] = None,
+    workload: Annotated[str | None, typer.Option(metavar="W", help="By default the only one.")] = None,
+    arm: Annotated[str | None, typer.Option(metavar="A", help="By default the best by confirm.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="By default stdout.")] = None,
 ) -> None:
     """Write the best configuration as a spec that `teleport run` accepts.
 
@@ -217,7 +220,7 @@ def data_fetch(
 
 
 def track_sync(name: SweepName, home: Home = DEFAULT_HOME, tracking_uri: TrackingUri = None) -> int:
-    """Send to MLflow what it has not got yet.
+    """Send to MLflow the runs that it lacks.
 
     Example: teleport track sync quickstart
     """
@@ -233,10 +236,12 @@ def track_fetch(
     name: SweepName,
     home: Home = DEFAULT_HOME,
     tracking_uri: TrackingUri = None,
-    run_id: Annotated[str | None, typer.Option(help="The sweep's own run, where several sweeps have the name.")] = None,
+    run_id: Annotated[
+        str | None, typer.Option(help="The id of the sweep's own run, where several sweeps have this name.")
+    ] = None,
     plugins: Plugins = None,
 ) -> int:
-    """Make the home of a sweep from MLflow, so that report, export and all the rest work on it here.
+    """Fetch a sweep's files from MLflow into this home, so that report, export and other commands can read them.
 
     Example: teleport track fetch night --tracking-uri https://mlflow.example.org
     """
@@ -247,8 +252,8 @@ def track_fetch(
     print(f"{fetched.paths.root}: {fetched.num_trials} trials{'' if fetched.is_new else ', all of them here before'}")
     if fetched.num_shown > fetched.num_trials:
         print(
-            f"the store shows {fetched.num_shown} trials: the sweep has gone on since, or some were cut off; the "
-            "archive of a sweep is stored when it ends or is interrupted",
+            f"the store shows {fetched.num_shown} trials, because the sweep has gone on or some trials were cut off; a "
+            "sweep's archive is stored when the sweep ends or is interrupted",
             file=sys.stderr,
         )
     return 0

@@ -28,7 +28,7 @@ from orchestrator.search import (
 )
 from orchestrator.search import Setting as SharedSetting
 from orchestrator.spec import ALL, BASELINE, LR_FACTOR, Arm, Json, Phase, SweepSpec, Workload, digest
-from orchestrator.statistics import Cost, Setting, SettingTable
+from orchestrator.statistics import ComparedSetting, Cost, SettingTable
 
 NAMED_DIGITS = 6
 
@@ -317,7 +317,7 @@ def table_of(
 
 def _settings(
     sources: Sequence[Source], firsts: dict[str, Trial], costs: dict[tuple[str, str], dict[int, Cost]]
-) -> Iterator[Setting]:
+) -> Iterator[ComparedSetting]:
     winners: dict[str, list[Source]] = {}
     for source in sources:
         winners.setdefault(source.key, []).append(source)
@@ -325,15 +325,15 @@ def _settings(
         best, labels = won[0].best.config, [source.workload for source in won]
         if won[0].is_shared:
             # Found on all workloads together: whoever leaves one out may choose it all the same.
-            yield Setting(key, _label(key, best.number), best.values)
+            yield ComparedSetting(key, _label(key, best.number), best.values)
         else:
-            yield Setting(key, f"from {', '.join(labels)}", best.values, frozenset(labels))
+            yield ComparedSetting(key, f"from {', '.join(labels)}", best.values, frozenset(labels))
     counts: dict[str, int] = {}
     for (key, _), runs in costs.items():
         counts[key] = counts.get(key, 0) + bool(runs)
     others = [(firsts[key].config.number, key) for key, count in counts.items() if count > 1 and key not in winners]
     for number, key in sorted(others, key=lambda each: (each[0] is None, each[0] or 0, each[1])):
-        yield Setting(key, _label(key, number), firsts[key].config.values)
+        yield ComparedSetting(key, _label(key, number), firsts[key].config.values)
 
 
 def _label(key: str, number: int | None) -> str:

@@ -37,8 +37,8 @@ from orchestrator.spec import Json, SharedScope
 from orchestrator.statistics import (
     ALPHA,
     TOLERANCE,
+    ComparedSetting,
     Cost,
-    Setting,
     SettingTable,
     against_baseline,
     concordance,
@@ -145,7 +145,7 @@ def transfer_of(
 
 
 def _named(
-    settings: Iterable[Setting],
+    settings: Iterable[ComparedSetting],
     workloads: Sequence[str],
     methods: Mapping[str, dict[str, Json]],
     changes: Mapping[str, dict[str, Json]],

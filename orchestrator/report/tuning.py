@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from orchestrator.report.schema import Best, SearchTrial, Study, Tuning
 from orchestrator.spec import Objective
-from orchestrator.statistics import Best as Estimate
-from orchestrator.statistics import best_by_time, expected_best
+from orchestrator.statistics import ExpectedBest, best_by_time, expected_best
 
 MAX_POINTS = 32
 
@@ -48,5 +47,5 @@ def _tuning(trials: Sequence[SearchTrial], counts: Sequence[int], times: Sequenc
     )
 
 
-def _best(x: float, best: Estimate, sign: float) -> Best:
+def _best(x: float, best: ExpectedBest, sign: float) -> Best:
     return Best(x=x, mean=sign * best.mean, low=sign * best.low, median=sign * best.median, high=sign * best.high)

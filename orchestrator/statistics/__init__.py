@@ -1,6 +1,7 @@
-"""Estimators for a few paired seeds with right-censoring; see ``docs/methodology.md``.
+"""Estimators for a few paired seeds with right-censored measurements; docs/methodology.md explains the choices.
 
-Nothing is imported here but the standard library, so that the dry run can ask what a number of seeds can show.
+Importing this package imports only the standard library, so ``teleport plan`` can ask what a number of seeds can show
+and stays fast. Functions import numpy and scipy when they are called.
 """
 
 from orchestrator.statistics.agreement import (
@@ -21,7 +22,7 @@ from orchestrator.statistics.multiplicity import (
     smallest_shift,
 )
 from orchestrator.statistics.paired import Inversion, PairedEffect, paired_effect, paired_interval
-from orchestrator.statistics.profiles import Profile, performance_profiles
+from orchestrator.statistics.profiles import PerformanceProfile, performance_profiles
 from orchestrator.statistics.resampling import (
     MIN_BOOTSTRAP,
     bca_interval,
@@ -29,18 +30,18 @@ from orchestrator.statistics.resampling import (
     share_interval,
     sign_flip_p,
 )
-from orchestrator.statistics.sensitivity import TOLERANCE, Bin, Sensitivity, sensitivity
+from orchestrator.statistics.sensitivity import TOLERANCE, Bin, ParameterSensitivity, sensitivity
 from orchestrator.statistics.signed_rank import hodges_lehmann, signed_rank_p, signed_rank_test
 from orchestrator.statistics.survival import Arrivals, arrivals, log_rank_differences, log_rank_p
 from orchestrator.statistics.transfer import (
     Aggregate,
+    ComparedSetting,
     Cost,
     Costs,
     LeftOut,
     Regret,
-    Setting,
+    SettingSummary,
     SettingTable,
-    Shared,
     against_baseline,
     cost_ratio,
     geometric_mean,
@@ -48,7 +49,7 @@ from orchestrator.statistics.transfer import (
     regret_of,
     shared_settings,
 )
-from orchestrator.statistics.tuning import Best, best_by_time, expected_best
+from orchestrator.statistics.tuning import ExpectedBest, best_by_time, expected_best
 
 __all__ = [
     "ALPHA",
@@ -56,24 +57,24 @@ __all__ = [
     "TOLERANCE",
     "Aggregate",
     "Arrivals",
-    "Best",
     "Bin",
+    "ComparedSetting",
     "Concordance",
     "Cost",
     "Costs",
     "Decision",
+    "ExpectedBest",
     "Inversion",
     "LeftOut",
     "Measured",
     "Pair",
     "PairedEffect",
-    "Profile",
+    "ParameterSensitivity",
+    "PerformanceProfile",
     "Regret",
     "Scale",
-    "Sensitivity",
-    "Setting",
+    "SettingSummary",
     "SettingTable",
-    "Shared",
     "against_baseline",
     "arrivals",
     "bca_interval",

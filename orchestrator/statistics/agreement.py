@@ -1,4 +1,4 @@
-"""Whether several workloads put settings in the same order: Kendall's W over all, Kendall's tau for each two."""
+"""Measures of how far two or more workloads put settings in the same order: Spearman's rho, Kendall's tau and W."""
 
 from __future__ import annotations
 
@@ -14,44 +14,34 @@ from orchestrator.statistics.resampling import MIN_BOOTSTRAP
 if TYPE_CHECKING:
     from orchestrator.statistics.signed_rank import Floats
 
-
-def rank_correlation(xs: Sequence[float], ys: Sequence[float]) -> float | None:
-    """Correlate the ranks of two series, ties sharing the mean of theirs (Spearman 1904).
-
-    Args:
-        xs: ``[n]``, n at least 2; may be infinite.
-        ys: ``[n]``.
-
-    Returns:
-        The coefficient in [-1, 1]; None where one side is constant and has no order.
-    """
-    import numpy as np
-
-    from orchestrator.statistics.signed_rank import doubled_midranks
-
-    ranks = np.stack([doubled_midranks(np.asarray(side, dtype=np.float64)) for side in (xs, ys)])
-    if not np.ptp(ranks, axis=1).all():
-        return None
-    matrix: Any = np.corrcoef(ranks)
-    return float(matrix[0, 1])
-
-
 MAX_ARRANGEMENTS = 20_000
 NUM_ARRANGEMENTS = 10_000
 NUM_RESAMPLES = 2_000
-# Sums that are equal but for rounding are ties.
+# Two sums that differ by less than this differ only by rounding, and count as equal.
 SLACK = 1e-9
+
+
+def rank_correlation(xs: Sequence[float], ys: Sequence[float]) -> float | None:
+    """Return Spearman's rank correlation of two series of at least two numbers, which may be infinite.
+
+    The result is None where one of the series is constant and so has no order.
+    """
+    from scipy.stats import spearmanr
+
+    if len(set(xs)) < 2 or len(set(ys)) < 2:
+        return None
+    return float(spearmanr(xs, ys).statistic)
 
 
 @final
 @dataclass(frozen=True)
 class Concordance:
-    """How far judges agree on an order.
+    """How far several judges agree on an order.
 
     Args:
-        w: Kendall's coefficient, ties corrected for: 0 none, 1 the same order.
-        p: share of the arrangements under no agreement whose coefficient is at least as large.
-        method: ``exact``, over all arrangements, or ``permutation``, over drawn ones.
+        w: Kendall's coefficient with the correction for ties; 0 is no agreement and 1 is the same order.
+        p: the share of all arrangements whose coefficient is at least as large as ``w``.
+        method: ``exact`` counts every arrangement, ``permutation`` a random sample of them.
     """
 
     w: float
@@ -60,16 +50,12 @@ class Concordance:
 
 
 def concordance(costs: Sequence[Sequence[float]]) -> Concordance | None:
-    """Measure how far judges agree (Kendall and Babington Smith 1939).
+    """Compute Kendall's W (Kendall and Babington Smith 1939) from ``[judge, subject]`` costs.
 
-    Args:
-        costs: ``[m, n]``, each judge's on each subject; at least two of both.
-
-    Returns:
-        The coefficient and its p; None where a judge tells no two subjects apart.
+    The result is None where a judge gives every subject the same cost.
 
     Raises:
-        ValueError: there are too few of either.
+        ValueError: there are fewer than two judges or fewer than two subjects.
     """
     import numpy as np
 
@@ -77,48 +63,32 @@ def concordance(costs: Sequence[Sequence[float]]) -> Concordance | None:
     m, n = ranks.shape
     if min(m, n) < 2:
         raise ValueError(f"concordance takes at least two judges and two subjects, was given {m} and {n}")
-    # Sum over judges of the sum of squares that ties leave of (n^3 - n) / 12.
+    # Each judge's sum of squares is (n^3 - n) / 12 without ties, and smaller with ties.
     spread = ((ranks - (n + 1) / 2.0) ** 2).sum(axis=1)
     if not spread.all():
         return None
-    observed = _deviation(ranks.sum(axis=0))
-    w = observed / float(m * spread.sum())
-    num = math.factorial(n) ** (m - 1) if n <= 7 else math.inf
-    sums, method = (_all_sums(ranks), "exact") if num <= MAX_ARRANGEMENTS else (_drawn_sums(ranks), "permutation")
-    extreme = int((_deviations(sums) >= observed - SLACK).sum())
-    p = extreme / len(sums) if method == "exact" else (1 + extreme) / (1 + len(sums))
-    return Concordance(w=w, p=p, method="exact" if method == "exact" else "permutation")
+    observed = float(_deviations(ranks.sum(axis=0)))
+    is_exact = n <= 7 and math.factorial(n) ** (m - 1) <= MAX_ARRANGEMENTS
+    sums = _all_sums(ranks) if is_exact else _drawn_sums(ranks)
+    num_extreme = int((_deviations(sums) >= observed - SLACK).sum())
+    # A random sample counts the observed arrangement too, so that its p is never 0.
+    p = num_extreme / len(sums) if is_exact else (1 + num_extreme) / (1 + len(sums))
+    return Concordance(observed / float(m * spread.sum()), p, "exact" if is_exact else "permutation")
 
 
 def rank_agreement(xs: Sequence[float], ys: Sequence[float]) -> float | None:
-    """Compare the orders of two series: Kendall's tau-b (1945).
-
-    Args:
-        xs: ``[n]``, n at least 2.
-        ys: ``[n]``.
-
-    Returns:
-        The coefficient in [-1, 1]; None where one side is constant.
-    """
+    """Return Kendall's tau-b (1945) of two series of at least two numbers, or None where one of them is constant."""
     import numpy as np
 
-    counts = np.ones((1, len(xs)))
-    found = float(_taus(*_signs(xs, ys), counts)[0])
-    return None if math.isnan(found) else found
+    tau = float(_taus(*_signs(xs, ys), np.ones((1, len(xs))))[0])
+    return None if math.isnan(tau) else tau
 
 
 def rank_agreement_interval(xs: Sequence[float], ys: Sequence[float]) -> tuple[float, float] | None:
-    """Bound Kendall's tau-b by a bootstrap over the subjects, with a fixed seed.
+    """Return the 95 % percentile interval of Kendall's tau-b from a bootstrap over the subjects.
 
-    A subject that is drawn twice ties with itself on both sides, and such pairs do not count in tau-b.
-
-    Args:
-        xs: ``[n]``.
-        ys: ``[n]``.
-
-    Returns:
-        The 2.5th and 97.5th percentiles; None with fewer than 20 subjects, where a percentile says little, or where
-        one side is constant.
+    The bootstrap draws from a fixed seed. A subject that is drawn twice ties with itself in both series, and tau-b
+    does not count such pairs. The result is None with fewer than 20 subjects or where one series is constant.
     """
     import numpy as np
 
@@ -126,31 +96,28 @@ def rank_agreement_interval(xs: Sequence[float], ys: Sequence[float]) -> tuple[f
     if n < MIN_BOOTSTRAP or rank_agreement(xs, ys) is None:
         return None
     counts = np.random.default_rng(0).multinomial(n, [1.0 / n] * n, size=NUM_RESAMPLES).astype(np.float64)
-    found = _taus(*_signs(xs, ys), counts)
-    low, high = np.quantile(found[~np.isnan(found)], [ALPHA / 2.0, 1.0 - ALPHA / 2.0])
+    taus = _taus(*_signs(xs, ys), counts)
+    low, high = np.quantile(taus[~np.isnan(taus)], [ALPHA / 2.0, 1.0 - ALPHA / 2.0])
     return float(low), float(high)
 
 
 def _ranks(costs: Floats) -> Floats:
+    """Rank each row of ``[m, n]`` from 1; ties share the mean of their ranks."""
     import numpy as np
 
     from orchestrator.statistics.signed_rank import doubled_midranks
 
-    found: Floats = np.stack([doubled_midranks(row) / 2.0 for row in costs])
-    return found
-
-
-def _deviation(sums: Floats) -> float:
-    return float(((sums - sums.mean()) ** 2).sum())
+    ranks: Floats = np.stack([doubled_midranks(row) / 2.0 for row in costs])
+    return ranks
 
 
 def _deviations(sums: Floats) -> Floats:
-    found: Floats = ((sums - sums.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
-    return found
+    deviations: Floats = ((sums - sums.mean(axis=-1, keepdims=True)) ** 2).sum(axis=-1)
+    return deviations
 
 
 def _all_sums(ranks: Floats) -> Floats:
-    """Rank sums of every arrangement; the first judge stays, as only the others' relation to it counts."""
+    """Sum the judges' ranks in every arrangement; the first judge stays fixed because only relative order counts."""
     import numpy as np
 
     orders = np.array(list(itertools.permutations(range(ranks.shape[1]))))
@@ -171,21 +138,24 @@ def _drawn_sums(ranks: Floats) -> Floats:
 
 
 def _signs(xs: Sequence[float], ys: Sequence[float]) -> tuple[Floats, Floats]:
-    """``[n, n]`` each: which of two subjects is larger."""
+    """For each series, say which of two subjects is larger: ``[n, n]`` of -1, 0 and 1."""
     import numpy as np
 
-    sides = _ranks(np.asarray([xs, ys], dtype=np.float64))
-    first, second = (np.sign(side[:, None] - side[None, :]) for side in sides)
-    return first, second
+    x, y = (np.sign(ranks[:, None] - ranks[None, :]) for ranks in _ranks(np.asarray([xs, ys], dtype=np.float64)))
+    return x, y
 
 
 def _taus(x: Floats, y: Floats, counts: Floats) -> Floats:
-    """``[b]``: tau-b of subjects that are there ``counts[b]`` times; NaN where a side is constant."""
+    """Compute tau-b once for each row of ``counts``, which says how often each subject takes part.
+
+    The sums over all pairs of subjects are vectorised because scipy's function takes one sample at a time, and 2,000
+    resamples of each two workloads would take seconds. A constant series gives NaN.
+    """
     import numpy as np
 
     def over_pairs(matrix: Floats) -> Any:
         return ((counts @ matrix) * counts).sum(axis=1)
 
     with np.errstate(invalid="ignore", divide="ignore"):
-        found: Floats = over_pairs(x * y) / np.sqrt(over_pairs(x * x) * over_pairs(y * y))
-    return found
+        taus: Floats = over_pairs(x * y) / np.sqrt(over_pairs(x * x) * over_pairs(y * y))
+    return taus

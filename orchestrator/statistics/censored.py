@@ -1,4 +1,4 @@
-"""Measurements that may be cut off: a run that misses its target is right-censored, never dropped or averaged."""
+"""Measurements that may be cut off. A run that misses its target is right-censored; it is never dropped or averaged."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ Scale = Literal["ratio", "difference"]
 @final
 @dataclass(frozen=True)
 class Measured:
-    """One side of a pair.
+    """What was measured of one run.
 
     Args:
-        value: what was measured; ``inf`` where the run missed its target, or diverged (``-inf`` where more is
-            better).
-        limit: where the measurement was cut off, or would have been had the run not arrived before; ``inf``:
-            nowhere.
+        value: the measurement; ``inf`` where the run missed its target or diverged, ``-inf`` where more is better.
+        limit: the value at which the run was, or would have been, cut off; ``inf`` where nothing cuts it off.
     """
 
     value: float
@@ -30,64 +28,42 @@ class Measured:
 @final
 @dataclass(frozen=True)
 class Pair:
-    """Both arms on one seed.
-
-    Args:
-        baseline: the side compared against.
-        arm: the other.
-    """
+    """The baseline's run and the arm's run on one seed."""
 
     baseline: Measured
     arm: Measured
 
     @property
     def is_tie(self) -> bool:
-        """Whether both sides are equal, or both missed."""
+        """Whether both values are equal, or both runs missed."""
         return self.baseline.value == self.arm.value
 
     @property
     def is_missed_by_both(self) -> bool:
-        """Whether neither side arrived, so that the pair shows nothing."""
+        """Whether both runs missed, so that the pair shows nothing."""
         return self.is_tie and math.isinf(self.arm.value)
 
     def difference(self, scale: Scale) -> float:
-        """Measure the effect in this pair as the test ranks it.
+        """Return ``ln(arm / baseline)`` on the scale ``ratio``, and ``arm - baseline`` on ``difference``.
 
-        Args:
-            scale: ``ratio``: ``ln(arm / baseline)``; ``difference``: ``arm - baseline``.
-
-        Returns:
-            The difference; 0 for a tie, also where both missed; infinite where one side missed.
+        A tie is 0, also where both runs missed. Where one run missed the difference is infinite.
         """
         if self.is_tie:
             return 0.0
-        baseline, arm = (on_scale(side.value, scale) for side in (self.baseline, self.arm))
-        return 0.0 if baseline == arm else arm - baseline
+        return on_scale(self.arm.value, scale) - on_scale(self.baseline.value, scale)
 
 
 def on_scale(value: float, scale: Scale) -> float:
-    """Put a value where effects are differences.
-
-    Args:
-        value: not negative on the scale ``ratio``.
-        scale: of the effect.
-
-    Returns:
-        Its logarithm, with those of 0 and infinity, or the value itself.
-    """
+    """Return the logarithm of a value that is not negative on the scale ``ratio``, and the value on ``difference``."""
     if scale == "difference" or math.isinf(value):
         return value
     return math.log(value) if value > 0.0 else -math.inf
 
 
 def censored_median(values: Iterable[float]) -> float:
-    """Take the median of times of which some are infinite.
+    """Return the median of times, of which ``inf`` is a miss; NaN where there are none.
 
-    Args:
-        values: times, ``inf`` for a miss.
-
-    Returns:
-        The median: infinite as soon as half the runs miss; NaN where there is no value.
+    The median is infinite where at least half of the runs missed.
     """
     known = list(values)
     return statistics.median(known) if known else math.nan

@@ -1,4 +1,4 @@
-"""What a number of seeds can show over several workloads: closed forms, nothing imported."""
+"""What a number of seeds can show when several comparisons are made: closed forms, and Holm's rule."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from orchestrator.statistics.signed_rank import hodges_lehmann, null_distributio
 if TYPE_CHECKING:
     from orchestrator.statistics.signed_rank import Floats
 
-
+ALPHA = 0.05
 MAX_ENUMERATED = 10
 NUM_SAMPLED = 512
 NUM_HALVINGS = 25
 
 
 def smallest_shift(differences: Sequence[float], alpha: float, power: float = 0.8) -> float:
-    """Find the smallest shift that the signed-rank test would have found with such differences.
+    """Return the smallest effect that the signed-rank test would probably have found with such differences.
 
-    The scatter of the differences about their centre is kept, each sign being as likely as the other, and shifted
-    until the two-sided test rejects, on the right side, in ``power`` of the sign patterns: all ``2^n`` up to 10
-    pairs, else 512 drawn with a fixed seed.
+    The function keeps the scatter of the differences about their centre, gives each of them either sign with equal
+    probability, and shifts them until the two-sided test rejects on the right side in a share ``power`` of the sign
+    patterns. It uses all ``2^n`` patterns up to 10 pairs, and 512 from a fixed seed beyond.
 
     Args:
         differences: ``[n]``; infinite where one side missed, which no shift mends.
-        alpha: level of the test, after any correction for several comparisons.
-        power: share of sweeps that must see it.
+        alpha: the level of the test, after any correction for several comparisons.
+        power: the share of sweeps that must find the effect.
 
     Returns:
-        The shift, in the differences' unit; infinite where no shift is found with these seeds.
+        The shift, in the unit of the differences; infinite where these seeds find no shift.
     """
     import numpy as np
 
@@ -49,8 +49,8 @@ def smallest_shift(differences: Sequence[float], alpha: float, power: float = 0.
         ranks = np.argsort(np.argsort(np.abs(moved), axis=1), axis=1) + 1
         return float(np.mean((ranks * (moved > 0)).sum(axis=1) >= critical))
 
-    finite = np.abs(scatter[np.isfinite(scatter)])
-    low, high = 0.0, float(2.0 * finite.max() + 1e-9) if len(finite) else 1e-9
+    # A shift of twice the largest scatter gives all finite differences the same sign.
+    low, high = 0.0, float(2.0 * np.abs(scatter[np.isfinite(scatter)]).max(initial=0.0) + 1e-9)
     if seen(high) < power:
         return math.inf
     for _ in range(NUM_HALVINGS):
@@ -60,11 +60,9 @@ def smallest_shift(differences: Sequence[float], alpha: float, power: float = 0.
 
 
 def _critical_sum(num_pairs: int, alpha: float) -> int | None:
-    """The smallest rank sum of the positive differences that rejects; None: not even all ranks do."""
+    """Return the smallest rank sum of the positive differences that rejects, or None where none does."""
     import numpy as np
 
-    if num_pairs == 0:
-        return None
     distribution = null_distribution(np.arange(1, num_pairs + 1, dtype=np.int64))
     tail = np.cumsum(distribution[::-1])[::-1]
     rejecting = np.flatnonzero(2.0 * tail <= alpha)
@@ -79,19 +77,13 @@ def _sign_patterns(num_pairs: int) -> Floats:
     return np.random.default_rng(0).choice((-1.0, 1.0), size=(NUM_SAMPLED, num_pairs))
 
 
-ALPHA = 0.05
-
-
 def smallest_p(num_pairs: int) -> float:
-    """Tell the smallest two-sided p that an exact sign-flip or signed-rank test can give.
+    """Return the smallest two-sided p-value that an exact sign-flip or signed-rank test can give.
 
-    All ``n`` differences have the same sign in 2 of the ``2^n`` equally likely sign patterns: ``2^(1-n)``.
+    Of ``2^n`` equally likely sign patterns, 2 give all ``n`` differences the same sign, so it is ``2^(1-n)``.
 
     Args:
-        num_pairs: pairs that differ; at least 0.
-
-    Returns:
-        The p-value, 1 where there is no pair.
+        num_pairs: the number of pairs that differ; without any, p is 1.
 
     Raises:
         ValueError: the number is negative.
@@ -105,16 +97,14 @@ def smallest_p(num_pairs: int) -> float:
 
 
 def seeds_needed(num_comparisons: int, alpha: float = ALPHA) -> int:
-    """Tell the fewest confirm seeds with which every primary comparison can still be significant.
+    """Return the smallest number of confirm seeds with which every primary comparison can still be significant.
 
-    Holm multiplies the smallest p by the number of comparisons: the least ``n`` with ``2^(1-n) m <= alpha``.
+    Holm multiplies the smallest p by the number of comparisons ``m``, so it is the least ``n`` with
+    ``2^(1-n) m <= alpha``.
 
     Args:
-        num_comparisons: primary comparisons ``m``, one per workload and teleport arm; at least 1.
-        alpha: family-wise error rate, in (0, 1).
-
-    Returns:
-        The number of pairs.
+        num_comparisons: the primary comparisons ``m``, one for each workload and teleport arm; at least 1.
+        alpha: the family-wise error rate, in (0, 1).
 
     Raises:
         ValueError: an argument is out of its range.
@@ -126,21 +116,18 @@ def seeds_needed(num_comparisons: int, alpha: float = ALPHA) -> int:
         raise ValueError(f"num_comparisons must be at least 1, is {num_comparisons}")
     if not 0.0 < alpha < 1.0:
         raise ValueError(f"alpha must be in (0, 1), is {alpha}")
-    num_pairs = 1
-    while smallest_p(num_pairs) * num_comparisons > alpha:
-        num_pairs += 1
-    return num_pairs
+    return next(n for n in itertools.count(1) if smallest_p(n) * num_comparisons <= alpha)
 
 
 def holm(p_values: Sequence[float], num_comparisons: int | None = None) -> list[float]:
-    """Adjust p-values for looking at several comparisons, by Holm's step-down rule (Holm 1979).
+    """Adjust p-values for several comparisons by Holm's step-down rule (Holm 1979).
 
-    The i-th smallest of ``m`` becomes ``max over j <= i of min(1, (m - j + 1) p_(j))``: rejecting what is then at
-    most alpha keeps the family-wise error rate at alpha, whatever the dependence.
+    The i-th smallest of ``m`` becomes ``max over j <= i of min(1, (m - j + 1) p_(j))``. Rejecting where this is at
+    most alpha keeps the family-wise error rate at alpha, however the comparisons depend on each other.
 
     Args:
         p_values: raw, in any order.
-        num_comparisons: ``m``, where some comparisons of the family have no p yet (they count as 1); None: all
+        num_comparisons: ``m``, where some comparisons of the family have no p yet, which counts as 1; None where all
             have one.
 
     Returns:
@@ -157,7 +144,7 @@ def holm(p_values: Sequence[float], num_comparisons: int | None = None) -> list[
         raise ValueError(f"num_comparisons must be at least {len(p_values)}, is {size}")
     adjusted = [1.0] * len(p_values)
     largest = 0.0
-    for position, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+    for position, index in _ascending(p_values):
         largest = max(largest, min(1.0, (size - position) * p_values[index]))
         adjusted[index] = largest
     return adjusted
@@ -166,13 +153,14 @@ def holm(p_values: Sequence[float], num_comparisons: int | None = None) -> list[
 @final
 @dataclass(frozen=True)
 class Decision:
-    """What Holm's rule decides of one comparison, and the interval that says the same.
+    """What Holm's rule decides of one comparison, and the level of the interval that agrees with it.
 
     Args:
-        p_adjusted: by the rule.
-        alpha: level of the interval.
-        method: ``bonferroni``: alpha over the family, so that all such intervals hold at once; ``holm``: the level of
-            the later step at which the rule rejected, since the wider interval would still reach no effect.
+        p_adjusted: the p-value by Holm's rule.
+        alpha: the level of the interval.
+        method: ``bonferroni`` where the level is alpha over the size of the family, so that all such intervals hold at
+            once; ``holm`` where it is the level of the later step at which the rule rejected, because Bonferroni's
+            wider interval would still contain no effect.
     """
 
     p_adjusted: float
@@ -181,27 +169,32 @@ class Decision:
 
 
 def holm_levels(p_values: Sequence[float], num_comparisons: int, alpha: float = ALPHA) -> list[Decision]:
-    """Decide by Holm's rule, and choose for each comparison an interval that agrees.
+    """Decide by Holm's rule, and choose for each comparison an interval that agrees with the decision.
 
-    Bonferroni's intervals hold all at once with probability ``1 - alpha``. The step-down rule rejects somewhat more;
-    only where it does so is an interval taken at its step's level instead (Serlin 1993, Ludbrook 2000).
+    Bonferroni's intervals hold all at once with probability ``1 - alpha``. Holm's rule rejects somewhat more often;
+    only where it does so is the interval taken at the level of its step instead (Serlin 1993, Ludbrook 2000).
 
     Args:
         p_values: raw, in any order.
-        num_comparisons: of the family; at least as many.
-        alpha: family-wise error rate.
+        num_comparisons: the size of the family, at least the number of values.
+        alpha: the family-wise error rate.
 
     Returns:
-        A decision each, in the order given. The interval at its level excludes no effect just where the adjusted p is
-        at most alpha.
+        One decision for each p-value, in the order given. The interval at its level excludes no effect if and only if
+        the adjusted p is at most alpha.
 
     >>> [(round(d.alpha, 4), d.method) for d in holm_levels([0.01, 0.02, 0.3], 3)]
     [(0.0167, 'bonferroni'), (0.025, 'holm'), (0.0167, 'bonferroni')]
     """
     adjusted = holm(p_values, num_comparisons)
     strict = alpha / num_comparisons
-    found: list[Decision] = [Decision(p, strict, "bonferroni") for p in adjusted]
-    for position, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+    decisions: list[Decision] = [Decision(p, strict, "bonferroni") for p in adjusted]
+    for position, index in _ascending(p_values):
         if adjusted[index] <= alpha and p_values[index] > strict:
-            found[index] = Decision(adjusted[index], alpha / (num_comparisons - position), "holm")
-    return found
+            decisions[index] = Decision(adjusted[index], alpha / (num_comparisons - position), "holm")
+    return decisions
+
+
+def _ascending(p_values: Sequence[float]) -> enumerate[int]:
+    """Count the indices in ascending order of their p-values."""
+    return enumerate(sorted(range(len(p_values)), key=p_values.__getitem__))

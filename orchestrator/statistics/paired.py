@@ -1,4 +1,4 @@
-"""The paired comparison of two arms in one object: test, effect, interval, power."""
+"""The paired comparison of two arms over seeds: test, effect, interval and power."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from orchestrator.statistics.signed_rank import signed_rank_test
 if TYPE_CHECKING:
     from orchestrator.statistics.signed_rank import Floats
 
-
-# Breakpoints closer than this are one: they are the same fraction, rounded apart.
+# Two breakpoints that are closer than this are one breakpoint, computed with different rounding.
 APART = 1e-9
+
+Ends = tuple[float, float]
 
 
 @final
 @dataclass(frozen=True)
 class Inversion:
-    """The signed-rank test of every effect.
+    """The signed-rank test of every possible effect, and the interval and the estimate that follow from it.
+
+    To test an effect, the arm's values and limits are shifted back by it, and what either side's limit then hides is
+    cut off on both sides. Effects are differences of logarithms on the scale ``ratio``.
 
     Args:
         pairs: at least one.
-        scale: effects are differences of logarithms, or differences.
+        scale: the scale of the effect.
     """
 
     pairs: Sequence[Pair]
     scale: Scale
 
     def differences(self, shift: float) -> Floats:
-        """Compare the sides after the arm was shifted back.
+        """Return ``[n]``: the pairs' differences after the arm was shifted back by ``shift``.
 
-        Args:
-            shift: the effect to be tested.
-
-        Returns:
-            ``[n]``, monotone in the shift; 0 where neither side arrives, infinite where one does.
+        They fall as the shift grows. A difference is 0 where neither side arrives, and infinite where one does.
         """
         import numpy as np
 
@@ -51,30 +51,23 @@ class Inversion:
         after = np.where(arm > np.minimum(baseline_limit + shift, arm_limit), math.inf, arm - shift)
         with np.errstate(invalid="ignore"):
             difference = after - before
-        # inf - inf: neither arrives.
-        found: Floats = np.where(np.isnan(difference), 0.0, difference)
-        return found
+        # Where neither side arrives, inf - inf is NaN.
+        known: Floats = np.where(np.isnan(difference), 0.0, difference)
+        return known
 
     def test(self, shift: float = 0.0) -> tuple[int, float]:
-        """Test an effect.
-
-        Args:
-            shift: the effect.
+        """Test the effect ``shift``.
 
         Returns:
-            On which side of it the arm's values lie by their rank sum (-1, 0 or 1), and the exact two-sided p.
+            The side of it on which the rank sum puts the arm (-1, 0 or 1), and the exact two-sided p.
         """
         return signed_rank_test(self.differences(shift))
 
     def interval(self, alpha: float) -> tuple[float, float]:
-        """Gather the effects that the test does not reject.
+        """Return the ends, which may be infinite, of the interval of effects that the test does not reject.
 
-        Args:
-            alpha: level of the test, in (0, 1).
-
-        Returns:
-            The ends, either may be infinite. No effect lies inside, or at an end, unless the test rejects it; an
-            end at 0 is open where it does.
+        The interval contains 0 unless the test rejects it; where the test rejects 0 and an end is 0, the interval
+        excludes this end.
         """
         side, p = self.test()
         rejected = side if p <= alpha else 0
@@ -94,7 +87,7 @@ class Inversion:
 
     @property
     def centre(self) -> float:
-        """The effect that leaves as much on one side as on the other; infinite where misses on one side prevail."""
+        """The effect on whose both sides the rank sums are equal; infinite where most misses are on one side."""
         left = self._first(lambda found: found[0] <= 0)
         right = self._first(lambda found: found[0] < 0)
         if math.isinf(left) and math.isinf(right):
@@ -111,7 +104,7 @@ class Inversion:
 
     @cached_property
     def _breakpoints(self) -> Floats:
-        """Where the test can change: where two differences are opposite, and where a side is newly cut off."""
+        """The shifts at which the test can change: two differences become opposite, or a side is newly cut off."""
         import numpy as np
 
         baseline, arm, baseline_limit, arm_limit = self._sides
@@ -124,7 +117,7 @@ class Inversion:
         return found[np.diff(found, prepend=-math.inf) > APART]
 
     def _first(self, holds: Callable[[tuple[int, float]], bool]) -> float:
-        """Find the breakpoint from which on something holds, by bisection of the open intervals between them."""
+        """Find by bisection the first breakpoint after which ``holds`` is true of the test's result."""
         points = self._breakpoints
         low, high = 0, len(points) + 1
         while low < high:
@@ -135,7 +128,7 @@ class Inversion:
         return math.inf if low > len(points) else float(points[low - 1])
 
     def _between(self, index: int) -> float:
-        """A point left of all breakpoints, between two, or right of all."""
+        """Return a shift between the breakpoints ``index - 1`` and ``index``, or beyond the first or the last one."""
         points = self._breakpoints
         if not len(points):
             return 0.0
@@ -144,32 +137,29 @@ class Inversion:
         return float(points[-1]) + 1.0 if index == len(points) else float(points[index - 1] + points[index]) / 2.0
 
 
-Ends = tuple[float, float]
-
-
 @final
 @dataclass(frozen=True)
 class PairedEffect:
     """How an arm compares with its baseline over seeds.
 
-    On the scale ``ratio`` the effect is ``arm / baseline`` and 1 is none; on ``difference`` it is
-    ``arm - baseline`` and 0 is none. A ratio is what people mean by "12 % fewer steps": it compares workloads of
-    different lengths, it does not let the slowest seed outvote the others, and swapping the arms inverts it, so
-    that the log-ratio is symmetric about 0 wherever the arms are exchangeable, as the test assumes.
+    On the scale ``ratio`` the effect is ``arm / baseline``, and 1 means no effect; on ``difference`` it is
+    ``arm - baseline``, and 0 means no effect. A ratio is what people mean by "12 % fewer steps". It compares workloads
+    of different lengths, and the slowest seed does not outvote the others. Swapping the arms inverts it, so the
+    log-ratio is symmetric about 0 where the arms are exchangeable, as the test assumes.
 
     Args:
-        num_pairs: seeds with both arms.
-        num_ties: of those, equal or missed by both.
-        estimate: Hodges-Lehmann; 0 or ``inf`` where misses on one side prevail.
-        p: exact two-sided signed-rank p.
-        direction: sign of the effect by the rank sum: -1 the arm's values are smaller, 1 larger, 0 neither.
-        probability_of_improvement: share of seeds on which the arm is better, ties counting half.
-        probability_interval: of it, 95 %.
-        smallest_effect: ratio above 1, or difference above 0, that would have been seen in 4 of 5 such sweeps;
-            ``inf``: none.
-        mean: geometric mean of the ratios, or mean of the differences; None where one is infinite, or there are fewer
-            than 20 pairs.
-        mean_interval: BCa bootstrap, 95 %; None likewise.
+        num_pairs: the number of seeds that both arms ran.
+        num_ties: how many of them are equal or missed by both arms.
+        estimate: the Hodges-Lehmann estimate; 0 or ``inf`` where most misses are on one side.
+        p: the exact two-sided signed-rank p.
+        direction: the sign of the rank sum; -1: the arm's values are smaller, 1: larger, 0: neither.
+        probability_of_improvement: the share of the seeds on which the arm is better; ties count half.
+        probability_interval: its 95 % interval.
+        smallest_effect: the ratio above 1, or the difference above 0, that 4 of 5 such sweeps would have found;
+            ``inf`` where there is none.
+        mean: the geometric mean of the ratios, or the mean of the differences; None where one of them is infinite, and
+            with fewer than 20 pairs.
+        mean_interval: its 95 % BCa bootstrap interval; None likewise.
     """
 
     num_pairs: int
@@ -195,12 +185,10 @@ def paired_effect(
 
     Args:
         pairs: at least one, in any order.
-        scale: of the effect.
-        higher_is_better: of the values; the signs of effect and direction do not depend on it.
-        alpha: level at which the smallest effect is seen; with several comparisons, that of Holm's first step.
-
-    Returns:
-        The comparison.
+        scale: the scale of the effect.
+        higher_is_better: whether larger values are better; the signs of the effect and of the direction do not depend
+            on it.
+        alpha: the level at which ``smallest_effect`` is found; with several comparisons, that of Holm's first step.
 
     Raises:
         ValueError: there is no pair.
@@ -210,9 +198,9 @@ def paired_effect(
     inversion = Inversion(pairs, scale)
     direction, p = inversion.test()
     share, *ends = probability_of_improvement(pairs, higher_is_better=higher_is_better)
-    # A pair that both missed shows nothing, whatever the shift: the power rests on the others.
-    telling = [pair.difference(scale) for pair in pairs if not pair.is_missed_by_both]
-    mean, mean_interval = _mean(pairs, scale) or (None, None)
+    # No shift makes a pair that both arms missed show anything, so the power rests on the other pairs.
+    differences = [pair.difference(scale) for pair in pairs if not pair.is_missed_by_both]
+    has_mean = MIN_BOOTSTRAP <= len(pairs) == len(differences) and all(map(math.isfinite, differences))
     return PairedEffect(
         num_pairs=len(pairs),
         num_ties=sum(pair.is_tie for pair in pairs),
@@ -221,38 +209,32 @@ def paired_effect(
         direction=direction,
         probability_of_improvement=share,
         probability_interval=(ends[0], ends[1]),
-        smallest_effect=_from_scale(smallest_shift(telling, alpha), scale),
-        mean=mean,
-        mean_interval=mean_interval,
+        smallest_effect=_from_scale(smallest_shift(differences, alpha), scale),
+        mean=_from_scale(statistics.fmean(differences), scale) if has_mean else None,
+        mean_interval=_ends(bca_interval(differences), scale) if has_mean else None,
     )
 
 
 def paired_interval(pairs: Sequence[Pair], scale: Scale, alpha: float = ALPHA) -> Ends:
-    """Gather the effects that the exact test does not reject.
+    """Return the ends of the interval of effects that the exact test does not reject.
+
+    The interval contains no effect (1, or 0 on ``difference``) unless the p of :func:`paired_effect` is at most alpha;
+    where p is, and an end is no effect, the interval excludes this end.
 
     Args:
         pairs: at least one, in any order.
-        scale: of the effect.
-        alpha: level of the test, after any correction for several comparisons.
-
-    Returns:
-        Lower and upper end. No effect (1, or 0 on ``difference``) lies inside or at an end unless the p of
-        :func:`paired_effect` is at most alpha; an end at no effect is open where it is.
+        scale: the scale of the effect.
+        alpha: the level of the test, after any correction for several comparisons.
     """
-    low, high = Inversion(pairs, scale).interval(alpha)
-    return _from_scale(low, scale), _from_scale(high, scale)
+    return _ends(Inversion(pairs, scale).interval(alpha), scale)
 
 
-def _mean(pairs: Sequence[Pair], scale: Scale) -> tuple[float, Ends] | None:
-    differences = [pair.difference(scale) for pair in pairs if not pair.is_missed_by_both]
-    if len(pairs) < MIN_BOOTSTRAP or len(differences) < len(pairs) or not all(map(math.isfinite, differences)):
-        return None
-    low, high = bca_interval(differences)
-    return _from_scale(statistics.fmean(differences), scale), (_from_scale(low, scale), _from_scale(high, scale))
+def _ends(ends: Ends, scale: Scale) -> Ends:
+    return _from_scale(ends[0], scale), _from_scale(ends[1], scale)
 
 
 def _from_scale(value: float, scale: Scale) -> float:
-    """Back from the scale on which effects are differences."""
+    """Undo :func:`on_scale`."""
     if scale == "difference":
         return value
     return math.inf if value > 700.0 else math.exp(value)

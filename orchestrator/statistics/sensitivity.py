@@ -1,8 +1,8 @@
-"""Over which range of a parameter a search's points are close to the best of them.
+"""The range of a parameter within which a search found costs close to the best.
 
-The other parameters differ from point to point, so a point says what its value can come to and not what it must:
-along one parameter the lower quartile of the costs stands for what is reached with a reasonable choice of the rest.
-Unlike the minimum it does not fall merely because a sampler has put more points there.
+The other parameters differ from point to point, so one point shows what its value can reach, not what it always
+reaches. The lower quartile of the costs near a value stands for a reasonable choice of the other parameters. Unlike the
+minimum, it does not fall merely because a sampler has put more points there.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 TOLERANCE = 0.05
 QUANTILE = 0.25
-# Fewer points in a bin have no quartile that one could lean on.
+# A quartile of fewer points is too uncertain.
 MIN_POINTS = 5
-# As many on average: with half of that a band lacks the true best in one search of three (docs/transfer.md).
+# With half as many, the band misses the true best in one search of three (docs/transfer.md).
 POINTS_PER_BIN = 10
 MIN_BINS = 3
 MAX_BINS = 8
@@ -29,13 +29,13 @@ MAX_BINS = 8
 @final
 @dataclass(frozen=True)
 class Bin:
-    """A stretch of the parameter.
+    """A stretch of the parameter's range.
 
     Args:
-        low: where it begins; for whole numbers, the first of them.
-        high: where it ends, or the last of them.
-        count: points in it.
-        cost: their lower quartile; None: too few to say.
+        low: where it begins; of whole numbers, the first one inside.
+        high: where it ends; of whole numbers, the last one inside.
+        count: the number of points inside.
+        cost: the lower quartile of their costs; None with fewer than 5 points.
     """
 
     low: float
@@ -46,15 +46,15 @@ class Bin:
 
 @final
 @dataclass(frozen=True)
-class Sensitivity:
-    """One parameter's.
+class ParameterSensitivity:
+    """How costs depend on one parameter.
 
     Args:
-        bins: along it.
-        low: where the band about the best bin begins; None: there are too few points for one.
+        bins: the bins along the parameter's range.
+        low: where the band of good values begins; None where there are too few points for a band.
         high: where it ends.
-        is_low_open: whether it may well go on below: the search's range ends there, or too few points lie next to it.
-        is_high_open: likewise above.
+        is_low_open: whether the band may go on below, because the range ends there or the next bin has too few points.
+        is_high_open: whether the band may go on above.
     """
 
     bins: tuple[Bin, ...]
@@ -73,21 +73,20 @@ def sensitivity(
     is_log: bool = False,
     is_integer: bool = False,
     tolerance: float = TOLERANCE,
-) -> Sensitivity:
+) -> ParameterSensitivity:
     """Find the values of a parameter whose cost is within a tolerance of the best.
+
+    The band is the best bin and the bins next to it, without a gap, whose costs are close to its cost. It needs three
+    bins with enough points. The best of several noisy bins is a little too good, so a band is rather too narrow.
 
     Args:
         values: ``[n]``, in ``[low, high]``.
         costs: ``[n]``, positive; lower is better.
-        low: smallest value that was searched.
-        high: largest.
-        is_log: whether the range is searched in the logarithm.
-        is_integer: whether it holds whole numbers only.
-        tolerance: share above the best bin's cost that still counts as close.
-
-    Returns:
-        The bins, and the contiguous bins about the best one that are close to it, where at least three bins have points
-        enough. The best of several noisy bins is a little too good, so a band is rather too narrow than too wide.
+        low: the smallest value that the search could take.
+        high: the largest.
+        is_log: whether the search draws the logarithm uniformly.
+        is_integer: whether the parameter is a whole number.
+        tolerance: the share by which a close cost may exceed the best bin's cost.
     """
     import numpy as np
 
@@ -104,7 +103,7 @@ def sensitivity(
 
 
 def _edges(num_points: int, low: float, high: float, *, is_log: bool, is_integer: bool) -> tuple[Floats, bool]:
-    """Edges of the bins; whether each is told by the whole numbers in it."""
+    """Return the edges of the bins, and whether the bins are described by the whole numbers inside them."""
     import numpy as np
 
     num_values = int(high - low) + 1
@@ -113,15 +112,15 @@ def _edges(num_points: int, low: float, high: float, *, is_log: bool, is_integer
     num = max(MIN_BINS, min(MAX_BINS, num_points // POINTS_PER_BIN))
     left, right = (low - 0.5, high + 0.5) if is_integer else (low, high)
     edges = np.geomspace(left, right, num + 1) if is_log else np.linspace(left, right, num + 1)
-    # Geometric spacing rounds its ends.
+    # geomspace rounds its ends.
     edges[0], edges[-1] = left, right
     return edges, is_integer
 
 
-def _banded(bins: tuple[Bin, ...], tolerance: float) -> Sensitivity:
+def _banded(bins: tuple[Bin, ...], tolerance: float) -> ParameterSensitivity:
     known = [place for place, each in enumerate(bins) if each.cost is not None]
     if len(known) < min(MIN_BINS, len(bins)) or len(bins) < 2:
-        return Sensitivity(bins)
+        return ParameterSensitivity(bins)
     costs = [math.inf if each.cost is None else each.cost for each in bins]
     best = min(known, key=costs.__getitem__)
     bound = costs[best] * (1.0 + tolerance)
@@ -130,7 +129,7 @@ def _banded(bins: tuple[Bin, ...], tolerance: float) -> Sensitivity:
         first -= 1
     while last < len(bins) - 1 and costs[last + 1] <= bound:
         last += 1
-    return Sensitivity(
+    return ParameterSensitivity(
         bins=bins,
         low=bins[first].low,
         high=bins[last].high,

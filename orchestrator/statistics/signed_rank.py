@@ -1,8 +1,8 @@
-"""Wilcoxon's signed-rank test and Hodges-Lehmann's estimate, exact, with ties and infinite differences.
+"""The exact signed-rank test (Wilcoxon) and estimate (Hodges and Lehmann), with ties and infinite differences.
 
-The test is a sign-flip test: under the null hypothesis swapping the two arms of a pair changes nothing, so each
-of the ``2^n`` sign patterns is equally likely. It flips *ranks*, since a pair in which one side missed its target
-has no finite difference but does have a rank: the largest. :mod:`orchestrator.statistics.paired` inverts it.
+Under the null hypothesis nothing changes when the two arms of a pair are swapped, so each of the ``2^n`` sign patterns
+is equally likely. The test flips the signs of ranks, because a pair in which one side missed its target has no finite
+difference but does have a rank: the largest.
 """
 
 from __future__ import annotations
@@ -20,20 +20,16 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]
 
-# Differences that are equal but for rounding are ties: log(3/2) and -log(2/3) differ in the last bit.
+# Differences that are equal except for rounding are ties: log(3/2) and -log(2/3) differ in the last bit.
 TIE_DECIMALS = 12
-# Beyond this the normal approximation is right to the third digit, and the exact distribution takes seconds.
+# With more pairs the normal approximation is right to the third digit, and the exact distribution takes seconds.
 MAX_EXACT = 200
 
 
 def doubled_midranks(magnitudes: Floats) -> Integers:
-    """Rank from 1, ties sharing the mean of their ranks; doubled, so that all are whole numbers.
+    """Rank ``[n]`` magnitudes from 1, where ties share the mean of their ranks; return twice the ranks.
 
-    Args:
-        magnitudes: ``[n]``, not NaN; infinite ones tie with each other.
-
-    Returns:
-        ``[n]``, twice the midranks.
+    Doubled ranks are whole numbers. Infinite magnitudes tie with each other; none may be NaN.
     """
     import numpy as np
 
@@ -44,14 +40,14 @@ def doubled_midranks(magnitudes: Floats) -> Integers:
 
 
 def null_distribution(ranks: Integers) -> Floats:
-    """Distribute the sum of the ranks of the positive differences over all sign patterns.
+    """Return the distribution of the sum of the ranks of the positive differences over all sign patterns.
 
     Args:
-        ranks: ``[n]``, positive whole numbers (doubled midranks, for example).
+        ranks: ``[n]``, positive whole numbers, for example doubled midranks.
 
     Returns:
-        ``[S + 1]``, the probability of each sum ``0 .. S``, ``S`` the sum of the ranks; exact in binary up to 52
-        ranks.
+        ``[S + 1]``: the probability of each sum from 0 to ``S``, the sum of all ranks. Up to 52 ranks these floats are
+        exact.
     """
     import numpy as np
 
@@ -65,34 +61,26 @@ def null_distribution(ranks: Integers) -> Floats:
 
 
 def signed_rank_test(differences: Floats) -> tuple[int, float]:
-    """Test whether paired differences are symmetric about 0: two-sided, exact up to 200 that are not 0.
+    """Test on both sides whether paired differences are symmetric about 0; exact up to 200 that are not 0.
 
-    Zeros take part in the ranking and have no sign (Pratt 1959).
+    Zeros take part in the ranking but have no sign (Pratt 1959).
 
     Args:
-        differences: ``[n]``, one per pair; infinite where one side missed; never NaN.
+        differences: ``[n]``, one for each pair; infinite where one side missed; never NaN.
 
     Returns:
-        The sign of the rank sum, and the share of sign patterns whose rank sum is at least as far from its mean as
-        this one; 1 where all are 0.
+        The sign of the rank sum, and p: the share of the sign patterns whose rank sum is at least as far from its mean
+        as the observed one. Where all differences are 0, p is 1.
     """
     import numpy as np
 
     observed, ranks = _signed_ranks(differences)
-    # Both tails are alike.
+    # The distribution is symmetric, so both tails are equal.
     return int(np.sign(observed)), min(1.0, 2.0 * _upper_tail(ranks, abs(observed))) if observed else 1.0
 
 
 def signed_rank_p(differences: Sequence[float], alternative: Literal["two-sided", "greater"] = "two-sided") -> float:
-    """Test whether paired differences are symmetric about 0: exact.
-
-    Args:
-        differences: ``[n]``, as for :func:`signed_rank_test`.
-        alternative: what is to be shown: that their centre is not 0, or that it is greater.
-
-    Returns:
-        The p-value.
-    """
+    """Return the p-value of :func:`signed_rank_test`, or of the one-sided test that the centre is greater than 0."""
     import numpy as np
 
     given = np.asarray(differences, dtype=np.float64)
@@ -103,7 +91,7 @@ def signed_rank_p(differences: Sequence[float], alternative: Literal["two-sided"
 
 
 def _signed_ranks(differences: Floats) -> tuple[int, tuple[int, ...]]:
-    """The signed sum of the doubled midranks, and those of the differences that are not 0, ascending."""
+    """Return the signed sum of the doubled midranks, and the ascending midranks of the differences other than 0."""
     import numpy as np
 
     signs = np.sign(np.round(differences, TIE_DECIMALS)).astype(np.int64)
@@ -112,12 +100,12 @@ def _signed_ranks(differences: Floats) -> tuple[int, tuple[int, ...]]:
 
 
 def _upper_tail(ranks: tuple[int, ...], observed: int) -> float:
-    """How often the signed sum of the ranks is at least so large."""
+    """Return how often the signed sum of the ranks is at least ``observed``."""
     if len(ranks) <= MAX_EXACT:
-        # The sum of the positive ranks is half of the total and the signed sum.
+        # The sum of the positive ranks is half of: the sum of all ranks plus the signed sum.
         return _exact_tail(ranks)[(sum(ranks) + observed) // 2]
     deviation = math.sqrt(sum(rank * rank for rank in ranks))
-    # Signed sums lie at least two apart: half of that for continuity.
+    # Signed sums lie at least two apart; the continuity correction is half of that.
     return 1.0 - statistics.NormalDist().cdf((observed - 1.0) / deviation)
 
 
@@ -131,13 +119,9 @@ def _exact_tail(ranks: tuple[int, ...]) -> list[float]:
 
 
 def walsh_averages(differences: Sequence[float]) -> Floats:
-    """Average every pair of differences, each with itself too.
+    """Return the ascending ``n (n + 1) / 2`` averages of two of ``n`` differences, each also with itself.
 
-    Args:
-        differences: ``[n]``.
-
-    Returns:
-        ``[n (n + 1) / 2]``, ascending; that of ``-inf`` and ``inf`` is 0 by the signed ranks, which tie.
+    The average of ``-inf`` and ``inf`` is 0, because their ranks tie.
     """
     import numpy as np
 
@@ -149,13 +133,9 @@ def walsh_averages(differences: Sequence[float]) -> Floats:
 
 
 def hodges_lehmann(differences: Sequence[float]) -> float:
-    """Estimate the centre of paired differences: the median of the Walsh averages (Hodges and Lehmann 1963).
+    """Estimate the centre of at least one difference by the median of the Walsh averages (Hodges and Lehmann 1963).
 
-    Args:
-        differences: ``[n]``, n at least 1; may be infinite.
-
-    Returns:
-        The estimate; infinite where misses on one side prevail.
+    Differences may be infinite; the estimate is infinite where most misses are on one side.
     """
     averages = walsh_averages(differences)
     low, high = averages[(len(averages) - 1) // 2], averages[len(averages) // 2]

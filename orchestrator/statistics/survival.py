@@ -1,4 +1,4 @@
-"""Who has arrived by when: Kaplan-Meier's curve with exact bands, and the log-rank test within pairs."""
+"""How many runs reached their target by when: the Kaplan-Meier curve with exact bands, and a paired log-rank test."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from orchestrator.statistics.resampling import share_interval, sign_flip_p
 @final
 @dataclass(frozen=True)
 class Arrivals:
-    """The share of runs that have arrived, at each time at which one does.
+    """The share of the runs that have arrived at their target, at each time at which one of them arrives.
 
     Args:
         times: ascending.
-        share: one minus Kaplan and Meier's estimate (1958).
-        low: lower end of its pointwise 95 % interval.
-        high: upper end.
-        num_waiting: runs that had not arrived, nor been cut off, just before.
+        share: one minus the survival estimate of Kaplan and Meier (1958).
+        low: the lower end of its pointwise 95 % interval.
+        high: the upper end.
+        num_waiting: how many runs had neither arrived nor been cut off just before.
     """
 
     times: tuple[float, ...]
@@ -32,16 +32,10 @@ class Arrivals:
 
 
 def arrivals(sides: Sequence[Measured]) -> Arrivals:
-    """Estimate how many runs have arrived by when.
+    """Estimate which share of the runs has arrived by when.
 
-    The bands are Clopper and Pearson's: exact, where Greenwood's error is of no use with eight runs. A run that was
-    cut off before may have arrived since; the lower end counts it as not, the upper one as arrived.
-
-    Args:
-        sides: at least one.
-
-    Returns:
-        The curve.
+    The bands are exact (Clopper and Pearson), because Greenwood's standard error is useless with eight runs. A run that
+    was cut off earlier may have arrived since: the lower end counts it as not arrived, the upper end as arrived.
     """
     times = sorted({side.value for side in sides if math.isfinite(side.value)})
     share, low, high, waiting = [], [], [], []
@@ -60,29 +54,20 @@ def arrivals(sides: Sequence[Measured]) -> Arrivals:
 
 
 def log_rank_p(pairs: Sequence[Pair]) -> float:
-    """Test whether two arms arrive alike, by the log-rank statistic (Mantel 1966), swapping the arms within pairs.
+    """Return the two-sided p of the log-rank test (Mantel 1966) under swaps of the arms within pairs.
 
-    The statistic, arrivals of the arm less those expected, is a sum over the runs of ``arrived - H(t)``, ``H`` the
-    cumulative hazard of both arms together, which no swap changes (Peto and Peto 1972). So the test is a sign-flip
-    test of the differences of these scores: exact, where the usual normal approximation is of unpaired runs.
-
-    Args:
-        pairs: at least one.
-
-    Returns:
-        The two-sided p.
+    The statistic is the arm's number of arrivals minus the expected number. It is a sum over the arm's runs of
+    ``arrived - H(t)``, where ``H`` is the cumulative hazard of both arms together, which no swap changes (Peto and Peto
+    1972). So the test is an exact sign-flip test of the differences of these scores; the usual normal approximation
+    assumes unpaired runs.
     """
     return sign_flip_p(log_rank_differences(pairs))
 
 
 def log_rank_differences(pairs: Sequence[Pair]) -> list[float]:
-    """Score each pair: half their sum is the arm's arrivals less those expected.
+    """Return ``[n]``: for each pair the arm's log-rank score minus the baseline's.
 
-    Args:
-        pairs: at least one.
-
-    Returns:
-        The arm's score less the baseline's, ``[n]``.
+    Half their sum is the arm's number of arrivals minus the expected number.
     """
     sides = [side for pair in pairs for side in (pair.baseline, pair.arm)]
     hazards = []

@@ -1,8 +1,8 @@
-"""What a setting loses where it was not tuned: regret, one setting for all, leaving one workload out.
+"""What a setting costs on workloads on which it was not tuned.
 
-Every ratio is taken within seeds. Where ratios are averaged over seeds or workloads a miss counts as twice its budget
-(:class:`Cost`), so that a mean exists; the estimate and the interval of a single regret are those of every paired
-comparison (:mod:`orchestrator.statistics.paired`), where a miss is censored.
+Every ratio is taken within seeds. A mean of ratios over seeds or workloads counts a miss as twice its budget
+(:class:`Cost`), so that the mean exists. The estimate and the interval of a single regret treat a miss as censored, as
+every paired comparison does (:mod:`orchestrator.statistics.paired`).
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from typing import Literal, final
 
 from orchestrator.statistics.censored import Measured, Pair
-from orchestrator.statistics.multiplicity import ALPHA
 from orchestrator.statistics.paired import paired_effect, paired_interval
 
-# A miss costs as much as a run of twice the budget that arrived: worse than any hit, and finite.
+# A miss costs as much as a run that arrived after twice the budget: more than any hit, and finite.
 MISS_FACTOR = 2.0
+
+Aggregate = Literal["geometric_mean", "worst"]
 
 
 @final
@@ -28,8 +29,8 @@ class Cost:
 
     Args:
         value: positive and finite; of a miss, twice its limit.
-        limit: where the run was cut off, or would have been.
-        is_miss: whether it never arrived.
+        limit: the value at which the run was, or would have been, cut off.
+        is_miss: whether the run missed its target.
     """
 
     value: float
@@ -43,23 +44,25 @@ class Cost:
 
     @property
     def measured(self) -> Measured:
-        """The run as the paired tests take it, where a miss is no number."""
+        """The run as the paired tests take it: a miss is infinite."""
         return Measured(math.inf if self.is_miss else self.value, self.limit)
 
 
+# Seed -> the cost of the run with this seed.
 Costs = Mapping[int, Cost]
 
 
 @final
 @dataclass(frozen=True)
-class Setting:
-    """One way to treat any workload.
+class ComparedSetting:
+    """A setting whose costs on several workloads are compared.
 
     Args:
-        key: tells it from others, whatever the labels.
-        label: as people read it.
+        key: its identity, which does not depend on labels.
+        label: its name for people.
         values: what it sets, by dotted path.
-        sources: the workloads on whose search it was the best; empty where it was found on several together.
+        sources: the workloads whose own searches found it to be the best; empty where one search over several
+            workloads found it.
     """
 
     key: str
@@ -68,52 +71,49 @@ class Setting:
     sources: frozenset[str] = frozenset()
 
     def is_found_without(self, workloads: Collection[str]) -> bool:
-        """Tell whether it could have been chosen by somebody who has never seen some workloads."""
+        """Tell whether somebody who has never seen these workloads could have chosen it."""
         return not self.sources or bool(self.sources.difference(workloads))
 
 
 @final
 @dataclass(frozen=True)
 class SettingTable:
-    """Settings by workloads and seeds.
+    """The costs of settings on workloads and seeds.
 
     Args:
-        workloads: labels, in order.
+        workloads: their labels, in order.
         settings: in order.
-        costs: (key of a setting, workload) -> its runs, by seed; what did not run is not there.
-        baseline: workload -> the runs of its tuned baseline, by seed.
-        own: workload -> key of the setting that was tuned on it.
+        costs: (key of a setting, workload) -> its runs; what did not run is not there.
+        baseline: workload -> the runs of its tuned baseline.
+        own: workload -> the key of the setting that was tuned on it.
     """
 
     workloads: tuple[str, ...]
-    settings: tuple[Setting, ...]
+    settings: tuple[ComparedSetting, ...]
     costs: Mapping[tuple[str, str], Costs]
     baseline: Mapping[str, Costs]
     own: Mapping[str, str]
 
     def runs(self, setting: str, workload: str) -> Costs:
-        """Look up the runs of a setting on a workload; empty where there is none."""
+        """Return the runs of a setting on a workload, which may be none."""
         return self.costs.get((setting, workload), {})
-
-
-Aggregate = Literal["geometric_mean", "worst"]
 
 
 @final
 @dataclass(frozen=True)
 class Regret:
-    """A setting on a workload, against the setting that was tuned on it.
+    """How much more a setting costs on a workload than the setting that was tuned on it.
 
     Args:
-        seeds: that both ran, in order.
-        ratio: geometric mean over the seeds of its cost over the own setting's, misses capped; 1 is no regret.
-        estimate: Hodges-Lehmann estimate of the same ratio, misses censored; 0 or ``inf`` where those of one side
-            prevail.
-        low: lower end of the exact 95 % interval of that estimate.
-        high: upper end.
-        p: of no regret and no gain, exact, two-sided.
-        num_misses: seeds on which the setting missed.
-        num_own_misses: seeds on which the own setting missed.
+        seeds: the seeds that both ran, ascending.
+        ratio: the geometric mean over these seeds of its cost over the own setting's cost; 1 means no regret.
+        estimate: the Hodges-Lehmann estimate of the same ratio, where misses are censored; 0 or ``inf`` where most
+            misses are on one side.
+        low: the lower end of the estimate's exact 95 % interval.
+        high: the upper end.
+        p: the exact two-sided p of neither regret nor gain.
+        num_misses: the number of seeds on which the setting missed.
+        num_own_misses: the number of seeds on which the own setting missed.
     """
 
     seeds: tuple[int, ...]
@@ -128,18 +128,17 @@ class Regret:
 
 @final
 @dataclass(frozen=True)
-class Shared:
-    """One setting for all workloads.
+class SettingSummary:
+    """What one setting would cost as the setting for all workloads.
 
     Args:
         setting: its key.
-        geometric_mean: over the workloads, of its cost over the baseline's.
-        worst: the largest of these.
-        worst_on: the workload of it.
-        regret: geometric mean over the workloads of its regret; None where one of them has no own setting to
-            compare with.
+        geometric_mean: the geometric mean over the workloads of its cost over the baseline's.
+        worst: the largest of these ratios.
+        worst_on: the workload with the largest ratio.
+        regret: the geometric mean of its regrets; None where a workload has no own setting to compare with.
         worst_regret: the largest regret; None likewise.
-        worst_regret_on: the workload of it; empty likewise.
+        worst_regret_on: the workload with the largest regret; empty likewise.
     """
 
     setting: str
@@ -154,13 +153,13 @@ class Shared:
 @final
 @dataclass(frozen=True)
 class LeftOut:
-    """What is chosen for a workload by those who have seen the others only.
+    """The setting that is chosen for a workload by its costs on other workloads.
 
     Args:
-        workload: that is left out.
-        setting: key of the chosen one.
-        num_candidates: that it was chosen from.
-        others: its aggregate over the other workloads, against their baselines.
+        workload: the workload that is left out.
+        setting: the key of the chosen setting.
+        num_candidates: how many settings it was chosen from.
+        others: the aggregate, over the other workloads, of its cost over the baseline's.
     """
 
     workload: str
@@ -170,66 +169,36 @@ class LeftOut:
 
 
 def cost_ratio(costs: Costs, others: Costs) -> float | None:
-    """Compare two sets of runs, seed by seed.
-
-    Args:
-        costs: of the one.
-        others: of the other.
-
-    Returns:
-        The geometric mean of the ratio over the seeds that both have; None where they have none in common.
-    """
+    """Return the geometric mean of ``costs / others`` over the seeds that both have, or None without such seeds."""
     common = costs.keys() & others.keys()
     return geometric_mean(costs[seed].value / others[seed].value for seed in sorted(common)) if common else None
 
 
 def geometric_mean(ratios: Iterable[float]) -> float:
-    """Average ratios: the mean of their logarithms, back from these.
-
-    Args:
-        ratios: at least one, positive.
-
-    Returns:
-        Their geometric mean.
-    """
+    """Return the geometric mean of at least one positive number."""
     return math.exp(statistics.fmean(map(math.log, ratios)))
 
 
 def against_baseline(table: SettingTable, setting: str, workload: str) -> float | None:
-    """Compare a setting with the tuned baseline of a workload.
-
-    Args:
-        table: of costs.
-        setting: its key.
-        workload: label.
-
-    Returns:
-        Its cost over the baseline's, 1 for none; None where no seed has both.
-    """
+    """Return a setting's cost over the tuned baseline's on a workload, or None where no seed has both."""
     return cost_ratio(table.runs(setting, workload), table.baseline.get(workload, {}))
 
 
 def regret_of(table: SettingTable, setting: str, workload: str) -> Regret | None:
     """Compare a setting with the one that was tuned on a workload.
 
-    Args:
-        table: of costs.
-        setting: its key.
-        workload: label.
-
-    Returns:
-        Its regret there; None where the workload has no own setting, or no seed has both.
+    The result is None where the workload has no own setting, or no seed has both.
     """
     own = table.own.get(workload)
     if own is None:
         return None
     here, there = table.runs(setting, workload), table.runs(own, workload)
-    seeds = tuple(sorted(here.keys() & there.keys()))
     ratio = cost_ratio(here, there)
     if ratio is None:
         return None
+    seeds = tuple(sorted(here.keys() & there.keys()))
     pairs = [Pair(there[seed].measured, here[seed].measured) for seed in seeds]
-    low, high = paired_interval(pairs, "ratio", ALPHA)
+    low, high = paired_interval(pairs, "ratio")
     effect = paired_effect(pairs, "ratio")
     return Regret(
         seeds=seeds,
@@ -243,37 +212,27 @@ def regret_of(table: SettingTable, setting: str, workload: str) -> Regret | None
     )
 
 
-def shared_settings(table: SettingTable) -> tuple[Shared, ...]:
-    """Ask of each setting what it would be as the one for all.
-
-    Args:
-        table: of costs.
-
-    Returns:
-        Those that ran on every workload beside its baseline, the smallest geometric mean first.
-    """
-    found = []
-    for setting in table.settings:
-        ratios = _ratios(table, setting, table.workloads)
-        if ratios is not None:
-            found.append(_shared(table, setting, ratios))
+def shared_settings(table: SettingTable) -> tuple[SettingSummary, ...]:
+    """Summarise each setting that ran on every workload beside its baseline; the smallest geometric mean is first."""
+    ratios = [(setting, _ratios(table, setting, table.workloads)) for setting in table.settings]
+    found = [_summary(table, setting, known) for setting, known in ratios if known is not None]
     return tuple(sorted(found, key=lambda each: each.geometric_mean))
 
 
 def leave_one_out(
     table: SettingTable, aggregate: Aggregate = "geometric_mean", groups: Mapping[str, str] | None = None
 ) -> tuple[LeftOut, ...]:
-    """Choose for each workload on the others alone.
+    """Choose a setting for each workload by the costs on the other workloads alone.
 
-    A setting that only the search of the workload itself, or of another of its group, has brought up is no candidate.
+    A setting that only the search on the workload itself, or on another of its group, has found is no candidate.
 
     Args:
-        table: of costs, of at least two workloads.
-        aggregate: over the others, of the cost over the baseline's, by which is chosen.
-        groups: workload -> what it has in common with those that are left out with it; None: each is alone.
+        table: costs on at least two workloads.
+        aggregate: how the ratios of cost to baseline on the other workloads become the number that is minimised.
+        groups: workload -> its group, which is left out as a whole; None leaves out each workload alone.
 
     Returns:
-        A choice for each workload that has a candidate, ties going to the first.
+        One choice for each workload that has a candidate; of equal candidates the first is chosen.
     """
     over: Callable[[Iterable[float]], float] = geometric_mean if aggregate == "geometric_mean" else max
     found = []
@@ -291,21 +250,21 @@ def leave_one_out(
     return tuple(found)
 
 
-def _ratios(table: SettingTable, setting: Setting, workloads: Sequence[str]) -> dict[str, float] | None:
-    """Against each baseline; None where one is lacking."""
+def _ratios(table: SettingTable, setting: ComparedSetting, workloads: Sequence[str]) -> dict[str, float] | None:
+    """Return the ratio to each workload's baseline, or None where one is missing."""
     found = {workload: against_baseline(table, setting.key, workload) for workload in workloads}
     known = {workload: ratio for workload, ratio in found.items() if ratio is not None}
     return known if len(known) == len(found) else None
 
 
-def _shared(table: SettingTable, setting: Setting, ratios: Mapping[str, float]) -> Shared:
+def _summary(table: SettingTable, setting: ComparedSetting, ratios: Mapping[str, float]) -> SettingSummary:
     regrets = {
         workload: regret.ratio for workload in ratios if (regret := regret_of(table, setting.key, workload)) is not None
     }
     is_known = len(regrets) == len(ratios)
     worst_on = max(ratios, key=ratios.__getitem__)
     worst_regret_on = max(regrets, key=regrets.__getitem__) if is_known else ""
-    return Shared(
+    return SettingSummary(
         setting=setting.key,
         geometric_mean=geometric_mean(ratios.values()),
         worst=ratios[worst_on],

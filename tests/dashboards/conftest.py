@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
-from orchestrator.cli.pages import make_server
-from orchestrator.cli.servers import Server
+from orchestrator.cli.servers import Server, dashboard_server
 from tests import servers
 from tests.orchestrator.specs import TINY
 
@@ -24,7 +23,7 @@ answering = functools.partial(servers.answering, patience=PATIENCE)
 
 def dashboard(home: Path, ui: str = "http://127.0.0.1:5000") -> Server:
     """Make the live page's server, as the command does."""
-    return make_server(home, f"sqlite:///{home / 'mlflow.db'}", ui, host="127.0.0.1", port=0)
+    return dashboard_server(home, f"sqlite:///{home / 'mlflow.db'}", ui, host="127.0.0.1", port=0)
 
 
 Open = Callable[..., "Opened"]

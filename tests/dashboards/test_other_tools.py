@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from orchestrator.cli.servers import make_server
+from orchestrator.cli.servers import mlflow_server
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
 from orchestrator.search.selection import stored_id
@@ -106,7 +106,7 @@ def test_pandas_reads_a_history_in_one_call(tiny_home: Path) -> None:
 def test_mlflow_shows_the_sweep_its_trials_and_its_report_and_the_live_page_leads_there(
     tiny_home: Path, open_page: Open
 ) -> None:
-    store = make_server(f"sqlite:///{tiny_home}/mlflow.db", port=0)
+    store = mlflow_server(f"sqlite:///{tiny_home}/mlflow.db", port=0)
     with answering(store, "/health") as ui, answering(dashboard(tiny_home, ui), "/_stcore/health") as live:
         trial = next(t for t in read_record(SweepPaths(tiny_home, "tiny")).trials if t.config.phase == "confirm")
         page = open_page(f"{live}/?trial={stored_id(trial)}").page
@@ -132,7 +132,7 @@ def test_mlflow_shows_the_sweep_its_trials_and_its_report_and_the_live_page_lead
 def test_with_mlflow_down_the_live_page_says_so_and_the_rest_goes_on(
     tiny_home: Path, open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from orchestrator.cli.pages import make_server as make_dashboard
+    from orchestrator.cli.servers import dashboard_server as make_dashboard
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,9 +1,10 @@
-"""Tells the world what happens to a sweep, without ever hurting or delaying it."""
+"""Hooks: commands and webhooks that a sweep calls when a trial fails and when a run ends; they never disturb it."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, final
 
@@ -15,7 +16,7 @@ from orchestrator.track import clean
 
 VERSION = 1
 SECONDS_BETWEEN_CALLS = 10.0
-# The event and a message must fit into a pipe and into an environment variable.
+# An event must fit into a pipe and into an environment variable.
 MAX_MESSAGE = 2_000
 
 SweepEnding = Literal["finished", "ended early", "failed", "interrupted", "stopped on an error"]
@@ -23,34 +24,37 @@ SweepEnding = Literal["finished", "ended early", "failed", "interrupted", "stopp
 
 @final
 class Hooks:
-    """The hooks of one sweep, each called in a thread of its own.
+    """The hooks of one sweep. Each hook is called in its own thread.
 
-    What an event says is documented in ``docs/sweeps.md`` and versioned: keys are added, never changed.
+    ``docs/sweeps.md`` documents the keys of an event. The keys have a version: new ones may come, none changes.
 
     Args:
-        options: which hooks there are.
-        paths: of the sweep.
-        log: is told of hooks that fail.
-        pause: seconds between two calls of one hook; what comes meanwhile is one call.
+        options: the hooks of the spec.
+        paths: where the sweep lies.
+        log: receives a warning for each hook that fails.
+        pause: seconds between two calls of one hook; events in between are merged into one call.
+        clock: tells the time in seconds.
     """
 
     def __init__(
-        self, options: HooksOptions, paths: SweepPaths, log: logging.Logger, *, pause: float = SECONDS_BETWEEN_CALLS
+        self,
+        options: HooksOptions,
+        paths: SweepPaths,
+        log: logging.Logger,
+        *,
+        pause: float = SECONDS_BETWEEN_CALLS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._paths = paths
         self._timeout = options.timeout.seconds
+        self._clock = clock
         self._queues = {
-            event: Queue(event, hook, _merged, timeout=self._timeout, pause=pause, log=log)
+            event: Queue(event, hook, _merged, timeout=self._timeout, pause=pause, log=log, clock=clock)
             for event, hook in options.by_event.items()
         }
 
     def trial_failed(self, config: TrialConfig, result: TrialResult) -> None:
-        """Tell that a trial ended as FAIL; returns at once.
-
-        Args:
-            config: of the trial.
-            result: with its failure.
-        """
+        """Queue the event that a trial ended as FAIL."""
         queue = self._queues.get("trial_failed")
         if queue is None or result.failure is None:
             return
@@ -68,13 +72,7 @@ class Hooks:
         )
 
     def sweep_finished(self, status: SweepEnding, *, message: str = "", report: Path | None = None) -> None:
-        """Tell that a run of the sweep is over; returns at once.
-
-        Args:
-            status: in which way.
-            message: why, where there is something to say.
-            report: the page, where there is one.
-        """
+        """Queue the event that a run of the sweep ended, with its reason and its report if it has them."""
         queue = self._queues.get("sweep_finished")
         if queue is not None:
             told = message or f"sweep {self._paths.name}: {status}"
@@ -82,12 +80,12 @@ class Hooks:
             queue.put({**self._common("sweep_finished", told), "status": status, "report": where})
 
     def close(self) -> None:
-        """Wait for what is on its way, at most the timeout in all; what is left then is killed and told in the log."""
-        deadline = time.monotonic() + self._timeout
+        """Wait for the calls under way, for at most one timeout in all; then kill what is left and log it."""
+        deadline = self._clock() + self._timeout
         for queue in self._queues.values():
             queue.finish()
         for queue in self._queues.values():
-            queue.join(max(0.0, deadline - time.monotonic()))
+            queue.join(deadline)
 
     def _common(self, event: str, message: str) -> dict[str, str | int | float]:
         return {
@@ -101,7 +99,7 @@ class Hooks:
 
 
 def _merged(waiting: Event, later: Event) -> Event:
-    """The later event; failures add up."""
+    """Keep the later event, with the number of failures of both."""
     if "num_failed" not in later:
         return later
     return {**later, "num_failed": int(waiting["num_failed"]) + int(later["num_failed"])}

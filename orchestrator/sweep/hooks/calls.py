@@ -1,4 +1,4 @@
-"""One call of a hook: a process that is given the event, is given up after a while, and never leaves a mark here."""
+"""One call of a hook: a process that receives the event and is killed when it takes too long."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, final
@@ -20,22 +19,23 @@ from orchestrator.sweep.hooks import post
 
 Event = Mapping[str, str | int | float]
 
-# Between two looks at what a hook has written; it also keeps one that floods its stderr from taking this process.
+# How often a hook's state and output are read; a hook that floods its stderr is slowed down by this too.
 SECONDS_BETWEEN_LOOKS = 0.02
 MAX_TAIL = 2_000
 
 
-def call(hook: HookOptions, event: Event, timeout: float, given_up: threading.Event) -> str:
-    """Tell a hook of an event, and wait for it.
+def call(hook: HookOptions, event: Event, timeout: float, given_up: threading.Event, clock: Callable[[], float]) -> str:
+    """Call a hook with an event, and wait for the end of the call.
 
     Args:
         hook: a command or a webhook.
-        event: what it is told.
-        timeout: seconds after which it is killed, with all that it started.
-        given_up: set where nobody waits any longer; it is killed then too.
+        event: the event, which goes to its standard input and into its environment.
+        timeout: seconds after which the hook and all processes that it started are killed.
+        given_up: the call is killed when somebody sets this.
+        clock: tells the time in seconds.
 
     Returns:
-        What went wrong, in a sentence; empty where all went well.
+        A sentence that says what went wrong; empty where nothing did.
     """
     if given_up.is_set():
         return "was not called: the sweep is over and waits no longer"
@@ -53,11 +53,11 @@ def call(hook: HookOptions, event: Event, timeout: float, given_up: threading.Ev
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return f"cannot be called: {reason}"
     with process:
-        return _waited_for(process, json.dumps(dict(event)).encode(), timeout, given_up)
+        return _waited_for(process, json.dumps(dict(event)).encode(), timeout, given_up, clock)
 
 
 def name_of(hook: HookOptions) -> str:
-    """Name a hook in a log, without its secrets: its program, its variable, or its host."""
+    """Return a name for the log that holds no secret: the hook's program, environment variable, or host."""
     if hook.command is not None:
         return Path(hook.command[0]).name
     assert hook.webhook is not None
@@ -69,27 +69,33 @@ def _process_of(hook: HookOptions, event: Event) -> tuple[Sequence[str], dict[st
     environment = {**os.environ, **variables}
     if hook.webhook is None:
         return hook.arguments(event), environment
-    # In the environment and not among the arguments, which every user of the machine can read.
+    # Every user of the machine can read a process's arguments, so the URL goes into its environment.
     return [sys.executable, "-I", post.__file__], {**environment, post.VARIABLE: hook.url()}
 
 
-def _waited_for(process: subprocess.Popen[bytes], body: bytes, timeout: float, given_up: threading.Event) -> str:
+def _waited_for(
+    process: subprocess.Popen[bytes],
+    body: bytes,
+    timeout: float,
+    given_up: threading.Event,
+    clock: Callable[[], float],
+) -> str:
     assert process.stdin is not None
     assert process.stderr is not None
-    # An event is smaller than a pipe, so this blocks on no reader; one that does not read is none of our business.
+    # An event is smaller than a pipe, so the write never blocks. A hook may also close the pipe without reading.
     with suppress(BrokenPipeError), process.stdin as stdin:
         stdin.write(body)
     tail = _Tail(process.stderr)
-    deadline = time.monotonic() + timeout
+    deadline = clock() + timeout
     trouble = ""
     while process.poll() is None and not trouble:
         if given_up.wait(SECONDS_BETWEEN_LOOKS):
             trouble = "was killed: the sweep is over and waits no longer"
-        elif time.monotonic() >= deadline:
+        elif clock() >= deadline:
             trouble = f"was killed: no end after {timeout:g} s"
         tail.read()
     if trouble:
-        # Gone already, where it ended between the two.
+        # The process may have ended since the last look.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -102,11 +108,7 @@ def _waited_for(process: subprocess.Popen[bytes], body: bytes, timeout: float, g
 
 @final
 class _Tail:
-    """The end of what a process writes.
-
-    Args:
-        stream: of the process; never waited for.
-    """
+    """The last characters that a process has written to a stream. Reading never blocks."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._descriptor = stream.fileno()
@@ -114,11 +116,11 @@ class _Tail:
         self._tail = b""
 
     def read(self) -> None:
-        """Take what is there: at most as much as a pipe holds."""
+        """Read what is there, which is at most what a pipe holds."""
         with suppress(BlockingIOError):
             self._tail = (self._tail + os.read(self._descriptor, 1 << 16))[-MAX_TAIL:]
 
     @property
     def text(self) -> str:
-        """What was kept."""
+        """The last characters so far."""
         return self._tail.decode("utf-8", "replace").strip()

@@ -1,7 +1,7 @@
-"""Posts what is on stdin to ``$TELEPORT_WEBHOOK``; run as a script, by its path, in a process of its own.
+"""A script that posts its standard input to the URL in ``$TELEPORT_WEBHOOK``.
 
-A process, because nothing else bounds a call: a name that does not resolve, or an answer that comes byte by byte,
-is under no timeout of a socket. It imports the standard library alone, so that it starts quickly.
+It runs as its own process because a process can be killed: no socket timeout bounds a name that does not resolve or an
+answer that comes byte by byte. It imports only the standard library, so that it starts quickly.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ VARIABLE = "TELEPORT_WEBHOOK"
 
 @final
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """What is said of a sweep goes to the address that was given, and to no other."""
+    """Refuses redirects, because events must go to the given address only."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
@@ -27,15 +27,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def post(url: str, body: bytes) -> str:
-    """Post JSON.
-
-    Args:
-        url: http or https.
-        body: the JSON.
-
-    Returns:
-        What went wrong; empty where the server answered with success.
-    """
+    """Post JSON; return what went wrong, or nothing where the server answered with success."""
     headers = {"Content-Type": "application/json", "User-Agent": "teleport"}
     request = urllib.request.Request(url, data=body, headers=headers, method="POST")
     try:

@@ -1,32 +1,32 @@
-"""Events of one kind on their way to their hook: one call at a time, and what comes meanwhile is one call too."""
+"""The queue of one hook: it makes one call at a time, and merges the events that come meanwhile into the next call."""
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from typing import final
 
 from orchestrator.spec import HookOptions
-from orchestrator.sweep.hooks.calls import Event, call, name_of
+from orchestrator.sweep.hooks.calls import SECONDS_BETWEEN_LOOKS, Event, call, name_of
 from orchestrator.track import redact
 
-# A killed process ends at once, unless a dead disk holds it.
+# A killed process ends at once, unless a dead disk blocks it.
 SECONDS_TO_DIE = 1.0
 
 
 @final
 class Queue:
-    """A thread that calls one hook; at most one event waits, into which later ones are merged.
+    """A thread that calls one hook. At most one event waits; later events are merged into it.
 
     Args:
-        event: whose hook it is.
-        hook: what is called.
-        merge: makes one event of the one that waits and a later one.
-        timeout: seconds of one call.
-        pause: seconds between two calls, in which events gather.
-        log: is told of what goes wrong.
+        event: the kind of event that the hook is for.
+        hook: the command or the webhook.
+        merge: makes one event of the waiting one and a later one.
+        timeout: seconds that one call may take.
+        pause: seconds between two calls.
+        log: receives a warning for each call that fails.
+        clock: tells the time in seconds.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class Queue:
         timeout: float,
         pause: float,
         log: logging.Logger,
+        clock: Callable[[], float],
     ) -> None:
         self._name = printable(f"hook {event} ({name_of(hook)})")
         self._hook = hook
@@ -45,6 +46,7 @@ class Queue:
         self._timeout = timeout
         self._pause = pause
         self._log = log
+        self._clock = clock
         self._changed = threading.Condition()
         self._waiting: Event | None = None
         self._is_closing = False
@@ -52,7 +54,7 @@ class Queue:
         self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
 
     def put(self, event: Event) -> None:
-        """Take in an event; returns at once."""
+        """Add an event, without waiting for its call."""
         with self._changed:
             self._waiting = event if self._waiting is None else self._merge(self._waiting, event)
             if self._thread.ident is None:
@@ -60,28 +62,25 @@ class Queue:
             self._changed.notify()
 
     def finish(self) -> None:
-        """Let it end after what is waiting, without a pause; returns at once."""
+        """Let the thread call the hook for a waiting event without a pause, and then end; do not wait for it."""
         with self._changed:
             self._is_closing = True
             self._changed.notify()
 
-    def join(self, seconds: float) -> None:
-        """Wait for its end, and give up what is left then.
-
-        Args:
-            seconds: to wait at most.
-        """
+    def join(self, deadline: float) -> None:
+        """Wait for the thread until the clock shows the deadline; then give up its calls."""
         if self._thread.ident is None:
             return
-        self._thread.join(seconds)
+        while self._thread.is_alive() and self._clock() < deadline:
+            self._thread.join(SECONDS_BETWEEN_LOOKS)
         self._given_up.set()
         self._thread.join(SECONDS_TO_DIE)
 
     def _run(self) -> None:
         next_at = 0.0
         while (event := self._next(next_at)) is not None:
-            trouble = call(self._hook, event, self._timeout, self._given_up)
-            next_at = time.monotonic() + self._pause
+            trouble = call(self._hook, event, self._timeout, self._given_up, self._clock)
+            next_at = self._clock() + self._pause
             if trouble:
                 self._log.warning("%s: %s", self._name, printable(redact(trouble)))
 
@@ -89,11 +88,11 @@ class Queue:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting is not None or self._is_closing)
             if self._waiting is not None:
-                self._changed.wait_for(lambda: self._is_closing, not_before - time.monotonic())
+                self._changed.wait_for(lambda: self._is_closing, not_before - self._clock())
             event, self._waiting = self._waiting, None
             return event
 
 
 def printable(text: str) -> str:
-    """Make a text one that a log can hold: what a hook is called, or says, need be none."""
+    """Escape what UTF-8 cannot encode; the name and the output of a hook may hold such characters."""
     return text.encode(errors="backslashreplace").decode()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli import exit_code
-from orchestrator.cli.pages import PASSWORD, make_server
-from orchestrator.cli.servers import Server
+from orchestrator.cli.servers import DASHBOARD_PASSWORD as PASSWORD
+from orchestrator.cli.servers import Server, dashboard_server
 from orchestrator.errors import UserError
 
 UI = "http://127.0.0.1:5000"
@@ -19,7 +19,7 @@ UI = "http://127.0.0.1:5000"
 def server(
     home: Path, host: str = "127.0.0.1", port: int = 0, uri: str = "sqlite:////h/mlflow.db", password: str = ""
 ) -> Server:
-    return make_server(home, uri, UI, host=host, port=port, environment={PASSWORD: password})
+    return dashboard_server(home, uri, UI, host=host, port=port, environment={PASSWORD: password})
 
 
 def test_it_listens_on_this_machine_alone_and_answers_to_its_own_names(tmp_path: Path) -> None:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.servers import is_loopback, make_server
+from orchestrator.cli.servers import is_loopback, mlflow_server
 from orchestrator.errors import UserError
 
 PASSWORD = {"MLFLOW_AUTH_ADMIN_PASSWORD": "hunter2-hunter2"}
 
 
 def test_it_serves_the_home_and_shows_no_address_on_its_command_line(tmp_path: Path) -> None:
-    server = make_server(f"sqlite:///{tmp_path}/mlflow.db", port=0, environment={"HOME": "/h"})
+    server = mlflow_server(f"sqlite:///{tmp_path}/mlflow.db", port=0, environment={"HOME": "/h"})
     assert server.directory == tmp_path
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+", server.url)
     assert not [word for word in server.arguments if "mlflow.db" in word], "every user of the machine can read it"
@@ -30,7 +30,7 @@ def test_a_port_that_is_taken_is_replaced_with_a_word(tmp_path: Path) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         taken = other.getsockname()[1]
-        server = make_server(f"sqlite:///{tmp_path}/mlflow.db", port=taken)
+        server = mlflow_server(f"sqlite:///{tmp_path}/mlflow.db", port=taken)
     port = int(server.url.rsplit(":", 1)[1])
     assert port != taken
     assert server.notes == (f"port {taken} is taken, so it listens on {port}",)
@@ -39,12 +39,12 @@ def test_a_port_that_is_taken_is_replaced_with_a_word(tmp_path: Path) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org"])
 def test_another_host_needs_authentication(host: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="can be reached from other machines, and without authentication anyone"):
-        make_server(f"sqlite:///{tmp_path}/mlflow.db", host=host, environment={})
+        mlflow_server(f"sqlite:///{tmp_path}/mlflow.db", host=host, environment={})
 
 
 def test_with_a_password_it_asks_everyone_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
-    server = make_server(f"sqlite:///{tmp_path}/mlflow.db", host="0.0.0.0", port=0, environment=PASSWORD)
+    server = mlflow_server(f"sqlite:///{tmp_path}/mlflow.db", host="0.0.0.0", port=0, environment=PASSWORD)
     assert "basic-auth" in server.arguments
     assert not [word for word in server.arguments if "hunter2" in word]
     assert len(server.environment["MLFLOW_FLASK_SERVER_SECRET_KEY"]) == 64
@@ -54,18 +54,18 @@ def test_with_a_password_it_asks_everyone_for_it(tmp_path: Path, monkeypatch: py
 def test_authentication_that_cannot_be_had_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=re.escape("pip install 'mlflow[auth]'")):
-        make_server(f"sqlite:///{tmp_path}/mlflow.db", environment=PASSWORD)
+        mlflow_server(f"sqlite:///{tmp_path}/mlflow.db", environment=PASSWORD)
 
 
 def test_a_server_has_a_page_already() -> None:
     with pytest.raises(UserError, match=re.escape("http://***@host:5000 is a server already; open it in a browser")):
-        make_server("http://me:hunter2@host:5000")
+        mlflow_server("http://me:hunter2@host:5000")
 
 
 def test_an_address_that_is_not_here_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     with pytest.raises(UserError, match=r"--host: cannot listen on '192\.0\.2\.1'"):
-        make_server(f"sqlite:///{tmp_path}/mlflow.db", host="192.0.2.1", port=0, environment=PASSWORD)
+        mlflow_server(f"sqlite:///{tmp_path}/mlflow.db", host="192.0.2.1", port=0, environment=PASSWORD)
 
 
 @pytest.mark.parametrize(

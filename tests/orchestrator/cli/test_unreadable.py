@@ -178,7 +178,7 @@ def test_plan_estimates_without_what_cannot_be_read_and_says_so(
     told = json.loads(capsys.readouterr().out)
     assert told["seconds"] > 0
     [warning] = told["warnings"]
-    assert warning.startswith(f"sweep 'tiny' has no part in the estimate of seconds: {file}: version: ")
+    assert warning.startswith(f"the estimate of seconds leaves out sweep 'tiny': {file}: version: ")
     shutil.rmtree(paths.home / "zweite")
     assert exit_code(plan) == 0
     assert json.loads(capsys.readouterr().out)["seconds"] is None

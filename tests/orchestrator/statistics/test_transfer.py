@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from orchestrator.statistics import (
+    ComparedSetting,
     Cost,
     Measured,
     Pair,
-    Setting,
     SettingTable,
     against_baseline,
     cost_ratio,
@@ -38,7 +38,7 @@ def table(costs: dict[str, dict[str, dict[int, Cost]]], baseline: float = 100.0)
     workloads = tuple(costs)
     return SettingTable(
         workloads=workloads,
-        settings=tuple(Setting(of, f"from {of}", sources=frozenset({of})) for of in workloads),
+        settings=tuple(ComparedSetting(of, f"from {of}", sources=frozenset({of})) for of in workloads),
         costs={(of, on): found for on, by in costs.items() for of, found in by.items()},
         baseline={on: runs(baseline, baseline) for on in workloads},
         own={on: on for on in workloads},
@@ -187,7 +187,7 @@ class TestLeaveOneOut:
     def test_one_that_others_found_too_is_a_candidate(self) -> None:
         costs = {on: {of: runs(90.0, 95.0) for of in ("mlp", "cnn")} for on in ("mlp", "cnn")}
         made = table(costs)
-        both = (Setting("mlp", "from both", sources=frozenset({"mlp", "cnn"})),)
+        both = (ComparedSetting("mlp", "from both", sources=frozenset({"mlp", "cnn"})),)
         found = leave_one_out(SettingTable(made.workloads, both, made.costs, made.baseline, {}))
         assert [(each.workload, each.setting) for each in found] == [("mlp", "mlp"), ("cnn", "mlp")]
 

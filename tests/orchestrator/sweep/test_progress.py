@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from orchestrator.cli.display import Lines, line, table
+from orchestrator.cli.display import line, table, watch_sweep
 from orchestrator.home.records import Trial
 from orchestrator.search.counts import num_planned
 from orchestrator.sweep.standing import Progress, TrialCounts, count
@@ -87,9 +87,9 @@ def test_a_trial_that_is_to_be_replaced_is_planned_for() -> None:
 
 
 def test_plain_lines_say_everything_and_only_news(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = Lines()
-    lines.show(progress())
-    lines.show(progress())
+    with watch_sweep() as show:
+        show(progress())
+        show(progress())
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == (

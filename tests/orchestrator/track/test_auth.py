@@ -12,7 +12,7 @@ from typing import Literal
 
 import pytest
 
-from orchestrator.cli.servers import make_server
+from orchestrator.cli.servers import mlflow_server
 from orchestrator.track.address import Address
 from orchestrator.track.mlflow_store import EXPERIMENT, open_client
 from tests.orchestrator.specs import TINY
@@ -30,7 +30,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server with MLflow's own authentication, as ``teleport ui`` starts it."""
     store = f"sqlite:///{tmp_path_factory.mktemp('guarded')}/mlflow.db"
     open_client(Address.parse(store))
-    server = make_server(store, port=0, environment={**os.environ, "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD})
+    server = mlflow_server(store, port=0, environment={**os.environ, "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD})
     with answering(server) as found:
         yield found
 

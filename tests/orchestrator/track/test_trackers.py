@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.servers import make_server
+from orchestrator.cli.servers import mlflow_server
 from orchestrator.home.records import SweepRecord
 from orchestrator.track import MemoryTracker, MlflowTracker, Tracker
 from orchestrator.track.address import Address
@@ -144,7 +144,7 @@ def server_uri(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     """A real MLflow server on a free port, as ``teleport ui`` starts it."""
     home = tmp_path_factory.mktemp("server")
     shutil.copy(empty_store, home / "mlflow.db")
-    with answering(make_server(f"sqlite:///{home / 'mlflow.db'}", port=0)) as url:
+    with answering(mlflow_server(f"sqlite:///{home / 'mlflow.db'}", port=0)) as url:
         yield url
 
 

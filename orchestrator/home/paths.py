@@ -17,7 +17,7 @@ from orchestrator.home.records import (
     HistoryRow,
     Provenance,
     Replay,
-    SweepEnd,
+    SweepOutcome,
     Trial,
     TrialConfig,
     TrialResult,
@@ -194,13 +194,13 @@ class SweepPaths:
         """Read where the sweep comes from."""
         return read_record(Provenance, self.provenance)
 
-    def write_end(self, end: SweepEnd) -> None:
+    def write_outcome(self, end: SweepOutcome) -> None:
         """Store how the sweep ended."""
         atomic_write(self.outcome, end.model_dump_json(indent=1))
 
-    def read_end(self) -> SweepEnd | None:
+    def read_outcome(self) -> SweepOutcome | None:
         """Read how the sweep ended; None where it has not."""
-        return read_record_if_there(SweepEnd, self.outcome)
+        return read_record_if_there(SweepOutcome, self.outcome)
 
     def _read_history(self, trial_id: str) -> Iterator[HistoryRow]:
         path = self.history(trial_id)

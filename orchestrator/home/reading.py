@@ -39,7 +39,7 @@ def read_record(paths: SweepPaths, *, with_history: bool = True) -> SweepRecord:
     Returns:
         What is stored.
     """
-    end = paths.read_end()
+    end = paths.read_outcome()
     return SweepRecord(
         stored_spec(paths),
         paths.read_provenance(),

@@ -89,7 +89,7 @@ def run(
     _refuse_other_spec(spec, paths)
     refuse_unknown_source(spec, paths)
     # A sweep that has ended has nothing to launch, so it needs no machine.
-    end = paths.read_end()
+    end = paths.read_outcome()
     ready = launcher.prepared() if end is None or end.ended_early else nullcontext()
     with ready, locked(paths), _logging(paths) as log, closing(Hooks(spec.hooks, paths, log)) as hooks:
         if replay is not None:
@@ -112,7 +112,7 @@ def run(
             record = replace(read_record(paths), ended_early=driver.ended_early)
             report = write_report(record, paths, lints(record))
             end = end_of(record)
-            paths.write_end(end)
+            paths.write_outcome(end)
             status, ending, message = end.status, in_words(end), "; ".join(end.failures) or end.ended_early
         except KeyboardInterrupt:
             status, ending = "KILLED", "interrupted"
@@ -150,7 +150,7 @@ def sync(paths: SweepPaths, tracker: Tracker) -> int:
     """
     with locked(paths):
         record = read_record(paths)
-        end = paths.read_end()
+        end = paths.read_outcome()
         artifacts = _artifacts(paths, logging.getLogger(f"teleport.{paths.name}"))
         if end is None:
             tracker.sync(record, artifacts=artifacts)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from orchestrator.home.paths import SweepPaths, atomic_write
-from orchestrator.home.records import HistoryRow, SweepEnd, SweepRecord, Trial
+from orchestrator.home.records import HistoryRow, SweepOutcome, SweepRecord, Trial
 from orchestrator.search.selection import stored_id
 
 
@@ -18,7 +18,7 @@ def write_sweep(home: Path, record: SweepRecord, *, is_ended: bool = True) -> Sw
     for trial in record.trials:
         write_trial(paths, trial)
     if is_ended:
-        paths.write_end(SweepEnd(status="FINISHED"))
+        paths.write_outcome(SweepOutcome(status="FINISHED"))
     return paths
 
 

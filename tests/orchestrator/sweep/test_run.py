@@ -13,7 +13,7 @@ from orchestrator.errors import Interrupted, SweepConflict, SweepLocked
 from orchestrator.home.lock import locked
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record, stored_spec
-from orchestrator.home.records import HistoryRow, SweepEnd, SweepRecord, TrialConfig, TrialResult, TrialState
+from orchestrator.home.records import HistoryRow, SweepOutcome, SweepRecord, TrialConfig, TrialResult, TrialState
 from orchestrator.launch import InlineLauncher, Launcher, TrialSource
 from orchestrator.report import write_report
 from orchestrator.search.confirm import confirm_configs
@@ -285,7 +285,7 @@ def test_a_sweep_that_ended_with_failures_says_so(tmp_path: Path) -> None:
 def test_a_sweep_that_ended_early_says_so_wherever_it_is_looked_at(tmp_path: Path) -> None:
     sentence = "the trials budget of 10 is used up: 10 of 12 trials ended"
     outcome = go(tiny_spec("budget={trials: 10, wall_clock: 1h}"), tmp_path, Simulated())
-    outcome.paths.write_end(SweepEnd(status="FINISHED", ended_early=sentence))
+    outcome.paths.write_outcome(SweepOutcome(status="FINISHED", ended_early=sentence))
     assert read_record(outcome.paths).ended_early == sentence
     found = standing(outcome.paths)
     assert (found.state, found.ended_early) == ("ended early", sentence)
@@ -299,7 +299,7 @@ def test_a_sweep_that_ended_early_says_so_wherever_it_is_looked_at(tmp_path: Pat
 
 def test_a_new_run_of_a_sweep_that_ended_early_has_not_ended_early(tmp_path: Path) -> None:
     outcome = go(tiny_spec("budget.trials=10"), tmp_path, Simulated())
-    outcome.paths.write_end(SweepEnd(status="FINISHED", ended_early="the budget is used up"))
+    outcome.paths.write_outcome(SweepOutcome(status="FINISHED", ended_early="the budget is used up"))
     again = go(tiny_spec("budget.trials=20"), tmp_path, Simulated())
     assert again.report.sweep.ended_early == ""
     assert standing(outcome.paths).state == "finished"

@@ -32,7 +32,7 @@ from orchestrator.sweep.driver import Driver, Observe, OutOfBudget
 from orchestrator.sweep.hooks import Hooks, SweepEnding
 from orchestrator.sweep.interrupts import Interrupts
 from orchestrator.sweep.standing import end_of, in_words
-from orchestrator.track import SweepStatus, Tracker
+from orchestrator.track import RunStatus, Tracker
 
 
 @final
@@ -95,17 +95,15 @@ def run(
         if replay is not None:
             begin_replay(spec, paths, replay)
         record = _begin(spec, paths, command)
-        is_tracked = False
-        status: SweepStatus = "FAILED"
+        status: RunStatus = "FAILED"
         ending: SweepEnding = "stopped on an error"
         message = ""
         report: Report | None = None
+        tracker.follow(paths)
         try:
-            tracker.begin_sweep(record, paths.read_trial)
-            is_tracked = True
             paths.outcome.unlink(missing_ok=True)
             with interrupts.deferred():
-                driver = Driver(record, paths, tracker, observe, log, interrupts, hooks)
+                driver = Driver(record, paths, observe, log, interrupts, hooks)
                 with suppress(OutOfBudget):
                     if not driver.is_exhausted:
                         launcher.launch(driver)
@@ -127,37 +125,26 @@ def run(
             log.exception("the sweep stopped on an error")
             raise
         finally:
-            if is_tracked:
-                description = "" if report is None else render_markdown(report)
-                tracker.end_sweep(status, description=description, artifacts=_artifacts(paths, log))
-            num_untracked = tracker.close()
+            description = "" if report is None else render_markdown(report)
+            num_untracked = tracker.close(status, description=description, artifacts=_artifacts(paths, log))
             hooks.sweep_finished(ending, message=message, report=paths.report_page if report is not None else None)
     return Outcome(report, paths, end.failures, num_untracked)
 
 
 def sync(paths: SweepPaths, tracker: Tracker) -> int:
-    """Send to a tracker what it has not got yet.
-
-    Args:
-        paths: of a sweep that was begun.
-        tracker: that may lack some of it.
-
-    Returns:
-        How many trials it still lacks.
+    """Send to a tracker what it lacks of a sweep that does not run, and count the runs that it still lacks.
 
     Raises:
-        SweepLocked: the sweep runs, and its own driver is sending.
+        SweepLocked: the sweep runs, and its own process is sending.
     """
     with locked(paths):
         record = read_record(paths)
-        end = paths.read_outcome()
+        outcome = paths.read_outcome()
         artifacts = _artifacts(paths, logging.getLogger(f"teleport.{paths.name}"))
-        if end is None:
-            tracker.sync(record, artifacts=artifacts)
-        else:
-            description = render_markdown(summarise(record, lints(record)))
-            tracker.sync(record, end.status, description=description, artifacts=artifacts)
-        return tracker.close()
+        if outcome is None:
+            return tracker.sync(paths, artifacts=artifacts)
+        description = render_markdown(summarise(record, lints(record)))
+        return tracker.sync(paths, outcome.status, description=description, artifacts=artifacts)
 
 
 def _artifacts(paths: SweepPaths, log: logging.Logger) -> list[Path]:

@@ -19,7 +19,9 @@ def stored_spec(paths: SweepPaths) -> SweepSpec:
 
     Raises:
         PluginError: a plug-in is no longer there, or no longer fits.
+        FileUnreadable: another version of teleport wrote the sweep.
     """
+    paths.check_format()
     try:
         plugins.load(paths.read_plugins())
     except PluginError as error:

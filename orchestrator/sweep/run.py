@@ -16,7 +16,6 @@ from orchestrator.home import (
     SweepPaths,
     SweepRecord,
     WarmStart,
-    atomic_write,
     collect,
     find_sweep,
     locked,
@@ -172,15 +171,15 @@ def _refuse_other_spec(spec: SweepSpec, paths: SweepPaths) -> None:
 
 
 def _begin(spec: SweepSpec, paths: SweepPaths, command: str) -> SweepRecord:
-    if not paths.provenance.is_file():
-        paths.write_provenance(collect(command, spec.plugins))
     paths.write_plugins(spec.plugins)
     if spec.search.warm_start is not None and not paths.warm_start.is_file():
         source = find_sweep(paths.home, spec.search.warm_start.sweep)
         points = best_points(read_record(source, with_history=False), spec)
         paths.write_warm_start(WarmStart(sweep=source.name, points=points))
-    atomic_write(paths.spec, spec.to_yaml())
-    return SweepRecord(spec, paths.read_provenance(), tuple(paths.read_trials(with_history=False)))
+    has_begun = paths.provenance.is_file()
+    provenance = paths.read_provenance() if has_begun else collect(command, spec.plugins)
+    paths.begin(spec, provenance)
+    return SweepRecord(spec, provenance, tuple(paths.read_trials(with_history=False)))
 
 
 @contextmanager

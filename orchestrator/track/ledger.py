@@ -17,7 +17,7 @@ from orchestrator.home import HistoryRow, SweepRecord, Trial, TrialConfig
 from orchestrator.track.base import RunStatus
 from orchestrator.track.points import history_points
 from orchestrator.track.projection import COMPLETE, NOTE, fingerprint, run_end, sweep_facts, sweep_id, trial_facts
-from orchestrator.track.store import RunStore, StoredRun
+from orchestrator.track.store import Refused, RunStore, StoredRun
 from orchestrator.track.text import note
 
 
@@ -147,14 +147,17 @@ class Ledger:
         """Keep one run of a trial, this process's own or else a whole one; none that nobody writes stays RUNNING."""
         runs.sort(key=lambda run: (run.run_id != mine, not run.complete, run.started_at, run.run_id))
         kept, *extras = runs
-        for extra in extras:
-            self._store.delete(extra.run_id)
-        if kept.is_running and kept.run_id != mine:
-            self._store.log(kept.run_id, (), {"state": "cut off"})
-            self._store.set_status(kept.run_id, "KILLED", _now())
         self._children[trial_id] = kept.run_id
         if not kept.is_running and kept.complete:
             self._complete[trial_id] = kept.complete
+        try:
+            for extra in extras:
+                self._store.delete(extra.run_id)
+            if kept.is_running and kept.run_id != mine:
+                self._store.log(kept.run_id, (), {"state": "cut off"})
+                self._store.set_status(kept.run_id, "KILLED", _now())
+        except Refused:  # it concerns this trial alone, which is written anew, and the refusal is told then
+            self._complete.pop(trial_id, None)
 
 
 def _now() -> int:

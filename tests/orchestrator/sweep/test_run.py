@@ -21,10 +21,11 @@ from orchestrator.search.selection import champions
 from orchestrator.spec import HookOptions, HooksOptions, SweepSpec
 from orchestrator.sweep.run import Outcome, run, sync
 from orchestrator.sweep.standing import Progress, standing
-from orchestrator.track import MemoryTracker
+from orchestrator.track import NoTracker, Tracker
 from orchestrator.track.projection import NOTE
 from tests.orchestrator.launchers import ReadyLauncher
 from tests.orchestrator.specs import tiny_spec
+from tests.orchestrator.track.faulty_store import FaultyStore, in_memory
 from tests.orchestrator.trials import complete, failed
 
 
@@ -99,14 +100,14 @@ def go(
     spec: SweepSpec,
     home: Path,
     launcher: Launcher | None = None,
-    tracker: MemoryTracker | None = None,
+    tracker: Tracker | None = None,
     replay: str | None = None,
 ) -> Outcome:
     return run(
         spec,
         SweepPaths(home, spec.name),
         launcher or InlineLauncher(),
-        tracker or MemoryTracker(),
+        tracker or NoTracker(),
         command="teleport run tiny.yaml",
         observe=lambda progress: None,
         replay=replay,
@@ -237,7 +238,7 @@ def test_top_k_sends_the_best_of_each_arm_to_confirm(tmp_path: Path) -> None:
 def test_progress_is_shown_and_reaches_the_end(tmp_path: Path) -> None:
     seen: list[Progress] = []
     spec = tiny_spec()
-    run(spec, SweepPaths(tmp_path, "tiny"), Simulated(), MemoryTracker(), command="c", observe=seen.append)
+    run(spec, SweepPaths(tmp_path, "tiny"), Simulated(), NoTracker(), command="c", observe=seen.append)
     assert [progress.num_done for progress in seen] == sorted(progress.num_done for progress in seen)
     assert seen[-1].is_finished
     assert max(progress.num_running for progress in seen) == 1
@@ -265,8 +266,9 @@ def test_max_concurrent_is_kept(tmp_path: Path) -> None:
 
 
 def test_sync_sends_what_a_tracker_has_not_got(finished: Outcome) -> None:
-    tracker = MemoryTracker()
-    assert sync(finished.paths, tracker) == 0
+    store = FaultyStore()
+    assert sync(finished.paths, in_memory(store)) == 0
+    assert len(store.runs) == 1 + len(read_record(finished.paths).trials)
 
 
 def test_a_report_on_the_way_does_not_end_a_sweep(tmp_path: Path) -> None:
@@ -291,9 +293,9 @@ def test_a_sweep_that_ended_early_says_so_wherever_it_is_looked_at(tmp_path: Pat
     assert (found.state, found.ended_early) == ("ended early", sentence)
     assert [usage.budget for usage in found.usages] == ["wall_clock", "trials"]
     assert found.usages[1].sentence == "10 of the trials budget of 10 used (100%)"
-    tracker = MemoryTracker()
-    sync(outcome.paths, tracker)
-    [note] = [run.tags[NOTE] for (_, trial_id), run in tracker.runs.items() if trial_id is None]
+    store = FaultyStore()
+    assert sync(outcome.paths, in_memory(store)) == 0
+    [note] = [run.tags[NOTE] for run in store.runs.values() if run.parent is None]
     assert sentence in note
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.home.paths import SweepPaths, atomic_write
+from orchestrator.home.paths import SweepPaths
 from orchestrator.home.records import HistoryRow, Provenance, SweepRecord, Trial, TrialConfig, TrialResult, TrialState
 from orchestrator.spec import SweepSpec
 from orchestrator.track import MlflowTracker, Tracker
@@ -66,8 +66,7 @@ def on_file(home: Path, *trials: Trial, spec: SweepSpec | None = None, **changes
     spec = tiny_spec() if spec is None else spec
     beginning = provenance(**changes)
     paths = SweepPaths(home / str(beginning.started_at), spec.name)
-    paths.write_provenance(beginning)
-    atomic_write(paths.spec, spec.to_yaml())
+    paths.begin(spec, beginning)
     for trial in trials:
         put(paths, trial)
     return paths

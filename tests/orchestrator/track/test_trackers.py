@@ -21,7 +21,8 @@ from orchestrator.track.projection import SWEEP_ID, TRIAL_ID, sweep_id
 from tests.orchestrator.chaos.store import database
 from tests.orchestrator.track.contract import TrackerContract
 from tests.orchestrator.track.stories import Seen, on_file, trial_runs
-from tests.servers import PATIENCE, answering
+from tests.servers import answering
+from tests.waiting import PATIENCE
 
 
 class MlflowContract(TrackerContract):

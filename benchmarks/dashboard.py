@@ -67,10 +67,8 @@ def write_home(home: Path, num_trials: int) -> SweepPaths:
     """Put a sweep on file whose trials have all ended but for the last few."""
     spec = spec_from_text(SPEC % num_trials, "bench")
     paths = SweepPaths(home, spec.name)
-    paths.root.mkdir(parents=True)
-    paths.spec.write_text(spec.to_yaml(), encoding="utf-8")
     provenance = Provenance(command="", git_commit=None, git_dirty=None, versions={}, host="", started_at=1.0)
-    paths.provenance.write_text(provenance.model_dump_json(), encoding="utf-8")
+    paths.begin(spec, provenance)
     for number in range(num_trials):
         config = _config(number)
         folder = paths.config(config.trial_id).parent

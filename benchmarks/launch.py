@@ -73,11 +73,11 @@ def span(times: list[tuple[float, float]]) -> float:
 
 
 def untracked() -> float:
-    """The same program, told to track in memory."""
+    """The same program with a tracker that does nothing."""
     import orchestrator.cli.run
-    from orchestrator.track import MemoryTracker
+    from orchestrator.track import NoTracker
 
-    orchestrator.cli.run.make_tracker = lambda home, uri: MemoryTracker()  # type: ignore[assignment, attr-defined]
+    orchestrator.cli.run.make_tracker = lambda home, uri: NoTracker()  # type: ignore[assignment, attr-defined]
     return tracked()
 
 

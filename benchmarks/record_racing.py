@@ -18,7 +18,7 @@ from orchestrator.home.reading import read_record
 from orchestrator.launch import InlineLauncher
 from orchestrator.search.candidates import baseline_costs, baselines_of, settings_of
 from orchestrator.sweep.run import run
-from orchestrator.track import MemoryTracker
+from orchestrator.track import NoTracker
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     spec = spec_of()
     with tempfile.TemporaryDirectory() as home:
         paths = SweepPaths(Path(home), spec.name)
-        run(spec, paths, InlineLauncher(), MemoryTracker(), command="record_racing", observe=lambda progress: None)
+        run(spec, paths, InlineLauncher(), NoTracker(), command="record_racing", observe=lambda progress: None)
         record = read_record(paths, with_history=False)
     tuned = baselines_of(spec, record.trials)
     costs = baseline_costs(spec, tuned)

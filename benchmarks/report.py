@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import row
-from orchestrator.home.paths import SweepPaths, atomic_write
+from orchestrator.home.paths import SweepPaths
 from orchestrator.home.records import (
     HistoryRow,
     Provenance,
@@ -99,8 +99,7 @@ def fill(home: Path, num_search: int, num_confirm: int) -> None:
     provenance = Provenance(
         command="bench", git_commit=None, git_dirty=None, versions={}, host="here", started_at=1_760_000_000.0
     )
-    atomic_write(paths.spec, spec.to_yaml())
-    atomic_write(paths.provenance, provenance.model_dump_json())
+    paths.begin(spec, provenance)
     for config in _search(spec):
         _store(paths, config)
     record = SweepRecord(spec, provenance, tuple(paths.read_trials(with_history=False)))

@@ -2,8 +2,8 @@
 
 Both sides write whole trials: begun, their curves, ended; the cost of everything is shared among the metrics. Of
 1,000 trials of 200 rows of 6 metrics we write 10, and Ray's callback 10 rows of one: what is compared is one metric.
-Ours is the sweep's calls and the background thread's work until nothing is left to send, so nothing is hidden
-behind the sweep. Imports and tables are made beforehand, for both.
+Ours is the writing of the sweep's files and the background thread's work until nothing is left to send, so nothing is
+hidden behind the sweep. Imports and tables are made beforehand, for both.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import Any
 
 from benchmarks.timing import row
 from orchestrator.cli.servers import mlflow_server
+from orchestrator.home.paths import SweepPaths
 from orchestrator.home.records import (
     HistoryRow,
     Provenance,
     SeedResult,
-    SweepRecord,
     TrialConfig,
     TrialResult,
     TrialState,
@@ -61,10 +61,10 @@ def rows() -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         # What the sweep waits for on a bare home, and what it does not.
+        paths = new_sweep(home / "fresh")
         fresh = MlflowTracker(f"sqlite:///{home / 'fresh' / 'mlflow.db'}", close_seconds=300)
-        first_call = _seconds(lambda: fresh.begin_sweep(new_record()))
-        fresh.end_sweep("FINISHED")
-        first_start = _seconds(fresh.close)
+        first_call = _seconds(lambda: fresh.follow(paths))
+        first_start = _seconds(lambda: fresh.close("FINISHED"))
         empty = home / "empty.db"
         open_client(Address.parse(f"sqlite:///{empty}"))
         costs: dict[str, list[tuple[float, float, float]]] = {"SQLite": [], "HTTP": []}
@@ -74,40 +74,40 @@ def rows() -> list[dict[str, Any]]:
                 file = home / f"{repeat}.db"
                 shutil.copy(empty, file)
                 for name, uri in (("SQLite", f"sqlite:///{file}"), ("HTTP", url)):
-                    costs[name].append((*_ours(uri), _ray(uri)))
+                    costs[name].append((*_ours(home / f"{name}{repeat}", uri), _ray(uri)))
     table = []
     for name, measured in costs.items():
-        enqueue, whole, ray = (statistics.median(each) for each in zip(*measured, strict=True))
+        written, whole, ray = (statistics.median(each) for each in zip(*measured, strict=True))
         ratio = statistics.median(ours / theirs for _, ours, theirs in measured)
         table += [
             row(f"one logged metric against Ray's MLflowLoggerCallback, {name}", ratio, "ratio", GOAL),
             row(f"one logged metric, {name}", whole * 1e3, "ms"),
             row(f"one logged metric by Ray's MLflowLoggerCallback, {name}", ray * 1e3, "ms"),
-            row(f"the sweep's part of one logged metric, {name}", enqueue * 1e6, "µs"),
+            row(f"the sweep's part of one logged metric, {name}", written * 1e6, "µs"),
         ]
     table.append(row("what the first trial waits for tracking on a new home", first_call * 1e3, "ms"))
     table.append(row("importing MLflow and making a new home's tables, behind the sweep", first_start, "s"))
     return table
 
 
-def _ours(uri: str) -> tuple[float, float]:
-    """Seconds per metric of the sweep's calls, and of all until nothing is left to send."""
-    record, configs = new_record(), [_config(number) for number in range(NUM_TRIALS)]
+def _ours(home: Path, uri: str) -> tuple[float, float]:
+    """Seconds per metric until the sweep's files are written, and until nothing is left to send."""
+    paths, configs = new_sweep(home), [_config(number) for number in range(NUM_TRIALS)]
     curves = [_rows(NUM_ROWS) for _ in configs]
     num_metrics = NUM_TRIALS * NUM_ROWS * len(_values(curves[0][0]))
     tracker = MlflowTracker(uri, close_seconds=600)
     started = time.perf_counter()
-    tracker.begin_sweep(record)
+    tracker.follow(paths)
     for config, curve in zip(configs, curves, strict=True):
-        tracker.begin_trial(config)
+        paths.write_config(config)
+        paths.start_history(config.trial_id)
         for one in curve:
-            tracker.log_history(config.trial_id, [one])
-        tracker.end_trial(_result(config))
-    tracker.end_sweep("FINISHED")
-    told = time.perf_counter()
-    num_left = tracker.close()
+            paths.append_history(config.trial_id, [one])
+        paths.write_result(_result(config))
+    written = time.perf_counter()
+    num_left = tracker.close("FINISHED")
     assert num_left == 0, f"{num_left} runs were not sent"
-    return (told - started) / num_metrics, (time.perf_counter() - started) / num_metrics
+    return (written - started) / num_metrics, (time.perf_counter() - started) / num_metrics
 
 
 def _ray(uri: str) -> float:
@@ -138,11 +138,14 @@ class _RayTrial:
         return "trial"
 
 
-def new_record() -> SweepRecord:
+def new_sweep(home: Path) -> SweepPaths:
+    """Begin a sweep that has no trials yet."""
+    paths = SweepPaths(home, "bench")
     provenance = Provenance(
         command="bench", git_commit=None, git_dirty=None, versions={}, host="here", started_at=float(next(_starts))
     )
-    return SweepRecord(spec_from_text(SPEC), provenance, ())
+    paths.begin(spec_from_text(SPEC), provenance)
+    return paths
 
 
 def _config(number: int) -> TrialConfig:

@@ -1,6 +1,7 @@
-"""What a tracker takes from the trial it tells of: a step's time with the server up, slow and down, against none.
+"""What a tracker takes from a trial that it shows: a step's time with the server up, slow and down, against none.
 
-The trial runs in a process of its own, as under Ray; this one hands its rows to the tracker, whose thread writes. The
+The trial runs in a process of its own, as under Ray; this one puts its rows on file, where the tracker's thread reads
+them. The
 slow server is the same one behind a proxy that waits a second before each request. The server runs on this machine
 too, so that on few cores it may take some from the trial; in turn with the others, every case is measured beside a
 trial that nobody tracks.
@@ -23,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import row
-from benchmarks.tracking import new_record, server
+from benchmarks.tracking import new_sweep, server
+from orchestrator.home.paths import SweepPaths
 from orchestrator.home.records import HistoryRow, TrialConfig, TrialResult
 from orchestrator.spec import spec_from_text
 from orchestrator.track import MlflowTracker
@@ -55,15 +57,16 @@ def rows() -> list[dict[str, Any]]:
         file = Path(folder) / "mlflow.db"
         open_client(Address.parse(f"sqlite:///{file}"))
         with server(file) as url, _slow(url) as slow, _nobody() as down:
-            trackers = {name: _begun(uri) for name, uri in (("up", url), ("slow", slow), ("down", down))}
-            _run(trials, None, 0)
-            taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ("none", *trackers)}
+            servers = {"up": url, "slow": slow, "down": down}
+            trackers = {name: _followed(uri, Path(folder) / name) for name, uri in servers.items()}
+            homes = {"none": new_sweep(Path(folder) / "none"), **{name: paths for name, (_, paths) in trackers.items()}}
+            _run(trials, homes["none"], 0)
+            taken: dict[str, list[tuple[float, float]]] = {name: [] for name in homes}
             for repeat in range(REPEATS):
-                for number, name in enumerate(taken):
-                    taken[name].append(_run(trials, trackers.get(name), 1 + repeat * len(taken) + number))
-            for tracker in trackers.values():
-                tracker.end_sweep("FINISHED")
-                tracker.close()
+                for number, (name, paths) in enumerate(homes.items()):
+                    taken[name].append(_run(trials, paths, 1 + repeat * len(homes) + number))
+            for tracker, _ in trackers.values():
+                tracker.close("FINISHED")
     table = []
     for name in trackers:
         step, whole = (_ratio(taken[name], taken["none"], place) for place in (0, 1))
@@ -81,27 +84,25 @@ def _ratio(ours: list[tuple[float, float]], bare: list[tuple[float, float]], pla
     return min(one[place] for one in ours) / min(one[place] for one in bare)
 
 
-def _begun(uri: str) -> MlflowTracker:
-    tracker = MlflowTracker(uri, close_seconds=CLOSE_SECONDS)
-    tracker.begin_sweep(new_record())
-    return tracker
+def _followed(uri: str, home: Path) -> tuple[MlflowTracker, SweepPaths]:
+    tracker, paths = MlflowTracker(uri, close_seconds=CLOSE_SECONDS), new_sweep(home)
+    tracker.follow(paths)
+    return tracker, paths
 
 
-def _run(trials: Connection, tracker: MlflowTracker | None, number: int) -> tuple[float, float]:
-    """Run a trial in the worker and track it here: seconds a step on its own clock, and of the whole trial."""
+def _run(trials: Connection, paths: SweepPaths, number: int) -> tuple[float, float]:
+    """Run a trial in the worker and put it on file here: seconds a step on its own clock, and of the whole trial."""
     training = spec_from_text(SPEC).workloads["digits"].concretise({})
     plain = {"workload": "digits", "arm": "baseline", "phase": "search", "training": training, "method": {}}
     config = TrialConfig.model_validate({**plain, "seeds": (number,), "number": number})
-    if tracker is not None:
-        tracker.begin_trial(config)
+    paths.write_config(config)
+    paths.start_history(config.trial_id)
     trials.send(config.model_dump_json())
     while isinstance(told := trials.recv(), list):
-        if tracker is not None:
-            tracker.log_history(config.trial_id, [HistoryRow.model_validate_json(one) for one in told])
+        paths.append_history(config.trial_id, [HistoryRow.model_validate_json(one) for one in told])
     result = TrialResult.model_validate_json(told)
     assert result.failure is None, result.failure
-    if tracker is not None:
-        tracker.end_trial(result)
+    paths.write_result(result)
     (seed,) = result.seeds
     return seed.seconds / seed.num_steps, result.ended_at - result.started_at
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -12,14 +11,24 @@ from typing import final
 
 from pydantic import ValidationError
 
-from orchestrator.errors import UserError
-from orchestrator.home import HistoryRow, SweepPaths, SweepRecord, Trial, stored_spec, sweep_names
+from orchestrator.errors import FileUnreadable, UserError
+from orchestrator.home import (
+    HistoryRow,
+    Place,
+    Stamp,
+    SweepPaths,
+    SweepRecord,
+    Tail,
+    Trial,
+    rows_after,
+    stamp_of,
+    stored_spec,
+    sweep_names,
+)
 from orchestrator.report import Report, summarise
 from orchestrator.search import champions, lints, stored_id
 from orchestrator.spec import SweepSpec
 from orchestrator.sweep import Standing, standing_of
-
-Stamp = tuple[int, int, int]
 
 
 @final
@@ -47,18 +56,16 @@ class Snapshot:
 
 @final
 class SweepReader:
-    """Reads one sweep for all who look at it; holds no lock of the sweep and writes nothing.
-
-    Args:
-        paths: of a sweep that was begun.
-    """
+    """Reads one sweep for all who look at it; holds no lock of the sweep and writes nothing."""
 
     def __init__(self, paths: SweepPaths) -> None:
         self.paths = paths
         self._mutex = threading.RLock()
-        self._spec: tuple[Stamp, SweepSpec] | None = None
-        self._seen: dict[str, _Seen] = {}
-        self._curves: dict[str, _Curve] = {}
+        self._tail = Tail(paths)
+        self._spec: tuple[Stamp | None, SweepSpec] | None = None
+        self._trials: dict[str, Trial] = {}
+        self._faults: dict[str, str] = {}
+        self._curves: dict[str, tuple[Place, tuple[HistoryRow, ...]]] = {}
         self._record: SweepRecord | None = None
         self._version = 0
         self._report: tuple[object, Report] | None = None
@@ -66,11 +73,8 @@ class SweepReader:
     def read(self) -> Snapshot:
         """Read what has changed.
 
-        Returns:
-            The sweep now.
-
         Raises:
-            Unreadable: its spec, its provenance or its end cannot be read, or a plug-in is not there.
+            Unreadable: its spec, its provenance or its outcome cannot be read, or a plug-in is not there.
         """
         with self._mutex:
             try:
@@ -78,18 +82,10 @@ class SweepReader:
                 standing = standing_of(self.paths, record)
             except (UserError, ValidationError, ValueError, OSError) as error:
                 raise Unreadable(f"sweep {self.paths.name!r} cannot be read: {_line(error)}") from error
-            faults = tuple(seen.fault for seen in self._seen.values() if seen.fault)
-            return Snapshot(record, standing, faults, self._version)
+            return Snapshot(record, standing, tuple(self._faults.values()), self._version)
 
     def report(self, snapshot: Snapshot) -> Report:
-        """Work out the report, with the curves of the confirm runs; once for each state of the files.
-
-        Args:
-            snapshot: from :meth:`read`.
-
-        Returns:
-            The report.
-        """
+        """Work out the report, with the curves of the confirm runs; once for each state of the files."""
         with self._mutex:
             best = {stored_id(trial) for trials in champions(snapshot.record).values() for trial in trials[:1]}
             confirm = [trial for trial in snapshot.record.trials if trial.config.origin in best]
@@ -105,111 +101,48 @@ class SweepReader:
             return self._report[1]
 
     def history(self, trial_id: str) -> tuple[HistoryRow, ...]:
-        """Read a trial's curves, of a trial that runs only what has come since.
-
-        Args:
-            trial_id: the name of its directory.
-
-        Returns:
-            Its rows in order; empty where there is none yet, or none that can be read.
-        """
+        """Read a trial's curves, of a trial that runs only what has come since; empty where they are damaged."""
         with self._mutex:
-            curve = self._curves.setdefault(trial_id, _Curve())
-            curve.read(self.paths.history(trial_id))
-            return tuple(curve.rows)
+            place, rows = self._curves.get(trial_id, (Place(), ()))
+            try:
+                new = rows_after(self.paths.history(trial_id), place)
+            except FileUnreadable:
+                return ()
+            if new.place != place:
+                self._curves[trial_id] = new.place, new.rows if new.is_restart else rows + new.rows
+            return self._curves.get(trial_id, (place, rows))[1]
 
     def _read_record(self) -> SweepRecord:
         spec = self._read_spec()
         is_changed = self._read_trials()
-        end = self.paths.read_end()
-        ended_early = "" if end is None else end.ended_early
+        outcome = self.paths.read_outcome()
+        ended_early = "" if outcome is None else outcome.ended_early
         known = self._record
         if known is None or is_changed or known.spec is not spec or known.ended_early != ended_early:
-            trials = tuple(seen.trial for _, seen in sorted(self._seen.items()) if seen.trial is not None)
+            trials = tuple(trial for _, trial in sorted(self._trials.items()))
             self._record = SweepRecord(spec, self.paths.read_provenance(), trials, ended_early)
             self._version += 1
         assert self._record is not None
         return self._record
 
     def _read_spec(self) -> SweepSpec:
-        stamp = _stamp(self.paths.spec)
+        stamp = stamp_of(self.paths.spec)
         if self._spec is None or self._spec[0] != stamp:
             self._spec = (stamp, stored_spec(self.paths))
         return self._spec[1]
 
     def _read_trials(self) -> bool:
-        """Read the trials whose directory has changed: a configuration or a result is put there by a rename."""
-        found = _directories(self.paths.trials)
-        gone = self._seen.keys() - found.keys()
-        for trial_id in gone:
-            del self._seen[trial_id]
-        # Two renames may fall into one tick of the file system's clock, so what runs is looked at each time.
-        changed = [
-            name for name, stamp in found.items() if name not in self._seen or self._seen[name].may_differ(stamp)
-        ]
-        is_changed = bool(gone)
-        for trial_id in changed:
-            is_changed |= self._seen.setdefault(trial_id, _Seen()).read(self.paths, trial_id, found[trial_id])
-        return is_changed
-
-
-@final
-class _Seen:
-    """A trial as it was read last."""
-
-    def __init__(self) -> None:
-        self.trial: Trial | None = None
-        self.fault = ""
-        self._directory: int | None = None
-        self._config: Stamp | None = None
-        self._result: Stamp | None = None
-
-    def may_differ(self, directory: int) -> bool:
-        """Tell whether it is to be read again, from when its directory was changed."""
-        return directory != self._directory or self.trial is None or self.trial.result is None
-
-    def read(self, paths: SweepPaths, trial_id: str, directory: int) -> bool:
-        """Read what is new, and tell whether anything was."""
-        config_stamp, result_stamp = _stamp_or_none(paths.config(trial_id)), _stamp_or_none(paths.result(trial_id))
-        self._directory = directory
-        if config_stamp is None or (config_stamp, result_stamp) == (self._config, self._result):
-            return False
-        try:
-            self.trial, self.fault = paths.read_trial(trial_id, with_history=False), ""
-        except (UserError, OSError) as error:
-            self.trial, self.fault = None, f"trial {trial_id} cannot be read: {_line(error)}"
-        self._config, self._result = config_stamp, result_stamp
-        return True
-
-
-@final
-class _Curve:
-    """A trial's curves as far as they have been read."""
-
-    def __init__(self) -> None:
-        self.rows: list[HistoryRow] = []
-        self._inode = 0
-        self._offset = 0
-
-    def read(self, path: Path) -> None:
-        try:
-            file = open(path, "rb")  # noqa: SIM115 - closed below; the failing open is what is asked about
-        except FileNotFoundError:
-            return
-        with file:
-            status = os.fstat(file.fileno())
-            if status.st_ino != self._inode or status.st_size < self._offset:  # begun again
-                self.rows, self._inode, self._offset = [], status.st_ino, 0
-            if status.st_size == self._offset:
-                return
-            file.seek(self._offset)
-            whole, newline, _ = file.read().rpartition(b"\n")
-        self._offset += len(whole) + len(newline)
-        try:
-            self.rows += [HistoryRow.model_validate_json(line) for line in whole.splitlines()]
-        except ValidationError:
-            # What was written by another version, or spoilt, has no curve; the trial itself is shown all the same.
-            self.rows = []
+        changes = self._tail.changes()
+        for trial_id, stamps in changes.items():
+            self._trials.pop(trial_id, None)
+            self._faults.pop(trial_id, None)
+            if stamps is None:
+                continue
+            try:
+                self._trials[trial_id] = self.paths.read_trial(trial_id, with_history=False)
+            except (UserError, OSError) as error:
+                self._faults[trial_id] = f"trial {trial_id} cannot be read: {_line(error)}"
+        return bool(changes)
 
 
 @final
@@ -235,7 +168,7 @@ class Home:
 
     def _began_at(self, name: str) -> float:
         paths = SweepPaths(self.path, name)
-        stamps = [_stamp_or_none(path) for path in (paths.lock, paths.spec)]
+        stamps = [stamp_of(path) for path in (paths.lock, paths.spec)]
         return max((stamp[0] for stamp in stamps if stamp is not None), default=0)
 
 
@@ -248,26 +181,6 @@ def home_at(path: Path) -> Home:
 def find_trial(trials: Iterable[Trial], trial_id: str) -> Trial | None:
     """Find a trial by the id under which it is on file."""
     return next((trial for trial in trials if stored_id(trial) == trial_id), None)
-
-
-def _directories(trials: Path) -> dict[str, int]:
-    try:
-        with os.scandir(trials) as entries:
-            return {entry.name: entry.stat().st_mtime_ns for entry in entries if entry.is_dir()}
-    except FileNotFoundError:
-        return {}
-
-
-def _stamp(path: Path) -> Stamp:
-    status = path.stat()
-    return status.st_mtime_ns, status.st_size, status.st_ino
-
-
-def _stamp_or_none(path: Path) -> Stamp | None:
-    try:
-        return _stamp(path)
-    except FileNotFoundError:
-        return None
 
 
 def _line(error: BaseException) -> str:

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from orchestrator.cli.servers import Server
-
-PATIENCE = 120.0
+from tests.waiting import PATIENCE
 
 
 @contextmanager

@@ -91,6 +91,7 @@ def _members(paths: SweepPaths) -> Iterator[Path]:
 
 def _of_sweep(paths: SweepPaths) -> tuple[Path, ...]:
     return (
+        paths.format,
         paths.spec,
         paths.provenance,
         paths.plugins,

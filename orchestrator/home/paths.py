@@ -11,18 +11,21 @@ from typing import final
 
 from pydantic import RootModel
 
-from orchestrator.errors import SweepNotFound, nearest
+from orchestrator.errors import Fault, FileUnreadable, SweepNotFound, nearest
 from orchestrator.home.files import atomic_write, left_parts, read_lines, read_record, read_record_if_there
 from orchestrator.home.records import (
     HistoryRow,
     Provenance,
-    SweepEnd,
+    SweepOutcome,
     Trial,
     TrialConfig,
     TrialResult,
     WarmStart,
 )
-from orchestrator.spec import Json
+from orchestrator.spec import Json, SweepSpec
+
+# Of all files of a sweep together: a version reads what it writes, and nothing else.
+FORMAT = "1"
 
 
 @final
@@ -38,6 +41,7 @@ class SweepPaths:
         self.home = Path(os.path.abspath(home))
         self.name = name
         self.root = self.home / name
+        self.format = self.root / "format"
         self.spec = self.root / "spec.yaml"
         self.journal = self.root / "study.journal"
         self.plugins = self.root / "plugins.json"
@@ -75,6 +79,27 @@ class SweepPaths:
     def exists(self) -> bool:
         """Tell whether a sweep of this name was begun here."""
         return self.spec.is_file()
+
+    def begin(self, spec: SweepSpec, provenance: Provenance) -> None:
+        """Store what a sweep is; the spec comes last, since with it the sweep counts as begun."""
+        atomic_write(self.format, f"{FORMAT}\n")
+        atomic_write(self.provenance, provenance.model_dump_json(indent=1))
+        atomic_write(self.spec, spec.to_yaml())
+
+    def check_format(self) -> None:
+        """Refuse a sweep that another version of teleport wrote, before anything of it is read or written.
+
+        Raises:
+            FileUnreadable: the sweep's format is not this version's.
+        """
+        found = self.format.read_text(encoding="utf-8", errors="replace").strip() if self.format.is_file() else "none"
+        if found != FORMAT:
+            message = (
+                f"sweep {self.name!r} was written by another version of teleport (its format is {found[:20]}, this "
+                f"version's is {FORMAT}): use that version, which provenance.json names, or run the spec again under "
+                "a new name (teleport run SPEC --name NEW)"
+            )
+            raise FileUnreadable(Fault(str(self.format), message))
 
     def parts(self) -> list[Path]:
         """List the parts of files that writers which are no more have left."""
@@ -176,21 +201,17 @@ class SweepPaths:
         start = read_record_if_there(WarmStart, self.warm_start)
         return {} if start is None else start.points
 
-    def write_provenance(self, provenance: Provenance) -> None:
-        """Store where the sweep comes from."""
-        atomic_write(self.provenance, provenance.model_dump_json(indent=1))
-
     def read_provenance(self) -> Provenance:
         """Read where the sweep comes from."""
         return read_record(Provenance, self.provenance)
 
-    def write_end(self, end: SweepEnd) -> None:
+    def write_outcome(self, end: SweepOutcome) -> None:
         """Store how the sweep ended."""
         atomic_write(self.outcome, end.model_dump_json(indent=1))
 
-    def read_end(self) -> SweepEnd | None:
+    def read_outcome(self) -> SweepOutcome | None:
         """Read how the sweep ended; None where it has not."""
-        return read_record_if_there(SweepEnd, self.outcome)
+        return read_record_if_there(SweepOutcome, self.outcome)
 
     def _read_history(self, trial_id: str) -> Iterator[HistoryRow]:
         path = self.history(trial_id)
@@ -225,11 +246,14 @@ def find_sweep(home: Path, name: str) -> SweepPaths:
 
     Raises:
         SweepNotFound: there is none of that name; the message has the nearest one.
+        FileUnreadable: another version of teleport wrote it.
     """
     known = sweep_names(home)
     if name not in known:
         raise SweepNotFound(f"no sweep {name!r} in {home}; {nearest(name, known)}")
-    return SweepPaths(home, name)
+    paths = SweepPaths(home, name)
+    paths.check_format()
+    return paths
 
 
 __all__ = ["SweepPaths", "atomic_write", "find_sweep", "sweep_names"]

@@ -19,7 +19,9 @@ def stored_spec(paths: SweepPaths) -> SweepSpec:
 
     Raises:
         PluginError: a plug-in is no longer there, or no longer fits.
+        FileUnreadable: another version of teleport wrote the sweep.
     """
+    paths.check_format()
     try:
         plugins.load(paths.read_plugins())
     except PluginError as error:
@@ -39,7 +41,7 @@ def read_record(paths: SweepPaths, *, with_history: bool = True) -> SweepRecord:
     Returns:
         What is stored.
     """
-    end = paths.read_end()
+    end = paths.read_outcome()
     return SweepRecord(
         stored_spec(paths),
         paths.read_provenance(),

@@ -409,7 +409,7 @@ class Provenance(Record):
     started_at: float
 
 
-class SweepEnd(Record):
+class SweepOutcome(Record):
     """How a sweep ended: ``outcome.json``, there only while no run of it is under way.
 
     Args:

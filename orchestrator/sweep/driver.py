@@ -37,7 +37,6 @@ from orchestrator.sweep.budgets import Budgets
 from orchestrator.sweep.hooks import Hooks
 from orchestrator.sweep.interrupts import Interrupts
 from orchestrator.sweep.standing import Progress, TrialCounts
-from orchestrator.track import Tracker
 
 # A worker that dies says nothing of its trial: a machine was taken away, or another trial took the memory.
 NUM_RETRIES = 2
@@ -127,7 +126,6 @@ class Driver(TrialSource):
     Args:
         record: the sweep as it is on file.
         paths: of its files.
-        tracker: hears of everything after it is on file.
         observe: is shown where the sweep stands after every change.
         log: the sweep's log.
         interrupts: whether the user asked to stop.
@@ -138,7 +136,6 @@ class Driver(TrialSource):
         self,
         record: SweepRecord,
         paths: SweepPaths,
-        tracker: Tracker,
         observe: Observe,
         log: logging.Logger,
         interrupts: Interrupts,
@@ -146,7 +143,6 @@ class Driver(TrialSource):
     ) -> None:
         self._spec = record.spec
         self._paths = paths
-        self._tracker = tracker
         self._observe = observe
         self._log = log
         self._interrupts = interrupts
@@ -253,10 +249,8 @@ class Driver(TrialSource):
         self._running[config.trial_id] = time.time() - seconds_before
         self._budgets.on_started(config, seconds_before)
         self._counts.begin(config)
-        self._tracker.begin_trial(config)
         if rows:
             self._judge(config, rows)
-            self._tracker.log_history(config.trial_id, rows)
             last = rows[-1]
             self._log.info("going on with %s from step %d of seed %d", describe(config), last.step, last.seed)
         else:
@@ -264,12 +258,11 @@ class Driver(TrialSource):
         self._show()
 
     def on_history(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> bool:
-        """Put rows on file, then track them; see whether the trial is to end here."""
+        """Put rows on file, and see whether the trial is to end here."""
         num_kept = self._judge(config, rows)
         rows = rows if num_kept is None else rows[:num_kept]
         if rows:
             self._paths.append_history(config.trial_id, rows)
-            self._tracker.log_history(config.trial_id, rows)
         now = time.time()
         if num_kept is not None:
             kept = self._paths.read_trial(config.trial_id).history
@@ -318,7 +311,6 @@ class Driver(TrialSource):
         if config.phase == "search":
             self._study_of(config).tell(result)
             self._drop()
-        self._tracker.end_trial(result)
         if result.state is TrialState.FAIL:
             self._hooks.trial_failed(config, result)
         self._write_log(config, result)
@@ -373,7 +365,6 @@ class Driver(TrialSource):
         for config in (config for study in self._studies.values() for config in study.take_dropped()):
             if config.trial_id in self._cut_off:
                 self._counts.begin(config)
-                self._tracker.begin_trial(config)
                 self._end(config, self._given_up(config))
             else:
                 self._counts.drop(config)

@@ -16,7 +16,6 @@ from orchestrator.home import (
     SweepPaths,
     SweepRecord,
     WarmStart,
-    atomic_write,
     collect,
     find_sweep,
     locked,
@@ -32,7 +31,7 @@ from orchestrator.sweep.driver import Driver, Observe, OutOfBudget
 from orchestrator.sweep.hooks import Hooks, SweepEnding
 from orchestrator.sweep.interrupts import Interrupts
 from orchestrator.sweep.standing import end_of, in_words
-from orchestrator.track import SweepStatus, Tracker
+from orchestrator.track import RunStatus, Tracker
 
 
 @final
@@ -87,28 +86,26 @@ def run(
     _refuse_other_spec(spec, paths)
     refuse_unknown_source(spec, paths)
     # A sweep that has ended has nothing to launch, so it needs no machine.
-    end = paths.read_end()
+    end = paths.read_outcome()
     ready = launcher.prepared() if end is None or end.ended_early else nullcontext()
     with ready, locked(paths), _logging(paths) as log, closing(Hooks(spec.hooks, paths, log)) as hooks:
         record = _begin(spec, paths, command)
-        is_tracked = False
-        status: SweepStatus = "FAILED"
+        status: RunStatus = "FAILED"
         ending: SweepEnding = "stopped on an error"
         message = ""
         report: Report | None = None
+        tracker.follow(paths)
         try:
-            tracker.begin_sweep(record, paths.read_trial)
-            is_tracked = True
             paths.outcome.unlink(missing_ok=True)
             with interrupts.deferred():
-                driver = Driver(record, paths, tracker, observe, log, interrupts, hooks)
+                driver = Driver(record, paths, observe, log, interrupts, hooks)
                 with suppress(OutOfBudget):
                     if not driver.is_exhausted:
                         launcher.launch(driver)
             record = replace(read_record(paths), ended_early=driver.ended_early)
             report = write_report(record, paths, lints(record))
             end = end_of(record)
-            paths.write_end(end)
+            paths.write_outcome(end)
             status, ending, message = end.status, in_words(end), "; ".join(end.failures) or end.ended_early
         except KeyboardInterrupt:
             status, ending = "KILLED", "interrupted"
@@ -123,37 +120,26 @@ def run(
             log.exception("the sweep stopped on an error")
             raise
         finally:
-            if is_tracked:
-                description = "" if report is None else render_markdown(report)
-                tracker.end_sweep(status, description=description, artifacts=_artifacts(paths, log))
-            num_untracked = tracker.close()
+            description = "" if report is None else render_markdown(report)
+            num_untracked = tracker.close(status, description=description, artifacts=_artifacts(paths, log))
             hooks.sweep_finished(ending, message=message, report=paths.report_page if report is not None else None)
     return Outcome(report, paths, end.failures, num_untracked)
 
 
 def sync(paths: SweepPaths, tracker: Tracker) -> int:
-    """Send to a tracker what it has not got yet.
-
-    Args:
-        paths: of a sweep that was begun.
-        tracker: that may lack some of it.
-
-    Returns:
-        How many trials it still lacks.
+    """Send to a tracker what it lacks of a sweep that does not run, and count the runs that it still lacks.
 
     Raises:
-        SweepLocked: the sweep runs, and its own driver is sending.
+        SweepLocked: the sweep runs, and its own process is sending.
     """
     with locked(paths):
         record = read_record(paths)
-        end = paths.read_end()
+        outcome = paths.read_outcome()
         artifacts = _artifacts(paths, logging.getLogger(f"teleport.{paths.name}"))
-        if end is None:
-            tracker.sync(record, artifacts=artifacts)
-        else:
-            description = render_markdown(summarise(record, lints(record)))
-            tracker.sync(record, end.status, description=description, artifacts=artifacts)
-        return tracker.close()
+        if outcome is None:
+            return tracker.sync(paths, artifacts=artifacts)
+        description = render_markdown(summarise(record, lints(record)))
+        return tracker.sync(paths, outcome.status, description=description, artifacts=artifacts)
 
 
 def _artifacts(paths: SweepPaths, log: logging.Logger) -> list[Path]:
@@ -181,15 +167,15 @@ def _refuse_other_spec(spec: SweepSpec, paths: SweepPaths) -> None:
 
 
 def _begin(spec: SweepSpec, paths: SweepPaths, command: str) -> SweepRecord:
-    if not paths.provenance.is_file():
-        paths.write_provenance(collect(command, spec.plugins))
     paths.write_plugins(spec.plugins)
     if spec.search.warm_start is not None and not paths.warm_start.is_file():
         source = find_sweep(paths.home, spec.search.warm_start.sweep)
         points = best_points(read_record(source, with_history=False), spec)
         paths.write_warm_start(WarmStart(sweep=source.name, points=points))
-    atomic_write(paths.spec, spec.to_yaml())
-    return SweepRecord(spec, paths.read_provenance(), tuple(paths.read_trials(with_history=False)))
+    has_begun = paths.provenance.is_file()
+    provenance = paths.read_provenance() if has_begun else collect(command, spec.plugins)
+    paths.begin(spec, provenance)
+    return SweepRecord(spec, provenance, tuple(paths.read_trials(with_history=False)))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Literal, final
 
 from orchestrator.errors import UserError
 from orchestrator.home import (
-    SweepEnd,
+    SweepOutcome,
     SweepPaths,
     SweepRecord,
     Trial,
@@ -28,7 +28,7 @@ from orchestrator.sweep.budgets import Usage, spent, usages
 CRASH_TOLERANCE = 0.1
 
 
-def end_of(record: SweepRecord) -> SweepEnd:
+def end_of(record: SweepRecord) -> SweepOutcome:
     """Judge a sweep that is over.
 
     Args:
@@ -38,10 +38,10 @@ def end_of(record: SweepRecord) -> SweepEnd:
         How it ended.
     """
     failures = tuple(_failures(record))
-    return SweepEnd(status="FAILED" if failures else "FINISHED", failures=failures, ended_early=record.ended_early)
+    return SweepOutcome(status="FAILED" if failures else "FINISHED", failures=failures, ended_early=record.ended_early)
 
 
-def in_words(end: SweepEnd) -> Literal["finished", "ended early", "failed"]:
+def in_words(end: SweepOutcome) -> Literal["finished", "ended early", "failed"]:
     """Name an end for people; a sweep that failed has failed, also where it ended early."""
     if end.status == "FAILED":
         return "failed"
@@ -384,7 +384,7 @@ def standing_of(paths: SweepPaths, record: SweepRecord) -> Standing:
         Its state and counts.
     """
     since, now = held_since(paths), time.time()
-    end = paths.read_end()
+    end = paths.read_outcome()
     is_over = since is None and end is not None and not end.ended_early
     progress = count(record.spec, record.trials, since=since, now=now, is_over=is_over)
     begun = (trial.trial_id for trial in record.trials if since is not None and trial.result is None)
@@ -411,7 +411,7 @@ def standings(home: Path) -> list[Standing | Unread]:
     return found
 
 
-def _state(is_running: bool, end: SweepEnd | None) -> str:
+def _state(is_running: bool, end: SweepOutcome | None) -> str:
     if is_running:
         return "running"
     return "interrupted" if end is None else in_words(end)

@@ -1,12 +1,11 @@
 """Tracking: a sweep's runs where people browse them, as a projection of the sweep's files."""
 
 from orchestrator.track.address import Address
-from orchestrator.track.base import ReadTrial, SweepStatus, Tracker
+from orchestrator.track.base import NoTracker, RunStatus, Tracker
 from orchestrator.track.fetch import fetch
 from orchestrator.track.links import RunLink, page_of, run_link
-from orchestrator.track.memory import MemoryTracker
-from orchestrator.track.mlflow import MlflowTracker, reach
-from orchestrator.track.mlflow_store import EXPERIMENT, QUIET
+from orchestrator.track.mlflow import MlflowTracker
+from orchestrator.track.mlflow_store import EXPERIMENT, QUIET, reach
 from orchestrator.track.sqlite import prepare
 from orchestrator.track.text import clean, redact
 
@@ -14,11 +13,10 @@ __all__ = [
     "EXPERIMENT",
     "QUIET",
     "Address",
-    "MemoryTracker",
     "MlflowTracker",
-    "ReadTrial",
+    "NoTracker",
     "RunLink",
-    "SweepStatus",
+    "RunStatus",
     "Tracker",
     "clean",
     "fetch",

@@ -1,84 +1,87 @@
-"""The seam between a sweep and the store where people browse its runs.
-
-The sweep's own files are the truth and a tracker is a projection of them: whatever a tracker loses, it can be
-told again from the files, and telling it twice changes nothing. So a tracker may lag, lose its store or miss
-trials, and the sweep never waits for it and never fails because of it.
-"""
+"""What a tracker is: it shows a sweep's files in a store where people browse runs."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, final
 
-from orchestrator.home import HistoryRow, SweepRecord, Trial, TrialConfig, TrialResult
+from orchestrator.home import SweepPaths
 
-SweepStatus = Literal["FINISHED", "FAILED", "KILLED"]
-ReadTrial = Callable[[str], Trial]
+RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 class Tracker(ABC):
-    """Hears of one sweep, from one thread; :meth:`sync` and :meth:`close` alone wait for the store.
+    """Shows one sweep in a store of runs: one run for the sweep, and under it one run for each trial.
 
-    The order of calls is ``begin_sweep``, then trials, then ``end_sweep``, then ``close``; or ``sync``, then
-    ``close``. No call raises because of the store.
+    A tracker reads everything from the sweep's files and is told nothing else. Whatever it has failed to send can
+    be sent again later, and sending it twice changes nothing. So the sweep never waits for a tracker and never
+    fails because of it. Either :meth:`follow` and then :meth:`close` are called, or :meth:`sync` alone.
     """
 
     @abstractmethod
-    def begin_sweep(self, record: SweepRecord, read_trial: ReadTrial | None = None) -> None:
-        """Begin a sweep, or go on with one: its run is adopted, and no orphan of an earlier driver stays RUNNING.
+    def follow(self, paths: SweepPaths) -> None:
+        """Begin to show a sweep that this process runs; returns at once and raises nothing because of the store.
 
-        Args:
-            record: the sweep as it is on file; its trials need no curves.
-            read_trial: reads a trial with its curves from the files by its id, from any thread; with it, what
-                the store missed is sent again as soon as it can be, without it only by :meth:`sync`.
+        Runs that an earlier process left RUNNING are ended, and what the store missed is sent.
         """
 
     @abstractmethod
-    def begin_trial(self, config: TrialConfig) -> None:
-        """Say that a trial runs; what an earlier attempt at it left in the store is replaced."""
+    def close(self, status: RunStatus, *, description: str = "", artifacts: Sequence[Path] = ()) -> int:
+        """End the sweep's run, and send what is left for a bounded time.
 
-    @abstractmethod
-    def log_history(self, trial_id: str, rows: Sequence[HistoryRow]) -> None:
-        """Add rows to the curves of a trial that runs."""
-
-    @abstractmethod
-    def end_trial(self, result: TrialResult) -> None:
-        """Say how a trial that runs ended."""
-
-    @abstractmethod
-    def end_sweep(self, status: SweepStatus, *, description: str = "", artifacts: Sequence[Path] = ()) -> None:
-        """Say how the sweep ended; trials that still run were cut off.
+        Trials without a result become KILLED, since nothing runs them any more.
 
         Args:
-            status: KILLED where it was interrupted.
-            description: Markdown to show on the sweep's run, for example the verdicts.
+            status: how the sweep ended; KILLED where it was interrupted.
+            description: Markdown for the sweep's run; the store's own text stays where this is empty.
             artifacts: files and directories to store with it; those that do not exist are left out.
+
+        Returns:
+            How many runs, the sweep's own among them, are missing or incomplete in the store.
         """
 
     @abstractmethod
     def sync(
         self,
-        record: SweepRecord,
-        status: SweepStatus | None = None,
+        paths: SweepPaths,
+        status: RunStatus | None = None,
         *,
         description: str = "",
         artifacts: Sequence[Path] = (),
-    ) -> None:
-        """Bring the store level with the files, and wait until it is, or until it no longer answers.
+    ) -> int:
+        """Send everything that the store lacks of a sweep that does not run, for as long as the store answers.
 
         Args:
-            record: the sweep as it is on file, with curves; no trial of it runs.
-            status: how the sweep ended; None: as the store has it, and KILLED where the store has it running.
-            description: as in :meth:`end_sweep`; empty keeps what the store has.
-            artifacts: as in :meth:`end_sweep`.
-        """
-
-    @abstractmethod
-    def close(self) -> int:
-        """Send what is left, for a bounded time.
+            paths: of the sweep.
+            status: how it ended; without it the store's status stays, and RUNNING becomes KILLED.
+            description: as in :meth:`close`.
+            artifacts: as in :meth:`close`.
 
         Returns:
-            How many runs, the sweep's own among them, the store has not got whole: 0 is all.
+            How many runs, the sweep's own among them, are missing or incomplete in the store.
         """
+
+
+@final
+class NoTracker(Tracker):
+    """Shows nothing anywhere."""
+
+    def follow(self, paths: SweepPaths) -> None:
+        """Do nothing."""
+
+    def close(self, status: RunStatus, *, description: str = "", artifacts: Sequence[Path] = ()) -> int:
+        """Do nothing; nothing is missing."""
+        return 0
+
+    def sync(
+        self,
+        paths: SweepPaths,
+        status: RunStatus | None = None,
+        *,
+        description: str = "",
+        artifacts: Sequence[Path] = (),
+    ) -> int:
+        """Do nothing; nothing is missing."""
+        return 0

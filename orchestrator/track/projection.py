@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
-from orchestrator.home import SweepRecord, Trial, TrialConfig, TrialResult, TrialState
+from orchestrator.home import SweepRecord, TrialConfig, TrialResult, TrialState
 from orchestrator.spec import Json, digest
 from orchestrator.track.points import Point, summary_points
 from orchestrator.track.text import MAX_PARAM, clean
@@ -42,7 +42,7 @@ class Facts:
 
 @final
 @dataclass(frozen=True)
-class Ending:
+class RunEnd:
     """What is known of a run when it has ended.
 
     Args:
@@ -126,9 +126,19 @@ def trial_facts(record: SweepRecord, config: TrialConfig) -> Facts:
     return Facts(_trial_name(record, config), _params(plain), _cleaned(tags))
 
 
-def trial_ending(record: SweepRecord, config: TrialConfig, result: TrialResult) -> Ending:
-    """Turn how a trial ended into the end of its run."""
-    tags = {"state": result.state.value, COMPLETE: fingerprint(result)}
+def run_end(record: SweepRecord, config: TrialConfig, result: TrialResult | None, num_rows: int = 0) -> RunEnd:
+    """Describe the end of a trial's run.
+
+    Args:
+        record: the sweep.
+        config: what ran.
+        result: how it ended; None: it was cut off, since the process that drove it stopped.
+        num_rows: of the curves of a trial that was cut off.
+    """
+    tags = {COMPLETE: fingerprint(result, num_rows)}
+    if result is None:
+        return RunEnd("KILLED", None, (), tags | {"state": "cut off"})
+    tags["state"] = result.state.value
     num_diverged = sum(seed.outcome == "diverged" for seed in result.seeds)
     if result.failure is not None:
         tags |= {"failure": result.failure.kind, "failure_message": result.failure.message}
@@ -145,18 +155,7 @@ def trial_ending(record: SweepRecord, config: TrialConfig, result: TrialResult) 
         tags |= {"device": machine.device, "host": machine.host, "num_threads": str(machine.num_threads)}
         tags |= {f"version.{name}": version for name, version in machine.versions.items()}
     points = list(summary_points(record, config, result, num_diverged))
-    return Ending(STATUS_OF[result.state], round(result.ended_at * 1000), points, _cleaned(tags))
-
-
-def cut_off(trial: Trial) -> Ending:
-    """Describe the end of a trial that has none: its driver stopped while it ran."""
-    tags = {"state": "cut off", COMPLETE: fingerprint(None, len(trial.history))}
-    return Ending("KILLED", None, (), tags)
-
-
-def ending_of(record: SweepRecord, trial: Trial) -> Ending:
-    """Describe the end of a trial that no longer runs."""
-    return cut_off(trial) if trial.result is None else trial_ending(record, trial.config, trial.result)
+    return RunEnd(STATUS_OF[result.state], round(result.ended_at * 1000), points, _cleaned(tags))
 
 
 def _sweep_tags(record: SweepRecord) -> dict[str, str]:

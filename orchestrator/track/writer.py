@@ -1,234 +1,233 @@
-"""The one background thread that writes: in batches, patient with a store that is slow or gone.
+"""The background thread that reads what is new in a sweep's files and writes it to a store of runs.
 
-What cannot be sent is kept in memory while there is room; beyond that it is forgotten, since the sweep's files
-have it, and the trial is written anew from them.
+The thread waits for a store that is slow or gone. It keeps nothing in memory meanwhile, since the files have it.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
-from collections.abc import Iterable
+import time
+from dataclasses import dataclass
 from typing import final
 
 from orchestrator.errors import FileUnreadable
-from orchestrator.home import SweepRecord, TrialConfig
-from orchestrator.track.base import ReadTrial
-from orchestrator.track.ledger import Ledger
-from orchestrator.track.outbox import Outbox, Parcel, SweepEnd
+from orchestrator.home import NewRows, Place, Stamp, SweepPaths, SweepRecord, Tail, Trial, rows_after, stored_spec
+from orchestrator.track.ledger import Ledger, SweepRunEnd
 from orchestrator.track.store import Refused, RunStore, Unreachable
 
+LOOK_SECONDS = 1.0
+# After the first failure in a row, the second, and so on.
 PAUSES = (1.0, 2.0, 5.0, 15.0, 30.0)
 
 
 @final
-class Writer:
-    """Sends what an outbox holds to a store, in a thread of its own, which starts at once.
+@dataclass
+class _Pending:
+    """A trial that the store has not got whole.
 
     Args:
-        store: to send to; only this thread uses it.
-        shown: the store's address in messages, without credentials.
-        record: the sweep as it was on file when it began.
-        outbox: what to send.
-        wanted: ids of trials in the record that the store should have whole.
-        read_trial: reads from the files what must be sent again; None: it waits for a sync.
-        is_running: whether the sweep runs now.
+        started: stamp of its configuration, which is written anew at every start of the trial.
+        trial: without curves; None until it has been read.
+        place: how much of the curves the run holds; None while this process has begun no run for it.
+        has_failed: whether the last try to write it failed, so that it waits until its files change.
     """
 
-    def __init__(
-        self,
-        store: RunStore,
-        shown: str,
-        record: SweepRecord,
-        outbox: Outbox,
-        *,
-        wanted: Iterable[str],
-        read_trial: ReadTrial | None,
-        is_running: bool,
-    ) -> None:
-        self._ledger = Ledger(store, record, is_running=is_running)
+    started: Stamp
+    trial: Trial | None = None
+    place: Place | None = None
+    has_failed: bool = False
+
+
+@final
+class Writer:
+    """Brings a store level with a sweep's files, in a thread of its own that starts at once.
+
+    Args:
+        store: used by this thread only.
+        shown: the store's address for messages, without credentials.
+        paths: of the sweep.
+        end: how the sweep's run ends, where the sweep does not run; None: it runs until :meth:`finish`.
+    """
+
+    def __init__(self, store: RunStore, shown: str, paths: SweepPaths, end: SweepRunEnd | None = None) -> None:
+        self._store = store
         self._shown = shown
-        self._name = record.spec.name
-        self._log = logging.getLogger(f"teleport.{self._name}")
-        self._outbox = outbox
-        self._read_trial = read_trial
-        self._trials = {trial.trial_id: trial for trial in record.trials}
-        self._missed = dict.fromkeys(wanted)
-        self._owed = set(self._missed)
-        self._owed_lock = threading.Lock()
-        self._is_end_owed = True
-        self._live: dict[str, TrialConfig] = {}
-        self._broken: set[str] = set()
-        self._end: SweepEnd | None = None
+        self._paths = paths
+        self._log = logging.getLogger(f"teleport.{paths.name}")
+        self._tail = Tail(paths)
+        self._is_running = end is None
+        # A trial that was started before this process took the lock is not running, whatever the store shows.
+        self._since = paths.lock.stat().st_mtime_ns if paths.lock.is_file() else 0
+        self._ledger: Ledger | None = None
         self._is_open = False
-        self._is_abandoned = False
+        self._pending: dict[str, _Pending] = {}
+        self._whole: set[str] = set()
         self._num_failures = 0
+        self._last_ended_at = 0.0
+        self._end = end
+        self._is_end_sent = False
+        self._is_abandoned = False
+        self._closing = threading.Event()
+        if end is not None:
+            self._closing.set()
         self._thread = threading.Thread(target=self._run, name="teleport-track", daemon=True)
         self._thread.start()
 
-    @property
-    def num_owed(self) -> int:
-        """How many runs the store has not got whole, the sweep's own among them."""
-        with self._owed_lock:
-            return len(self._owed) + self._is_end_owed
+    def finish(self, end: SweepRunEnd, seconds: float) -> int:
+        """Send what is left for so many seconds at most, and count the runs that the store still lacks."""
+        self._end = end
+        self._closing.set()
+        return self.wait(seconds)
 
-    def owe(self, trial_id: str) -> None:
-        """Count a trial as owed until its end is in the store."""
-        with self._owed_lock:
-            self._owed.add(trial_id)
-
-    def finish(self, seconds: float | None) -> None:
-        """Send what is left, and stop.
-
-        Args:
-            seconds: how long to wait at most; None: as long as the store answers.
-        """
-        self._outbox.close()
+    def wait(self, seconds: float | None) -> int:
+        """Wait until all is sent or the store fails, and count the runs that the store still lacks."""
         self._thread.join(seconds)
         self._is_abandoned = True
+        trial_ids = {path.parent.name for path in self._paths.trials.glob("*/config.json")}
+        return len(trial_ids - self._whole) + (not self._is_end_sent)
 
     def _run(self) -> None:
-        while not self._is_done:
-            is_last_try = self._outbox.is_closing
-            parcels, end = self._outbox.take(at_once=self._has_work)
-            self._end = end or self._end
+        while not self._is_abandoned:
+            is_last = self._closing.is_set()
+            pause = LOOK_SECONDS
             try:
-                self._deliver(parcels)
+                if not self._level(is_over=is_last):
+                    pause = 0.0
             except Unreachable as error:
-                self._outbox.put_back(parcels)
-                self._is_open = False
-                self._say_down(str(error))
-            except Exception:  # noqa: BLE001 - whatever it is, the sweep must not notice
-                # A fault of ours: the thread goes on, and the files restore what these parcels held.
+                self._fail()
+                if self._num_failures == 1:
+                    self._log.warning(
+                        "tracking: %s does not answer (%s); trials go on, and what it misses is sent when it is "
+                        "back, or by `teleport track sync %s`",
+                        self._shown,
+                        error,
+                        self._paths.name,
+                    )
+            except Exception:  # noqa: BLE001 - the sweep must not notice a fault in this thread
+                self._fail()
                 self._log.exception("tracking: could not write to %s", self._shown)
-                self._forget(parcels)
-                self._is_open = False
-                self._num_failures += 1
             else:
-                self._say_up()
-                continue
-            if is_last_try:
+                if self._num_failures:
+                    self._log.info("tracking: %s answers", self._shown)
+                self._num_failures = 0
+            if is_last:
                 return
-            self._outbox.pause(PAUSES[min(self._num_failures, len(PAUSES)) - 1])
+            if self._num_failures:
+                pause = PAUSES[min(self._num_failures, len(PAUSES)) - 1]
+            self._closing.wait(pause)
 
-    @property
-    def _has_work(self) -> bool:
-        """Whether there is something to do besides the parcels."""
-        return not self._is_open or self._end is not None or self._can_replay
+    def _fail(self) -> None:
+        self._num_failures += 1
+        self._is_open = False
 
-    @property
-    def _can_replay(self) -> bool:
-        return bool(self._missed) and self._read_trial is not None
+    def _level(self, *, is_over: bool) -> bool:
+        """Bring the store level with the files, or do a second's part of it while the sweep runs.
 
-    @property
-    def _is_done(self) -> bool:
-        if self._is_abandoned:
-            return True
-        return self._outbox.is_closing and self._outbox.is_empty and not self._has_work
+        Args:
+            is_over: whether nothing runs any more, so that trials without a result were cut off.
 
-    def _deliver(self, parcels: dict[str, Parcel]) -> None:
-        """Send parcels, taking out each that was sent; then the sweep's end; then one trial from the files."""
-        if not self._is_open:
-            self._open()
-        for trial_id in list(parcels):
+        Returns:
+            Whether all of it is done.
+        """
+        ledger = self._opened()
+        self._look()
+        deadline = math.inf
+        # The newest first: trials that run are seen to run, however many ended ones the store still lacks.
+        for trial_id, pending in sorted(self._pending.items(), key=lambda item: item[1].started, reverse=True):
             if self._is_abandoned:
-                raise Unreachable("the time to send it is over")
-            self._send(trial_id, parcels[trial_id])
-            del parcels[trial_id]
-        if self._end is not None:
-            self._send_end(self._end)
-            self._end = None
-        elif self._can_replay:
-            self._replay(next(iter(self._missed)))
+                return False
+            if not is_over and pending.place is None:
+                deadline = min(deadline, time.monotonic() + LOOK_SECONDS)
+                if time.monotonic() > deadline:
+                    return False
+            if not pending.has_failed or is_over:
+                self._try(trial_id, pending, ledger, is_over=is_over)
+        if is_over:
+            assert self._end is not None
+            self._end_sweep(ledger, self._end)
+        return True
 
-    def _open(self) -> None:
-        try:
-            self._ledger.open(self._live.keys())
-        except Refused as error:
-            raise Unreachable(str(error)) from None
-        self._is_open = True
-        for trial_id in [trial_id for trial_id in self._missed if trial_id in self._trials]:
-            trial = self._trials[trial_id]
-            if not self._ledger.lacks(trial_id, trial.result, len(trial.history)):
-                del self._missed[trial_id]
-                self._settle(trial_id)
+    def _opened(self) -> Ledger:
+        if self._ledger is None:
+            record = SweepRecord(stored_spec(self._paths), self._paths.read_provenance(), ())
+            self._ledger = Ledger(self._store, record, is_running=self._is_running)
+        if not self._is_open:
+            live = [trial_id for trial_id, pending in self._pending.items() if pending.place is not None]
+            try:
+                kept = self._ledger.open(live)
+            except Refused as error:
+                raise Unreachable(str(error)) from None
+            for trial_id in live:
+                if trial_id not in kept:
+                    self._pending[trial_id].place = None
+            self._is_open = True
+        return self._ledger
 
-    def _send(self, trial_id: str, parcel: Parcel) -> None:
+    def _look(self) -> None:
+        for trial_id, stamps in self._tail.changes().items():
+            self._whole.discard(trial_id)
+            known = self._pending.pop(trial_id, None)
+            if stamps is not None:
+                is_same = known is not None and known.started == stamps.config
+                place = known.place if known is not None and is_same else None
+                self._pending[trial_id] = _Pending(stamps.config, place=place)
+
+    def _try(self, trial_id: str, pending: _Pending, ledger: Ledger, *, is_over: bool) -> None:
+        """Write a trial; one that cannot be written keeps no other from the store, and is told of once."""
         try:
-            if parcel.config is not None:
-                self._missed.pop(trial_id, None)
-                self._broken.discard(trial_id)
-                self._live[trial_id] = parcel.config
-                self._ledger.begin(parcel.config, parcel.started_at)
-                parcel.config = None
-            if trial_id in self._broken or parcel.is_short or not self._ledger.has(trial_id):
-                self._break(trial_id, parcel)
-                return
-            config = self._live[trial_id]
-            if parcel.result is None:
-                self._ledger.log(config, parcel.rows)
-                return
-            self._ledger.end(config, parcel.rows, parcel.result)
-        except Refused as error:
+            self._write(trial_id, pending, ledger, is_over=is_over)
+        except Unreachable:
+            raise
+        except Exception as error:  # noqa: BLE001 - also a fault of ours
+            if not pending.has_failed:
+                self._tell(trial_id, error)
+            pending.has_failed = True
+            pending.place = None
+            self._is_open = False
+
+    def _tell(self, trial_id: str, error: Exception) -> None:
+        if isinstance(error, Refused):
             self._log.warning("tracking: %s refused trial %s: %s", self._shown, trial_id, error)
-            self._break(trial_id, parcel)
-        else:
-            del self._live[trial_id]
-            self._settle(trial_id)
-
-    def _break(self, trial_id: str, parcel: Parcel) -> None:
-        """Give up on sending a trial as it goes; once it has ended, it is written from the files."""
-        self._broken.add(trial_id)
-        if parcel.result is not None:
-            self._live.pop(trial_id, None)
-            self._missed[trial_id] = None
-
-    def _forget(self, parcels: dict[str, Parcel]) -> None:
-        for trial_id, parcel in parcels.items():
-            self._break(trial_id, parcel)
-
-    def _replay(self, trial_id: str) -> None:
-        assert self._read_trial is not None
-        try:
-            self._ledger.replay(self._read_trial(trial_id))
-        except Refused as error:
-            self._log.warning("tracking: %s refused trial %s: %s", self._shown, trial_id, error)
-        except (OSError, FileUnreadable) as error:
+        elif isinstance(error, (OSError, FileUnreadable)):
             self._log.warning("tracking: trial %s cannot be read from the files: %s", trial_id, error)
         else:
-            self._settle(trial_id)
-        del self._missed[trial_id]
+            self._log.error("tracking: could not write trial %s to %s", trial_id, self._shown, exc_info=error)
 
-    def _send_end(self, end: SweepEnd) -> None:
+    def _write(self, trial_id: str, pending: _Pending, ledger: Ledger, *, is_over: bool) -> None:
+        """Write what is new of a trial; one that no longer runs is written to its end."""
+        trial = pending.trial or self._paths.read_trial(trial_id, with_history=False)
+        pending.trial = trial
+        if trial.result is None and not is_over:
+            if pending.started[0] >= self._since:
+                new = self._new_rows(trial, pending, ledger)
+                if new.rows:
+                    ledger.log(trial.config, new.rows)
+                pending.place = new.place
+            return
+        num_rows = self._paths.count_rows(trial_id) if trial.result is None else 0
+        if not ledger.has_whole(trial, num_rows):
+            ledger.end(trial, self._new_rows(trial, pending, ledger).rows, num_rows)
+        if trial.result is not None:
+            self._last_ended_at = max(self._last_ended_at, trial.result.ended_at)
+        del self._pending[trial_id]
+        self._whole.add(trial_id)
+
+    def _new_rows(self, trial: Trial, pending: _Pending, ledger: Ledger) -> NewRows:
+        """Read the rows that the trial's run lacks; the run is begun where there is none of this start."""
+        history = self._paths.history(trial.trial_id)
+        new = rows_after(history, pending.place or Place())
+        if pending.place is None or new.is_restart:
+            started_at = pending.started[0] // 10**6 if trial.result is None else round(trial.result.started_at * 1000)
+            ledger.begin(trial.config, started_at)
+            pending.place = Place()
+        return new
+
+    def _end_sweep(self, ledger: Ledger, end: SweepRunEnd) -> None:
         try:
-            for trial_id in list(self._live):
-                if self._ledger.has(trial_id):
-                    self._ledger.cut_off(trial_id)
-                del self._live[trial_id]
-                self._settle(trial_id)
-            self._ledger.end_sweep(end)
+            ledger.end_sweep(end, self._last_ended_at)
         except Refused as error:
             self._log.warning("tracking: %s refused the sweep's end: %s", self._shown, error)
         else:
-            self._is_end_owed = False
-
-    def _settle(self, trial_id: str) -> None:
-        with self._owed_lock:
-            self._owed.discard(trial_id)
-
-    def _say_down(self, reason: str) -> None:
-        """Say once that the store does not answer, and only that it does again when it does."""
-        self._num_failures += 1
-        if self._num_failures == 1:
-            self._log.warning(
-                "tracking: %s does not answer (%s); trials go on, and what it misses is sent when it is back, "
-                "or by `teleport track sync %s`",
-                self._shown,
-                reason,
-                self._name,
-            )
-
-    def _say_up(self) -> None:
-        if self._num_failures:
-            self._log.info("tracking: %s answers", self._shown)
-        self._num_failures = 0
+            self._is_end_sent = True

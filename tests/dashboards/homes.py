@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from orchestrator.home.paths import SweepPaths, atomic_write
-from orchestrator.home.records import HistoryRow, SweepEnd, SweepRecord, Trial
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.records import HistoryRow, SweepOutcome, SweepRecord, Trial
 from orchestrator.search.selection import stored_id
 
 
 def write_sweep(home: Path, record: SweepRecord, *, is_ended: bool = True) -> SweepPaths:
     """Put a record on file as the driver would have."""
     paths = SweepPaths(home, record.spec.name)
-    atomic_write(paths.spec, record.spec.to_yaml())
-    atomic_write(paths.provenance, record.provenance.model_dump_json())
+    paths.begin(record.spec, record.provenance)
     for trial in record.trials:
         write_trial(paths, trial)
     if is_ended:
-        paths.write_end(SweepEnd(status="FINISHED"))
+        paths.write_outcome(SweepOutcome(status="FINISHED"))
     return paths
 
 

@@ -12,7 +12,7 @@ import pytest
 from orchestrator.cli import exit_code
 from orchestrator.cli.show import draw
 from orchestrator.home.paths import SweepPaths
-from orchestrator.home.records import SweepEnd, TrialResult
+from orchestrator.home.records import SweepOutcome, TrialResult
 from orchestrator.spec import load_spec
 from orchestrator.spec.options import DATASETS
 from tests.orchestrator.specs import TINY
@@ -138,7 +138,7 @@ def test_status_list_and_report_say_that_a_budget_ended_the_sweep(
     home = ["--home", str(tmp_path / "runs")]
     assert exit_code(["run", str(spec), *home, "--launcher", "inline", "--set", "budget.trials=10"]) == 0
     sentence = "the trials budget of 10 is used up: 10 of 12 trials ended"
-    SweepPaths(tmp_path / "runs", "tiny").write_end(SweepEnd(status="FINISHED", ended_early=sentence))
+    SweepPaths(tmp_path / "runs", "tiny").write_outcome(SweepOutcome(status="FINISHED", ended_early=sentence))
     capsys.readouterr()
     assert exit_code(["status", "tiny", *home]) == 0
     out = capsys.readouterr().out

@@ -20,11 +20,13 @@ from orchestrator.spec import SweepSpec
 from orchestrator.spec.options import ARMS, OPTIMIZERS
 from orchestrator.sweep.driver import NUM_RETRIES
 from orchestrator.sweep.run import Outcome, run
-from orchestrator.track import MemoryTracker
+from orchestrator.track import NoTracker, Tracker
+from orchestrator.track.projection import TRIAL_ID
 from orchestrator.trial.run import run_trial
 from tests.orchestrator.launchers import ReadyLauncher
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.sweep.test_run import outcomes
+from tests.orchestrator.track.faulty_store import FaultyStore, in_memory
 from tests.orchestrator.trial.tasks import config
 from tests.orchestrator.trial.test_arms import METHODS
 from tests.orchestrator.trial.test_run import without_times
@@ -266,9 +268,9 @@ class CutAt(ReadyLauncher):
 SPEC = tiny_spec("checkpoint.every=1e-9", "search.trials=2", "search.seeds=[0, 1]")
 
 
-def go(home: Path, launcher: Launcher, spec: SweepSpec = SPEC, tracker: MemoryTracker | None = None) -> Outcome:
+def go(home: Path, launcher: Launcher, spec: SweepSpec = SPEC, tracker: Tracker | None = None) -> Outcome:
     paths = SweepPaths(home, spec.name)
-    tracker = tracker or MemoryTracker()
+    tracker = tracker or NoTracker()
     return run(spec, paths, launcher, tracker, command="teleport run tiny.yaml", observe=lambda progress: None)
 
 
@@ -279,16 +281,16 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 @pytest.mark.parametrize("cut_at", [1, 5, 11, 30])
 def test_a_sweep_goes_on_within_the_trial_that_was_cut_off(undisturbed: Outcome, tmp_path: Path, cut_at: int) -> None:
-    paths, tracker = SweepPaths(tmp_path, "tiny"), MemoryTracker()
+    paths, store = SweepPaths(tmp_path, "tiny"), FaultyStore()
     with pytest.raises(Interrupted, match="sweep 'tiny' was interrupted"):
-        go(tmp_path, CutAt(cut_at), tracker=tracker)
+        go(tmp_path, CutAt(cut_at), tracker=in_memory(store))
     [file] = paths.trials.glob("*/checkpoint.pt")
     trial_id = file.parent.name
     at = torch.load(file, weights_only=True)["num_rows"]
     on_file = paths.read_trial(trial_id).history
     assert len(on_file) > at, "there is a row to be cut off again"
     again = CutAt()
-    go(tmp_path, again, tracker=MemoryTracker(tracker.runs))
+    go(tmp_path, again, tracker=in_memory(store))
     assert outcomes(read_record(paths)) == outcomes(read_record(undisturbed.paths))
     whole = paths.read_trial(trial_id).history
     assert whole[:at] == on_file[:at], "what was before the checkpoint stays, its seconds too"
@@ -296,7 +298,7 @@ def test_a_sweep_goes_on_within_the_trial_that_was_cut_off(undisturbed: Outcome,
     assert tuple(again.source.rows[trial_id]) == whole[at:], "only what came after it was trained again"
     assert f"({trial_id}) from step {whole[at - 1].step} of seed {whole[at - 1].seed}" in paths.log.read_text()
     assert not list(paths.trials.glob("*/checkpoint.pt"))
-    [tracked] = [run for (_, its_id), run in tracker.runs.items() if its_id == trial_id]
+    [tracked] = [run for run in store.runs.values() if run.tags.get(TRIAL_ID) == trial_id]
     losses = {point for point in tracked.points if point.key.endswith("train_loss")}
     of_one_seed = {(row.metrics["train_loss"], row.step) for row in whole if row.seed == 0}
     assert of_one_seed <= {(point.value, point.step) for point in losses}

@@ -15,7 +15,7 @@ from orchestrator.search.warm_start import best_points
 from orchestrator.spec import SweepSpec
 from orchestrator.sweep.plan import make_plan
 from orchestrator.sweep.run import run
-from orchestrator.track.memory import MemoryTracker
+from orchestrator.track import NoTracker
 from tests.orchestrator.launchers import ReadyLauncher
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.trials import complete
@@ -41,7 +41,7 @@ class Simulated(ReadyLauncher):
 def go(spec: SweepSpec, home: Path) -> list[TrialConfig]:
     launcher = Simulated()
     paths = SweepPaths(home, spec.name)
-    run(spec, paths, launcher, MemoryTracker(), command="teleport run", observe=lambda progress: None)
+    run(spec, paths, launcher, NoTracker(), command="teleport run", observe=lambda progress: None)
     return [config for config in launcher.ran if config.phase == "search"]
 
 

@@ -19,12 +19,13 @@ from orchestrator.search.journal import open_journal
 from orchestrator.spec import Share
 from orchestrator.sweep import driver as driver_module
 from orchestrator.sweep.standing import standing
-from orchestrator.track import MemoryTracker
+from orchestrator.track.projection import TRIAL_ID
 from tests.orchestrator.home.test_checkpoint import CutAt
 from tests.orchestrator.launch.test_launchers import ray_warnings
 from tests.orchestrator.launchers import ReadyLauncher
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.sweep.test_run import Simulated, go, outcomes
+from tests.orchestrator.track.faulty_store import FaultyStore, in_memory
 from tests.orchestrator.trials import complete, failed
 
 LONG = "workloads.digits.epochs=100000"
@@ -217,8 +218,8 @@ def pruned(tmp_path_factory: pytest.TempPathFactory) -> SweepRecord:
 
 
 def test_a_scheduler_stops_trials_and_they_are_pruned_everywhere(tmp_path: Path) -> None:
-    tracker = MemoryTracker()
-    paths = go(ASHA, tmp_path, tracker=tracker).paths
+    store = FaultyStore()
+    paths = go(ASHA, tmp_path, tracker=in_memory(store)).paths
     record = read_record(paths)
     stopped = [trial for trial in record.trials if trial.result and trial.result.state is TrialState.PRUNED]
     assert stopped
@@ -235,7 +236,7 @@ def test_a_scheduler_stops_trials_and_they_are_pruned_everywhere(tmp_path: Path)
     assert Counter(trial.state.name for trial in study.trials)["PRUNED"] == len(stopped)
     of_search = [trial for trial in record.trials if trial.config.phase == "search"]
     assert len(of_search) == 6
-    tracked = {trial_id: run for (_, trial_id), run in tracker.runs.items()}
+    tracked = {run.tags.get(TRIAL_ID): run for run in store.runs.values()}
     assert all(tracked[trial.trial_id].tags["state"] == "PRUNED" for trial in stopped)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.home.records import SweepEnd, Trial
+from orchestrator.home.records import SweepOutcome, Trial
 from orchestrator.sweep.standing import end_of, in_words
 from tests.orchestrator.report.build import failing, running, sweep
 
@@ -33,7 +33,7 @@ def test_a_study_that_a_budget_left_without_a_trial_is_no_failure() -> None:
     record = replace(sweep(change=lambda t: t if t.config.arm == "baseline" else None, phases=("search",)))
     assert end_of(record).failures == ("mlp_digits/teleport has no trial that ended well",)
     end = end_of(replace(record, ended_early=EARLY))
-    assert end == SweepEnd(status="FINISHED", ended_early=EARLY)
+    assert end == SweepOutcome(status="FINISHED", ended_early=EARLY)
     assert in_words(end) == "ended early"
 
 

@@ -16,7 +16,7 @@ from orchestrator.launch import InlineLauncher
 from orchestrator.sweep.interrupts import Interrupts
 from orchestrator.sweep.run import run
 from orchestrator.sweep.standing import standing
-from orchestrator.track import MemoryTracker
+from orchestrator.track import NoTracker
 from tests.orchestrator.specs import tiny_spec
 
 
@@ -91,7 +91,7 @@ def test_a_signal_while_the_journal_gives_its_lock_back_stops_the_sweep_cleanly(
         unlink(path, *rest, **options)
 
     monkeypatch.setattr(os, "unlink", ask_and_unlink)
-    tracker = MemoryTracker()
+    tracker = NoTracker()
     with pytest.raises(Interrupted, match="interrupted"):
         run(
             tiny_spec(),

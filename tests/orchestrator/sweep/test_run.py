@@ -13,7 +13,7 @@ from orchestrator.errors import Interrupted, SweepConflict, SweepLocked
 from orchestrator.home.lock import locked
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record, stored_spec
-from orchestrator.home.records import HistoryRow, SweepEnd, SweepRecord, TrialConfig, TrialResult, TrialState
+from orchestrator.home.records import HistoryRow, SweepOutcome, SweepRecord, TrialConfig, TrialResult, TrialState
 from orchestrator.launch import InlineLauncher, Launcher, TrialSource
 from orchestrator.report import write_report
 from orchestrator.search.confirm import confirm_configs
@@ -21,10 +21,11 @@ from orchestrator.search.selection import champions
 from orchestrator.spec import HookOptions, HooksOptions, SweepSpec
 from orchestrator.sweep.run import Outcome, run, sync
 from orchestrator.sweep.standing import Progress, standing
-from orchestrator.track import MemoryTracker
+from orchestrator.track import NoTracker, Tracker
 from orchestrator.track.projection import NOTE
 from tests.orchestrator.launchers import ReadyLauncher
 from tests.orchestrator.specs import tiny_spec
+from tests.orchestrator.track.faulty_store import FaultyStore, in_memory
 from tests.orchestrator.trials import complete, failed
 
 
@@ -99,13 +100,13 @@ def go(
     spec: SweepSpec,
     home: Path,
     launcher: Launcher | None = None,
-    tracker: MemoryTracker | None = None,
+    tracker: Tracker | None = None,
 ) -> Outcome:
     return run(
         spec,
         SweepPaths(home, spec.name),
         launcher or InlineLauncher(),
-        tracker or MemoryTracker(),
+        tracker or NoTracker(),
         command="teleport run tiny.yaml",
         observe=lambda progress: None,
     )
@@ -235,7 +236,7 @@ def test_top_k_sends_the_best_of_each_arm_to_confirm(tmp_path: Path) -> None:
 def test_progress_is_shown_and_reaches_the_end(tmp_path: Path) -> None:
     seen: list[Progress] = []
     spec = tiny_spec()
-    run(spec, SweepPaths(tmp_path, "tiny"), Simulated(), MemoryTracker(), command="c", observe=seen.append)
+    run(spec, SweepPaths(tmp_path, "tiny"), Simulated(), NoTracker(), command="c", observe=seen.append)
     assert [progress.num_done for progress in seen] == sorted(progress.num_done for progress in seen)
     assert seen[-1].is_finished
     assert max(progress.num_running for progress in seen) == 1
@@ -263,8 +264,9 @@ def test_max_concurrent_is_kept(tmp_path: Path) -> None:
 
 
 def test_sync_sends_what_a_tracker_has_not_got(finished: Outcome) -> None:
-    tracker = MemoryTracker()
-    assert sync(finished.paths, tracker) == 0
+    store = FaultyStore()
+    assert sync(finished.paths, in_memory(store)) == 0
+    assert len(store.runs) == 1 + len(read_record(finished.paths).trials)
 
 
 def test_a_report_on_the_way_does_not_end_a_sweep(tmp_path: Path) -> None:
@@ -283,21 +285,21 @@ def test_a_sweep_that_ended_with_failures_says_so(tmp_path: Path) -> None:
 def test_a_sweep_that_ended_early_says_so_wherever_it_is_looked_at(tmp_path: Path) -> None:
     sentence = "the trials budget of 10 is used up: 10 of 12 trials ended"
     outcome = go(tiny_spec("budget={trials: 10, wall_clock: 1h}"), tmp_path, Simulated())
-    outcome.paths.write_end(SweepEnd(status="FINISHED", ended_early=sentence))
+    outcome.paths.write_outcome(SweepOutcome(status="FINISHED", ended_early=sentence))
     assert read_record(outcome.paths).ended_early == sentence
     found = standing(outcome.paths)
     assert (found.state, found.ended_early) == ("ended early", sentence)
     assert [usage.budget for usage in found.usages] == ["wall_clock", "trials"]
     assert found.usages[1].sentence == "10 of the trials budget of 10 used (100%)"
-    tracker = MemoryTracker()
-    sync(outcome.paths, tracker)
-    [note] = [run.tags[NOTE] for (_, trial_id), run in tracker.runs.items() if trial_id is None]
+    store = FaultyStore()
+    assert sync(outcome.paths, in_memory(store)) == 0
+    [note] = [run.tags[NOTE] for run in store.runs.values() if run.parent is None]
     assert sentence in note
 
 
 def test_a_new_run_of_a_sweep_that_ended_early_has_not_ended_early(tmp_path: Path) -> None:
     outcome = go(tiny_spec("budget.trials=10"), tmp_path, Simulated())
-    outcome.paths.write_end(SweepEnd(status="FINISHED", ended_early="the budget is used up"))
+    outcome.paths.write_outcome(SweepOutcome(status="FINISHED", ended_early="the budget is used up"))
     again = go(tiny_spec("budget.trials=20"), tmp_path, Simulated())
     assert again.report.sweep.ended_early == ""
     assert standing(outcome.paths).state == "finished"

@@ -19,7 +19,7 @@ from orchestrator.spec import Share, SweepSpec, load_spec
 from orchestrator.sweep.run import Outcome
 from orchestrator.sweep.single import single_config
 from orchestrator.sweep.standing import standing
-from orchestrator.track import MemoryTracker
+from orchestrator.track import NoTracker
 from orchestrator.track.projection import trial_facts
 from tests.orchestrator.launch.test_launchers import ray_warnings
 from tests.orchestrator.launchers import ReadyLauncher
@@ -170,7 +170,7 @@ class _TwoAtOnce(ReadyLauncher):
 
 @pytest.mark.parametrize("cut", [False, True])
 def test_what_runs_when_its_setting_ends_is_pruned_also_where_a_crash_cut_it_off(tmp_path: Path, cut: bool) -> None:
-    spec, tracker = shared_spec(), MemoryTracker()
+    spec, tracker = shared_spec(), NoTracker()
     launcher = _TwoAtOnce(cut=cut)
     if cut:
         with pytest.raises(Interrupted, match="was interrupted"):

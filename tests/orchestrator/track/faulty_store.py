@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from orchestrator.track import MlflowTracker
 from orchestrator.track.points import Point
 from orchestrator.track.projection import COMPLETE, SWEEP_ID, TRIAL_ID, Facts
 from orchestrator.track.store import Refused, RunStore, StoredRun, Unreachable
+from tests.waiting import PATIENCE
 
 Fault = Literal["well", "before", "after", "refused"]
 
@@ -101,3 +103,8 @@ class FaultyStore(RunStore):
         if self._fault == "after":
             self.failed.set()
             raise Unreachable("the answer was lost")
+
+
+def in_memory(store: FaultyStore) -> MlflowTracker:
+    """Make a tracker that writes to a store in this process."""
+    return MlflowTracker("http://nowhere", store=store, close_seconds=PATIENCE)

@@ -1,14 +1,16 @@
-"""What happens to a sweep, told to a tracker; and what a store then shows."""
+"""What happens to a sweep, put on file as a driver does; and what a store then shows."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from orchestrator.home.paths import SweepPaths
 from orchestrator.home.records import HistoryRow, Provenance, SweepRecord, Trial, TrialConfig, TrialResult, TrialState
 from orchestrator.spec import SweepSpec
-from orchestrator.track import Tracker
+from orchestrator.track import MlflowTracker, Tracker
 from orchestrator.track.projection import COMPLETE
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.trials import complete, config, failed, row
@@ -59,14 +61,41 @@ def pruned(of: TrialConfig) -> TrialResult:
     )
 
 
-def tell(tracker: Tracker, trials: Iterable[Trial]) -> None:
-    """Tell a tracker of trials as a driver does: begun, row by row, ended where they have a result."""
+def on_file(home: Path, *trials: Trial, spec: SweepSpec | None = None, **changes: object) -> SweepPaths:
+    """Begin a sweep that no other test has begun, in a home of its own below a directory."""
+    spec = tiny_spec() if spec is None else spec
+    beginning = provenance(**changes)
+    paths = SweepPaths(home / str(beginning.started_at), spec.name)
+    paths.begin(spec, beginning)
     for trial in trials:
-        tracker.begin_trial(trial.config)
-        for one in trial.history:
-            tracker.log_history(trial.trial_id, [one])
-        if trial.result is not None:
-            tracker.end_trial(trial.result)
+        put(paths, trial)
+    return paths
+
+
+def put(paths: SweepPaths, trial: Trial) -> None:
+    """Put a trial on file as a driver does: started, row by row, ended where it has a result."""
+    paths.result(trial.trial_id).unlink(missing_ok=True)
+    paths.write_config(trial.config)
+    paths.start_history(trial.trial_id)
+    for one in trial.history:
+        paths.append_history(trial.trial_id, [one])
+    if trial.result is not None:
+        paths.write_result(trial.result)
+
+
+def running(trial: Trial) -> Trial:
+    """Make the trial that has not ended yet."""
+    return trial.model_copy(update={"result": None})
+
+
+def kill(tracker: Tracker) -> None:
+    """Stop a tracker as a kill does: nothing more is sent and nothing is ended."""
+    assert isinstance(tracker, MlflowTracker)
+    writer = tracker._writer
+    assert writer is not None
+    writer._is_abandoned = True
+    writer._closing.set()
+    writer._thread.join()
 
 
 @dataclass(frozen=True)

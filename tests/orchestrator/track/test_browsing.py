@@ -12,6 +12,7 @@ from orchestrator.home.records import SweepRecord, Trial, TrialState
 from orchestrator.track import MlflowTracker
 from orchestrator.track.address import Address
 from orchestrator.track.mlflow_store import open_client
+from tests.dashboards.homes import write_sweep
 from tests.orchestrator.report.build import Effects, failing, stopped, sweep
 from tests.orchestrator.shared_specs import shared_spec
 from tests.orchestrator.shared_sweeps import SharedSweep, costing
@@ -98,10 +99,9 @@ def record() -> SweepRecord:
 
 @pytest.fixture(scope="module")
 def uri(record: SweepRecord, tmp_path_factory: pytest.TempPathFactory) -> str:
-    found = f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
-    tracker = MlflowTracker(found, close_seconds=120)
-    tracker.sync(record, "FINISHED")
-    assert tracker.close() == 0
+    home = tmp_path_factory.mktemp("store")
+    found = f"sqlite:///{home}/mlflow.db"
+    assert MlflowTracker(found).sync(write_sweep(home, record), "FINISHED") == 0
     return found
 
 
@@ -125,9 +125,7 @@ def test_the_filter_of_a_shared_search_finds_every_unit_of_a_setting(record: Swe
     searched.run()
     shared = SweepRecord(searched.spec, record.provenance, tuple(searched.trials))
     store = f"sqlite:///{tmp_path}/mlflow.db"
-    tracker = MlflowTracker(store, close_seconds=120)
-    tracker.sync(shared, "FINISHED")
-    assert tracker.close() == 0
+    assert MlflowTracker(store).sync(write_sweep(tmp_path, shared), "FINISHED") == 0
     runs = open_client(Address.parse(store)).search_runs(["1"], SHARED)
     units = [unit.trial_id for unit in searched.units if unit.number == 3]
     assert len(units) == len(searched.spec.workloads) * len(searched.spec.search.seeds)

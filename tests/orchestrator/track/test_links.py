@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.home.reading import read_record
 from orchestrator.track import MlflowTracker
 from orchestrator.track.links import page_of, run_link
-from tests.orchestrator.track.stories import ended, new_record, tell
+from tests.orchestrator.track.stories import ended, new_record, on_file
 
 UI = "http://127.0.0.1:5000"
 
@@ -35,12 +36,10 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_run_is_found_and_one_that_is_not_there_is_searched_for(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    record, trial = new_record(), ended(0)
-    tracker = MlflowTracker(uri, close_seconds=120)
-    tracker.begin_sweep(record)
-    tell(tracker, [trial])
-    tracker.end_sweep("FINISHED")
-    assert tracker.close() == 0
+    trial = ended(0)
+    paths = on_file(tmp_path, trial)
+    record = read_record(paths)
+    assert MlflowTracker(uri).sync(paths, "FINISHED") == 0
     from mlflow import MlflowClient
 
     [run] = MlflowClient(uri).search_runs(["1"], f"tags.trial_id = '{trial.trial_id}'")

@@ -12,62 +12,63 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.home.paths import SweepPaths, atomic_write
-from orchestrator.home.records import SweepRecord
 from orchestrator.track import MlflowTracker, reach
 from orchestrator.track.address import Address
-from orchestrator.track.mlflow_store import open_client
+from orchestrator.track.mlflow_store import EXPERIMENT, open_client
 from orchestrator.track.store import Unreachable
-from tests.orchestrator.track.stories import ended, new_record, tell
+from tests.orchestrator.track.stories import ended, on_file, put
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 
 DRIVER = """
-import sys, time
+import sys
 from pathlib import Path
 from orchestrator.home.paths import SweepPaths
-from orchestrator.home.records import SweepRecord
-from orchestrator.track import MlflowTracker
-from tests.orchestrator.specs import tiny_spec
+from orchestrator.track import MlflowTracker, writer
+from tests.orchestrator.track.stories import ended, put
 
+writer.LOOK_SECONDS = 0.01
 paths = SweepPaths(Path(sys.argv[1]), "tiny")
-tracker = MlflowTracker(f"sqlite:///{paths.home}/mlflow.db")
-tracker.begin_sweep(SweepRecord(tiny_spec(), paths.read_provenance(), ()), paths.read_trial)
-for trial in paths.read_trials():
-    tracker.begin_trial(trial.config)
-    for row in trial.history:
-        tracker.log_history(trial.trial_id, [row])
-        print(flush=True)
-        time.sleep(0.05)
-    tracker.end_trial(trial.result)
+MlflowTracker(f"sqlite:///{sys.argv[2]}").follow(paths)
+for number in range(12):
+    trial = ended(number)
+    put(paths, trial.model_copy(update={"result": None}))
+    print(flush=True)
+    sys.stdin.readline()
+    put(paths, trial)
+sys.stdin.readline()
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_rows", [3, 30])
-def test_a_driver_killed_in_the_middle_leaves_nothing_half_or_double(tmp_path: Path, num_rows: int) -> None:
-    paths, trials = SweepPaths(tmp_path, "tiny"), [ended(number) for number in range(12)]
-    record = new_record(*trials)
-    atomic_write(paths.provenance, record.provenance.model_dump_json())
-    for trial in trials:
-        assert trial.result is not None
-        paths.write_config(trial.config)
-        paths.append_history(trial.trial_id, trial.history)
-        paths.write_result(trial.result)
-    open_client(Address.parse(f"sqlite:///{tmp_path}/mlflow.db"))
+@pytest.mark.parametrize("num_trials", [1, 6, 12])
+def test_a_driver_killed_in_the_middle_leaves_nothing_half_or_double(tmp_path: Path, num_trials: int) -> None:
+    paths, trials = on_file(tmp_path), [ended(number) for number in range(12)]
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client = open_client(Address.parse(uri))
     driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT, text=True
+        [sys.executable, "-c", DRIVER, str(paths.home), f"{tmp_path}/mlflow.db"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        text=True,
     )
+    assert driver.stdin is not None
     assert driver.stdout is not None
-    with driver.stdout:
-        for _ in range(num_rows):
+    with driver.stdin, driver.stdout:
+        for _ in range(num_trials):
             driver.stdout.readline()
+            driver.stdin.write("\n")
+            driver.stdin.flush()
+        wait_until(lambda: client.get_experiment_by_name(EXPERIMENT) and client.search_runs(["1"]), "the first run")
         driver.send_signal(signal.SIGKILL)
-    driver.wait()
-    tracker = MlflowTracker(f"sqlite:///{tmp_path}/mlflow.db")
-    tracker.sync(record, "FINISHED")
-    assert tracker.close() == 0
-    runs = open_client(Address.parse(f"sqlite:///{tmp_path}/mlflow.db")).search_runs(["1"])
+        driver.wait()
+    for trial in trials:
+        if not paths.result(trial.trial_id).is_file():
+            put(paths, trial)
+    assert MlflowTracker(uri).sync(paths, "FINISHED") == 0
+    runs = client.search_runs(["1"])
     children = [run for run in runs if "trial_id" in run.data.tags]
     assert sorted(run.data.tags["trial_id"] for run in children) == sorted(trial.trial_id for trial in trials)
     assert {run.info.status for run in runs} == {"FINISHED"}
@@ -91,17 +92,15 @@ def dead_uri(closed_port: int) -> str:
 def test_a_dead_server_costs_the_sweep_nothing_and_is_made_good_later(
     dead_uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    record, trials = new_record(), [ended(0), ended(1)]
+    paths = on_file(tmp_path, ended(0))
     tracker = MlflowTracker(dead_uri)
-    tracker.begin_sweep(record)
-    tell(tracker, trials)
-    tracker.end_sweep("FINISHED")
-    assert tracker.close() == 3
+    tracker.follow(paths)
+    put(paths, ended(1))
+    wait_until(lambda: caplog.records, "word that it is down")
+    assert tracker.close("FINISHED") == 3
     assert [entry.levelno for entry in caplog.records] == [logging.WARNING] * 2, "that it is down, what it lacks"
     assert "hunter2" not in caplog.text
-    later = MlflowTracker(f"sqlite:///{tmp_path}/mlflow.db")
-    later.sync(SweepRecord(record.spec, record.provenance, tuple(trials)), "FINISHED")
-    assert later.close() == 0
+    assert MlflowTracker(f"sqlite:///{tmp_path}/mlflow.db").sync(paths, "FINISHED") == 0
     assert reach(f"sqlite:///{tmp_path}/mlflow.db").endswith("3 runs in experiment 'teleport'")
 
 
@@ -114,11 +113,11 @@ def test_reaching_for_a_dead_server_says_so_without_the_password(dead_uri: str) 
 @pytest.mark.slow
 def test_a_new_store_is_made_without_a_word_on_either_stream(tmp_path: Path) -> None:
     script = (
-        "import sys\nfrom orchestrator.track import MlflowTracker\n"
-        "from tests.orchestrator.track.stories import new_record, tell, ended\n"
-        "tracker = MlflowTracker(f'sqlite:///{sys.argv[1]}/new/home/mlflow.db', close_seconds=120)\n"
-        "tracker.begin_sweep(new_record())\ntell(tracker, [ended(0)])\n"
-        "tracker.end_sweep('FINISHED')\nassert tracker.close() == 0\n"
+        "import sys\nfrom pathlib import Path\nfrom orchestrator.track import MlflowTracker\n"
+        "from tests.orchestrator.track.stories import on_file, ended\n"
+        "paths = on_file(Path(sys.argv[1]) / 'new', ended(0))\n"
+        "tracker = MlflowTracker(f'sqlite:///{paths.home}/mlflow.db', close_seconds=120)\n"
+        "tracker.follow(paths)\nassert tracker.close('FINISHED') == 0\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(

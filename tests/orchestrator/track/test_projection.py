@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.home.records import LayerSummary, Machine, TeleportSummary, Trial
+from orchestrator.home.records import LayerSummary, Machine, TeleportSummary
 from orchestrator.search.early_stopping import pruned_result
 from orchestrator.track.points import Point, history_points
 from orchestrator.track.projection import (
     COMPLETE,
     NOTE,
-    cut_off,
     fingerprint,
+    run_end,
     sweep_facts,
     sweep_id,
-    trial_ending,
     trial_facts,
 )
 from orchestrator.track.text import MAX_PARAM
 from tests.orchestrator.specs import tiny_spec
-from tests.orchestrator.track.stories import ended, new_record, rows_of, search_config
+from tests.orchestrator.track.stories import new_record, search_config
 from tests.orchestrator.trials import complete, config, failed, row
 
 
@@ -93,7 +92,7 @@ def test_the_same_row_is_always_the_same_point() -> None:
 def test_a_stopped_trial_is_finished_and_no_miss() -> None:
     record, of = new_record(), config(seeds=(0, 1))
     rows = [row(step, seed) for seed in (0, 1) for step in range(0, 11, 2)][:-2]
-    ending = trial_ending(record, of, pruned_result(of, rows, started_at=1.0, ended_at=2.0))
+    ending = run_end(record, of, pruned_result(of, rows, started_at=1.0, ended_at=2.0))
     assert ending.status == "FINISHED"
     assert ending.tags["state"] == "PRUNED"
     assert ending.tags["target"] == "reached by 2 of 2 seeds before it was stopped"
@@ -126,7 +125,7 @@ def test_what_teleports_did_by_layer_stands_at_the_end() -> None:
     )
     summary = TeleportSummary(count=1, outcomes={"moved": 1}, mean_gain=1.5, max_loss_drift=1e-6, layers=layers)
     seed = complete(of).seeds[0].model_copy(update={"teleports": summary})
-    ending = trial_ending(record, of, complete(of).model_copy(update={"seeds": (seed,)}))
+    ending = run_end(record, of, complete(of).model_copy(update={"seeds": (seed,)}))
     values = {point.key: point.value for point in ending.points}
     assert values["teleport_mean_gain"] == 1.5
     assert values["null_dim/a b/c_0_"] == 3.0
@@ -137,7 +136,7 @@ def test_a_mean_is_over_what_every_seed_has() -> None:
     record, of = new_record(), search_config(0, seeds=(0, 1))
     result = complete(of)
     other = result.seeds[1].model_copy(update={"metrics": {"train_loss": 1.5}, "steps_to_target": 6})
-    ending = trial_ending(record, of, result.model_copy(update={"seeds": (result.seeds[0], other)}))
+    ending = run_end(record, of, result.model_copy(update={"seeds": (result.seeds[0], other)}))
     values = {point.key: point.value for point in ending.points}
     assert (values["train_loss"], values["steps_to_target"], values["target_reached"]) == (1.0, 5.0, 1.0)
     assert (values["seed_0/steps_to_target"], values["seed_1/steps_to_target"]) == (4.0, 6.0)
@@ -147,7 +146,7 @@ def test_a_mean_is_over_what_every_seed_has() -> None:
 def test_where_it_ran_is_known_at_the_end() -> None:
     record, of = new_record(), search_config(0)
     machine = Machine(host="node7", device="NVIDIA H100", num_threads=2, versions={"torch": "2.14.1+cu130"})
-    tags = trial_ending(record, of, complete(of).model_copy(update={"machine": machine})).tags
+    tags = run_end(record, of, complete(of).model_copy(update={"machine": machine})).tags
     expected = {"device": "NVIDIA H100", "host": "node7", "num_threads": "2", "version.torch": "2.14.1+cu130"}
     assert expected.items() <= tags.items()
 
@@ -156,13 +155,21 @@ def test_a_traceback_is_shown_as_code_whatever_it_holds() -> None:
     record, of = new_record(), search_config(0)
     failure = {"kind": "crashed", "message": "boom", "traceback": "```\n<script>\n```"}
     result = failed(of).model_validate({**failed(of).model_dump(), "failure": failure})
-    shown = trial_ending(record, of, result).tags[NOTE].splitlines()
+    shown = run_end(record, of, result).tags[NOTE].splitlines()
     assert shown[0] == "The trial failed: crashed"
     assert all(line.startswith("    ") for line in shown[2:])
 
 
 def test_a_trial_that_was_cut_off_is_whole_with_the_rows_it_had() -> None:
-    trial = Trial(config=search_config(0), history=tuple(rows_of(search_config(0))))
-    ending = cut_off(trial)
-    assert (ending.status, ending.tags["state"]) == ("KILLED", "cut off")
-    assert ending.tags[COMPLETE] != cut_off(ended(0).model_copy(update={"history": ()})).tags[COMPLETE]
+    record, of = new_record(), search_config(0)
+    end = run_end(record, of, None, num_rows=4)
+    assert (end.status, end.tags["state"]) == ("KILLED", "cut off")
+    assert end.tags[COMPLETE] != run_end(record, of, None, num_rows=0).tags[COMPLETE]
+
+
+def test_what_is_not_finite_is_no_point() -> None:
+    # The files refuse it; a tracker holds the line even where something slips past.
+    broken = row(0).model_copy(update={"metrics": {"train_loss": float("nan"), "x": float("inf"), "y": 1.0}})
+    keys = {point.key for point in history_points(new_record(), search_config(0), [broken])}
+    assert "y" in keys
+    assert not {"train_loss", "x"} & keys

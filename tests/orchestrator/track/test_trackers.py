@@ -1,4 +1,4 @@
-"""The contract, against memory, a SQLite file, a PostgreSQL database and an MLflow server over HTTP."""
+"""The contract, against a SQLite file, a PostgreSQL database and an MLflow server over HTTP."""
 
 from __future__ import annotations
 
@@ -6,47 +6,23 @@ import shutil
 import time
 import urllib.request
 from abc import abstractmethod
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from orchestrator.cli.servers import mlflow_server
-from orchestrator.home.records import SweepRecord
-from orchestrator.track import MemoryTracker, MlflowTracker, Tracker
+from orchestrator.home.paths import SweepPaths
+from orchestrator.home.reading import read_record
+from orchestrator.track import MlflowTracker, Tracker
 from orchestrator.track.address import Address
-from orchestrator.track.memory import Key, Run
 from orchestrator.track.mlflow_store import EXPERIMENT, open_client
 from orchestrator.track.projection import SWEEP_ID, TRIAL_ID, sweep_id
 from tests.orchestrator.chaos.store import database
 from tests.orchestrator.track.contract import TrackerContract
-from tests.orchestrator.track.stories import Seen, ended, new_record, sweep_run, tell, trial_runs
-from tests.servers import PATIENCE, answering
-
-
-class TestMemory(TrackerContract):
-    @pytest.fixture(autouse=True)
-    def _store(self) -> None:
-        self.runs: dict[Key, Run] = {}
-
-    def tracker(self) -> Tracker:
-        return MemoryTracker(self.runs)
-
-    def wait_for_running(self, record: SweepRecord, num_trials: int) -> None:
-        assert sum(run.status == "RUNNING" for run in self.runs.values()) == num_trials + 1
-
-    def seen(self, record: SweepRecord) -> list[Seen]:
-        zero = round(record.provenance.started_at * 1000)
-        found = []
-        for (owner, trial_id), run in self.runs.items():
-            if owner != sweep_id(record):
-                continue
-            curves = defaultdict(list)
-            for point in sorted(run.points, key=lambda point: (point.key, point.step, point.timestamp)):
-                curves[point.key].append((point.step, point.value, point.timestamp - zero))
-            found.append(Seen(run.name, trial_id, run.status, run.params, run.tags, dict(curves), run.artifacts))
-        return found
+from tests.orchestrator.track.stories import Seen, on_file, trial_runs
+from tests.servers import answering
+from tests.waiting import PATIENCE
 
 
 class MlflowContract(TrackerContract):
@@ -59,17 +35,20 @@ class MlflowContract(TrackerContract):
     def tracker(self) -> Tracker:
         return MlflowTracker(self.uri, close_seconds=PATIENCE)
 
-    def wait_for_running(self, record: SweepRecord, num_trials: int) -> None:
+    def wait_for_running(self, paths: SweepPaths, num_trials: int) -> None:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            runs = trial_runs(self.seen(record)) if self._has_experiment() else {}
-            running = [run for run in runs.values() if run.status == "RUNNING" and "train_loss" in run.curves]
-            if len(running) == num_trials:
+            runs = trial_runs(self.seen(paths)) if self._has_experiment() else {}
+            running = [run for run in runs.values() if run.status == "RUNNING"]
+            if len(running) == num_trials and all(
+                len(run.curves.get("epoch", ())) == paths.count_rows(str(run.trial_id)) for run in running
+            ):
                 return
             time.sleep(0.1)
         raise AssertionError("the store never showed the running trials")
 
-    def seen(self, record: SweepRecord) -> list[Seen]:
+    def seen(self, paths: SweepPaths) -> list[Seen]:
+        record = read_record(paths, with_history=False)
         client = open_client(Address.parse(self.uri))
         zero = round(record.provenance.started_at * 1000)
         experiment = client.get_experiment_by_name(EXPERIMENT)
@@ -91,23 +70,6 @@ class MlflowContract(TrackerContract):
 
     def _has_experiment(self) -> bool:
         return open_client(Address.parse(self.uri)).get_experiment_by_name(EXPERIMENT) is not None
-
-    def test_it_shows_what_a_tracker_in_memory_shows(self) -> None:
-        record, trials = new_record(), [ended(0), ended(1, fails=True), ended(2, seeds=(0, 1))]
-        memory = TestMemory()
-        memory.runs = {}
-        for tracker in (memory.tracker(), self.tracker()):
-            tracker.begin_sweep(record)
-            tell(tracker, trials)
-            tracker.end_sweep("FINISHED", description="done")
-            assert tracker.close() == 0
-        here, there = self.seen(record), memory.seen(record)
-        ours, theirs = trial_runs(here), trial_runs(there)
-        for trial in trials:
-            one, other = ours[trial.trial_id], theirs[trial.trial_id]
-            one.tags.pop("mlflow.parentRunId")
-            assert one == other
-        assert sweep_run(here) == sweep_run(there)
 
 
 @pytest.fixture(scope="module")
@@ -131,10 +93,8 @@ class TestSqlite(MlflowContract):
 
     def test_artifacts_lie_beside_the_store(self, tmp_path: Path) -> None:
         (tmp_path / "spec.yaml").write_text("version: 1", encoding="utf-8")
-        tracker = self.tracker()
-        tracker.begin_sweep(new_record())
-        tracker.end_sweep("FINISHED", artifacts=[tmp_path / "spec.yaml"])
-        assert tracker.close() == 0
+        tracker = self.follow(on_file(self.home))
+        assert tracker.close("FINISHED", artifacts=[tmp_path / "spec.yaml"]) == 0
         (stored,) = (self.file.parent / "mlartifacts").rglob("spec.yaml")
         assert stored.read_text(encoding="utf-8") == "version: 1"
 

@@ -18,7 +18,6 @@ from orchestrator.spec import Arm, load_spec
 from orchestrator.spec.arithmetic import is_name
 from orchestrator.spec.options import LEAVES, FactorExpression, LrExpression, TauExpression, TeleportOptions
 from orchestrator.sweep.run import run as sweep
-from orchestrator.track import MemoryTracker
 from orchestrator.trial.arms import step_rule_of, tau_of
 from orchestrator.trial.run import run_trial
 from teleport_engine import (
@@ -32,6 +31,7 @@ from teleport_engine import (
     TeleportReport,
 )
 from tests.orchestrator.specs import tiny_spec
+from tests.orchestrator.track.faulty_store import FaultyStore, in_memory
 from tests.orchestrator.trial.tasks import config
 
 SCHEDULE = {"epochs": 1, "batches": 2, "steps": 2}
@@ -291,8 +291,8 @@ def test_a_sweep_searches_the_coefficients_and_shows_them(tmp_path: Path) -> Non
         "search.trials=2",
         "confirm.seeds=1",
     )
-    paths, tracker = SweepPaths(tmp_path, "tiny"), MemoryTracker()
-    outcome = sweep(spec, paths, InlineLauncher(), tracker, command="c", observe=lambda progress: None)
+    paths, store = SweepPaths(tmp_path, "tiny"), FaultyStore()
+    outcome = sweep(spec, paths, InlineLauncher(), in_memory(store), command="c", observe=lambda progress: None)
     studies = {study.arm: study for study in outcome.report.studies}
     assert {name for trial in studies["teleport"].search for name in trial.values} == {
         "optimizer.lr",
@@ -313,7 +313,7 @@ def test_a_sweep_searches_the_coefficients_and_shows_them(tmp_path: Path) -> Non
     chosen = studies["teleport"].best
     assert chosen is not None
     assert best.tau.where == {"c": chosen.values["teleport.tau.where.c"]}
-    params = [run.params for key, run in tracker.runs.items() if key[1] is not None]
+    params = [run.facts.params for run in store.runs.values() if run.parent is not None]
     told = next(one for one in params if "teleport.step.lr.expression" in one)
     assert told["teleport.step.lr.expression"] == "a * fan_in ** b"
     assert float(told["teleport.step.lr.where.a"]) > 0.0

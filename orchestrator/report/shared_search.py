@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from orchestrator.report.schema import Report, Shared, Study
-from orchestrator.report.tables import Header, Rows
-from orchestrator.report.wording import number
+from orchestrator.report.schema import SharedSearch, StudyReport
 from orchestrator.search import Setting
 from orchestrator.spec import Role
 
 
-def with_settings(study: Study, settings: Sequence[Setting], roles: Mapping[int, Sequence[Role]]) -> Study:
+def with_settings(study: StudyReport, settings: Sequence[Setting], roles: Mapping[int, Sequence[Role]]) -> StudyReport:
     """Add to a study what its search found over all workloads.
 
     Args:
@@ -44,12 +42,12 @@ def with_settings(study: Study, settings: Sequence[Setting], roles: Mapping[int,
     )
 
 
-def _shared(settings: Sequence[Setting]) -> Shared:
+def _shared(settings: Sequence[Setting]) -> SharedSearch:
     units = [unit for setting in settings for unit in setting.units]
     aggregates = [setting.aggregate for setting in settings if setting.aggregate is not None]
     states = [setting.state for setting in settings]
     of_ended = [unit for setting in settings if setting.state != "RUNNING" for unit in setting.units]
-    return Shared(
+    return SharedSearch(
         aggregation=settings[0].aggregation if settings else "geometric_mean",
         value=min(aggregates, default=None),
         num_settings=len(settings),
@@ -57,48 +55,4 @@ def _shared(settings: Sequence[Setting]) -> Shared:
         num_pruned=states.count("PRUNED"),
         num_units=sum(unit.result is not None for unit in units),
         num_saved=sum(unit.state in {None, "PRUNED"} for unit in of_ended),
-    )
-
-
-def shared_rows(report: Report) -> tuple[Header, Rows]:
-    """Make the table of the searches over all workloads.
-
-    Args:
-        report: of a sweep.
-
-    Returns:
-        The header and a row per arm that has one.
-    """
-    header: Header = ("arm", "settings", "in full", "given up", "runs", "runs saved", "aggregate", "chosen")
-    found = {study.arm: study.shared for study in report.studies if study.shared is not None}
-    rows: Rows = [
-        (
-            arm,
-            f"{shared.num_settings:,}",
-            f"{shared.num_complete:,}",
-            f"{shared.num_pruned:,}",
-            f"{shared.num_units:,}",
-            f"{shared.num_saved:,}",
-            shared.aggregation.replace("_", " "),
-            number(shared.value, 4),
-        )
-        for arm, shared in found.items()
-    ]
-    return header, rows
-
-
-def summary_of(shared: Shared) -> str:
-    """Say what a shared search did, in a sentence.
-
-    Args:
-        shared: of a study.
-
-    Returns:
-        The sentence.
-    """
-    named = {"geometric_mean": "geometric mean of", "worst": "worst of the workloads by"}[shared.aggregation]
-    value = "none ran in full" if shared.value is None else f"the chosen one has {shared.value:.3f}"
-    return (
-        f"one search over all workloads: {shared.num_settings} settings, {shared.num_pruned} given up by the race, "
-        f"{shared.num_units} runs, {shared.num_saved} saved; by {named} cost over the tuned baseline's {value}"
     )

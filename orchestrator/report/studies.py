@@ -12,14 +12,14 @@ from orchestrator.report.arrivals import arrivals_of
 from orchestrator.report.best import spec_of
 from orchestrator.report.curves import bands_of, curve_of
 from orchestrator.report.price import price_of
-from orchestrator.report.schema import Candidate, ConfirmSeed, Parameter, SearchTrial, Study
+from orchestrator.report.schema import ConfirmCandidate, ConfirmSeed, Parameter, SearchTrial, StudyReport
 from orchestrator.search import Race, num_configurations, steps_to_target, stored_id
 from orchestrator.spec import Arm, Choice, Distribution, kind_of
 from orchestrator.spec.options import ExpressionOptions, TeleportOptions
 from orchestrator.statistics import censored_median
 
 
-def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]) -> Study:
+def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]) -> StudyReport:
     """Gather what a study found.
 
     Args:
@@ -47,7 +47,7 @@ def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]
     )
     confirm = runs[0] if runs else []
     curves = tuple(curve for trial in confirm if (curve := curve_of(trial)) is not None)
-    return Study(
+    return StudyReport(
         workload=workload,
         arm=arm,
         kind=kind_of(record.spec.arms[arm]),
@@ -133,12 +133,14 @@ def _dropped(record: SweepRecord, best: Sequence[Trial], runs: Sequence[Sequence
     return found
 
 
-def _candidate(record: SweepRecord, champion: Trial, rank: int, confirm: Sequence[Trial], dropped: str) -> Candidate:
+def _candidate(
+    record: SweepRecord, champion: Trial, rank: int, confirm: Sequence[Trial], dropped: str
+) -> ConfirmCandidate:
     assert champion.result is not None
     assert champion.result.value is not None
     runs = tuple(map(_confirm_seed, confirm))
     answers = [] if dropped else [run for run in runs if run.is_answer]
-    return Candidate(
+    return ConfirmCandidate(
         trial_id=stored_id(champion),
         number=champion.config.number,
         rank=rank,

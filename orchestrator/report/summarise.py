@@ -11,7 +11,7 @@ from orchestrator.report.answers import answers_of
 from orchestrator.report.comparisons import PRIMARY_KIND, comparisons_of
 from orchestrator.report.equal_time import equal_time_of
 from orchestrator.report.profiles import profiles_of
-from orchestrator.report.schema import Comparison, Failure, Report, Standing, Study, Sweep, Verdict
+from orchestrator.report.schema import Comparison, Failure, Report, StudyReport, Sweep, SweepStage, Verdict
 from orchestrator.report.shared_search import with_settings
 from orchestrator.report.studies import study_of
 from orchestrator.report.transfer import transfers_of
@@ -59,7 +59,7 @@ def summarise(record: SweepRecord, lints: Iterable[str] = ()) -> Report:
         for (workload, arm), study in found.items()
     )
     comparisons = comparisons_of(studies, spec.confirm_seeds, spec.search.trials, ended_early=bool(record.ended_early))
-    standing = Standing.ENDED_EARLY if record.ended_early else _standing(spec, studies)
+    standing = SweepStage.ENDED_EARLY if record.ended_early else _standing(spec, studies)
     return Report(
         sweep=Sweep(
             name=spec.name,
@@ -80,7 +80,7 @@ def summarise(record: SweepRecord, lints: Iterable[str] = ()) -> Report:
         comparisons=comparisons,
         failures=tuple(_failures(record)),
         lints=tuple(dict.fromkeys([*lints, *_lints(record, studies), *_control_lints(studies, comparisons)])),
-        profiles=profiles_of(studies) if standing is Standing.FINISHED else (),
+        profiles=profiles_of(studies) if standing is SweepStage.FINISHED else (),
         transfers=transfers,
     )
 
@@ -95,16 +95,16 @@ def _target(spec: SweepSpec, workload: str) -> Target:
     return Target.model_validate(template.concretise(template.corners()[0])["target"])
 
 
-def _standing(spec: SweepSpec, studies: Sequence[Study]) -> Standing:
+def _standing(spec: SweepSpec, studies: Sequence[StudyReport]) -> SweepStage:
     runs = [run for study in studies for candidate in study.candidates for run in candidate.confirm]
     candidates = [candidate for study in studies for candidate in study.candidates]
     planned = sum(len(each.confirm) if each.dropped else len(spec.confirm_seeds) for each in candidates)
     if runs:
         ended = sum(run.outcome != "running" for run in runs)
-        return Standing.FINISHED if ended >= planned else Standing.CONFIRM
+        return SweepStage.FINISHED if ended >= planned else SweepStage.CONFIRM
     if any(study.num_trials < study.num_wanted for study in studies):
-        return Standing.SEARCH
-    return Standing.NOT_CONFIRMED if planned else Standing.FINISHED
+        return SweepStage.SEARCH
+    return SweepStage.NOT_CONFIRMED if planned else SweepStage.FINISHED
 
 
 def _machines(record: SweepRecord) -> tuple[Machine, ...]:
@@ -136,7 +136,7 @@ def _failures(record: SweepRecord) -> Iterator[Failure]:
 PUT_BACK = "put back"
 
 
-def _control_lints(studies: Sequence[Study], comparisons: Sequence[Comparison]) -> Iterator[str]:
+def _control_lints(studies: Sequence[StudyReport], comparisons: Sequence[Comparison]) -> Iterator[str]:
     """A gain that nothing in the sweep tells from a larger step or larger weights."""
     for found in comparisons:
         if found.is_primary and found.verdict is Verdict.FASTER:
@@ -148,7 +148,7 @@ def _control_lints(studies: Sequence[Study], comparisons: Sequence[Comparison]) 
                 )
 
 
-def _lints(record: SweepRecord, studies: Sequence[Study]) -> Iterator[str]:
+def _lints(record: SweepRecord, studies: Sequence[StudyReport]) -> Iterator[str]:
     """What only the results show."""
     for study in studies:
         name = f"{study.workload}/{study.arm}"

@@ -9,7 +9,7 @@ from pydantic import Field
 from orchestrator.home import ANSWERS, FailureKind, LayerSummary, StepSummary
 from orchestrator.report.schema.evidence import Arrival, Tuning
 from orchestrator.report.schema.part import Part
-from orchestrator.report.schema.search import Importance, Parameter, SearchTrial, Shared
+from orchestrator.report.schema.search import Importance, Parameter, SearchTrial, SharedSearch
 from orchestrator.spec import Json, Role
 
 
@@ -54,7 +54,7 @@ class ConfirmSeed(Part):
         return self.outcome in ANSWERS
 
 
-class Candidate(Part):
+class ConfirmCandidate(Part):
     """A configuration that the search sent to confirm.
 
     Args:
@@ -203,7 +203,7 @@ class EqualTime(Part):
     num_seeds: int
 
 
-class Study(Part):
+class StudyReport(Part):
     """One workload under one arm.
 
     Args:
@@ -245,8 +245,8 @@ class Study(Part):
     num_pruned: int
     num_diverged: int
     num_crashed: int
-    best: Candidate | None
-    candidates: tuple[Candidate, ...]
+    best: ConfirmCandidate | None
+    candidates: tuple[ConfirmCandidate, ...]
     search: tuple[SearchTrial, ...]
     price: Price | None = None
     curves: tuple[SeedCurve, ...] = ()
@@ -261,7 +261,7 @@ class Study(Part):
     tuning: Tuning | None = None
     space: tuple[Parameter, ...] = ()
     importance: tuple[Importance, ...] = ()
-    shared: Shared | None = None
+    shared: SharedSearch | None = None
 
     @property
     def num_answers(self) -> int:

@@ -13,7 +13,7 @@ from orchestrator.home.reading import read_record
 from orchestrator.home.records import TrialConfig
 from orchestrator.launch import InlineLauncher, TrialSource
 from orchestrator.report import best_spec
-from orchestrator.report.tables import control_rows
+from orchestrator.report.sections.effects import control_section
 from orchestrator.search.journal import open_journal
 from orchestrator.search.selection import champions
 from orchestrator.search.study import Study
@@ -76,8 +76,8 @@ def test_every_kind_ends_and_stands_in_the_report(finished: Outcome) -> None:
         assert best is not None
         assert len(best.confirm) == 2
     text = (finished.paths.report / "report.md").read_text()
-    assert "teleport against its controls and rivals" in text
-    assert {row[2] for row in control_rows(report)[1]} == set(report.arms) - {"baseline", "teleport"}
+    assert "Teleport against its controls and rivals" in text
+    assert {row[2] for row in control_section(report).rows} == set(report.arms) - {"baseline", "teleport"}
     assert [c.arm for c in report.comparisons if c.is_primary] == ["teleport"]
 
 

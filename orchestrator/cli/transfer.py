@@ -12,8 +12,8 @@ import typer
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
 
 if TYPE_CHECKING:
-    from orchestrator.home import SweepRecord
     from orchestrator.report.schema import Leave, TimeMetric, Transfer
+    from orchestrator.search import Candidates
 
 
 def register(app: typer.Typer) -> None:
@@ -76,10 +76,10 @@ def _evaluate(home: Path, names: Sequence[str], arm: str | None, metric: str, le
     from orchestrator.errors import Fault, UserError
     from orchestrator.report import architectures_of, mismatches, sources_of, transfer_of
 
-    records, cost, part = _asked_for(home, names, metric, leave)
-    label = _arm(records, arm)
-    sources, lacking = sources_of(records, label)
-    faults = [*lacking, *mismatches(records, sources)]
+    sweeps, cost, part = _asked_for(home, names, metric, leave)
+    label = _arm(sweeps, arm)
+    sources, lacking = sources_of(sweeps, label)
+    faults = [*lacking, *mismatches(sweeps, sources)]
     if len(sources) < 2 and not faults:
         raise UserError(
             f"{label} was tuned on {len(sources)} workload ({', '.join(s.workload for s in sources)}), and to carry a "
@@ -90,17 +90,18 @@ def _evaluate(home: Path, names: Sequence[str], arm: str | None, metric: str, le
         faults.append(Fault("--leave", f"all workloads are {architectures.pop()}; --leave workload leaves out one"))
     if faults:
         raise UserError(*faults)
-    return transfer_of(records, label, sources, cost, leave=part)
+    return transfer_of(sweeps, label, sources, cost, leave=part)
 
 
 def _asked_for(
     home: Path, names: Sequence[str], metric: str, leave: str | None
-) -> tuple[list[SweepRecord], TimeMetric, Leave | None]:
+) -> tuple[list[Candidates], TimeMetric, Leave | None]:
     """Read the sweeps, once everything that is wrong with the command has been told."""
     from orchestrator.cli.reports import name_faults
     from orchestrator.errors import Fault, SweepNotFound, UserError, nearest
     from orchestrator.home import find_sweep, read_record
     from orchestrator.report.schema import LEAVES, TIME_METRICS
+    from orchestrator.search import Candidates
 
     faults = list(name_faults(names))
     paths = []
@@ -117,16 +118,16 @@ def _asked_for(
         faults.append(Fault("--leave", f"{leave!r} cannot be left out; {nearest(leave, LEAVES)}"))
     if faults:
         raise UserError(*faults)
-    return [read_record(each, with_history=False) for each in paths], costs[metric], parts.get(leave)
+    return [Candidates.of(read_record(each, with_history=False)) for each in paths], costs[metric], parts.get(leave)
 
 
-def _arm(records: Sequence[SweepRecord], arm: str | None) -> str:
+def _arm(sweeps: Sequence[Candidates], arm: str | None) -> str:
     from orchestrator.errors import Fault, UserError, nearest
     from orchestrator.spec import BASELINE
 
-    known = list(dict.fromkeys(label for record in records for label in record.spec.arms if label != BASELINE))
+    known = list(dict.fromkeys(label for sweep in sweeps for label in sweep.spec.arms if label != BASELINE))
     if arm is None:
-        first = records[0].spec
+        first = sweeps[0].spec
         found = [label for label in first.arms if first.example_of(label).kind == "teleport"]
         if len(found) != 1:
             raise UserError(

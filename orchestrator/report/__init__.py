@@ -17,7 +17,7 @@ from orchestrator.report.sections import (
     value_text,
     verdict_section,
 )
-from orchestrator.report.settings import Place, Source, mismatches, sources_of
+from orchestrator.report.sources import mismatches, sources_of
 from orchestrator.report.summarise import summarise
 from orchestrator.report.tidy import render_csv, tidy_tables
 from orchestrator.report.transfer import architectures_of, transfer_of, transfers_of
@@ -37,11 +37,9 @@ __all__ = [
     "FORMATS",
     "LAYERS",
     "JointReport",
-    "Place",
     "PrintingError",
     "Report",
     "Section",
-    "Source",
     "Verdict",
     "architectures_of",
     "arm_colours",

@@ -1,14 +1,14 @@
 """Decides what to run next, what to stop, and which candidates go to confirm."""
 
 from orchestrator.search.candidates import (
-    Setting,
+    Candidate,
+    Candidates,
     aggregate_of,
-    gathered,
     run_cost,
     run_limit,
-    settings_of,
+    steps_to_target,
+    stored_id,
     training_of,
-    trials_of,
 )
 from orchestrator.search.confirm import Confirmation, Race
 from orchestrator.search.counts import num_configurations, num_planned, num_seeds
@@ -24,18 +24,17 @@ from orchestrator.search.selection import (
     complete_of,
     judges_of,
     roles,
-    steps_to_target,
-    stored_id,
 )
 from orchestrator.search.shared import SharedStudy
 from orchestrator.search.study import Study, plan_studies
 from orchestrator.search.warm_start import best_points, refuse_unknown_source
 
 __all__ = [
+    "Candidate",
+    "Candidates",
     "Champions",
     "Confirmation",
     "Race",
-    "Setting",
     "SharedStudy",
     "Study",
     "aggregate_of",
@@ -45,7 +44,6 @@ __all__ = [
     "champions",
     "complete_of",
     "distribution_of",
-    "gathered",
     "judges_of",
     "lints",
     "num_configurations",
@@ -59,10 +57,8 @@ __all__ = [
     "roles",
     "run_cost",
     "run_limit",
-    "settings_of",
     "spec_lints",
     "steps_to_target",
     "stored_id",
     "training_of",
-    "trials_of",
 ]

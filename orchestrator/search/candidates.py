@@ -1,16 +1,8 @@
-"""Settings of a shared search, gathered from its units: what each cost on every workload and seed.
+"""What each candidate of a search cost, on every workload and seed.
 
-With ``search.scope: shared`` a trial of an arm's search is a *setting* that is run on every workload and search seed.
-Each of these pairs is a *unit*: an ordinary trial on file, with one seed, the setting's ``number`` and its ``values``.
-Two pure functions make of the units what everything else reads:
-
-- :func:`settings_of`: the table of settings, with cost, baseline and state of every unit, aggregate and state of every
-  setting. Whoever asks how a setting does across workloads reads this; :meth:`Setting.over` aggregates over some of
-  them.
-- :func:`gathered`: the same sweep with one search trial per setting and workload in place of the units, its seeds
-  merged: what reports of one workload read.
-
-Nothing here is stored: all of it follows from the trials' files.
+A candidate is a set of values that the search proposes once. With ``search.scope: shared`` a candidate runs on every
+workload and search seed; each of these pairs is a *run*, an ordinary trial on file with one seed. :class:`Candidates`
+gathers the runs of a sweep. Nothing of it is stored: all of it follows from the trials' files.
 """
 
 from __future__ import annotations
@@ -19,9 +11,9 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, final
+from typing import Literal, Self, final
 
 from orchestrator.home import SeedResult, SweepRecord, Trial, TrialConfig, TrialResult, TrialState, objective_value
 from orchestrator.spec import (
@@ -41,16 +33,15 @@ from orchestrator.spec.options import NoSchedulerOptions
 from orchestrator.statistics import Cost, censored_median
 
 Pair = tuple[str, int]
+# A clock that shows nothing has passed all the same.
+LEAST_SPENT = 1e-9
+SUFFIX = "_to_target"
 
 
 def race_order(spec: SweepSpec) -> tuple[Pair, ...]:
-    """Order a setting's pairs of workload and seed: the same for every setting, shuffled by the search's seed.
+    """Order a candidate's pairs of workload and seed, the same for every candidate, shuffled by the search's seed.
 
-    Args:
-        spec: of the sweep.
-
-    Returns:
-        The pairs, the workloads taking turns, so that every workload is among the first.
+    The workloads take turns, so that every workload is among the first pairs.
     """
     drawn = random.Random(int(digest([spec.search.seed, "race"], 8), 16))
     seeds = {label: drawn.sample(spec.search.seeds, len(spec.search.seeds)) for label in spec.workloads}
@@ -63,16 +54,10 @@ def race_order(spec: SweepSpec) -> tuple[Pair, ...]:
 
 
 def training_of(spec: SweepSpec, baseline: TrialConfig, values: Mapping[str, Json]) -> Workload:
-    """Make what a workload trains under a shared setting.
+    """Make what a workload trains under a candidate of a shared search.
 
-    Args:
-        spec: of the sweep.
-        baseline: configuration of the workload's tuned baseline.
-        values: of the setting.
-
-    Returns:
-        The workload: common parameters from the setting, all others from the baseline, the learning rate times the
-        setting's factor where it has one.
+    Common parameters come from the candidate's values, all others from the workload's tuned baseline. The learning
+    rate is multiplied by the candidate's factor where it has one.
     """
     data = spec.workloads[baseline.workload].concretise({**baseline.values, **values})
     factor = values.get(LR_FACTOR)
@@ -85,19 +70,7 @@ def training_of(spec: SweepSpec, baseline: TrialConfig, values: Mapping[str, Jso
 def unit_configs(
     spec: SweepSpec, baselines: Mapping[str, TrialConfig], arm: str, method: Arm, values: dict[str, Json], number: int
 ) -> dict[Pair, TrialConfig]:
-    """Make the trials of a setting.
-
-    Args:
-        spec: of the sweep.
-        baselines: workload -> configuration of its tuned baseline.
-        arm: label.
-        method: of the setting, every value fixed.
-        values: of the setting.
-        number: of the setting.
-
-    Returns:
-        Workload and seed -> configuration, workload by workload.
-    """
+    """Make the runs of a candidate, workload by workload; ``baselines`` has each workload's tuned baseline."""
     return {
         (workload, seed): TrialConfig(
             workload=workload,
@@ -119,35 +92,8 @@ def unit_configs(
     }
 
 
-def baselines_of(spec: SweepSpec, trials: Iterable[Trial]) -> dict[str, Trial]:
-    """Find the tuned baselines: the best of each workload's baseline search.
-
-    Args:
-        spec: of the sweep.
-        trials: of it.
-
-    Returns:
-        Workload -> search trial, in the order of the spec; a workload is left out where none ended well.
-    """
-    found: dict[str, list[Trial]] = {label: [] for label in spec.workloads}
-    for trial in trials:
-        config = trial.config
-        if config.arm == BASELINE and config.phase == "search" and config.workload in found and is_complete(trial):
-            found[config.workload].append(trial)
-    best = {label: by_value(of, spec.search.objective.mode) for label, of in found.items()}
-    return {label: of[0] for label, of in best.items() if of}
-
-
 def baseline_costs(spec: SweepSpec, baselines: Mapping[str, Trial]) -> dict[Pair, float]:
-    """Read what the tuned baselines cost.
-
-    Args:
-        spec: of the sweep.
-        baselines: from :func:`baselines_of`.
-
-    Returns:
-        Workload and seed -> cost, a miss as twice the budget.
-    """
+    """Read what the tuned baselines cost on each seed; a miss costs twice the budget."""
     return {
         (workload, seed.seed): run_cost(seed, spec.search.objective.metric).value
         for workload, trial in baselines.items()
@@ -165,43 +111,21 @@ def is_complete(trial: Trial) -> bool:
 def stored_id(trial: Trial) -> str:
     """Tell the id under which a trial is on file.
 
-    It is the hash of the configuration as that was when the trial ran. The hash of the same configuration today
-    differs where the catalogue has gained a setting since, and a report of an old sweep must still find what
-    belongs together.
-
-    Args:
-        trial: of any phase.
-
-    Returns:
-        The id of its result; of its configuration where it has not ended.
+    That is the hash of its configuration as it was when the trial ran. Today's hash of the same configuration differs
+    where an option has been added since, and a report of an old sweep must still find what belongs together.
     """
     return trial.trial_id if trial.result is None else trial.result.trial_id
 
 
 def steps_to_target(trial: Trial) -> float:
-    """Take the median steps to target over a trial's seeds.
-
-    Args:
-        trial: of any phase.
-
-    Returns:
-        The median, infinite as soon as half the seeds miss; infinite where no seed ran.
-    """
+    """Take the median steps to target over a trial's seeds: infinite as soon as half of them miss, or none ran."""
     seeds = trial.result.seeds if trial.result is not None else ()
     steps = [math.inf if seed.steps_to_target is None else float(seed.steps_to_target) for seed in seeds]
     return censored_median(steps) if steps else math.inf
 
 
 def by_value(trials: Iterable[Trial], mode: Mode) -> list[Trial]:
-    """Order trials by their objective, ties by median steps to target, then by number.
-
-    Args:
-        trials: COMPLETE, of one study's search.
-        mode: of the objective.
-
-    Returns:
-        The trials, the best first.
-    """
+    """Order COMPLETE trials by their objective, ties by median steps to target, then by number; the best first."""
     sign = 1.0 if mode == "min" else -1.0
 
     def order(trial: Trial) -> tuple[float, float, int, str]:
@@ -213,56 +137,38 @@ def by_value(trials: Iterable[Trial], mode: Mode) -> list[Trial]:
     return sorted(trials, key=order)
 
 
-SUFFIX = "_to_target"
-# A clock that shows nothing has passed all the same.
-LEAST_SPENT = 1e-9
-
-
 def run_cost(seed: SeedResult, metric: str) -> Cost:
-    """Tell what a run that ended well cost.
+    """Tell what a run that ended well cost, in steps, seconds or gradient evaluations.
 
-    Args:
-        seed: the run.
-        metric: steps, seconds or gradient evaluations to the target; seconds or gradient evaluations of the whole run.
-
-    Returns:
-        Its cost, at least that of one step: what is there before the first has cost nothing, and nothing has no ratio.
-        A miss counts as twice its limit (:meth:`Cost.of_miss`).
+    A run costs at least one step: what is there before the first step has cost nothing, and nothing has no ratio. A
+    miss counts as twice its limit (:meth:`Cost.of_miss`).
     """
     limit, spent = run_limit(seed, metric), getattr(seed, metric)
     return Cost.of_miss(limit) if spent is None else Cost(max(float(spent), limit / seed.budget_steps), limit)
 
 
 def run_limit(seed: SeedResult, metric: str) -> float:
-    """Tell where a run is cut off; one that ended before, where it would have been.
-
-    Args:
-        seed: the run.
-        metric: of :func:`run_cost`.
-
-    Returns:
-        The whole budget, in the metric's unit.
-    """
+    """Tell where a run is cut off, or would have been: its whole budget in the metric's unit."""
     if metric == f"steps{SUFFIX}":
         return float(seed.budget_steps)
     spent: float = getattr(seed, metric.removesuffix(SUFFIX))
     return max(spent, LEAST_SPENT) * (seed.budget_steps / max(seed.num_steps, 1))
 
 
-SettingState = Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
+CandidateState = Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
 
 
 @final
 @dataclass(frozen=True)
-class Unit:
-    """A setting on one workload and seed.
+class Run:
+    """A candidate on one workload and seed.
 
     Args:
-        workload: label.
-        seed: of the search.
-        objective: of the search.
-        trial: on file; None: it was never begun.
-        baseline: cost of the workload's tuned baseline on this seed; None: there is no tuned baseline.
+        workload: its label.
+        seed: one of the search's seeds.
+        objective: what the search improves.
+        trial: the trial on file; None where it was never begun.
+        baseline: what the workload's tuned baseline cost on this seed; None where there is no tuned baseline.
     """
 
     workload: str
@@ -273,30 +179,17 @@ class Unit:
 
     @property
     def result(self) -> TrialResult | None:
-        """How it ended; None: it has not, or was never begun."""
+        """How it ended; None where it has not, or was never begun."""
         return None if self.trial is None else self.trial.result
 
     @property
-    def state(self) -> SettingState | None:
-        """How it ended, or that it runs; None: it was never begun."""
+    def state(self) -> CandidateState | None:
+        """How it ended, or that it runs; None where it was never begun."""
         if self.trial is None:
             return None
         return "RUNNING" if self.trial.result is None else self.trial.result.state.value
 
     @cached_property
-    def cost(self) -> float | None:
-        """The objective on this seed, a miss as twice the budget; None unless COMPLETE."""
-        return None if self.result is None else cost_of(self.objective, self.result)
-
-    @property
-    def is_capped(self) -> bool:
-        """Whether it missed its target, so that its cost is twice its budget."""
-        result = self.result
-        if result is None or result.state is not TrialState.COMPLETE:
-            return False
-        return self.objective.metric.endswith("_to_target") and result.seeds[0].steps_to_target is None
-
-    @property
     def log_ratio(self) -> float | None:
         """Logarithm of its cost over the baseline's, below 0 where it is cheaper; None where either is not known."""
         if self.result is None or self.baseline is None or self.result.state is not TrialState.COMPLETE:
@@ -306,60 +199,54 @@ class Unit:
 
 @final
 @dataclass(frozen=True)
-class Setting:
-    """One setting of a shared search.
+class Candidate:
+    """One candidate of a shared search.
 
     Args:
-        arm: label.
-        number: in its study.
+        arm: its label.
+        number: its place among the proposals of its study.
         values: of the arm's parameters, the common ones, and ``lr_factor``.
-        state: COMPLETE: every unit has its cost. FAIL: one diverged, took too long or crashed. PRUNED: the race gave it
-            up. RUNNING: its units run, or are to run.
-        units: one for each workload and search seed, workload by workload.
-        aggregation: of the spec.
+        state: COMPLETE: every run has its cost. FAIL: one diverged, took too long or crashed. PRUNED: early stopping
+            gave it up. RUNNING: its runs run, or are to run.
+        runs: one for each workload and search seed, workload by workload.
+        aggregation: how the spec aggregates ratios of costs.
     """
 
     arm: str
     number: int
     values: Mapping[str, Json]
-    state: SettingState
-    units: tuple[Unit, ...]
+    state: CandidateState
+    runs: tuple[Run, ...]
     aggregation: Aggregate
 
     @property
     def aggregate(self) -> float | None:
-        """Its value: the aggregate over all workloads, below 1 where it beats the baselines; None unless COMPLETE."""
-        return self.over({unit.workload for unit in self.units}) if self.state == "COMPLETE" else None
+        """Its value over all workloads, below 1 where it beats the baselines; None unless COMPLETE."""
+        return self.over({run.workload for run in self.runs}) if self.state == "COMPLETE" else None
 
     @property
     def ending(self) -> TrialResult | None:
-        """The unit's result that made it FAIL; None: none did."""
-        return first_failure(unit.result for unit in self.units if unit.result is not None)
+        """The result that made it FAIL; None where none did."""
+        return first_failure(run.result for run in self.runs if run.result is not None)
+
+    @property
+    def method(self) -> Arm:
+        """Its arm with every value fixed; at least one of its runs was begun."""
+        return next(run.trial.config.method for run in self.runs if run.trial is not None)
 
     def over(self, workloads: Collection[str]) -> float | None:
-        """Aggregate over some workloads.
-
-        Args:
-            workloads: labels, at least one.
-
-        Returns:
-            The aggregate; None where a unit of theirs is not COMPLETE, or there is no baseline.
-        """
+        """Aggregate over some workloads; None where a run of theirs is not COMPLETE, or there is no baseline."""
         ratios: dict[str, list[float]] = defaultdict(list)
-        for unit in self.units:
-            if unit.workload in workloads:
-                if unit.log_ratio is None:
+        for run in self.runs:
+            if run.workload in workloads:
+                if run.log_ratio is None:
                     return None
-                ratios[unit.workload].append(unit.log_ratio)
+                ratios[run.workload].append(run.log_ratio)
         return aggregate_of(self.aggregation, ratios)
 
     def as_trial(self) -> Trial | None:
-        """Give the setting as one trial: the seeds of all its units, and the aggregate as its value.
-
-        Returns:
-            The trial; None while it runs.
-        """
-        known = [unit.trial for unit in self.units if unit.trial is not None]
+        """Give it as one trial, with the seeds of all its runs and the aggregate as its value; None while it runs."""
+        known = [run.trial for run in self.runs if run.trial is not None]
         results = [trial.result for trial in known if trial.result is not None]
         if self.state == "RUNNING" or not results:
             return None
@@ -375,48 +262,24 @@ class Setting:
         )
         return Trial(config=known[0].config, result=result)
 
-    def of(self, workload: str) -> tuple[Unit, ...]:
-        """Its units on one workload, in the order of the search's seeds."""
-        return tuple(unit for unit in self.units if unit.workload == workload)
-
-
-def cost_of(objective: Objective, result: TrialResult) -> float | None:
-    """Read what a trial of one seed cost.
-
-    Args:
-        objective: of the search, one whose ratio means something.
-        result: of the trial.
-
-    Returns:
-        The objective, a miss as twice the budget, at least that of one step; None unless COMPLETE.
-    """
-    return run_cost(result.seeds[0], objective.metric).value if result.state is TrialState.COMPLETE else None
-
 
 def log_ratio_of(objective: Objective, result: TrialResult, baseline: float) -> float:
-    """Compare what a COMPLETE trial of one seed cost with the tuned baseline on the same seed.
+    """Compare what a COMPLETE trial of one seed cost with the tuned baseline's cost on the same seed.
 
-    Args:
-        objective: of the search.
-        result: of the trial.
-        baseline: the baseline's cost.
-
-    Returns:
-        Logarithm of the ratio: finite, since a miss counts as twice its budget on either side.
+    The logarithm of the ratio is finite, since a miss counts as twice its budget on either side.
     """
     return math.log(run_cost(result.seeds[0], objective.metric).value / baseline)
 
 
 def aggregate_of(aggregation: Aggregate, log_ratios: Mapping[str, Sequence[float]]) -> float:
-    """Aggregate the ratios of a setting's costs to the baselines'.
+    """Aggregate the ratios of a candidate's costs to the baselines'.
+
+    ``geometric_mean`` is over all ratios; ``worst`` is the largest over the workloads of the geometric mean over the
+    seeds.
 
     Args:
-        aggregation: ``geometric_mean`` over all of them, or ``worst``: the largest over the workloads of the geometric
-            mean over the seeds.
-        log_ratios: workload -> their logarithms, at least one.
-
-    Returns:
-        The aggregate, a ratio.
+        aggregation: one of the two.
+        log_ratios: workload -> the logarithms of its ratios, at least one.
 
     >>> round(aggregate_of("geometric_mean", {"a": [0.0, 0.0], "b": [math.log(4.0), 0.0]}), 6)
     1.414214
@@ -431,73 +294,153 @@ def aggregate_of(aggregation: Aggregate, log_ratios: Mapping[str, Sequence[float
 
 
 def first_failure(results: Iterable[TrialResult]) -> TrialResult | None:
-    """Find the unit that decides how a setting failed.
+    """Find the run that decides how a candidate failed; None where none did.
 
-    Args:
-        results: of a setting's units.
-
-    Returns:
-        One that diverged or took too long before one that crashed, since that is an answer, then the earliest; None:
-        none failed.
+    One that diverged or took too long comes before one that crashed, since that is an answer, then the earliest.
     """
     failed = [result for result in results if result.failure is not None]
     return min(failed, key=lambda one: (one.is_no_answer, one.ended_at, one.trial_id), default=None)
 
 
-def settings_of(spec: SweepSpec, trials: Sequence[Trial]) -> dict[str, tuple[Setting, ...]]:
-    """Gather the settings of every shared search.
-
-    That the race gave a setting up is read off the files: some of its units were never begun, none of it runs, and a
-    later setting has been begun or the search is over. Until then it is RUNNING. One whose units all ended well is
-    COMPLETE, whatever the race said of it while the last ones ran: it has been measured in full.
+@final
+@dataclass(frozen=True)
+class Candidates:
+    """The candidates of a sweep, made once and handed to all who choose among them or report them.
 
     Args:
-        spec: of the sweep.
-        trials: of it, every one that was begun.
-
-    Returns:
-        Arm -> its settings by number; no arm where nothing is shared.
+        spec: the sweep's.
+        trials: every trial of the sweep that was begun.
     """
-    scope = spec.search.scope
-    if not isinstance(scope, SharedScope):
-        return {}
-    costs = baseline_costs(spec, baselines_of(spec, trials))
-    is_over = any(trial.config.phase == "confirm" for trial in trials)
-    begun: dict[str, dict[int, dict[Pair, Trial]]] = {arm: {} for arm in spec.arms if spec.is_shared(arm)}
-    for trial in trials:
-        config = trial.config
-        if config.phase == "search" and config.arm in begun and config.number is not None:
-            begun[config.arm].setdefault(config.number, {})[config.workload, config.seeds[0]] = trial
-    found: dict[str, tuple[Setting, ...]] = {}
-    for arm, numbers in begun.items():
-        last = max(numbers, default=0)
+
+    spec: SweepSpec
+    trials: tuple[Trial, ...]
+
+    @classmethod
+    def of(cls, record: SweepRecord) -> Self:
+        """Gather the candidates of a stored sweep."""
+        return cls(record.spec, record.trials)
+
+    @cached_property
+    def baselines(self) -> dict[str, Trial]:
+        """The tuned baseline of each workload, the best of its search; a workload is left out where none ended well."""
+        found: dict[str, list[Trial]] = {label: [] for label in self.spec.workloads}
+        for trial in self.trials:
+            config = trial.config
+            if config.arm == BASELINE and config.phase == "search" and config.workload in found and is_complete(trial):
+                found[config.workload].append(trial)
+        best = {label: by_value(of, self.spec.search.objective.mode) for label, of in found.items()}
+        return {label: of[0] for label, of in best.items() if of}
+
+    @cached_property
+    def shared(self) -> dict[str, tuple[Candidate, ...]]:
+        """The candidates of every shared search by their number; no arm where nothing is shared.
+
+        The files tell that early stopping gave a candidate up: some of its runs were never begun, none of it runs, and
+        a later candidate has been begun or the search is over. Until then it is RUNNING. One whose runs all ended well
+        is COMPLETE, whatever was decided while the last ones ran: it has been measured in full.
+        """
+        spec, scope = self.spec, self.spec.search.scope
+        if not isinstance(scope, SharedScope):
+            return {}
+        costs = baseline_costs(spec, self.baselines)
+        is_over = any(trial.config.phase == "confirm" for trial in self.trials)
         may_stop = not isinstance(spec.search.scheduler, NoSchedulerOptions)
-        found[arm] = tuple(
-            Setting(
-                arm=arm,
-                number=number,
-                values=next(iter(of.values())).config.values,
-                state=_state(units, may_stop and (is_over or number < last)),
-                units=units,
-                aggregation=scope.aggregate,
+        found: dict[str, tuple[Candidate, ...]] = {}
+        for arm, begun in self._begun().items():
+            last = max(begun, default=0)
+            found[arm] = tuple(
+                Candidate(
+                    arm=arm,
+                    number=number,
+                    values=next(iter(of.values())).config.values,
+                    state=_state(runs, is_left=may_stop and (is_over or number < last)),
+                    runs=runs,
+                    aggregation=scope.aggregate,
+                )
+                for number, of in sorted(begun.items())
+                for runs in [self._runs(of, costs)]
             )
-            for number, of in sorted(numbers.items())
-            for units in [_units(spec, of, costs)]
+        return found
+
+    def _begun(self) -> dict[str, dict[int, dict[Pair, Trial]]]:
+        """Arm -> number of a candidate -> its search trials."""
+        begun: dict[str, dict[int, dict[Pair, Trial]]] = {arm: {} for arm in self.spec.arms if self.spec.is_shared(arm)}
+        for trial in self.trials:
+            config = trial.config
+            if config.phase == "search" and config.arm in begun and config.number is not None:
+                begun[config.arm].setdefault(config.number, {})[config.workload, config.seeds[0]] = trial
+        return begun
+
+    def _runs(self, begun: Mapping[Pair, Trial], costs: Mapping[Pair, float]) -> tuple[Run, ...]:
+        return tuple(
+            Run(workload, seed, self.spec.search.objective, begun.get((workload, seed)), costs.get((workload, seed)))
+            for workload in self.spec.workloads
+            for seed in self.spec.search.seeds
         )
-    return found
+
+    @cached_property
+    def merged(self) -> dict[tuple[str, str], list[Trial]]:
+        """Workload and arm of each shared search -> one search trial per candidate, its seeds merged, by number.
+
+        A trial's seeds are those of the runs that have ended, its state is the candidate's, and its value the objective
+        over the seeds. It goes by the id of the first run, so that what refers to it finds a trial on file.
+        """
+        return {
+            (workload, arm): [self._merged(candidate, workload) for candidate in of if workload in self.baselines]
+            for workload in self.spec.workloads
+            for arm, of in self.shared.items()
+        }
+
+    @property
+    def as_own(self) -> tuple[Trial, ...]:
+        """The trials with the merged ones in place of the runs of shared searches: what reports of one workload read."""
+        if not self.shared:
+            return self.trials
+        others = [t for t in self.trials if t.config.phase != "search" or t.config.arm not in self.shared]
+        return (*others, *(trial for of in self.merged.values() for trial in of))
+
+    def _merged(self, candidate: Candidate, workload: str) -> Trial:
+        config, known_as = self._named(candidate, workload)
+        plain = {name: getattr(config, name) for name in TrialConfig.model_fields}
+        whole = TrialConfig(**{**plain, "seeds": self.spec.search.seeds})
+        if candidate.state == "RUNNING":
+            return Trial(config=whole)
+        results = [(run.workload, run.result) for run in candidate.runs if run.result is not None]
+        own = [result for label, result in results if label == workload]
+        timed = own or [result for _, result in results]
+        seeds = tuple(seed for result in own for seed in result.seeds)
+        ending = candidate.ending if candidate.state == "FAIL" else None
+        result = TrialResult(
+            trial_id=known_as,
+            state=TrialState(candidate.state),
+            value=objective_value(self.spec.search.objective, seeds) if candidate.state == "COMPLETE" else None,
+            seeds=seeds,
+            failure=None if ending is None else ending.failure,
+            started_at=min(result.started_at for result in timed),
+            ended_at=max(result.ended_at for result in timed),
+            machine=next((result.machine for result in own if result.machine is not None), None),
+        )
+        return Trial(config=whole, result=result)
+
+    def _named(self, candidate: Candidate, workload: str) -> tuple[TrialConfig, str]:
+        """The configuration of a candidate's first run on a workload, and its id on file.
+
+        Where the candidate ended elsewhere before this workload's turn the configuration is made: it has used a trial
+        of this arm's budget all the same.
+        """
+        for run in candidate.runs:
+            if run.workload == workload and run.trial is not None:
+                return run.trial.config, stored_id(run.trial)
+        tuned = {label: trial.config for label, trial in self.baselines.items()}
+        values = dict(candidate.values)
+        made = unit_configs(self.spec, tuned, candidate.arm, candidate.method, values, candidate.number)
+        config = made[workload, self.spec.search.seeds[0]]
+        return config, config.trial_id
 
 
-def _units(spec: SweepSpec, begun: Mapping[Pair, Trial], costs: Mapping[Pair, float]) -> tuple[Unit, ...]:
-    return tuple(
-        Unit(workload, seed, spec.search.objective, begun.get((workload, seed)), costs.get((workload, seed)))
-        for workload in spec.workloads
-        for seed in spec.search.seeds
-    )
-
-
-def _state(units: Sequence[Unit], is_left: bool) -> SettingState:
-    """How a setting stands; ``is_left``: the search has gone on to others."""
-    states = [unit.state for unit in units]
+def _state(runs: Sequence[Run], *, is_left: bool) -> CandidateState:
+    """How a candidate stands; ``is_left``: the search has gone on to others."""
+    states = [run.state for run in runs]
     if "FAIL" in states:
         return "FAIL"
     if all(state == "COMPLETE" for state in states):
@@ -505,77 +448,3 @@ def _state(units: Sequence[Unit], is_left: bool) -> SettingState:
     if "PRUNED" in states or (is_left and "RUNNING" not in states):
         return "PRUNED"
     return "RUNNING"
-
-
-def gathered(record: SweepRecord) -> SweepRecord:
-    """Put one search trial per setting and workload in place of a shared search's units.
-
-    Args:
-        record: of a sweep.
-
-    Returns:
-        The sweep; one that shares nothing as it is.
-    """
-    settings = settings_of(record.spec, record.trials)
-    if not settings:
-        return record
-    merged = trials_of(record.spec, record.trials, settings)
-    others = [trial for trial in record.trials if trial.config.phase != "search" or trial.config.arm not in settings]
-    return replace(record, trials=(*others, *(trial for of in merged.values() for trial in of)))
-
-
-def trials_of(
-    spec: SweepSpec, trials: Sequence[Trial], settings: Mapping[str, Sequence[Setting]]
-) -> dict[tuple[str, str], list[Trial]]:
-    """Make a search trial of each setting on each workload.
-
-    Its seeds are those of the units that have ended, its state is the setting's, and its value the objective over the
-    seeds. It goes by the id of the first unit, so that what refers to it finds a trial on file.
-
-    Args:
-        spec: of the sweep.
-        trials: of it.
-        settings: from :func:`settings_of`.
-
-    Returns:
-        Workload and arm -> trials, by number.
-    """
-    baselines = {label: trial.config for label, trial in baselines_of(spec, trials).items()}
-    return {
-        (workload, arm): [_merged(spec, baselines, setting, workload) for setting in of if workload in baselines]
-        for workload in spec.workloads
-        for arm, of in settings.items()
-    }
-
-
-def _merged(spec: SweepSpec, baselines: Mapping[str, TrialConfig], setting: Setting, workload: str) -> Trial:
-    units = setting.of(workload)
-    begun = [unit.trial for unit in units if unit.trial is not None]
-    if begun:
-        config, known_as = begun[0].config, stored_id(begun[0])
-    else:
-        # It ended elsewhere before this workload's turn; it has used a trial of this arm's budget all the same.
-        method = next(unit.trial.config.method for unit in setting.units if unit.trial is not None)
-        made = unit_configs(spec, baselines, setting.arm, method, dict(setting.values), setting.number)
-        config = made[workload, spec.search.seeds[0]]
-        known_as = config.trial_id
-    plain = {name: getattr(config, name) for name in TrialConfig.model_fields}
-    whole = TrialConfig(**{**plain, "seeds": spec.search.seeds})
-    if setting.state == "RUNNING":
-        return Trial(config=whole)
-    own = [unit.result for unit in units if unit.result is not None]
-    all_ = [unit.result for unit in setting.units if unit.result is not None]
-    seeds = tuple(seed for result in own for seed in result.seeds)
-    is_whole = setting.state == "COMPLETE"
-    ending = setting.ending if setting.state == "FAIL" else None
-    result = TrialResult(
-        trial_id=known_as,
-        state=TrialState(setting.state),
-        value=objective_value(spec.search.objective, seeds) if is_whole else None,
-        seeds=seeds,
-        failure=None if ending is None else ending.failure,
-        started_at=min(result.started_at for result in own or all_),
-        ended_at=max(result.ended_at for result in own or all_),
-        machine=next((result.machine for result in own if result.machine is not None), None),
-    )
-    return Trial(config=whole, result=result)

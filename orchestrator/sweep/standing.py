@@ -22,7 +22,7 @@ from orchestrator.home import (
     read_record,
     sweep_names,
 )
-from orchestrator.search import gathered, num_configurations, num_planned, num_seeds, settings_of
+from orchestrator.search import Candidates, num_configurations, num_planned, num_seeds
 from orchestrator.spec import PHASES, Phase, SweepSpec
 from orchestrator.sweep.budgets import Usage, spent, usages
 
@@ -66,7 +66,7 @@ def _failures(record: SweepRecord) -> Iterator[str]:
     num_crashed = len(crashed) - len(confirm)
     if num_crashed > CRASH_TOLERANCE * num_search:
         yield f"{num_crashed} of {num_search} search trials crashed"
-    by_study = gathered(record).trials
+    by_study = Candidates.of(record).as_own
     for workload, arm in record.spec.studies:
         study = [
             trial.result for trial in by_study if trial.config.study == f"{workload}/{arm}" and trial.result is not None
@@ -337,11 +337,11 @@ def count(
                 num_seeds_before += len(trial.config.seeds)
         elif since is not None:
             tallies.begin(trial.config)
-    for setting in (setting for of in settings_of(spec, trials).values() for setting in of):
-        if setting.state in {"FAIL", "PRUNED"}:
-            for unit in setting.units:
-                if unit.trial is None:
-                    tallies.drop_from(unit.workload, setting.arm, "search")
+    for candidate in (candidate for of in Candidates(spec, trials).shared.values() for candidate in of):
+        if candidate.state in {"FAIL", "PRUNED"}:
+            for run in candidate.runs:
+                if run.trial is None:
+                    tallies.drop_from(run.workload, candidate.arm, "search")
     if is_over:
         tallies.close()
     return tallies.progress(None if since is None else now - since, num_seeds_before)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from orchestrator.home.paths import SweepPaths, atomic_write
 from orchestrator.home.records import HistoryRow, SweepEnd, SweepRecord, Trial
-from orchestrator.search.selection import stored_id
+from orchestrator.search.candidates import stored_id
 
 
 def write_sweep(home: Path, record: SweepRecord, *, is_ended: bool = True) -> SweepPaths:

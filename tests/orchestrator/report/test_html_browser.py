@@ -28,14 +28,14 @@ def report_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         change=lambda trial: failing(trial, "crashed", HOSTILE) if trial.config.number == 0 else trial,
     )
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(render_html(full_report(record, [HOSTILE])), encoding="utf-8")
+    path.write_text(render_html(full_report(record)), encoding="utf-8")
     return path
 
 
 @pytest.fixture(scope="module")
 def joint_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     specs = [sweep_spec("search.trials=20", f"name={name}") for name in ("one", "two")]
-    reports = [full_report(sweep(spec, Effects(factor={"teleport": 0.88})), [HOSTILE]) for spec in specs]
+    reports = [full_report(sweep(spec, Effects(factor={"teleport": 0.88}))) for spec in specs]
     path = tmp_path_factory.mktemp("joint") / "report.html"
     path.write_text(render_html(join(reports)), encoding="utf-8")
     return path

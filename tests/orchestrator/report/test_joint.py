@@ -119,4 +119,4 @@ def test_the_markdown_has_both_answers_and_one_verdict_table() -> None:
     assert markdown.startswith("# 2 sweeps: one, two")
     assert markdown.count("## Verdicts") == 1
     assert markdown.count("## Where it comes from") == 2
-    assert "p by Holm over all 2 primary comparisons of these sweeps." in markdown
+    assert "adjusted by Holm over all 2 primary comparisons of these sweeps" in markdown

@@ -15,6 +15,7 @@ from orchestrator.report.schema import Comparison, SweepStage
 from orchestrator.report.sections.cost import price_section
 from orchestrator.report.sections.search import candidate_section, trial_section
 from orchestrator.search.lints import lints
+from orchestrator.search.candidates import Candidates
 from orchestrator.search.selection import champions
 from orchestrator.spec import SweepSpec, spec_from_text
 from orchestrator.statistics import smallest_p
@@ -189,7 +190,7 @@ def test_unequal_training_budgets_are_refused() -> None:
 
 def test_among_several_candidates_confirm_does_not_choose() -> None:
     spec = sweep_spec("confirm.top_k=2")
-    first = {trials[0].trial_id for trials in champions(sweep(spec)).values()}
+    first = {trials[0].trial_id for trials in champions(Candidates.of(sweep(spec))).values()}
     record = sweep(spec, FASTER, change=confirm_only(lambda t: missing(t) if t.config.origin in first else t))
     report = summarise(record)
     study = report.study("mlp_digits", "teleport")
@@ -205,7 +206,7 @@ def test_a_stopped_trial_is_counted_shown_and_never_chosen() -> None:
         return stopped(trial) if is_even else trial
 
     record = sweep(effects=FASTER, change=change)
-    report = summarise(record, lints(record))
+    report = summarise(record)
     study = report.study("mlp_digits", "teleport")
     assert (study.num_trials, study.num_pruned, study.num_complete) == (6, 3, 3)
     assert study.best is not None
@@ -220,7 +221,7 @@ def test_a_stopped_trial_is_counted_shown_and_never_chosen() -> None:
 
 def raced(spec: SweepSpec, num_seeds: int = 5) -> SweepRecord:
     """The second choice of each arm is worse on every seed, and was dropped after some of them."""
-    second = {trials[1].trial_id for trials in champions(sweep(spec)).values()}
+    second = {trials[1].trial_id for trials in champions(Candidates.of(sweep(spec))).values()}
 
     def change(trial: Trial) -> Trial | None:
         if trial.config.origin not in second:
@@ -370,7 +371,7 @@ def test_it_says_what_is_lacking(record: SweepRecord, standing: SweepStage, word
 
 @pytest.mark.parametrize("record", [record for record, *_ in UNFINISHED] + [sweep(change=confirm_only(missing))])
 def test_the_json_reads_back_to_the_same_report(record: SweepRecord) -> None:
-    report = summarise(record, ["a lint"])
+    report = summarise(record)
     assert Report.model_validate_json(render_json(report)) == report
 
 

@@ -21,7 +21,7 @@ from orchestrator.report.schema import TIME_METRICS, SensitivityBand, Transfer
 from orchestrator.report.sections.transfer import band_text, cell_text, transfer_sections
 from orchestrator.report.settings import costs_of, method_id, mismatches, sources_of, table_of
 from orchestrator.report.transfer import transfer_of, transfers_of
-from orchestrator.search.candidates import Setting, baselines_of, settings_of, unit_configs
+from orchestrator.search.candidates import Candidates, Candidate, unit_configs
 from orchestrator.spec import ALL, Arm, SweepSpec, dump_yaml, spec_from_text
 from orchestrator.spec.identity import Json
 from tests.orchestrator.report.build import (
@@ -99,7 +99,7 @@ def evaluated(*records: SweepRecord, arm: str = "teleport") -> Transfer:
 
 
 def carried_spec(record: SweepRecord) -> SweepSpec:
-    """A sweep of the user's own: the setting of each workload on every workload, beside the baseline, on fresh seeds."""
+    """A sweep of the user's own, on fresh seeds: the setting of each workload on every workload."""
     sources, _ = sources_of([record], "teleport")
     methods = {each.key: (each.workload, each.best.config.method) for each in reversed(sources)}
     plain = {
@@ -357,7 +357,7 @@ def shared_search(spec: SweepSpec) -> SweepRecord:
         shared = config.model_copy(update={"method": method, "values": values})
         trials.append(with_value(trained(shared if config.arm == "teleport" else config, Bowl())))
     record = SweepRecord(spec, sweep(spec, phases=()).provenance, tuple(trials))
-    chosen = [trial for best in champions(record).values() for trial in best]
+    chosen = [trial for best in champions(Candidates.of(record)).values() for trial in best]
     return replace(record, trials=(*trials, *(with_value(trained(c, Bowl())) for c in confirm_configs(spec, chosen))))
 
 
@@ -401,7 +401,7 @@ def together(spec: SweepSpec, change: Change = lambda trial: trial) -> SweepReco
     from orchestrator.search.selection import champions
 
     trials = [with_value(trained(c, Valley())) for c in search_configs(spec) if c.arm == "baseline"]
-    tuned = {label: trial.config for label, trial in baselines_of(spec, trials).items()}
+    tuned = {label: trial.config for label, trial in Candidates(spec, trials).baselines.items()}
     for number in range(NUM_SETTINGS):
         draw = random.Random(number)
         values: dict[str, Json] = {}
@@ -413,7 +413,7 @@ def together(spec: SweepSpec, change: Change = lambda trial: trial) -> SweepReco
         units = unit_configs(spec, tuned, "teleport", method, values, number)
         trials += [unit for c in units.values() if (unit := change(with_value(trained(c, Valley())))) is not None]
     record = SweepRecord(spec, PROVENANCE, tuple(trials))
-    chosen = [trial for best in champions(record).values() for trial in best]
+    chosen = [trial for best in champions(Candidates.of(record)).values() for trial in best]
     confirmed = tuple(with_value(trained(c, Valley())) for c in confirm_configs(spec, chosen))
     return replace(record, trials=(*trials, *confirmed))
 
@@ -577,7 +577,7 @@ class TestShared:
             return None if is_given_up and unit.config.workload == "small" else unit
 
         record = together(together_spec(), give_up)
-        states = {s.number: s.state for s in settings_of(record.spec, record.trials)["teleport"]}
+        states = {s.number: s.state for s in Candidates.of(record).shared["teleport"]}
         assert states[0] == states[1] == "COMPLETE"
         num_complete = list(states.values()).count("COMPLETE")
         assert 5 <= num_complete <= NUM_SETTINGS - 5
@@ -598,7 +598,7 @@ class TestShared:
 
     def test_bands_are_of_the_aggregate(self, joined: SweepRecord) -> None:
         [band] = next(s.bands for s in evaluated(joined).sensitivity if s.parameter == "lr_factor")
-        settings = settings_of(joined.spec, joined.trials)["teleport"]
+        settings = Candidates.of(joined).shared["teleport"]
         best = min(float(np.quantile(inside, 0.25)) for inside in inside_of(band, settings) if len(inside) >= 5)
         for each, inside in zip(band.bins, inside_of(band, settings), strict=True):
             assert each.count == len(inside)
@@ -630,7 +630,7 @@ class TestShared:
         assert Transfer.model_validate_json(made.model_dump_json()) == made
 
 
-def inside_of(band: SensitivityBand, settings: Sequence[Setting]) -> list[list[float]]:
+def inside_of(band: SensitivityBand, settings: Sequence[Candidate]) -> list[list[float]]:
     """The aggregates of the settings in each stretch of the factor of the learning rate; the last one has its end."""
     found = []
     for each in band.bins:

@@ -19,7 +19,7 @@ from orchestrator.search.shared import SharedStudy
 
 from benchmarks.timing import row
 from orchestrator.home.records import SeedResult, Trial, TrialConfig, TrialFailure, TrialResult, TrialState
-from orchestrator.search.candidates import Setting, settings_of
+from orchestrator.search.candidates import Candidate, Candidates
 from orchestrator.search.journal import open_journal
 from orchestrator.spec import BASELINE, SweepSpec, Workload, spec_from_text
 
@@ -189,7 +189,7 @@ def _result(
     )
 
 
-def searched(recorded: Recorded, spec: SweepSpec) -> dict[int, Setting]:
+def searched(recorded: Recorded, spec: SweepSpec) -> dict[int, Candidate]:
     """Run a shared search on the recorded costs, one unit at a time.
 
     Args:
@@ -207,7 +207,7 @@ def searched(recorded: Recorded, spec: SweepSpec) -> dict[int, Setting]:
             result = recorded.answer(unit)
             trials.append(Trial(config=unit, result=result))
             study.tell(result)
-    return {setting.number: setting for setting in settings_of(spec, trials)[ARM]}
+    return {setting.number: setting for setting in Candidates(spec, trials).shared[ARM]}
 
 
 def replay(recorded: Recorded, full: Mapping[Key, float], seed: int, *overrides: str) -> Replay:

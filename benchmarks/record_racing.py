@@ -16,7 +16,7 @@ from benchmarks.racing import ARM, TABLE, spec_of
 from orchestrator.home.paths import SweepPaths, atomic_write
 from orchestrator.home.reading import read_record
 from orchestrator.launch import InlineLauncher
-from orchestrator.search.candidates import baseline_costs, baselines_of, settings_of
+from orchestrator.search.candidates import Candidates, baseline_costs
 from orchestrator.sweep.run import run
 from orchestrator.track import NoTracker
 
@@ -29,7 +29,7 @@ def main() -> None:
         paths = SweepPaths(Path(home), spec.name)
         run(spec, paths, InlineLauncher(), NoTracker(), command="record_racing", observe=lambda progress: None)
         record = read_record(paths, with_history=False)
-    tuned = baselines_of(spec, record.trials)
+    tuned = Candidates(spec, record.trials).baselines
     costs = baseline_costs(spec, tuned)
     table = {
         "machine": machine(),
@@ -44,7 +44,7 @@ def main() -> None:
                 "costs": {label: [unit.cost for unit in setting.of(label)] for label in spec.workloads},
                 "is_capped": {label: [unit.is_capped for unit in setting.of(label)] for label in spec.workloads},
             }
-            for setting in settings_of(spec, record.trials)[ARM]
+            for setting in Candidates(spec, record.trials).shared[ARM]
         ],
     }
     atomic_write(TABLE, json.dumps(table) + "\n")

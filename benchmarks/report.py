@@ -28,6 +28,7 @@ from orchestrator.home.records import (
     TrialResult,
     TrialState,
 )
+from orchestrator.search.candidates import Candidates
 from orchestrator.search.counts import num_planned
 from orchestrator.search.selection import champions
 from orchestrator.spec import Arm, Choice, Range, SweepSpec, Workload, spec_from_text
@@ -103,7 +104,7 @@ def fill(home: Path, num_search: int, num_confirm: int) -> None:
     for config in _search(spec):
         _store(paths, config)
     record = SweepRecord(spec, provenance, tuple(paths.read_trials(with_history=False)))
-    for chosen in champions(record).values():
+    for chosen in champions(Candidates.of(record)).values():
         for seed in spec.confirm_seeds:
             update = {"phase": "confirm", "seeds": (seed,), "number": None, "origin": chosen[0].trial_id}
             _store(paths, TrialConfig.model_validate(chosen[0].config.model_dump() | update))

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import streamlit as st
 
 from dashboards.look import Look, draw_pairs
 from dashboards.reader import Unreadable
 from dashboards.text import plain, table
-from orchestrator.report import (
-    Report,
-    control_rows,
-    exploratory_rows,
-    further_rows,
-    layer_rows,
-    number,
-    price_rows,
-    profile_rows,
-    verdict_rows,
-)
+from orchestrator.report import Report, Section, join, number, page_sections, sections, with_importance
 from orchestrator.report.figures import across_figures, colours_of, figures, tuning_figures
 
-TABLES = {
-    "Exploratory comparisons": exploratory_rows,
-    "How often better, and on average (exploratory)": further_rows,
-    "Over all workloads (exploratory)": profile_rows,
-    "Against controls and rivals": control_rows,
-    "What teleporting costs": price_rows,
-    "Null space by layer": layer_rows,
-}
+# Home of a sweep -> its report without importances, and with them.
+_IMPORTANCES: dict[Path, tuple[Report, Report]] = {}
 
 
 def show(look: Look) -> None:
@@ -36,10 +23,7 @@ def show(look: Look) -> None:
     others = [name for name in look.home.names() if name != look.reader.paths.name]
     chosen = st.multiselect("With other sweeps of this home", others, key="compare_with") if others else []
     reports = [report, *_read(look, chosen)]
-    header, _ = verdict_rows(report)
-    rows = [(each.sweep.name, *row) for each in reports for row in verdict_rows(each)[1]]
-    if rows:
-        st.html(table(("sweep", *header), rows))
+    draw_sections(page_sections(join(reports) if len(reports) > 1 else report))
     st.subheader("Median steps to target", anchor="matrix")
     for each in reports:
         st.html(table(*_matrix(each), right=range(1, 1 + len(each.arms))))
@@ -50,11 +34,25 @@ def show(look: Look) -> None:
         st.info("Its curves and effects come with the confirm phase; the search is on the overview.")
     studies = [study for study in report.studies if study.workload == workload]
     draw_pairs([*drawn, *tuning_figures(studies, colours_of(report), report.sweep.objective)])
-    for title, make in TABLES.items():
-        heads, lines = make(report)
-        if lines:
-            with st.expander(title):
-                st.html(table(heads, lines))
+    draw_sections(sections(_with_importance(look)))
+
+
+def draw_sections(found: Sequence[Section]) -> None:
+    """Draw tables of the report; all but the verdicts are folded."""
+    for section in found:
+        with st.expander(section.title, expanded=section.key == "verdicts"):
+            st.html(table(section.header, section.rows, right=section.right))
+            st.caption(plain(section.note, 2_000))
+
+
+def _with_importance(look: Look) -> Report:
+    """Add importances, which take seconds in a large search: once, and not while the sweep runs."""
+    place = look.reader.paths.root
+    if look.is_running:
+        return look.report
+    if place not in _IMPORTANCES or _IMPORTANCES[place][0] is not look.report:
+        _IMPORTANCES[place] = (look.report, with_importance(look.report, look.snapshot.record.spec))
+    return _IMPORTANCES[place][1]
 
 
 def _read(look: Look, names: list[str]) -> list[Report]:

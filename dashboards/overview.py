@@ -7,7 +7,7 @@ import streamlit as st
 from dashboards.figures import search_figure
 from dashboards.look import Look, draw
 from dashboards.text import block, plain, table
-from orchestrator.report import number, verdict_rows
+from orchestrator.report import number, verdict_section
 from orchestrator.spec import duration_text
 from orchestrator.sweep import Progress
 
@@ -23,9 +23,9 @@ def show(look: Look) -> None:
     _standing(look)
     for answer in report.answers:
         st.html(block(f"{answer.workload}: {answer.sentence}", "t-answer"))
-    header, rows = verdict_rows(report)
-    if rows:
-        st.html(table(header, rows))
+    verdicts = verdict_section(report)
+    if verdicts.rows:
+        st.html(table(verdicts.header, verdicts.rows, right=verdicts.right))
     st.subheader("Studies", anchor="studies")
     st.html(_studies(look.snapshot.standing.progress))
     for workload in report.workloads:

@@ -26,7 +26,7 @@ from orchestrator.home import (
     sweep_names,
 )
 from orchestrator.report import Report, summarise
-from orchestrator.search import champions, lints, stored_id
+from orchestrator.search import Candidates, champions, stored_id
 from orchestrator.spec import SweepSpec
 from orchestrator.sweep import Standing, standing_of
 
@@ -87,7 +87,11 @@ class SweepReader:
     def report(self, snapshot: Snapshot) -> Report:
         """Work out the report, with the curves of the confirm runs; once for each state of the files."""
         with self._mutex:
-            best = {stored_id(trial) for trials in champions(snapshot.record).values() for trial in trials[:1]}
+            best = {
+                stored_id(trial)
+                for trials in champions(Candidates.of(snapshot.record)).values()
+                for trial in trials[:1]
+            }
             confirm = [trial for trial in snapshot.record.trials if trial.config.origin in best]
             curves = {id(trial): self.history(stored_id(trial)) for trial in confirm}
             key = (snapshot.version, tuple(map(len, curves.values())))
@@ -97,7 +101,7 @@ class SweepReader:
                     for trial in snapshot.record.trials
                 )
                 record = replace(snapshot.record, trials=trials)
-                self._report = (key, summarise(record, lints(record)))
+                self._report = (key, summarise(record))
             return self._report[1]
 
     def history(self, trial_id: str) -> tuple[HistoryRow, ...]:

@@ -86,11 +86,11 @@ def print_plan(plan: Plan) -> None:
 
 def print_verdicts(report: Report | JointReport) -> None:
     """Print the verdicts and the lints of a report."""
-    from orchestrator.report import page_verdict_rows, reports_of
+    from orchestrator.report import reports_of, verdict_section
 
     reports = reports_of(report)
-    header, rows = page_verdict_rows(reports)
-    draw(header, rows)
+    verdicts = verdict_section(report)
+    draw(verdicts.header, verdicts.rows)
     for each in reports:
         place = f"{each.sweep.name}: " if len(reports) > 1 else ""
         for lint in each.lints:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from orchestrator.report.comparisons import PRIMARY_KIND
-from orchestrator.report.schema import Answer, Comparison, Effect, Interval, Study, Verdict
+from orchestrator.report.schema import Answer, Comparison, Effect, Interval, StudyReport, Verdict
 from orchestrator.report.wording import change, interval_kind, p_text, percent, smallest
 from orchestrator.report.wording import interval as interval_text
 from orchestrator.spec import BASELINE, Target
@@ -19,7 +19,7 @@ METRIC_WORDS = {
 
 
 def answers_of(
-    studies: Sequence[Study], comparisons: Sequence[Comparison], targets: dict[str, Target]
+    studies: Sequence[StudyReport], comparisons: Sequence[Comparison], targets: dict[str, Target]
 ) -> tuple[Answer, ...]:
     """Put each workload's primary verdicts into words.
 

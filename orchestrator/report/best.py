@@ -6,7 +6,7 @@ import math
 
 from orchestrator.errors import UserError
 from orchestrator.home import SweepRecord, Trial, TrialState
-from orchestrator.search import champions, steps_to_target, stored_id
+from orchestrator.search import Candidates, champions, steps_to_target, stored_id
 from orchestrator.spec import BASELINE, Json, digest, dump_yaml
 from orchestrator.statistics import censored_median
 
@@ -28,7 +28,9 @@ def best_spec(record: SweepRecord, workload: str, arm: str | None = None) -> str
     Raises:
         UserError: the study has no trial that ended well, or there is no such study.
     """
-    found = {label: trials for (of, label), trials in champions(record).items() if of == workload and trials}
+    found = {
+        label: trials for (of, label), trials in champions(Candidates.of(record)).items() if of == workload and trials
+    }
     if not found:
         raise UserError(f"{workload}: no trial of the search ended well yet, so there is no best configuration")
     label = _best_arm(record, found) if arm is None else arm

@@ -9,7 +9,7 @@ from typing import final
 
 from orchestrator.report.family import Found, measured, seed_pair, settled
 from orchestrator.report.metrics import METRICS, PRIMARY_METRIC, Metric
-from orchestrator.report.schema import Comparison, ConfirmSeed, Study, Verdict
+from orchestrator.report.schema import Comparison, ConfirmSeed, StudyReport, Verdict
 from orchestrator.spec import BASELINE
 from orchestrator.statistics import Pair
 
@@ -19,7 +19,7 @@ BUDGET_TOLERANCE = 0.1
 
 
 def comparisons_of(
-    studies: Sequence[Study], confirm_seeds: Sequence[int], num_search: int, *, ended_early: bool = False
+    studies: Sequence[StudyReport], confirm_seeds: Sequence[int], num_search: int, *, ended_early: bool = False
 ) -> tuple[Comparison, ...]:
     """Compare every arm with the baseline of its workload, and every teleport arm with its controls and rivals.
 
@@ -53,7 +53,7 @@ def comparisons_of(
     return tuple(sorted(told, key=lambda c: (list(baselines).index(c.workload), not c.is_primary)))
 
 
-def _matches(arms: Sequence[Study]) -> list[tuple[Study, Study]]:
+def _matches(arms: Sequence[StudyReport]) -> list[tuple[StudyReport, StudyReport]]:
     """Each teleport arm beside what it has to be more than; a control is beside the arm whose settings it takes."""
     teleports = [arm for arm in arms if arm.kind == PRIMARY_KIND]
     others = [arm for arm in arms if arm.kind != PRIMARY_KIND]
@@ -65,14 +65,14 @@ def _matches(arms: Sequence[Study]) -> list[tuple[Study, Study]]:
 class _Contest:
     """What an arm is compared with, the baseline of a workload as a rule, and what the comparison must respect."""
 
-    baseline: Study
+    baseline: StudyReport
     seeds: tuple[int, ...]
     num_search: int
     family: int
-    sources: Mapping[str, Study]
+    sources: Mapping[str, StudyReport]
     ended_early: bool
 
-    def compare(self, arm: Study, metric: Metric) -> Found:
+    def compare(self, arm: StudyReport, metric: Metric) -> Found:
         is_claim = arm.kind == PRIMARY_KIND and metric.name == PRIMARY_METRIC
         is_primary = is_claim and self.baseline.arm == BASELINE
         blank = Comparison(
@@ -95,7 +95,7 @@ class _Contest:
             return Found(blank.model_copy(update={"reason": waiting}), metric)
         return self._measured(blank, arm, metric)
 
-    def _measured(self, blank: Comparison, arm: Study, metric: Metric) -> Found:
+    def _measured(self, blank: Comparison, arm: StudyReport, metric: Metric) -> Found:
         sides = _sides(self.seeds, _runs(self.baseline), _runs(arm))
         pairs = {
             seed: Pair(before, after)
@@ -129,7 +129,7 @@ class _Contest:
         why = "the sweep ended early" if self.ended_early else "confirm is running"
         return f"{why}: {lacking}" if lacking else ""
 
-    def _refusal(self, arm: Study, metric: Metric) -> str:
+    def _refusal(self, arm: StudyReport, metric: Metric) -> str:
         """Say why the comparison would be unfair, or can never be made; empty where it is fair."""
         studies = (self.baseline, arm)
         for study in studies:
@@ -155,19 +155,19 @@ class _Contest:
         return ""
 
 
-def _is_searched(study: Study) -> bool:
+def _is_searched(study: StudyReport) -> bool:
     """Confirm begins when the search is over, also where it ran out of configurations before its number."""
     return study.num_trials >= study.num_wanted or any(candidate.confirm for candidate in study.candidates)
 
 
-def _waiting(study: Study) -> str:
+def _waiting(study: StudyReport) -> str:
     """Say what a study still lacks before it can be compared at all."""
     if not _is_searched(study):
         return f"the search of {study.arm} is at {study.num_trials} of {study.num_wanted} trials"
     return "" if study.best is not None and study.best.confirm else "confirm has not run yet"
 
 
-def _runs(study: Study) -> dict[int, ConfirmSeed]:
+def _runs(study: StudyReport) -> dict[int, ConfirmSeed]:
     return {run.seed: run for run in study.best.confirm} if study.best is not None else {}
 
 

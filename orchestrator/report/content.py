@@ -7,21 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, final
 
-from orchestrator.report.evidence_tables import further_rows, profile_rows
 from orchestrator.report.figures import Figure, figures, search_figures
-from orchestrator.report.schema import Report, Study, Transfer, Verdict
-from orchestrator.report.search_tables import fate_rows, importance_rows, other_rows, search_rows
-from orchestrator.report.shared_search import summary_of
-from orchestrator.report.tables import (
-    Header,
-    Rows,
-    control_rows,
-    exploratory_rows,
-    layer_rows,
-    phase_rows,
-    price_rows,
-)
-from orchestrator.report.transfer_tables import transfer_blocks
+from orchestrator.report.schema import Report, SharedSearch, StudyReport, Verdict
+from orchestrator.report.sections import Section, sections, trial_section
 from orchestrator.report.wording import number
 from orchestrator.spec import dump_yaml
 
@@ -36,7 +24,7 @@ class Group:
     """Figures that share a place on the page, one of which is seen at a time.
 
     Args:
-        prefix: of their keys, where several sweeps are on the page.
+        prefix: what the keys of the figures begin with where several sweeps are on the page.
         figures: at least one.
     """
 
@@ -55,15 +43,7 @@ class Group:
 
 
 def groups_of(made: Sequence[Figure], prefix: str = "") -> list[Group]:
-    """Put figures that share a place together.
-
-    Args:
-        made: in order.
-        prefix: of their keys.
-
-    Returns:
-        A group for each place, in the order of their first figures.
-    """
+    """Put figures that share a place together, in the order of their first figures."""
     places: dict[str, list[Figure]] = {}
     for figure in made:
         places.setdefault(figure.group or figure.key, []).append(figure)
@@ -75,39 +55,25 @@ def tone_of(verdict: Verdict) -> str:
     return TONES.get(verdict, "")
 
 
-def table(made: tuple[Header, Rows]) -> dict[str, Any]:
-    """Give the template a table."""
-    header, rows = made
-    return {"header": header, "rows": rows}
-
-
 def content_of(report: Report, colours: dict[str, str], prefix: str) -> dict[str, Any]:
-    """Gather what the page says of a sweep.
+    """Gather what the page says of a sweep, by the names that the template uses.
 
     Args:
         report: of the sweep.
         colours: by arm.
-        prefix: of the ids and keys of its sections and figures.
-
-    Returns:
-        Plain values and groups of figures, by the names that the template uses.
+        prefix: what the ids and keys of its sections and figures begin with.
     """
     confirm = {workload: groups_of(figures(report, workload, colours), prefix) for workload in report.workloads}
     search = {workload: groups_of(search_figures(report, workload, colours), prefix) for workload in report.workloads}
+    chapters: dict[str, list[Section]] = {"exploratory": [], "cost": [], "search": []}
+    for section in sections(report):
+        chapters[section.chapter].append(section)
     return {
         "prefix": prefix,
         "sweep": report.sweep,
         "question": report.sweep.description.strip(),
         "answers": _answers(report),
-        "exploratory": table(exploratory_rows(report)),
-        "further": _further(report),
-        "profiles": table(profile_rows(report)),
-        "controls": table(control_rows(report)),
-        "price": table(price_rows(report)),
-        "phases": table(phase_rows(report)),
-        "layers": table(layer_rows(report)),
-        "importance": table(importance_rows(report)),
-        "fates": table(fate_rows(report)),
+        "chapters": chapters,
         "confirm_figures": confirm,
         "search_figures": search,
         "groups": [*confirm.values(), *search.values()],
@@ -119,33 +85,8 @@ def content_of(report: Report, colours: dict[str, str], prefix: str) -> dict[str
         "provenance": report.provenance,
         "facts": list(_facts(report)),
         "spec": dump_yaml(report.sweep.spec),
-        "sections": list(_sections(report)),
+        "links": list(_links(report, chapters)),
     }
-
-
-def transfers_content(transfers: Sequence[Transfer]) -> list[dict[str, Any]]:
-    """Gather whether one setting serves all.
-
-    Args:
-        transfers: of the arms on the page.
-
-    Returns:
-        For each arm its tables with what is said of them, and how many cells are missing.
-    """
-    return [
-        {
-            "arm": each.arm,
-            "sweeps": " ".join(each.sweeps),
-            "blocks": [table((b.header, b.rows)) | {"title": b.title, "note": b.note} for b in transfer_blocks(each)],
-            "num_missing": len(each.missing),
-        }
-        for each in transfers
-    ]
-
-
-def _further(report: Report) -> dict[str, Any]:
-    effects = [c.effect for c in report.comparisons if c.effect is not None]
-    return table(further_rows(report)) | {"has_mean": any(effect.mean is not None for effect in effects)}
 
 
 def _answers(report: Report) -> list[dict[str, str]]:
@@ -167,8 +108,7 @@ def _bests(report: Report) -> Iterator[dict[str, str]]:
             yield {"workload": study.workload, "arm": study.arm, "yaml": study.best.yaml, "summary": summary}
 
 
-def _search(report: Report, study: Study) -> dict[str, Any]:
-    header, rows = search_rows(report, study.workload, study.arm)
+def _search(report: Report, study: StudyReport) -> dict[str, Any]:
     counts = {
         "complete": study.num_complete,
         "pruned": study.num_pruned,
@@ -180,17 +120,17 @@ def _search(report: Report, study: Study) -> dict[str, Any]:
     told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     summary = f"{study.num_trials} of {study.num_wanted} trials" + f": {told}" * bool(told)
     if study.shared is not None:
-        summary += f"; {summary_of(study.shared)}"
-    others = table(other_rows(study)) if len(study.candidates) > 1 else None
-    return {
-        "workload": study.workload,
-        "arm": study.arm,
-        "summary": summary,
-        "header": header,
-        "rows": rows,
-        "right": [0, *range(2, len(header) - 1)],
-        "others": others,
-    }
+        summary += f"; {_shared_summary(study.shared)}"
+    return {"workload": study.workload, "arm": study.arm, "summary": summary, "trials": trial_section(report, study)}
+
+
+def _shared_summary(shared: SharedSearch) -> str:
+    named = {"geometric_mean": "geometric mean of", "worst": "worst of the workloads by"}[shared.aggregation]
+    value = "none ran in full" if shared.value is None else f"the chosen one has {shared.value:.3f}"
+    return (
+        f"one search over all workloads: {shared.num_settings} candidates, {shared.num_pruned} given up early, "
+        f"{shared.num_units} runs, {shared.num_saved} saved; by {named} cost over the tuned baseline's {value}"
+    )
 
 
 def _failures(report: Report) -> Iterator[dict[str, str]]:
@@ -217,12 +157,12 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
         yield f"target of {workload}", f"{target.metric} {target.value:g}"
 
 
-def _sections(report: Report) -> Iterator[tuple[str, str]]:
+def _links(report: Report, chapters: dict[str, list[Section]]) -> Iterator[tuple[str, str]]:
     yield "best", "Best configurations"
     yield "curves", "Curves"
-    if further_rows(report)[1]:
+    if chapters["exploratory"]:
         yield "exploratory", "Exploratory"
-    yield "price", "Cost"
+    yield "cost", "Cost"
     yield "search", "Search"
     if report.failures:
         yield "failures", f"Failures ({len(report.failures)})"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import bisect
 import math
 
-from orchestrator.report.schema import EqualTime, SeedCurve, Study
+from orchestrator.report.schema import EqualTime, SeedCurve, StudyReport
 from orchestrator.spec import HIGHER_IS_BETTER, Target
 from orchestrator.statistics import censored_median
 
 
-def equal_time_of(arm: Study, baseline: Study, target: Target) -> EqualTime | None:
+def equal_time_of(arm: StudyReport, baseline: StudyReport, target: Target) -> EqualTime | None:
     """Read the baseline's curves at the seconds at which an arm reached its target, seed by seed.
 
     Args:

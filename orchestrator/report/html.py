@@ -8,22 +8,18 @@ from collections.abc import Iterable, Sequence
 from importlib import resources
 from typing import Any
 
-from orchestrator.report.content import Group, content_of, groups_of, table, tone_of, transfers_content
-from orchestrator.report.evidence_tables import interval_note
+from orchestrator.report.content import Group, content_of, groups_of, tone_of
 from orchestrator.report.figures import across_figures, colours_of, transfer_figures
 from orchestrator.report.palette import dark_of
 from orchestrator.report.schema import JointReport, Report, reports_of
-from orchestrator.report.tables import matrix_rows, page_verdict_rows, verdicts
+from orchestrator.report.sections import page_sections
+from orchestrator.report.sections.effects import verdicts
 
 
 def render_html(report: Report | JointReport) -> str:
     """Write the report as a page that needs nothing but a browser.
 
-    Args:
-        report: of one sweep or of several; every number on the page is in it.
-
-    Returns:
-        The HTML; about 5 MB where it has figures, nearly all of them plotly.js.
+    A page with figures has about 5 MB, nearly all of them plotly.js. Every number on it is in the report.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -44,16 +40,15 @@ def _page(report: Report | JointReport) -> dict[str, Any]:
     across = groups_of(across_figures(report, shades))
     carried = groups_of(transfer_figures(report.transfers))
     drawn = _drawn([across, carried, *(groups for part in parts for groups in part["groups"])])
+    found = page_sections(report)
     return {
         "title": ", ".join(each.sweep.name for each in reports),
         "parts": parts,
-        "num_primary": report.num_primary if isinstance(report, JointReport) else None,
-        "verdicts": table(page_verdict_rows(reports)),
-        "interval_note": interval_note(reports),
+        "answers": [section for section in found if section.chapter == "answer"],
         "tones": [tone_of(c.verdict) for each in reports for c in verdicts(each)],
-        "matrix": table(matrix_rows(reports)),
         "across": across,
-        "transfers": transfers_content(report.transfers),
+        "transfers": [section for section in found if section.chapter == "transfer"],
+        "num_missing": sum(len(each.missing) for each in report.transfers),
         "carried": carried,
         "colours": {arm: (colour, dark[colour]) for arm, colour in shades.items()},
         "style": Markup(_file("style.css")),
@@ -73,13 +68,7 @@ def _drawn(groups: Iterable[Sequence[Group]]) -> dict[str, Any]:
 
 
 def script_json(value: object) -> str:
-    r"""Write JSON that may stand inside a ``script`` element.
-
-    Args:
-        value: plain data, all numbers finite.
-
-    Returns:
-        JSON in which nothing can end the element.
+    r"""Write plain data with finite numbers as JSON in which nothing can end a ``script`` element.
 
     >>> script_json("</script>")
     '"\\u003c/script\\u003e"'

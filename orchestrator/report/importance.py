@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from orchestrator.report.schema import Importance, Report, SearchTrial, Study
+from orchestrator.report.schema import Importance, Report, SearchTrial, StudyReport
 from orchestrator.search import distribution_of
 from orchestrator.spec import SweepSpec
 
@@ -39,15 +39,15 @@ def with_importance(report: Report, spec: SweepSpec) -> Report:
     return report.model_copy(update={"studies": studies})
 
 
-def _is_enough(study: Study) -> bool:
+def _is_enough(study: StudyReport) -> bool:
     return len(study.space) > 1 and len(_complete(study)) >= MIN_TRIALS
 
 
-def _complete(study: Study) -> list[SearchTrial]:
+def _complete(study: StudyReport) -> list[SearchTrial]:
     return [trial for trial in study.search if trial.state == "COMPLETE" and trial.value is not None]
 
 
-def _importance(study: Study, spec: SweepSpec) -> tuple[Importance, ...]:
+def _importance(study: StudyReport, spec: SweepSpec) -> tuple[Importance, ...]:
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     trials = _complete(study)
@@ -61,7 +61,7 @@ def _importance(study: Study, spec: SweepSpec) -> tuple[Importance, ...]:
     return tuple(Importance(parameter=name, share=float(value)) for name, value in ordered)
 
 
-def _rebuild(study: Study, trials: Sequence[SearchTrial], spec: SweepSpec) -> optuna.Study:
+def _rebuild(study: StudyReport, trials: Sequence[SearchTrial], spec: SweepSpec) -> optuna.Study:
     import optuna
 
     templates = spec.space(study.workload, study.arm)

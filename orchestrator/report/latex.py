@@ -5,21 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from orchestrator.report.evidence_tables import further_rows, profile_rows
 from orchestrator.report.schema import JointReport, Report, reports_of
-from orchestrator.report.search_tables import fate_rows, importance_rows
-from orchestrator.report.tables import (
-    Header,
-    Rows,
-    control_rows,
-    exploratory_rows,
-    layer_rows,
-    matrix_rows,
-    phase_rows,
-    price_rows,
-    verdict_rows,
-)
-from orchestrator.report.transfer_tables import transfer_blocks
+from orchestrator.report.sections import Section, page_sections, sections
 
 MAX_TEXT = 300
 MAX_ROWS = 38
@@ -62,25 +49,16 @@ _LAST_LATIN = 0x17F
 def render_latex(report: Report | JointReport) -> dict[str, str]:
     r"""Write the report's tables as LaTeX.
 
-    Args:
-        report: of one sweep or of several.
-
-    Returns:
-        ``tables.tex`` to ``\input`` where ``booktabs`` and ``graphicx`` are loaded, and ``report.tex``, a document
-        around it for any engine.
+    ``tables.tex`` is for ``\input`` where ``booktabs`` and ``graphicx`` are loaded; ``report.tex`` is a document
+    around it for any engine.
     """
     return {"tables.tex": "\n".join(_lines(report)), "report.tex": _document(report)}
 
 
 def escape(text: str, limit: int = MAX_TEXT) -> str:
-    r"""Write a text so that LaTeX sets it as text.
+    r"""Write a text on one line so that LaTeX sets it as text.
 
-    Args:
-        text: anything.
-        limit: characters after which it is cut.
-
-    Returns:
-        The text on one line; what is no Latin letter and has no command is written as its code point.
+    What is no Latin letter and has no command is written as its code point.
 
     >>> escape("50 % of a_b, {x} \\ y")
     '50 \\% of a\\_b, \\{x\\} \\textbackslash{} y'
@@ -128,40 +106,33 @@ def _answers(report: Report | JointReport) -> Iterator[str]:
 
 def _lines(report: Report | JointReport) -> Iterator[str]:
     yield r"% Needs \usepackage{booktabs,graphicx,textcomp} and \usepackage[T1]{fontenc}."
-    reports = reports_of(report)
-    yield from _table("Steps to target over all workloads, change from the baseline", *matrix_rows(reports))
-    for transfer in report.transfers:
-        for block in transfer_blocks(transfer):
-            yield from _table(f"{transfer.arm}: {block.title}", block.header, block.rows)
-    for each in reports:
-        name = each.sweep.name
-        yield from _table(f"{name}: verdicts on steps to target, p by Holm", *verdict_rows(each))
-        yield from _table(f"{name}: exploratory comparisons, p not adjusted", *exploratory_rows(each))
-        yield from _table(f"{name}: how often better, and on average, exploratory", *further_rows(each))
-        yield from _table(f"{name}: over all workloads, exploratory", *profile_rows(each))
-        yield from _table(f"{name}: teleport against its controls and rivals, exploratory", *control_rows(each))
-        yield from _table(f"{name}: cost", *price_rows(each))
-        yield from _table(f"{name}: what the teleports' time goes into", *phase_rows(each))
-        yield from _table(f"{name}: null space by layer", *layer_rows(each))
-        yield from _table(f"{name}: importance of the parameters in search", *importance_rows(each))
-        yield from _table(f"{name}: what became of the trials", *fate_rows(each))
+    for section in page_sections(report):
+        yield from _table(section)
+    for each in reports_of(report):
+        for section in sections(each):
+            yield from _table(section, each.sweep.name)
 
 
-def _table(caption: str, header: Header, rows: Rows) -> Iterator[str]:
+def _table(section: Section, sweep: str = "") -> Iterator[str]:
     """A table, or several where it would not fit a page; shrunk where it is wider than the text."""
-    for start in range(0, len(rows), MAX_ROWS):
+    caption = escape(": ".join(filter(None, [sweep, section.title])))
+    columns = "".join("r" if place in section.right else "l" for place in range(len(section.header)))
+    label = re.sub(r"[^a-zA-Z0-9]+", "-", "-".join(filter(None, [sweep, section.key])))
+    for start in range(0, len(section.rows), MAX_ROWS):
         yield ""
         yield r"\begin{table}[htbp]"
         yield r"\centering"
-        yield rf"\caption{{{escape(caption)}{' (continued)' if start else ''}}}"
+        yield rf"\caption{{{caption} (continued)}}" if start else rf"\caption{{{caption}}}\label{{tab:{label}}}"
         yield r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
-        yield rf"\begin{{tabular}}{{{'l' * len(header)}}}"
+        yield rf"\begin{{tabular}}{{{columns}}}"
         yield r"\toprule"
-        yield _row(header)
+        yield _row(section.header)
         yield r"\midrule"
-        yield from map(_row, rows[start : start + MAX_ROWS])
+        yield from map(_row, section.rows[start : start + MAX_ROWS])
         yield r"\bottomrule"
         yield r"\end{tabular}}"
+        if start + MAX_ROWS >= len(section.rows) and section.note:
+            yield rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {escape(section.note, 2_000)}}}"
         yield r"\end{table}"
 
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import get_args
 
 from orchestrator.report.metrics import METRICS, Metric
-from orchestrator.report.schema import Profile, Study, TimeMetric
+from orchestrator.report.schema import Profile, StudyReport, TimeMetric
 from orchestrator.statistics import performance_profiles
 
 MIN_COMPARED = 2
 
 
-def profiles_of(studies: Sequence[Study]) -> tuple[Profile, ...]:
+def profiles_of(studies: Sequence[StudyReport]) -> tuple[Profile, ...]:
     """Draw the performance profiles of a sweep; they are exploratory.
 
     Args:
@@ -31,7 +31,7 @@ def profiles_of(studies: Sequence[Study]) -> tuple[Profile, ...]:
 
 
 def _profiles(
-    studies: Sequence[Study], workloads: Sequence[str], arms: Sequence[str], metric: Metric, name: TimeMetric
+    studies: Sequence[StudyReport], workloads: Sequence[str], arms: Sequence[str], metric: Metric, name: TimeMetric
 ) -> Iterator[Profile]:
     """One metric's.
 
@@ -59,7 +59,7 @@ def _profiles(
         )
 
 
-def _costs(arms: Sequence[Study], metric: Metric) -> list[list[float]]:
+def _costs(arms: Sequence[StudyReport], metric: Metric) -> list[list[float]]:
     """Each arm's cost on the seeds that all of them answered."""
     runs = [{run.seed: run for run in arm.best.confirm if run.is_answer} if arm.best else {} for arm in arms]
     common = [seed for seed in runs[0] if all(seed in of_arm for of_arm in runs)]

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import final
 
 from orchestrator.home import Trial, TrialState
+from orchestrator.report.costs import costs_of
 from orchestrator.report.schema.evidence import TimeMetric
 from orchestrator.report.schema.transfer import Sensitivity, SensitivityBand, SensitivityBin
-from orchestrator.report.settings import Source, costs_of
-from orchestrator.search import aggregate_of, run_cost, settings_of
+from orchestrator.report.sources import Source
+from orchestrator.search import aggregate_of, run_cost
 from orchestrator.spec import ALL, Distribution, Json, Range
 from orchestrator.statistics import Cost, geometric_mean, sensitivity
 
@@ -19,16 +20,13 @@ from orchestrator.statistics import Cost, geometric_mean, sensitivity
 def sensitivities_of(
     sources: Sequence[Source], arm: str, metric: TimeMetric, tolerance: float
 ) -> Iterator[Sensitivity]:
-    """Find the bands of every range that an arm was searched over.
+    """Find the bands of every range that an arm was searched over, over the workloads that have it.
 
     Args:
-        sources: the workloads on which it was tuned.
-        arm: label.
+        sources: the workloads on which the arm was tuned.
+        arm: its label.
         metric: what a cost is.
         tolerance: share above the best stretch that still counts as close.
-
-    Yields:
-        Each parameter's, over the workloads that have it.
     """
     ranges: dict[str, list[tuple[_Search, Range]]] = {}
     for search in _searches(sources, arm, metric):
@@ -64,38 +62,37 @@ class _Search:
 def _searches(sources: Sequence[Source], arm: str, metric: TimeMetric) -> Iterator[_Search]:
     first = sources[0]
     if first.is_shared:
-        spec = first.record.spec
+        spec = first.sweep.spec
         distributions = [each for template in reversed(spec.space(ALL, arm)) for each in template.distributions()]
         yield _Search(ALL, distributions, list(_shared_points(sources, arm, metric)))
         return
     for source in sources:
         trials = [
             trial
-            for trial in source.record.trials
+            for trial in source.sweep.trials
             if (trial.config.workload, trial.config.arm, trial.config.phase) == (source.workload, arm, "search")
         ]
         found = [(trial.config.values, cost) for trial in trials if (cost := _point(trial, metric)) is not None]
-        yield _Search(source.workload, source.record.spec.arms[arm].distributions(), found)
+        yield _Search(source.workload, source.sweep.spec.arms[arm].distributions(), found)
 
 
 def _shared_points(
     sources: Sequence[Source], arm: str, metric: TimeMetric
 ) -> Iterator[tuple[Mapping[str, Json], float]]:
-    """Each setting's aggregate. One that diverged or that the race gave up is a miss everywhere: it was bad enough."""
+    """Each candidate's aggregate. One that diverged or was given up is a miss everywhere: it was bad enough."""
     tuned = {source.workload: costs_of(source.baseline, metric) for source in sources}
-    record = sources[0].record
-    for setting in settings_of(record.spec, record.trials)[arm]:
-        ending = setting.ending
-        if setting.state == "RUNNING" or (ending is not None and ending.is_no_answer):
+    for candidate in sources[0].sweep.shared[arm]:
+        ending = candidate.ending
+        if candidate.state == "RUNNING" or (ending is not None and ending.is_no_answer):
             continue
         ratios: dict[str, list[float]] = {workload: [] for workload in tuned}
-        for unit in setting.units:
-            baseline = tuned[unit.workload][unit.seed]
+        for run in candidate.runs:
+            baseline = tuned[run.workload][run.seed]
             cost = Cost.of_miss(baseline.limit)
-            if setting.state == "COMPLETE" and unit.result is not None:
-                cost = run_cost(unit.result.seeds[0], metric)
-            ratios[unit.workload].append(math.log(cost.value / baseline.value))
-        yield setting.values, aggregate_of(setting.aggregation, ratios)
+            if candidate.state == "COMPLETE" and run.result is not None:
+                cost = run_cost(run.result.seeds[0], metric)
+            ratios[run.workload].append(math.log(cost.value / baseline.value))
+        yield candidate.values, aggregate_of(candidate.aggregation, ratios)
 
 
 def _band(search: _Search, within: Range, tolerance: float) -> SensitivityBand:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from orchestrator.home import FailureKind, SweepRecord, Trial, TrialResult, TrialState
@@ -11,33 +11,23 @@ from orchestrator.report.arrivals import arrivals_of
 from orchestrator.report.best import spec_of
 from orchestrator.report.curves import bands_of, curve_of
 from orchestrator.report.price import price_of
-from orchestrator.report.schema import Candidate, ConfirmSeed, Parameter, SearchTrial, Study
-from orchestrator.search import num_configurations, steps_to_target, stored_id
-from orchestrator.spec import Arm, Choice, Distribution, kind_of
+from orchestrator.report.schema import ConfirmCandidate, ConfirmSeed, Parameter, SearchTrial, SharedSearch, StudyReport
+from orchestrator.search import Candidate, num_configurations, steps_to_target, stored_id
+from orchestrator.spec import Arm, Choice, Distribution, Role, SweepSpec, kind_of
 from orchestrator.spec.options import ExpressionOptions, TeleportOptions
 from orchestrator.statistics import censored_median
 
 
-def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]) -> Study:
-    """Gather what a study found.
-
-    Args:
-        record: the sweep.
-        workload: label.
-        arm: label.
-        best: its top k of the search, best first.
-
-    Returns:
-        The study.
-    """
-    trials = [trial for trial in record.trials if (trial.config.workload, trial.config.arm) == (workload, arm)]
+def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]) -> StudyReport:
+    """Gather what a study found; ``best`` are the candidates of its search that go to confirm, best first."""
     search = sorted(
-        (trial for trial in trials if trial.config.phase == "search"), key=lambda trial: trial.config.number or 0
+        (
+            trial
+            for trial in record.trials
+            if (trial.config.workload, trial.config.arm, trial.config.phase) == (workload, arm, "search")
+        ),
+        key=lambda trial: trial.config.number or 0,
     )
-    ended = [trial.result for trial in search if trial.result is not None]
-    num_crashed = sum(result.is_no_answer for result in ended)
-    num_answers_wanted = num_configurations(record.spec, workload, arm)
-    kinds = [result.failure.kind for result in ended if result.failure is not None]
     runs = [_confirm_trials(record, champion) for champion in best]
     candidates = tuple(
         _candidate(record, champion, rank, of)
@@ -45,19 +35,11 @@ def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]
     )
     confirm = runs[0] if runs else []
     curves = tuple(curve for trial in confirm if (curve := curve_of(trial)) is not None)
-    return Study(
+    return StudyReport(
         workload=workload,
         arm=arm,
         kind=kind_of(record.spec.arms[arm]),
-        num_trials=len(ended),
-        num_planned=num_answers_wanted,
-        num_replaced=num_configurations(record.spec, workload, arm, num_crashed) - num_answers_wanted,
-        num_complete=sum(result.state is TrialState.COMPLETE for result in ended),
-        num_pruned=sum(result.state is TrialState.PRUNED for result in ended),
-        num_diverged=kinds.count("diverged"),
-        num_timeout=kinds.count("timeout"),
-        num_undefined=kinds.count("expression"),
-        num_crashed=num_crashed,
+        **_counts(record.spec, workload, arm, [trial.result for trial in search if trial.result is not None]),
         best=candidates[0] if candidates else None,
         candidates=candidates,
         search=tuple(map(_search_trial, search)),
@@ -68,6 +50,63 @@ def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]
         tau=_tau(best[0].config.method) if best else None,
         arrivals=arrivals_of(candidates[0].confirm) if candidates else (),
         space=_space(record, workload, arm),
+    )
+
+
+def _counts(spec: SweepSpec, workload: str, arm: str, ended: Sequence[TrialResult]) -> dict[str, int]:
+    """How many search trials were wanted, and how many ended how."""
+    kinds = [result.failure.kind for result in ended if result.failure is not None]
+    num_crashed = sum(result.is_no_answer for result in ended)
+    num_answers_wanted = num_configurations(spec, workload, arm)
+    return {
+        "num_trials": len(ended),
+        "num_planned": num_answers_wanted,
+        "num_replaced": num_configurations(spec, workload, arm, num_crashed) - num_answers_wanted,
+        "num_complete": sum(result.state is TrialState.COMPLETE for result in ended),
+        "num_pruned": sum(result.state is TrialState.PRUNED for result in ended),
+        "num_diverged": kinds.count("diverged"),
+        "num_timeout": kinds.count("timeout"),
+        "num_undefined": kinds.count("expression"),
+        "num_crashed": num_crashed,
+    }
+
+
+def with_shared_search(
+    study: StudyReport, found: Sequence[Candidate], roles: Mapping[int, Sequence[Role]]
+) -> StudyReport:
+    """Add to one workload's study what the shared search found over all workloads.
+
+    Args:
+        study: its search trials are the candidates of the shared search on that workload.
+        found: all candidates of the search.
+        roles: number of a candidate -> for what it is confirmed on this workload.
+    """
+    values = {candidate.number: candidate.aggregate for candidate in found}
+    candidates = tuple(
+        each.model_copy(update={"aggregate": values.get(number), "roles": tuple(roles.get(number, ()))})
+        for each in study.candidates
+        for number in [each.number or 0]
+    )
+    search = tuple(
+        trial.model_copy(update={"aggregate": values.get(trial.number or 0)}) if trial.state == "COMPLETE" else trial
+        for trial in study.search
+    )
+    best = candidates[0] if candidates else None
+    update = {"candidates": candidates, "best": best, "search": search, "shared": _shared_search(found)}
+    return study.model_copy(update=update)
+
+
+def _shared_search(found: Sequence[Candidate]) -> SharedSearch:
+    states = [candidate.state for candidate in found]
+    of_ended = [run for candidate in found if candidate.state != "RUNNING" for run in candidate.runs]
+    return SharedSearch(
+        aggregation=found[0].aggregation if found else "geometric_mean",
+        value=min((each.aggregate for each in found if each.aggregate is not None), default=None),
+        num_settings=len(found),
+        num_complete=states.count("COMPLETE"),
+        num_pruned=states.count("PRUNED"),
+        num_units=sum(run.result is not None for candidate in found for run in candidate.runs),
+        num_saved=sum(run.state in {None, "PRUNED"} for run in of_ended),
     )
 
 
@@ -112,12 +151,12 @@ def _confirm_trials(record: SweepRecord, champion: Trial) -> list[Trial]:
     return sorted(found, key=lambda trial: order.get(trial.config.seeds[0], len(order)))
 
 
-def _candidate(record: SweepRecord, champion: Trial, rank: int, confirm: Sequence[Trial]) -> Candidate:
+def _candidate(record: SweepRecord, champion: Trial, rank: int, confirm: Sequence[Trial]) -> ConfirmCandidate:
     assert champion.result is not None
     assert champion.result.value is not None
     runs = tuple(map(_confirm_seed, confirm))
     answers = [run for run in runs if run.is_answer]
-    return Candidate(
+    return ConfirmCandidate(
         trial_id=stored_id(champion),
         number=champion.config.number,
         rank=rank,

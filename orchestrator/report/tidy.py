@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from orchestrator.report.schema import Comparison, JointReport, Part, Report, Study, Transfer, reports_of
+from orchestrator.report.schema import Comparison, JointReport, Part, Report, StudyReport, Transfer, reports_of
 
 Row = dict[str, object]
 
@@ -56,11 +56,11 @@ def tidy_tables(report: Report | JointReport) -> dict[str, list[Row]]:
     }
 
 
-def _labels(report: Report, study: Study | Comparison) -> Row:
+def _labels(report: Report, study: StudyReport | Comparison) -> Row:
     return {"sweep": report.sweep.name, "workload": study.workload, "arm": study.arm}
 
 
-def _study(report: Report, study: Study) -> Row:
+def _study(report: Report, study: StudyReport) -> Row:
     best, price = study.best, study.price
     failures = ("num_diverged", "num_timeout", "num_undefined", "num_crashed")
     counts = ("num_planned", "num_trials", "num_complete", "num_pruned", *failures)
@@ -89,7 +89,7 @@ def _study(report: Report, study: Study) -> Row:
     }
 
 
-def _trials(report: Report, study: Study) -> Iterator[Row]:
+def _trials(report: Report, study: StudyReport) -> Iterator[Row]:
     metrics = [objective.metric for objective in report.sweep.also]
     ranks = {candidate.trial_id: candidate.rank for candidate in study.candidates}
     for trial in study.search:
@@ -103,7 +103,7 @@ def _trials(report: Report, study: Study) -> Iterator[Row]:
         }
 
 
-def _confirm(report: Report, study: Study) -> Iterator[Row]:
+def _confirm(report: Report, study: StudyReport) -> Iterator[Row]:
     for candidate in study.candidates:
         for run in candidate.confirm:
             yield {
@@ -129,7 +129,7 @@ def _prefixed(name: str, part: Part | None) -> Row:
     return row
 
 
-def _arrivals(report: Report, study: Study) -> Iterator[Row]:
+def _arrivals(report: Report, study: StudyReport) -> Iterator[Row]:
     columns = ("x", "share", "low", "high", "num_waiting")
     for curve in study.arrivals:
         for point in zip(*(getattr(curve, column) for column in columns), strict=True):
@@ -137,7 +137,7 @@ def _arrivals(report: Report, study: Study) -> Iterator[Row]:
             yield labels | dict(zip(columns, point, strict=True))
 
 
-def _tuning(report: Report, study: Study) -> Iterator[Row]:
+def _tuning(report: Report, study: StudyReport) -> Iterator[Row]:
     if study.tuning is None:
         return
     for best, dodge in zip(study.tuning.by_trials, study.tuning.with_replacement, strict=True):

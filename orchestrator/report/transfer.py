@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import final
 
-from orchestrator.home import SweepRecord, Trial
+from orchestrator.home import Trial
+from orchestrator.report.costs import costs_of, table_of
+from orchestrator.report.identity import key_of, training_id
 from orchestrator.report.schema.comparison import Interval
 from orchestrator.report.schema.evidence import TimeMetric
 from orchestrator.report.schema.transfer import (
@@ -22,28 +28,17 @@ from orchestrator.report.schema.transfer import (
     TransferSetting,
 )
 from orchestrator.report.sensitivity import sensitivities_of
-from orchestrator.report.settings import (
-    Matcher,
-    Source,
-    costs_of,
-    key_of,
-    shared_settings_of,
-    sources_of,
-    table_of,
-    training_id,
-)
-from orchestrator.search import best_over, judges_of, stored_id
-from orchestrator.spec import Json, SharedScope
+from orchestrator.report.sources import Matcher, Source, sources_of
+from orchestrator.search import Candidates, aggregate_of, best_over, judges_of, stored_id
+from orchestrator.spec import SharedScope
 from orchestrator.statistics import (
     ALPHA,
     TOLERANCE,
-    ComparedSetting,
     Cost,
     SettingTable,
     against_baseline,
     concordance,
     cost_ratio,
-    leave_one_out,
     rank_agreement,
     rank_agreement_interval,
     regret_of,
@@ -53,34 +48,29 @@ from orchestrator.statistics import (
 MIN_RANKED = 3
 
 
-def transfers_of(records: Sequence[SweepRecord]) -> tuple[Transfer, ...]:
-    """Evaluate every arm of some sweeps across their workloads.
+def transfers_of(sweeps: Sequence[Candidates]) -> tuple[Transfer, ...]:
+    """Evaluate every arm that was tuned on at least two workloads and about which there is something to say.
 
-    Args:
-        records: of the sweeps on a page.
-
-    Returns:
-        One for each arm that was tuned on at least two workloads and about which there is something to say; an arm
-        with nothing to tune is the same setting everywhere.
+    An arm with nothing to tune is the same setting everywhere.
     """
     found = []
     tuned = [
         label
-        for record in records
-        for label, template in record.spec.arms.items()
-        if template.distributions() or record.spec.is_shared(label)
+        for sweep in sweeps
+        for label, template in sweep.spec.arms.items()
+        if template.distributions() or sweep.spec.is_shared(label)
     ]
     for arm in dict.fromkeys(tuned):
-        sources, _ = sources_of(records, arm)
+        sources, _ = sources_of(sweeps, arm)
         if len(sources) > 1:
-            transfer = transfer_of(records, arm, sources)
+            transfer = transfer_of(sweeps, arm, sources)
             if transfer.has_findings:
                 found.append(transfer)
     return tuple(found)
 
 
 def transfer_of(
-    records: Sequence[SweepRecord],
+    sweeps: Sequence[Candidates],
     arm: str,
     sources: Sequence[Source],
     metric: TimeMetric = "steps_to_target",
@@ -91,84 +81,89 @@ def transfer_of(
     """Evaluate an arm across workloads.
 
     Args:
-        records: in order; those that tuned the arm and those that ran its settings elsewhere.
-        arm: label.
+        sweeps: those that tuned the arm and those that ran its settings elsewhere, in order.
+        arm: its label.
         sources: the workloads on which it was tuned, at least one.
         metric: what a cost is.
         leave: what leaving one out leaves out; None: what a shared sweep has confirmed, else architectures, or
             workloads where there is one architecture alone.
-        tolerance: of the sensitivity bands.
-
-    Returns:
-        What is stored comes to.
+        tolerance: of the sensitivity bands, as a share above the best.
     """
-    confirmed = table_of(records, sources, "confirm", metric)
-    searched = table_of(records, sources, "search", metric)
-    settings = {each.key: each for each in (*confirmed.settings, *searched.settings)}
-    winners = [each for each in settings.values() if each.key in confirmed.own.values()]
-    scope = sources[0].record.spec.search.scope
-    matcher = Matcher(sources)
-    cells = tuple(
-        cell
-        for setting in settings
-        for workload in confirmed.workloads
-        if (cell := _cell(confirmed, searched, setting, workload)) is not None
-    )
-    told = {(cell.setting, cell.workload) for cell in cells if cell.evidence == "confirmed"}
+    confirmed = table_of(sweeps, sources, "confirm", metric)
+    searched = table_of(sweeps, sources, "search", metric)
+    found = _Evidence(confirmed, searched)
+    scope = sources[0].sweep.spec.search.scope
     leave = leave or _leave(sources)
     groups = architectures_of(sources) if leave == "architecture" else {each: each for each in confirmed.workloads}
     return Transfer(
-        sweeps=tuple(record.spec.name for record in records),
+        sweeps=tuple(sweep.spec.name for sweep in sweeps),
         arm=arm,
         metric=metric,
         workloads=confirmed.workloads,
         aggregate=scope.aggregate if isinstance(scope, SharedScope) else None,
-        settings=_named(settings.values(), confirmed.workloads, _methods(records, sources, matcher), matcher.changes),
-        own=tuple(_own(records, source, confirmed, metric) for source in sources),
-        cells=cells,
-        missing=tuple(
-            MissingCell(setting=each.key, workload=workload)
-            for workload in confirmed.workloads
-            for each in winners
-            if (each.key, workload) not in told
-        ),
+        settings=_named(sweeps, sources, found),
+        own=tuple(_own(source, confirmed, metric) for source in sources),
+        cells=tuple(found.cells.values()),
+        missing=found.missing,
         shared=_shared(confirmed, searched),
         leave=leave,
-        left_out=(
-            _left_out_of_shared(sources, cells, groups)
-            if sources[0].is_shared
-            else _left_out(confirmed, searched, cells, groups)
+        left_out=tuple(
+            _left_out_of_shared(sources, found, groups) if sources[0].is_shared else _left_out(found, groups)
         ),
         stability=_stability(confirmed, searched),
         sensitivity=tuple(sensitivities_of(sources, arm, metric, tolerance)),
     )
 
 
-def _named(
-    settings: Iterable[ComparedSetting],
-    workloads: Sequence[str],
-    methods: Mapping[str, dict[str, Json]],
-    changes: Mapping[str, dict[str, Json]],
-) -> tuple[TransferSetting, ...]:
+@final
+@dataclass(frozen=True)
+class _Evidence:
+    """What ran in confirm and in search, with the cells of the transfer matrix that follow."""
+
+    confirmed: SettingTable
+    searched: SettingTable
+
+    @cached_property
+    def settings(self) -> dict[str, Setting]:
+        """By key, those of confirm first."""
+        return {each.key: each for each in (*self.confirmed.settings, *self.searched.settings)}
+
+    @cached_property
+    def cells(self) -> dict[tuple[str, str], TransferCell]:
+        """Key of a setting and workload -> cell, where there is something to compare."""
+        return {
+            (setting, workload): cell
+            for setting in self.settings
+            for workload in self.confirmed.workloads
+            if (cell := _cell(self.confirmed, self.searched, setting, workload)) is not None
+        }
+
+    @property
+    def missing(self) -> tuple[MissingCell, ...]:
+        """Cells of the matrix of winners that are not confirmed."""
+        told = {place for place, cell in self.cells.items() if cell.evidence == "confirmed"}
+        winners = [key for key in self.settings if key in self.confirmed.own.values()]
+        places = ((key, workload) for workload in self.confirmed.workloads for key in winners)
+        return tuple(MissingCell(setting=key, workload=on) for key, on in places if (key, on) not in told)
+
+
+def _named(sweeps: Sequence[Candidates], sources: Sequence[Source], found: _Evidence) -> tuple[TransferSetting, ...]:
+    matcher = Matcher(sources)
+    methods = {source.key: source.best.config.method for source in sources}
+    for trial in (trial for sweep in sweeps for trial in sweep.trials):
+        for key, _ in matcher.places(trial.config):
+            methods.setdefault(key, trial.config.method)
     return tuple(
         TransferSetting(
             key=each.key,
             label=each.label,
-            sources=tuple(sorted(each.sources, key=workloads.index)),
+            sources=tuple(sorted(each.sources, key=found.confirmed.workloads.index)),
             values=dict(each.values),
-            method=methods[each.key],
-            training=changes.get(each.key, {}),
+            method=methods[each.key].model_dump(mode="json", exclude_none=True),
+            training=matcher.changes.get(each.key, {}),
         )
-        for each in settings
+        for each in found.settings.values()
     )
-
-
-def _methods(records: Sequence[SweepRecord], sources: Sequence[Source], matcher: Matcher) -> dict[str, dict[str, Json]]:
-    found = {source.key: source.best.config.method for source in sources}
-    for trial in (trial for record in records for trial in record.trials):
-        for key, _ in matcher.places(trial.config):
-            found.setdefault(key, trial.config.method)
-    return {key: method.model_dump(mode="json", exclude_none=True) for key, method in found.items()}
 
 
 def _cell(confirmed: SettingTable, searched: SettingTable, setting: str, workload: str) -> TransferCell | None:
@@ -196,8 +191,8 @@ def _cell(confirmed: SettingTable, searched: SettingTable, setting: str, workloa
     )
 
 
-def _own(records: Sequence[SweepRecord], source: Source, confirmed: SettingTable, metric: TimeMetric) -> OwnBest:
-    tuned, plain = (_confirmed(source.record, champion, metric) for champion in (source.best, source.baseline))
+def _own(source: Source, confirmed: SettingTable, metric: TimeMetric) -> OwnBest:
+    tuned, plain = (_confirmed(source.sweep, champion, metric) for champion in (source.best, source.baseline))
     return OwnBest(
         workload=source.workload,
         setting=source.key,
@@ -208,9 +203,9 @@ def _own(records: Sequence[SweepRecord], source: Source, confirmed: SettingTable
     )
 
 
-def _confirmed(record: SweepRecord, champion: Trial, metric: TimeMetric) -> dict[int, Cost]:
+def _confirmed(sweep: Candidates, champion: Trial, metric: TimeMetric) -> dict[int, Cost]:
     origin = stored_id(champion)
-    runs = [t for t in record.trials if t.config.phase == "confirm" and t.config.origin == origin]
+    runs = [t for t in sweep.trials if t.config.phase == "confirm" and t.config.origin == origin]
     return {seed: cost for trial in runs for seed, cost in costs_of(trial, metric).items()}
 
 
@@ -243,37 +238,39 @@ def _leave(sources: Sequence[Source]) -> Leave:
     """What a sweep has confirmed leaving out, or else architectures, where there are several."""
     if len(set(architectures_of(sources).values())) < 2:
         return "workload"
-    roles = sources[0].record.spec.confirm.candidates if sources[0].is_shared else ()
+    roles = sources[0].sweep.spec.confirm.candidates if sources[0].is_shared else ()
     return "workload" if "leave_one_out" in roles and "leave_architecture_out" not in roles else "architecture"
 
 
-def _left_out(
-    confirmed: SettingTable, searched: SettingTable, cells: Sequence[TransferCell], groups: Mapping[str, str]
-) -> tuple[LeftOutWorkload, ...]:
+def _left_out(found: _Evidence, groups: Mapping[str, str]) -> Iterator[LeftOutWorkload]:
     """Chosen where there is more to choose from, on confirm seeds where that is no less."""
-    by_place = {(cell.setting, cell.workload): cell for cell in cells}
-    on_fresh, on_search = (
-        {each.workload: each for each in leave_one_out(table, groups=groups)} if len(table.workloads) > 1 else {}
-        for table in (confirmed, searched)
-    )
-    found = []
-    for workload in confirmed.workloads:
-        fresh, search = on_fresh.get(workload), on_search.get(workload)
-        is_fresh = search is None or (fresh is not None and fresh.num_candidates >= search.num_candidates)
-        choice = fresh if is_fresh else search
-        if choice is not None:
-            found.append(
-                LeftOutWorkload(
-                    workload=workload,
-                    beside=_beside(workload, groups),
-                    setting=choice.setting,
-                    num_candidates=choice.num_candidates,
-                    others=choice.others,
-                    chosen_on="confirmed" if is_fresh else "exploratory",
-                    cell=by_place.get((choice.setting, workload)),
-                )
+    for workload in found.confirmed.workloads:
+        judges = judges_of("leave_architecture_out", workload, groups)
+        fresh, search = (_aggregates(table, judges) if judges else {} for table in (found.confirmed, found.searched))
+        is_fresh = bool(fresh) and len(fresh) >= len(search)
+        choices = fresh if is_fresh else search
+        if choices:
+            key = min(choices, key=choices.__getitem__)
+            yield LeftOutWorkload(
+                workload=workload,
+                beside=_beside(workload, groups),
+                setting=key,
+                num_candidates=len(choices),
+                others=choices[key],
+                chosen_on="confirmed" if is_fresh else "exploratory",
+                cell=found.cells.get((key, workload)),
             )
-    return tuple(found)
+
+
+def _aggregates(table: SettingTable, judges: set[str]) -> dict[str, float]:
+    """Key -> geometric mean over the judges of the cost over the baseline's, of settings that they brought up."""
+    found = {}
+    for setting in table.settings:
+        ratios = {workload: against_baseline(table, setting.key, workload) for workload in sorted(judges)}
+        logs = {workload: [math.log(ratio)] for workload, ratio in ratios.items() if ratio is not None}
+        if len(logs) == len(judges) and (not setting.sources or setting.sources & judges):
+            found[setting.key] = aggregate_of("geometric_mean", logs)
+    return found
 
 
 def _beside(workload: str, groups: Mapping[str, str]) -> tuple[str, ...]:
@@ -281,30 +278,25 @@ def _beside(workload: str, groups: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _left_out_of_shared(
-    sources: Sequence[Source], cells: Sequence[TransferCell], groups: Mapping[str, str]
-) -> tuple[LeftOutWorkload, ...]:
+    sources: Sequence[Source], found: _Evidence, groups: Mapping[str, str]
+) -> Iterator[LeftOutWorkload]:
     """Chosen as the sweep chose what it confirmed: by the search's objective and aggregate, over the others."""
-    by_place = {(cell.setting, cell.workload): cell for cell in cells}
-    spec, settings = sources[0].record.spec, shared_settings_of(sources[0])
-    found = []
+    spec, candidates = sources[0].sweep.spec, sources[0].complete
     for workload in spec.workloads:
         judges = judges_of("leave_architecture_out", workload, groups)
-        choice = best_over(judges, settings)
+        choice = best_over(judges, candidates)
         others = choice.over(judges)
         assert others is not None
         key = key_of(spec, choice)
-        found.append(
-            LeftOutWorkload(
-                workload=workload,
-                beside=_beside(workload, groups),
-                setting=key,
-                num_candidates=len(settings),
-                others=others,
-                chosen_on="exploratory",
-                cell=by_place.get((key, workload)),
-            )
+        yield LeftOutWorkload(
+            workload=workload,
+            beside=_beside(workload, groups),
+            setting=key,
+            num_candidates=len(candidates),
+            others=others,
+            chosen_on="exploratory",
+            cell=found.cells.get((key, workload)),
         )
-    return tuple(found)
 
 
 def _stability(confirmed: SettingTable, searched: SettingTable) -> RankStability | None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from orchestrator.report.schema import Best, SearchTrial, Study, Tuning
+from orchestrator.report.schema import Best, SearchTrial, StudyReport, Tuning
 from orchestrator.spec import Objective
 from orchestrator.statistics import ExpectedBest, best_by_time, expected_best
 
 MAX_POINTS = 32
 
 
-def tunings_of(studies: Sequence[Study], objective: Objective) -> Mapping[str, Tuning]:
+def tunings_of(studies: Sequence[StudyReport], objective: Objective) -> Mapping[str, Tuning]:
     """Estimate the arms of one workload together.
 
     Args:

@@ -18,14 +18,7 @@ from orchestrator.report.tidy import render_csv
 
 
 def render_json(report: Report | JointReport) -> str:
-    """Write the report as JSON; :class:`Report` and :class:`JointReport` document its schema.
-
-    Args:
-        report: of one sweep or of several.
-
-    Returns:
-        The text; infinities are the strings ``"Infinity"`` and ``"-Infinity"``.
-    """
+    """Write a report as JSON; infinities are the strings ``"Infinity"`` and ``"-Infinity"``."""
     return report.model_dump_json(indent=1) + "\n"
 
 
@@ -52,9 +45,6 @@ def write_formats(report: Report | JointReport, directory: Path, formats: Iterab
         directory: where to; made where it is missing.
         formats: names of :data:`FORMATS`.
 
-    Returns:
-        The files, in the order of the formats.
-
     Raises:
         UserError: a format takes a program that is not here, or fails; the other formats are written all the same.
     """
@@ -75,24 +65,19 @@ def write_formats(report: Report | JointReport, directory: Path, formats: Iterab
 def write_report(
     record: SweepRecord,
     paths: SweepPaths,
-    lints: Iterable[str] = (),
     *,
     directory: Path | None = None,
     formats: Iterable[str] = DEFAULT_FORMATS,
 ) -> Report:
-    """Write ``report.html``, ``report.md`` and ``report.json``, and each arm's best configuration.
+    """Write a sweep's report, and each arm's best configuration.
 
     Args:
         record: the sweep, with histories where there are to be curves.
         paths: of its files.
-        lints: what others object to, a sentence each.
         directory: where to instead of the sweep's own ``report/``; the sweep's files then stay as they are.
         formats: names of :data:`FORMATS`.
-
-    Returns:
-        The report.
     """
-    report = full_report(record, lints)
+    report = full_report(record)
     where = paths.report if directory is None else directory
     if where == paths.report:
         write_best(report, paths)
@@ -101,25 +86,12 @@ def write_report(
 
 
 def write_best(report: Report, paths: SweepPaths) -> None:
-    """Write each arm's best configuration: a spec that runs.
-
-    Args:
-        report: of the sweep.
-        paths: of its files.
-    """
+    """Write each arm's best configuration: a spec that runs."""
     for study in report.studies:
         if study.best is not None:
             atomic_write(paths.best_config(study.workload, study.arm), study.best.yaml)
 
 
-def full_report(record: SweepRecord, lints: Iterable[str] = ()) -> Report:
-    """Summarise a sweep, importances included, which take a second and import optuna.
-
-    Args:
-        record: the sweep.
-        lints: what others object to, a sentence each.
-
-    Returns:
-        The report as it is written.
-    """
-    return with_importance(summarise(record, lints), record.spec)
+def full_report(record: SweepRecord) -> Report:
+    """Summarise a sweep, importances included, which take a second and import optuna."""
+    return with_importance(summarise(record), record.spec)

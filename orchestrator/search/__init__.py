@@ -1,16 +1,15 @@
 """Decides what to run next, what to stop, and which candidates go to confirm."""
 
 from orchestrator.search.candidates import (
-    Setting,
+    Candidate,
+    Candidates,
     aggregate_of,
-    gathered,
-    given_up,
     race_order,
     run_cost,
     run_limit,
-    settings_of,
+    steps_to_target,
+    stored_id,
     training_of,
-    trials_of,
 )
 from orchestrator.search.confirm import Confirmation
 from orchestrator.search.counts import num_configurations, num_planned
@@ -25,16 +24,15 @@ from orchestrator.search.selection import (
     complete_of,
     judges_of,
     roles,
-    steps_to_target,
-    stored_id,
 )
 from orchestrator.search.study import Study, plan_studies
 from orchestrator.search.warm_start import best_points, refuse_unknown_source
 
 __all__ = [
+    "Candidate",
+    "Candidates",
     "Champions",
     "Confirmation",
-    "Setting",
     "Study",
     "aggregate_of",
     "best_over",
@@ -42,8 +40,6 @@ __all__ = [
     "champions",
     "complete_of",
     "distribution_of",
-    "gathered",
-    "given_up",
     "judges_of",
     "lints",
     "num_configurations",
@@ -56,10 +52,8 @@ __all__ = [
     "roles",
     "run_cost",
     "run_limit",
-    "settings_of",
     "spec_lints",
     "steps_to_target",
     "stored_id",
     "training_of",
-    "trials_of",
 ]

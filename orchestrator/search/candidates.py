@@ -1,16 +1,8 @@
-"""Settings of a shared search, gathered from its units: what each cost on every workload and seed.
+"""What each candidate of a search cost, on every workload and seed.
 
-With ``search.scope: shared`` a trial of an arm's search is a *setting* that is run on every workload and search seed.
-Each of these pairs is a *unit*: an ordinary trial on file, with one seed, the setting's ``number`` and its ``values``.
-Two pure functions make of the units what everything else reads:
-
-- :func:`settings_of`: the table of settings, with cost, baseline and state of every unit, aggregate and state of every
-  setting. Whoever asks how a setting does across workloads reads this; :meth:`Setting.over` aggregates over some of
-  them.
-- :func:`gathered`: the same sweep with one search trial per setting and workload in place of the units, its seeds
-  merged: what reports of one workload read.
-
-Nothing here is stored: all of it follows from the trials' files.
+A candidate is a set of values that the search proposes once. It runs on every search seed of its workload, with
+``search.scope: shared`` on those of every workload. Each of these pairs of workload and seed is a *run*: a trial on
+file. :class:`Candidates` gathers the runs of a sweep. Nothing of it is stored: all of it follows from the trials' files.
 """
 
 from __future__ import annotations
@@ -21,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, final
+from typing import Literal, Self, final
 
 from orchestrator.home import SeedResult, SweepRecord, Trial, TrialConfig, TrialResult, TrialState, objective_value
 from orchestrator.search.early_stopping import loses
@@ -42,16 +34,15 @@ from orchestrator.spec.options import WilcoxonOptions
 from orchestrator.statistics import Cost, censored_median
 
 Pair = tuple[str, int]
+# A clock that shows nothing has passed all the same.
+LEAST_SPENT = 1e-9
+SUFFIX = "_to_target"
 
 
 def race_order(spec: SweepSpec) -> tuple[Pair, ...]:
-    """Order a setting's pairs of workload and seed: the same for every setting, shuffled by the search's seed.
+    """Order a candidate's pairs of workload and seed, the same for every candidate, shuffled by the search's seed.
 
-    Args:
-        spec: of the sweep.
-
-    Returns:
-        The pairs, the workloads taking turns, so that every workload is among the first.
+    The workloads take turns, so that every workload is among the first pairs.
     """
     drawn = random.Random(int(digest([spec.search.seed, "race"], 8), 16))
     seeds = {label: drawn.sample(spec.search.seeds, len(spec.search.seeds)) for label in spec.workloads}
@@ -64,16 +55,10 @@ def race_order(spec: SweepSpec) -> tuple[Pair, ...]:
 
 
 def training_of(spec: SweepSpec, baseline: TrialConfig, values: Mapping[str, Json]) -> Workload:
-    """Make what a workload trains under a shared setting.
+    """Make what a workload trains under a candidate of a shared search.
 
-    Args:
-        spec: of the sweep.
-        baseline: configuration of the workload's tuned baseline.
-        values: of the setting.
-
-    Returns:
-        The workload: common parameters from the setting, all others from the baseline, the learning rate times the
-        setting's factor where it has one.
+    Common parameters come from the candidate's values, all others from the workload's tuned baseline. The learning
+    rate is multiplied by the candidate's factor where it has one.
     """
     data = spec.workloads[baseline.workload].concretise({**baseline.values, **values})
     factor = values.get(LR_FACTOR)
@@ -83,77 +68,8 @@ def training_of(spec: SweepSpec, baseline: TrialConfig, values: Mapping[str, Jso
     return Workload.model_validate(data)
 
 
-def unit_configs(
-    spec: SweepSpec, baselines: Mapping[str, TrialConfig], arm: str, method: Arm, values: dict[str, Json], number: int
-) -> dict[Pair, TrialConfig]:
-    """Make the trials of a setting.
-
-    Args:
-        spec: of the sweep.
-        baselines: workload -> configuration of its tuned baseline.
-        arm: label.
-        method: of the setting, every value fixed.
-        values: of the setting.
-        number: of the setting.
-
-    Returns:
-        Workload and seed -> configuration, workload by workload.
-    """
-    return {
-        (workload, seed): TrialConfig(
-            workload=workload,
-            arm=arm,
-            phase="search",
-            seeds=(seed,),
-            training=training,
-            method=method,
-            objective=spec.search.objective,
-            values=values,
-            number=number,
-            share=spec.resources.share("search"),
-            checkpoint_every=spec.checkpoint.every,
-            system_metrics_every=spec.tracking.system_metrics_every,
-        )
-        for workload, baseline in baselines.items()
-        for training in [training_of(spec, baseline, values)]
-        for seed in spec.search.seeds
-    }
-
-
-def baselines_of(spec: SweepSpec, trials: Iterable[Trial]) -> dict[str, Trial]:
-    """Find the tuned baselines: the best of each workload's baseline search.
-
-    Args:
-        spec: of the sweep.
-        trials: of it.
-
-    Returns:
-        Workload -> search trial, in the order of the spec; a workload is left out where none ended well.
-    """
-    runs: dict[tuple[str, int | None], list[Trial]] = defaultdict(list)
-    for trial in trials:
-        config = trial.config
-        if config.arm == BASELINE and config.phase == "search":
-            runs[config.workload, config.number].append(trial)
-    found: dict[str, list[Trial]] = {label: [] for label in spec.workloads}
-    for (workload, _), of in runs.items():
-        whole = _whole(spec, of)
-        if workload in found and is_complete(whole):
-            found[workload].append(whole)
-    best = {label: by_value(each, spec.search.objective.mode) for label, each in found.items()}
-    return {label: each[0] for label, each in best.items() if each}
-
-
 def baseline_costs(spec: SweepSpec, baselines: Mapping[str, Trial]) -> dict[Pair, float]:
-    """Read what the tuned baselines cost.
-
-    Args:
-        spec: of the sweep.
-        baselines: from :func:`baselines_of`.
-
-    Returns:
-        Workload and seed -> cost, a miss as twice the budget.
-    """
+    """Read what the tuned baselines cost on each seed; a miss costs twice the budget."""
     return {
         (workload, seed.seed): run_cost(seed, spec.search.objective.metric).value
         for workload, trial in baselines.items()
@@ -171,43 +87,21 @@ def is_complete(trial: Trial) -> bool:
 def stored_id(trial: Trial) -> str:
     """Tell the id under which a trial is on file.
 
-    It is the hash of the configuration as that was when the trial ran. The hash of the same configuration today
-    differs where the catalogue has gained a setting since, and a report of an old sweep must still find what
-    belongs together.
-
-    Args:
-        trial: of any phase.
-
-    Returns:
-        The id of its result; of its configuration where it has not ended.
+    That is the hash of its configuration as it was when the trial ran. Today's hash of the same configuration differs
+    where an option has been added since, and a report of an old sweep must still find what belongs together.
     """
     return trial.trial_id if trial.result is None else trial.result.trial_id
 
 
 def steps_to_target(trial: Trial) -> float:
-    """Take the median steps to target over a trial's seeds.
-
-    Args:
-        trial: of any phase.
-
-    Returns:
-        The median, infinite as soon as half the seeds miss; infinite where no seed ran.
-    """
+    """Take the median steps to target over a trial's seeds: infinite as soon as half of them miss, or none ran."""
     seeds = trial.result.seeds if trial.result is not None else ()
     steps = [math.inf if seed.steps_to_target is None else float(seed.steps_to_target) for seed in seeds]
     return censored_median(steps) if steps else math.inf
 
 
 def by_value(trials: Iterable[Trial], mode: Mode) -> list[Trial]:
-    """Order trials by their objective, ties by median steps to target, then by number.
-
-    Args:
-        trials: COMPLETE, of one study's search.
-        mode: of the objective.
-
-    Returns:
-        The trials, the best first.
-    """
+    """Order COMPLETE trials by their objective, ties by median steps to target, then by number; the best first."""
     sign = 1.0 if mode == "min" else -1.0
 
     def order(trial: Trial) -> tuple[float, float, int, str]:
@@ -219,56 +113,38 @@ def by_value(trials: Iterable[Trial], mode: Mode) -> list[Trial]:
     return sorted(trials, key=order)
 
 
-SUFFIX = "_to_target"
-# A clock that shows nothing has passed all the same.
-LEAST_SPENT = 1e-9
-
-
 def run_cost(seed: SeedResult, metric: str) -> Cost:
-    """Tell what a run that ended well cost.
+    """Tell what a run that ended well cost, in steps, seconds or gradient evaluations.
 
-    Args:
-        seed: the run.
-        metric: steps, seconds or gradient evaluations to the target; seconds or gradient evaluations of the whole run.
-
-    Returns:
-        Its cost, at least that of one step: what is there before the first has cost nothing, and nothing has no ratio.
-        A miss counts as twice its limit (:meth:`Cost.of_miss`).
+    A run costs at least one step: what is there before the first step has cost nothing, and nothing has no ratio. A
+    miss counts as twice its limit (:meth:`Cost.of_miss`).
     """
     limit, spent = run_limit(seed, metric), getattr(seed, metric)
     return Cost.of_miss(limit) if spent is None else Cost(max(float(spent), limit / seed.budget_steps), limit)
 
 
 def run_limit(seed: SeedResult, metric: str) -> float:
-    """Tell where a run is cut off; one that ended before, where it would have been.
-
-    Args:
-        seed: the run.
-        metric: of :func:`run_cost`.
-
-    Returns:
-        The whole budget, in the metric's unit.
-    """
+    """Tell where a run is cut off, or would have been: its whole budget in the metric's unit."""
     if metric == f"steps{SUFFIX}":
         return float(seed.budget_steps)
     spent: float = getattr(seed, metric.removesuffix(SUFFIX))
     return max(spent, LEAST_SPENT) * (seed.budget_steps / max(seed.num_steps, 1))
 
 
-SettingState = Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
+CandidateState = Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
 
 
 @final
 @dataclass(frozen=True)
-class Unit:
-    """A setting on one workload and seed.
+class Run:
+    """A candidate on one workload and seed.
 
     Args:
-        workload: label.
-        seed: of the search.
-        objective: of the search.
-        trial: on file; None: it was never begun.
-        baseline: cost of the workload's tuned baseline on this seed; None: there is no tuned baseline.
+        workload: its label.
+        seed: one of the search's seeds.
+        objective: what the search improves.
+        trial: the trial on file; None where it was never begun.
+        baseline: what the workload's tuned baseline cost on this seed; None where there is no tuned baseline.
     """
 
     workload: str
@@ -279,30 +155,17 @@ class Unit:
 
     @property
     def result(self) -> TrialResult | None:
-        """How it ended; None: it has not, or was never begun."""
+        """How it ended; None where it has not, or was never begun."""
         return None if self.trial is None else self.trial.result
 
     @property
-    def state(self) -> SettingState | None:
-        """How it ended, or that it runs; None: it was never begun."""
+    def state(self) -> CandidateState | None:
+        """How it ended, or that it runs; None where it was never begun."""
         if self.trial is None:
             return None
         return "RUNNING" if self.trial.result is None else self.trial.result.state.value
 
     @cached_property
-    def cost(self) -> float | None:
-        """The objective on this seed, a miss as twice the budget; None unless COMPLETE."""
-        return None if self.result is None else cost_of(self.objective, self.result)
-
-    @property
-    def is_capped(self) -> bool:
-        """Whether it missed its target, so that its cost is twice its budget."""
-        result = self.result
-        if result is None or result.state is not TrialState.COMPLETE:
-            return False
-        return self.objective.metric.endswith("_to_target") and result.seeds[0].steps_to_target is None
-
-    @property
     def log_ratio(self) -> float | None:
         """Logarithm of its cost over the baseline's, below 0 where it is cheaper; None where either is not known."""
         if self.result is None or self.baseline is None or self.result.state is not TrialState.COMPLETE:
@@ -312,60 +175,54 @@ class Unit:
 
 @final
 @dataclass(frozen=True)
-class Setting:
-    """One setting of a shared search.
+class Candidate:
+    """One candidate of a shared search.
 
     Args:
-        arm: label.
-        number: in its study.
+        arm: its label.
+        number: its place among the proposals of its study.
         values: of the arm's parameters, the common ones, and ``lr_factor``.
-        state: COMPLETE: every unit has its cost. FAIL: one diverged, took too long or crashed. PRUNED: the race gave it
-            up. RUNNING: its units run, or are to run.
-        units: one for each workload and search seed, workload by workload.
-        aggregation: of the spec.
+        state: COMPLETE: every run has its cost. FAIL: one diverged, took too long or crashed. PRUNED: early stopping
+            gave it up. RUNNING: its runs run, or are to run.
+        runs: one for each workload and search seed, workload by workload.
+        aggregation: how the spec aggregates ratios of costs.
     """
 
     arm: str
     number: int
     values: Mapping[str, Json]
-    state: SettingState
-    units: tuple[Unit, ...]
+    state: CandidateState
+    runs: tuple[Run, ...]
     aggregation: Aggregate
 
     @property
     def aggregate(self) -> float | None:
-        """Its value: the aggregate over all workloads, below 1 where it beats the baselines; None unless COMPLETE."""
-        return self.over({unit.workload for unit in self.units}) if self.state == "COMPLETE" else None
+        """Its value over all workloads, below 1 where it beats the baselines; None unless COMPLETE."""
+        return self.over({run.workload for run in self.runs}) if self.state == "COMPLETE" else None
 
     @property
     def ending(self) -> TrialResult | None:
-        """The unit's result that made it FAIL; None: none did."""
-        return first_failure(unit.result for unit in self.units if unit.result is not None)
+        """The result that made it FAIL; None where none did."""
+        return first_failure(run.result for run in self.runs if run.result is not None)
+
+    @property
+    def method(self) -> Arm:
+        """Its arm with every value fixed; at least one of its runs was begun."""
+        return next(run.trial.config.method for run in self.runs if run.trial is not None)
 
     def over(self, workloads: Collection[str]) -> float | None:
-        """Aggregate over some workloads.
-
-        Args:
-            workloads: labels, at least one.
-
-        Returns:
-            The aggregate; None where a unit of theirs is not COMPLETE, or there is no baseline.
-        """
+        """Aggregate over some workloads; None where a run of theirs is not COMPLETE, or there is no baseline."""
         ratios: dict[str, list[float]] = defaultdict(list)
-        for unit in self.units:
-            if unit.workload in workloads:
-                if unit.log_ratio is None:
+        for run in self.runs:
+            if run.workload in workloads:
+                if run.log_ratio is None:
                     return None
-                ratios[unit.workload].append(unit.log_ratio)
+                ratios[run.workload].append(run.log_ratio)
         return aggregate_of(self.aggregation, ratios)
 
     def as_trial(self) -> Trial | None:
-        """Give the setting as one trial: the seeds of all its units, and the aggregate as its value.
-
-        Returns:
-            The trial; None while it runs.
-        """
-        known = [unit.trial for unit in self.units if unit.trial is not None]
+        """Give it as one trial, with the seeds of all its runs and the aggregate as its value; None while it runs."""
+        known = [run.trial for run in self.runs if run.trial is not None]
         results = [trial.result for trial in known if trial.result is not None]
         if self.state == "RUNNING" or not results:
             return None
@@ -381,48 +238,24 @@ class Setting:
         )
         return Trial(config=known[0].config, result=result)
 
-    def of(self, workload: str) -> tuple[Unit, ...]:
-        """Its units on one workload, in the order of the search's seeds."""
-        return tuple(unit for unit in self.units if unit.workload == workload)
-
-
-def cost_of(objective: Objective, result: TrialResult) -> float | None:
-    """Read what a trial of one seed cost.
-
-    Args:
-        objective: of the search, one whose ratio means something.
-        result: of the trial.
-
-    Returns:
-        The objective, a miss as twice the budget, at least that of one step; None unless COMPLETE.
-    """
-    return run_cost(result.seeds[0], objective.metric).value if result.state is TrialState.COMPLETE else None
-
 
 def log_ratio_of(objective: Objective, result: TrialResult, baseline: float) -> float:
-    """Compare what a COMPLETE trial of one seed cost with the tuned baseline on the same seed.
+    """Compare what a COMPLETE trial of one seed cost with the tuned baseline's cost on the same seed.
 
-    Args:
-        objective: of the search.
-        result: of the trial.
-        baseline: the baseline's cost.
-
-    Returns:
-        Logarithm of the ratio: finite, since a miss counts as twice its budget on either side.
+    The logarithm of the ratio is finite, since a miss counts as twice its budget on either side.
     """
     return math.log(run_cost(result.seeds[0], objective.metric).value / baseline)
 
 
 def aggregate_of(aggregation: Aggregate, log_ratios: Mapping[str, Sequence[float]]) -> float:
-    """Aggregate the ratios of a setting's costs to the baselines'.
+    """Aggregate the ratios of a candidate's costs to the baselines'.
+
+    ``geometric_mean`` is over all ratios; ``worst`` is the largest over the workloads of the geometric mean over the
+    seeds.
 
     Args:
-        aggregation: ``geometric_mean`` over all of them, or ``worst``: the largest over the workloads of the geometric
-            mean over the seeds.
-        log_ratios: workload -> their logarithms, at least one.
-
-    Returns:
-        The aggregate, a ratio.
+        aggregation: one of the two.
+        log_ratios: workload -> the logarithms of its ratios, at least one.
 
     >>> round(aggregate_of("geometric_mean", {"a": [0.0, 0.0], "b": [math.log(4.0), 0.0]}), 6)
     1.414214
@@ -443,123 +276,220 @@ def mean_values(results: Sequence[TrialResult]) -> tuple[float, ...]:
 
 
 def first_failure(results: Iterable[TrialResult]) -> TrialResult | None:
-    """Find the unit that decides how a setting failed.
+    """Find the run that decides how a candidate failed; None where none did.
 
-    Args:
-        results: of a setting's units.
-
-    Returns:
-        One that diverged or took too long before one that crashed, since that is an answer, then the earliest; None:
-        none failed.
+    One that diverged or took too long comes before one that crashed, since that is an answer, then the earliest.
     """
     failed = [result for result in results if result.failure is not None]
     return min(failed, key=lambda one: (one.is_no_answer, one.ended_at, one.trial_id), default=None)
 
 
-def settings_of(spec: SweepSpec, trials: Sequence[Trial]) -> dict[str, tuple[Setting, ...]]:
-    """Gather the settings of every shared search.
+@final
+@dataclass(frozen=True)
+class Candidates:
+    """The candidates of a sweep, made once and handed to all who choose among them or report them.
 
-    A setting's units are looked at in the race's order, up to the one that settles it: one that failed, or the one with
-    which the setting lost to the best of those that its proposal knew of. Units behind that one do not count, whether
-    they were begun or not, so that a setting comes to the same with one worker or with many.
+    A candidate's runs are looked at in a fixed order, up to the one that settles it: one that failed or was stopped,
+    or the one with which it lost to the best of those that its proposal knew of. Runs behind that one do not count,
+    whether they were begun or not, so that a candidate comes to the same with one worker or with many.
 
     Args:
-        spec: of the sweep.
-        trials: of it, every one that was begun.
-
-    Returns:
-        Arm -> its settings by number; no arm where nothing is shared.
+        spec: the sweep's.
+        trials: every trial of the sweep that was begun.
     """
-    scope = spec.search.scope
-    if not isinstance(scope, SharedScope):
-        return {}
-    costs = baseline_costs(spec, baselines_of(spec, trials))
-    begun: dict[str, dict[int, dict[Pair, Trial]]] = {arm: {} for arm in spec.arms if spec.is_shared(arm)}
-    for trial in trials:
-        config = trial.config
-        if config.phase == "search" and config.arm in begun and config.number is not None:
-            begun[config.arm].setdefault(config.number, {})[config.workload, config.seeds[0]] = trial
-    return {arm: _settled(spec, scope.aggregate, arm, numbers, costs) for arm, numbers in begun.items()}
 
+    spec: SweepSpec
+    trials: tuple[Trial, ...]
 
-def _settled(
-    spec: SweepSpec,
-    aggregation: Aggregate,
-    arm: str,
-    numbers: Mapping[int, Mapping[Pair, Trial]],
-    costs: Mapping[Pair, float],
-) -> tuple[Setting, ...]:
-    """Settle the settings of one search by number: each meets the best of those that its proposal knew of."""
-    pairs, found = race_order(spec), list[Setting]()
-    for number, begun in sorted(numbers.items()):
-        last = number - spec.search.concurrency
-        complete = [(one.aggregate or 0.0, one.number, one) for one in found if one.number <= last and one.aggregate]
-        leader = min(complete)[2] if complete else None
-        units = {
-            pair: Unit(*pair, spec.search.objective, begun.get(pair), costs.get(pair))
-            for pair in ((workload, seed) for workload in spec.workloads for seed in spec.search.seeds)
+    @classmethod
+    def of(cls, record: SweepRecord) -> Self:
+        """Gather the candidates of a stored sweep."""
+        return cls(record.spec, record.trials)
+
+    @cached_property
+    def baselines(self) -> dict[str, Trial]:
+        """The tuned baseline of each workload, the best of its search; a workload is left out where none ended well."""
+        best = {
+            label: by_value(filter(is_complete, self.own.get((label, BASELINE), ())), self.spec.search.objective.mode)
+            for label in self.spec.workloads
         }
-        state, num_counted = _settle(spec, aggregation, [units[pair] for pair in pairs], leader, pairs)
-        for pair in pairs[num_counted:] if state != "RUNNING" else ():
-            units[pair] = replace(units[pair], trial=None)
-        values = next(iter(begun.values())).config.values
-        found.append(Setting(arm, number, values, state, tuple(units.values()), aggregation))
-    return tuple(found)
+        return {label: of[0] for label, of in best.items() if of}
+
+    @cached_property
+    def own(self) -> dict[tuple[str, str], list[Trial]]:
+        """Workload and arm of each search that is not shared -> one search trial per candidate, its seeds merged."""
+        found: dict[tuple[str, str], list[Trial]] = defaultdict(list)
+        for (workload, arm, _), runs in self._runs_of_own().items():
+            found[workload, arm].append(_merged_own(self.spec, runs))
+        return found
+
+    @cached_property
+    def shared(self) -> dict[str, tuple[Candidate, ...]]:
+        """The candidates of every shared search by their number; no arm where nothing is shared."""
+        if not isinstance(self.spec.search.scope, SharedScope):
+            return {}
+        costs = baseline_costs(self.spec, self.baselines)
+        return {arm: self._settled(arm, numbers, costs) for arm, numbers in self._begun().items()}
+
+    @cached_property
+    def shared_by_workload(self) -> dict[tuple[str, str], list[Trial]]:
+        """Workload and arm of each shared search -> one search trial per candidate, its seeds merged, by number.
+
+        A trial's seeds are those of the runs that have ended, its state is the candidate's, and its value the objective
+        over the seeds. It goes by the id of the first run, so that what refers to it finds a trial on file.
+        """
+        return {
+            (workload, arm): [self._merged_shared(candidate, workload) for candidate in of]
+            for workload in self.baselines
+            for arm, of in self.shared.items()
+        }
+
+    @cached_property
+    def merged(self) -> tuple[Trial, ...]:
+        """The sweep's trials with one search trial per candidate and workload: what reports of one workload read."""
+        others = [trial for trial in self.trials if trial.config.phase != "search"]
+        parts = (*self.own.values(), others, *self.shared_by_workload.values())
+        return tuple(trial for of in parts for trial in of)
+
+    @property
+    def given_up(self) -> Iterator[tuple[str, str]]:
+        """Workload and arm of each run that will not be begun, since its candidate has ended without it."""
+        begun = self._begun()
+        for candidate in (candidate for of in self.shared.values() for candidate in of):
+            if candidate.state in {"FAIL", "PRUNED"}:
+                known = begun[candidate.arm][candidate.number]
+                yield from (
+                    (workload, candidate.arm) for workload, seed in self._pairs if (workload, seed) not in known
+                )
+        for (workload, arm, _), runs in self._runs_of_own().items():
+            result = _merged_own(self.spec, runs).result
+            if result is not None and result.state is not TrialState.COMPLETE:
+                yield from [(workload, arm)] * (len(self.spec.search.seeds) - len(runs))
+
+    @cached_property
+    def _pairs(self) -> tuple[Pair, ...]:
+        return race_order(self.spec)
+
+    def _runs_of_own(self) -> dict[tuple[str, str, int | None], list[Trial]]:
+        """Workload, arm and number of each candidate -> its search trials."""
+        runs: dict[tuple[str, str, int | None], list[Trial]] = defaultdict(list)
+        for trial in self.trials:
+            config = trial.config
+            if config.phase == "search" and not self.spec.is_shared(config.arm):
+                runs[config.workload, config.arm, config.number].append(trial)
+        return runs
+
+    def _begun(self) -> dict[str, dict[int, dict[Pair, Trial]]]:
+        """Arm -> number of a candidate of its shared search -> its search trials."""
+        begun: dict[str, dict[int, dict[Pair, Trial]]] = {arm: {} for arm in self.spec.arms if self.spec.is_shared(arm)}
+        for trial in self.trials:
+            config = trial.config
+            if config.phase == "search" and config.arm in begun and config.number is not None:
+                begun[config.arm].setdefault(config.number, {})[config.workload, config.seeds[0]] = trial
+        return begun
+
+    def _settled(
+        self, arm: str, numbers: Mapping[int, Mapping[Pair, Trial]], costs: Mapping[Pair, float]
+    ) -> tuple[Candidate, ...]:
+        """Settle the candidates of one search by number: each meets the best of those that its proposal knew of."""
+        assert isinstance(self.spec.search.scope, SharedScope)
+        aggregation, objective = self.spec.search.scope.aggregate, self.spec.search.objective
+        found: list[Candidate] = []
+        for number, begun in sorted(numbers.items()):
+            last = number - self.spec.search.concurrency
+            complete = [
+                (one.aggregate or 0.0, one.number, one) for one in found if one.number <= last and one.aggregate
+            ]
+            leader = min(complete)[2] if complete else None
+            runs = {
+                pair: Run(*pair, objective, begun.get(pair), costs.get(pair))
+                for pair in ((workload, seed) for workload in self.spec.workloads for seed in self.spec.search.seeds)
+            }
+            state, num_counted = self._settle([runs[pair] for pair in self._pairs], leader)
+            for pair in self._pairs[num_counted:] if state != "RUNNING" else ():
+                runs[pair] = replace(runs[pair], trial=None)
+            values = next(iter(begun.values())).config.values
+            found.append(Candidate(arm, number, values, state, tuple(runs.values()), aggregation))
+        return tuple(found)
+
+    def _settle(self, runs: Sequence[Run], leader: Candidate | None) -> tuple[CandidateState, int]:
+        """Look at a candidate's runs in order, up to the one that settles it.
+
+        Returns:
+            The state of the candidate, and how many runs count.
+        """
+        assert isinstance(self.spec.search.scope, SharedScope)
+        scheduler, ratios = self.spec.search.scheduler, list[float]()
+        by_workload: dict[str, list[float]] = defaultdict(list)
+        for place, run in enumerate(runs):
+            if run.state in (None, "RUNNING"):
+                return "RUNNING", place
+            if run.state != "COMPLETE":
+                assert run.state is not None
+                return run.state, place + 1
+            # After the last pair there is nothing left to spare.
+            if run.log_ratio is None or leader is None or place + 1 == len(runs):
+                continue
+            ratios.append(run.log_ratio)
+            by_workload[run.workload].append(run.log_ratio)
+            is_behind = aggregate_of(self.spec.search.scope.aggregate, by_workload) > (leader.aggregate or 0.0)
+            if isinstance(scheduler, WilcoxonOptions) and is_behind:
+                ahead = {(one.workload, one.seed): one.log_ratio or 0.0 for one in leader.runs}
+                if loses(scheduler, ratios, [ahead[pair] for pair in self._pairs]):
+                    return "PRUNED", place + 1
+        return "COMPLETE", len(runs)
+
+    def _merged_shared(self, candidate: Candidate, workload: str) -> Trial:
+        config, known_as = self._named(candidate, workload)
+        plain = {name: getattr(config, name) for name in TrialConfig.model_fields}
+        whole = TrialConfig(**{**plain, "seeds": self.spec.search.seeds})
+        if candidate.state == "RUNNING":
+            return Trial(config=whole)
+        results = [(run.workload, run.result) for run in candidate.runs if run.result is not None]
+        own = [result for label, result in results if label == workload]
+        timed = own or [result for _, result in results]
+        seeds = tuple(seed for result in own for seed in result.seeds)
+        ending = candidate.ending if candidate.state == "FAIL" else None
+        result = TrialResult(
+            trial_id=known_as,
+            state=TrialState(candidate.state),
+            value=objective_value(self.spec.search.objective, seeds) if candidate.state == "COMPLETE" else None,
+            seeds=seeds,
+            failure=None if ending is None else ending.failure,
+            started_at=min(result.started_at for result in timed),
+            ended_at=max(result.ended_at for result in timed),
+            machine=next((result.machine for result in own if result.machine is not None), None),
+        )
+        return Trial(config=whole, result=result)
+
+    def _named(self, candidate: Candidate, workload: str) -> tuple[TrialConfig, str]:
+        """The configuration of a candidate's first run on a workload, and its id on file.
+
+        Where the candidate ended elsewhere before this workload's turn the configuration is made: it has used a trial
+        of this arm's budget all the same.
+        """
+        for run in candidate.runs:
+            if run.workload == workload and run.trial is not None:
+                return run.trial.config, stored_id(run.trial)
+        tuned = self.baselines[workload].config
+        config = TrialConfig(
+            workload=workload,
+            arm=candidate.arm,
+            phase="search",
+            seeds=self.spec.search.seeds[:1],
+            training=training_of(self.spec, tuned, candidate.values),
+            method=candidate.method,
+            objective=self.spec.search.objective,
+            values=dict(candidate.values),
+            number=candidate.number,
+            share=self.spec.resources.share("search"),
+            checkpoint_every=self.spec.checkpoint.every,
+            system_metrics_every=self.spec.tracking.system_metrics_every,
+        )
+        return config, config.trial_id
 
 
-def _settle(
-    spec: SweepSpec, aggregation: Aggregate, units: Sequence[Unit], leader: Setting | None, pairs: Sequence[Pair]
-) -> tuple[SettingState, int]:
-    """Look at a setting's units in the race's order, up to the one that settles it.
-
-    Returns:
-        The state of the setting, and how many units count.
-    """
-    scheduler = spec.search.scheduler
-    ratios: list[float] = []
-    by_workload: dict[str, list[float]] = defaultdict(list)
-    for place, unit in enumerate(units):
-        if unit.state in (None, "RUNNING"):
-            return "RUNNING", place
-        if unit.state != "COMPLETE":
-            assert unit.state is not None
-            return unit.state, place + 1
-        if unit.log_ratio is None or leader is None or place + 1 == len(units):
-            continue
-        ratios.append(unit.log_ratio)
-        by_workload[unit.workload].append(unit.log_ratio)
-        is_behind = aggregate_of(aggregation, by_workload) > (leader.aggregate or 0.0)
-        if isinstance(scheduler, WilcoxonOptions) and is_behind:
-            ahead = {(one.workload, one.seed): one.log_ratio or 0.0 for one in leader.units}
-            if loses(scheduler, ratios, [ahead[pair] for pair in pairs]):
-                return "PRUNED", place + 1
-    return "COMPLETE", len(units)
-
-
-def gathered(record: SweepRecord) -> SweepRecord:
-    """Put one search trial per setting and workload in place of a shared search's units.
-
-    Args:
-        record: of a sweep.
-
-    Returns:
-        The sweep; one that shares nothing as it is.
-    """
-    settings = settings_of(record.spec, record.trials)
-    merged = trials_of(record.spec, record.trials, settings)
-    others: list[Trial] = []
-    own: dict[tuple[str, str, int | None], list[Trial]] = defaultdict(list)
-    for trial in record.trials:
-        config = trial.config
-        if config.phase != "search":
-            others.append(trial)
-        elif config.arm not in settings:
-            own[config.workload, config.arm, config.number].append(trial)
-    whole = [_whole(record.spec, runs) for runs in own.values()]
-    return replace(record, trials=(*whole, *others, *(trial for of in merged.values() for trial in of)))
-
-
-def _whole(spec: SweepSpec, runs: Sequence[Trial]) -> Trial:
+def _merged_own(spec: SweepSpec, runs: Sequence[Trial]) -> Trial:
     """Make one search trial of a candidate's runs, up to the one that settles it; one that is whole stays as it is."""
     if len(spec.search.seeds) == 1 or len(runs[0].config.seeds) > 1:
         return runs[0]
@@ -576,105 +506,16 @@ def _whole(spec: SweepSpec, runs: Sequence[Trial]) -> Trial:
         if run.result.state is not TrialState.COMPLETE:
             break
     last = results[-1]
-    seeds = tuple(seed for result in results for seed in result.seeds)
-    values: tuple[float, ...] = ()
-    if last.state is TrialState.COMPLETE:
-        values = mean_values(results)
+    values = mean_values(results) if last.state is TrialState.COMPLETE else ()
     result = TrialResult(
         trial_id=stored_id(counted[0]),
         state=last.state,
         value=values[0] if values else None,
         values=values if len(values) > 1 else (),
-        seeds=seeds,
+        seeds=tuple(seed for result in results for seed in result.seeds),
         failure=last.failure,
         started_at=min(result.started_at for result in results),
         ended_at=max(result.ended_at for result in results),
         machine=next((result.machine for result in results if result.machine is not None), None),
     )
     return Trial(config=config, result=result, history=tuple(row for run in counted for row in run.history))
-
-
-def trials_of(
-    spec: SweepSpec, trials: Sequence[Trial], settings: Mapping[str, Sequence[Setting]]
-) -> dict[tuple[str, str], list[Trial]]:
-    """Make a search trial of each setting on each workload.
-
-    Its seeds are those of the units that have ended, its state is the setting's, and its value the objective over the
-    seeds. It goes by the id of the first unit, so that what refers to it finds a trial on file.
-
-    Args:
-        spec: of the sweep.
-        trials: of it.
-        settings: from :func:`settings_of`.
-
-    Returns:
-        Workload and arm -> trials, by number.
-    """
-    baselines = {label: trial.config for label, trial in baselines_of(spec, trials).items()}
-    return {
-        (workload, arm): [_merged(spec, baselines, setting, workload) for setting in of if workload in baselines]
-        for workload in spec.workloads
-        for arm, of in settings.items()
-    }
-
-
-def _merged(spec: SweepSpec, baselines: Mapping[str, TrialConfig], setting: Setting, workload: str) -> Trial:
-    units = setting.of(workload)
-    begun = [unit.trial for unit in units if unit.trial is not None]
-    if begun:
-        config, known_as = begun[0].config, stored_id(begun[0])
-    else:
-        # It ended elsewhere before this workload's turn; it has used a trial of this arm's budget all the same.
-        method = next(unit.trial.config.method for unit in setting.units if unit.trial is not None)
-        made = unit_configs(spec, baselines, setting.arm, method, dict(setting.values), setting.number)
-        config = made[workload, spec.search.seeds[0]]
-        known_as = config.trial_id
-    plain = {name: getattr(config, name) for name in TrialConfig.model_fields}
-    whole = TrialConfig(**{**plain, "seeds": spec.search.seeds})
-    if setting.state == "RUNNING":
-        return Trial(config=whole)
-    own = [unit.result for unit in units if unit.result is not None]
-    all_ = [unit.result for unit in setting.units if unit.result is not None]
-    seeds = tuple(seed for result in own for seed in result.seeds)
-    is_whole = setting.state == "COMPLETE"
-    ending = setting.ending if setting.state == "FAIL" else None
-    result = TrialResult(
-        trial_id=known_as,
-        state=TrialState(setting.state),
-        value=objective_value(spec.search.objective, seeds) if is_whole else None,
-        seeds=seeds,
-        failure=None if ending is None else ending.failure,
-        started_at=min(result.started_at for result in own or all_),
-        ended_at=max(result.ended_at for result in own or all_),
-        machine=next((result.machine for result in own if result.machine is not None), None),
-    )
-    return Trial(config=whole, result=result)
-
-
-def given_up(spec: SweepSpec, trials: Sequence[Trial]) -> Iterator[tuple[str, str]]:
-    """List the runs that will not be begun, since their candidates have ended without them.
-
-    Yields:
-        Workload and arm of each.
-    """
-    for setting in (setting for of in settings_of(spec, trials).values() for setting in of):
-        if setting.state in {"FAIL", "PRUNED"}:
-            known = {(unit.workload, unit.seed) for unit in setting.units if unit.trial is not None}
-            begun = {
-                (trial.config.workload, trial.config.seeds[0])
-                for trial in trials
-                if trial.config.arm == setting.arm
-                and trial.config.phase == "search"
-                and trial.config.number == setting.number
-            }
-            for workload, seed in race_order(spec):
-                if (workload, seed) not in known | begun:
-                    yield workload, setting.arm
-    runs: dict[tuple[str, str, int | None], list[Trial]] = defaultdict(list)
-    for trial in trials:
-        if trial.config.phase == "search" and not spec.is_shared(trial.config.arm):
-            runs[trial.config.workload, trial.config.arm, trial.config.number].append(trial)
-    for (workload, arm, _), of in runs.items():
-        result = _whole(spec, of).result
-        if result is not None and result.state is not TrialState.COMPLETE:
-            yield from [(workload, arm)] * (len(spec.search.seeds) - len(of))

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from orchestrator.errors import DataCorrupt, DataNotFound
-from orchestrator.home import SweepRecord, Trial, TrialState
-from orchestrator.search.candidates import gathered, settings_of
+from orchestrator.home import Trial, TrialState
+from orchestrator.search.candidates import Candidates
 from orchestrator.search.early_stopping import judged_metric, rung_values
 from orchestrator.search.points import num_points
 from orchestrator.spec import (
@@ -168,29 +168,16 @@ def spec_lints(spec: SweepSpec) -> list[str]:
     return list(_spec_lints(spec))
 
 
-def lints(record: SweepRecord) -> list[str]:
-    """List what can be objected to once the search has run.
-
-    Args:
-        record: the sweep with its results.
-
-    Returns:
-        A sentence each, those of the spec first.
-    """
-    found = spec_lints(record.spec)
-    settings = settings_of(record.spec, record.trials)
-    whole = gathered(record).trials
-    for workload, arm in record.spec.searches:
+def lints(candidates: Candidates) -> list[str]:
+    """List what can be objected to once the search has run, a sentence each, those of the spec first."""
+    found = spec_lints(candidates.spec)
+    for workload, arm in candidates.spec.searches:
         if workload == ALL:
-            trials = [trial for setting in settings[arm] if (trial := setting.as_trial()) is not None]
+            trials = [trial for each in candidates.shared[arm] if (trial := each.as_trial()) is not None]
         else:
-            trials = [
-                trial
-                for trial in whole
-                if trial.config.study == f"{workload}/{arm}" and trial.config.phase == "search" and trial.result
-            ]
-        found += _study_lints(record.spec, workload, arm, trials)
-    found += _device_lints(record)
+            trials = [trial for trial in candidates.own.get((workload, arm), ()) if trial.result is not None]
+        found += _study_lints(candidates.spec, workload, arm, trials)
+    found += _device_lints(candidates.trials)
     return found
 
 
@@ -349,8 +336,8 @@ def _study_lints(spec: SweepSpec, workload: str, arm: str, trials: list[Trial]) 
         yield f"{workload}/{arm}: no configuration reached the target on every seed; the target may be out of reach"
 
 
-def _device_lints(record: SweepRecord) -> Iterator[str]:
-    asked = [trial for trial in record.trials if trial.config.share.gpu > 0 and trial.result and trial.result.machine]
+def _device_lints(trials: Sequence[Trial]) -> Iterator[str]:
+    asked = [trial for trial in trials if trial.config.share.gpu > 0 and trial.result and trial.result.machine]
     on_cpu = [
         trial for trial in asked if trial.result and trial.result.machine and trial.result.machine.device == "cpu"
     ]

@@ -1,64 +1,46 @@
-"""Which configurations the search sends to confirm: by its own results alone."""
+"""Which candidates the search sends to confirm: by its own results alone."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from orchestrator.home import SweepRecord, Trial
-from orchestrator.search.candidates import (
-    Setting,
-    baselines_of,
-    by_value,
-    gathered,
-    is_complete,
-    settings_of,
-    steps_to_target,
-    stored_id,
-    trials_of,
-)
+from orchestrator.home import Trial
+from orchestrator.search.candidates import Candidate, Candidates, by_value, is_complete
 from orchestrator.spec import Role
 
 Champions = dict[tuple[str, str], tuple[Trial, ...]]
 
 
-def champions(record: SweepRecord) -> Champions:
-    """Choose the top k of each study.
+def champions(candidates: Candidates) -> Champions:
+    """Choose the search trials of each study that go to confirm, the champion first.
 
-    The first of each is its champion: it alone is compared in the report. The others are confirmed and shown, but
-    choosing among them by their confirm results would bias the claim as the search's winner is biased.
-
-    Args:
-        record: a sweep whose search may still run.
-
-    Returns:
-        ``(workload, arm)`` of every study -> the first ``confirm.top_k`` of :func:`ranked`; of a shared search the
-        other candidates that ``confirm.candidates`` asks for come after these.
+    The report compares the champion alone. The others, up to ``confirm.top_k``, are confirmed and shown, but to choose
+    among them by their confirm results would bias the claim as the search's winner is biased. Of a shared search the
+    candidates that ``confirm.candidates`` asks for come after these.
     """
-    top_k = record.spec.confirm.top_k
-    numbers = roles(record)
+    top_k = candidates.spec.confirm.top_k
+    numbers = roles(candidates)
     return {
         study: (*trials[:top_k], *(trial for trial in trials[top_k:] if trial.config.number in numbers.get(study, {})))
-        for study, trials in ranked(record).items()
+        for study, trials in ranked(candidates).items()
     }
 
 
-def roles(record: SweepRecord) -> dict[tuple[str, str], dict[int, tuple[Role, ...]]]:
-    """Tell for what settings of shared searches are confirmed, beside the rank they have.
+def roles(candidates: Candidates) -> dict[tuple[str, str], dict[int, tuple[Role, ...]]]:
+    """Tell for what candidates of shared searches are confirmed, beside the rank they have.
 
-    Args:
-        record: a sweep whose search may still run.
+    The roles are those that ``confirm.candidates`` asks for: ``chosen`` has the best aggregate, ``own`` is the best on
+    this workload alone, ``leave_one_out`` has the best aggregate over all the others, ``leave_architecture_out`` the
+    best over those of another architecture, and is left out where there is none.
 
     Returns:
-        Workload and arm -> number of a setting -> those of its roles that ``confirm.candidates`` asks for: ``chosen``
-        (the best aggregate), ``own`` (the best on this workload alone), ``leave_one_out`` (the best aggregate over all
-        the others), ``leave_architecture_out`` (the best over those of another architecture; left out where there is
-        none). Empty where nothing is shared.
+        Workload and arm -> number of a candidate -> its roles; empty where nothing is shared.
     """
-    spec = record.spec
-    architectures = _architectures(record)
+    spec = candidates.spec
+    architectures = {label: trial.config.training.architecture for label, trial in candidates.baselines.items()}
     found: dict[tuple[str, str], dict[int, tuple[Role, ...]]] = {}
-    for arm, settings in settings_of(spec, record.trials).items():
-        complete = complete_of(settings)
+    for arm, of_arm in candidates.shared.items():
+        complete = complete_of(of_arm)
         for workload in spec.workloads if complete else ():
             told: dict[int, tuple[Role, ...]] = {}
             for role in spec.confirm.candidates:
@@ -70,32 +52,23 @@ def roles(record: SweepRecord) -> dict[tuple[str, str], dict[int, tuple[Role, ..
     return found
 
 
-def complete_of(settings: Iterable[Setting]) -> list[Setting]:
-    """Keep the settings that ran in full, beside baselines: those that are chosen from."""
-    return [setting for setting in settings if setting.aggregate is not None]
+def complete_of(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Keep the candidates that ran in full, beside baselines: those that are chosen from."""
+    return [candidate for candidate in candidates if candidate.aggregate is not None]
 
 
-def best_over(workloads: Collection[str], settings: Iterable[Setting]) -> Setting:
-    """Choose among the settings of a shared search.
+def best_over(workloads: Collection[str], candidates: Iterable[Candidate]) -> Candidate:
+    """Choose the candidate with the smallest aggregate over some workloads; ties go to the first.
 
     Args:
-        workloads: that have a say, at least one.
-        settings: that ran in full, at least one.
-
-    Returns:
-        The one with the smallest aggregate over them, ties going to the first.
+        workloads: those that have a say, at least one.
+        candidates: that ran in full, at least one.
     """
-    return min(settings, key=lambda setting: (setting.over(workloads) or 0.0, setting.number))
-
-
-def _architectures(record: SweepRecord) -> dict[str, str]:
-    """Look up the model of each workload that has a tuned baseline."""
-    tuned = baselines_of(record.spec, record.trials)
-    return {workload: trial.config.training.architecture for workload, trial in tuned.items()}
+    return min(candidates, key=lambda candidate: (candidate.over(workloads) or 0.0, candidate.number))
 
 
 def judges_of(role: Role, workload: str, architectures: Mapping[str, str]) -> set[str]:
-    """Tell which workloads have a say in the choice of a setting.
+    """Tell which workloads have a say in the choice of a candidate that is to run on one of them.
 
     Args:
         role: what it is chosen for.
@@ -116,46 +89,32 @@ def judges_of(role: Role, workload: str, architectures: Mapping[str, str]) -> se
             return {other for other, one in architectures.items() if one != architectures[workload]}
 
 
-def ranked(record: SweepRecord) -> Champions:
-    """Order the search trials of each study, the best first.
+def ranked(candidates: Candidates) -> Champions:
+    """Order the COMPLETE search trials of each study, the best first.
 
-    Args:
-        record: a sweep whose search may still run.
-
-    Returns:
-        ``(workload, arm)`` of every study -> its COMPLETE search trials: by objective, ties by median steps to
-        target, then by number. Where there are several objectives the Pareto front comes first, then the front of
-        the rest, and so on, each in this order of the first objective. Those of a shared search are its settings on
-        that workload, in the order of their aggregates. Empty where none is COMPLETE.
+    They go by objective, ties by median steps to target, then by number. With several objectives the Pareto front comes
+    first, then the front of the rest, and so on, each in this order of the first objective. A shared search has its
+    candidates on that workload, in the order of their aggregates.
     """
-    spec = record.spec
-    found: dict[tuple[str, str], list[Trial]] = {study: [] for study in spec.studies}
-    for trial in gathered(record).trials:
-        study = (trial.config.workload, trial.config.arm)
-        if trial.config.phase == "search" and study in found and is_complete(trial) and not spec.is_shared(study[1]):
-            found[study].append(trial)
+    spec = candidates.spec
+    found = {study: [trial for trial in candidates.own.get(study, ()) if is_complete(trial)] for study in spec.studies}
     signs = [1.0 if objective.mode == "min" else -1.0 for objective in spec.search.objectives]
     by_first = {study: by_value(trials, spec.search.objective.mode) for study, trials in found.items()}
-    return {study: tuple(_by_front(trials, signs)) for study, trials in by_first.items()} | _ranked_settings(record)
+    return {study: tuple(_by_front(trials, signs)) for study, trials in by_first.items()} | _ranked_shared(candidates)
 
 
-def _ranked_settings(record: SweepRecord) -> Champions:
-    settings = settings_of(record.spec, record.trials)
-    of_study = trials_of(record.spec, record.trials, settings)
+def _ranked_shared(candidates: Candidates) -> Champions:
     found: Champions = {}
-    for (workload, arm), trials in of_study.items():
+    for (workload, arm), trials in candidates.shared_by_workload.items():
         by_number = {trial.config.number: trial for trial in trials}
-        ordered = sorted(complete_of(settings[arm]), key=lambda setting: (setting.aggregate or 0.0, setting.number))
-        found[workload, arm] = tuple(by_number[setting.number] for setting in ordered)
+        complete = complete_of(candidates.shared[arm])
+        ordered = sorted(complete, key=lambda candidate: (candidate.aggregate or 0.0, candidate.number))
+        found[workload, arm] = tuple(by_number[candidate.number] for candidate in ordered)
     return found
 
 
 def _by_front(trials: list[Trial], signs: list[float]) -> Iterator[Trial]:
-    """Peel off Pareto fronts; one objective has fronts of equals, which are in order already.
-
-    Yields:
-        The trials, in the order given within a front.
-    """
+    """Peel off Pareto fronts, in the order given within a front; one objective leaves the order as it is."""
     if len(signs) == 1:
         yield from trials
         return
@@ -178,17 +137,3 @@ def _losses(trial: Trial, signs: list[float]) -> tuple[float, ...]:
 
 def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     return one != other and all(a <= b for a, b in zip(one, other, strict=True))
-
-
-__all__ = [
-    "Champions",
-    "best_over",
-    "champions",
-    "complete_of",
-    "is_complete",
-    "judges_of",
-    "ranked",
-    "roles",
-    "steps_to_target",
-    "stored_id",
-]

@@ -6,6 +6,7 @@ import itertools
 
 from orchestrator.errors import Fault, SweepNotFound, nearest
 from orchestrator.home import SweepPaths, SweepRecord, sweep_names
+from orchestrator.search.candidates import Candidates
 from orchestrator.search.points import restricted
 from orchestrator.search.selection import ranked
 from orchestrator.spec import ALL, Json, SweepSpec
@@ -24,7 +25,7 @@ def best_points(record: SweepRecord, spec: SweepSpec) -> dict[str, list[dict[str
         the best of each workload in turn, by rank.
     """
     assert spec.search.warm_start is not None
-    best = ranked(record)
+    best = ranked(Candidates.of(record))
     chosen: dict[str, list[dict[str, Json]]] = {}
     for workload, arm in spec.searches:
         points: list[dict[str, Json]] = []

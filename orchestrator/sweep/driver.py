@@ -26,6 +26,7 @@ from orchestrator.home import (
 )
 from orchestrator.launch import TrialSource
 from orchestrator.search import (
+    Candidates,
     Confirmation,
     Study,
     champions,
@@ -352,7 +353,7 @@ class Driver(TrialSource):
         ]
         if not ready:
             return False
-        best = champions(self._read())
+        best = champions(Candidates.of(self._read()))
         for study in ready:
             nothing_to_run = study.begin(best)
             if nothing_to_run:
@@ -392,7 +393,7 @@ class Driver(TrialSource):
         """The confirm phase; its trials are fixed once the search is over."""
         if self._confirmation is None:
             record = self._read()
-            chosen = champions(record)
+            chosen = champions(Candidates.of(record))
             self._confirmation = Confirmation(self._spec, chosen, record.trials)
             if len(self._spec.confirm.candidates) > 1:
                 self._counts.plan_confirm({study: len(trials) for study, trials in chosen.items()})

@@ -25,7 +25,7 @@ from orchestrator.home import (
 )
 from orchestrator.launch import Launcher
 from orchestrator.report import Report, render_markdown, summarise, write_report
-from orchestrator.search import best_points, lints, refuse_unknown_source
+from orchestrator.search import best_points, refuse_unknown_source
 from orchestrator.spec import SweepSpec
 from orchestrator.sweep.driver import Driver, Observe, OutOfBudget
 from orchestrator.sweep.hooks import Hooks, SweepEnding
@@ -103,7 +103,7 @@ def run(
                     if not driver.is_exhausted:
                         launcher.launch(driver)
             record = replace(read_record(paths), ended_early=driver.ended_early)
-            report = write_report(record, paths, lints(record))
+            report = write_report(record, paths)
             end = end_of(record)
             paths.write_outcome(end)
             status, ending, message = end.status, in_words(end), "; ".join(end.failures) or end.ended_early
@@ -138,7 +138,7 @@ def sync(paths: SweepPaths, tracker: Tracker) -> int:
         artifacts = _artifacts(paths, logging.getLogger(f"teleport.{paths.name}"))
         if outcome is None:
             return tracker.sync(paths, artifacts=artifacts)
-        description = render_markdown(summarise(record, lints(record)))
+        description = render_markdown(summarise(record))
         return tracker.sync(paths, outcome.status, description=description, artifacts=artifacts)
 
 

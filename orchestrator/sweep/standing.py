@@ -21,7 +21,7 @@ from orchestrator.home import (
     read_record,
     sweep_names,
 )
-from orchestrator.search import gathered, given_up, num_configurations, num_planned, race_order
+from orchestrator.search import Candidates, num_configurations, num_planned, race_order
 from orchestrator.spec import PHASES, Phase, SweepSpec
 from orchestrator.sweep.budgets import Usage, spent, usages
 
@@ -65,7 +65,7 @@ def _failures(record: SweepRecord) -> Iterator[str]:
     num_crashed = len(crashed) - len(confirm)
     if num_crashed > CRASH_TOLERANCE * num_search:
         yield f"{num_crashed} of {num_search} search trials crashed"
-    by_study = gathered(record).trials
+    by_study = Candidates.of(record).as_own
     for workload, arm in record.spec.studies:
         study = [
             trial.result for trial in by_study if trial.config.study == f"{workload}/{arm}" and trial.result is not None
@@ -318,7 +318,7 @@ def count(
             num_before += since is not None and trial.result.ended_at < since
         elif since is not None:
             counts.begin(trial.config)
-    for workload, arm in given_up(spec, trials):
+    for workload, arm in Candidates(spec, trials).given_up:
         counts.drop_from(workload, arm, "search")
     if is_over:
         counts.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.records import HistoryRow, SweepOutcome, SweepRecord, Trial
-from orchestrator.search.selection import stored_id
+from orchestrator.search.candidates import stored_id
 
 
 def write_sweep(home: Path, record: SweepRecord, *, is_ended: bool = True) -> SweepPaths:

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from orchestrator.home.records import SweepRecord
-from orchestrator.search.selection import stored_id
+from orchestrator.search.candidates import stored_id
 from tests.dashboards.conftest import PATIENCE, Open, answering, dashboard, start_sweep
 from tests.dashboards.homes import write_sweep
 from tests.orchestrator.report.build import Effects, failing, sweep

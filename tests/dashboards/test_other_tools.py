@@ -21,7 +21,7 @@ from playwright.sync_api import expect
 from orchestrator.cli.servers import mlflow_server
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
-from orchestrator.search.selection import stored_id
+from orchestrator.search.candidates import stored_id
 from tests.dashboards.conftest import PATIENCE, Open, answering, dashboard
 
 pytestmark = pytest.mark.slow

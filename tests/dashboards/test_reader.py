@@ -13,7 +13,6 @@ from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
 from orchestrator.home.records import TrialState
 from orchestrator.report import summarise
-from orchestrator.search.lints import lints
 from orchestrator.sweep.standing import standing
 from tests.dashboards.homes import write_sweep, write_trial
 from tests.orchestrator.report.build import failing, running, sweep
@@ -31,8 +30,8 @@ def test_it_is_what_is_on_file(paths: SweepPaths) -> None:
     assert snapshot.standing == standing(paths)
     assert snapshot.faults == ()
     record = read_record(paths)
-    assert reader.report(snapshot).comparisons == summarise(record, lints(record)).comparisons
-    assert reader.report(snapshot) == summarise(record, lints(record)), "the page says what the report says"
+    assert reader.report(snapshot).comparisons == summarise(record).comparisons
+    assert reader.report(snapshot) == summarise(record), "the page says what the report says"
 
 
 def test_a_trial_that_has_ended_is_never_read_again(paths: SweepPaths) -> None:

@@ -13,7 +13,7 @@ from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
 from orchestrator.home.records import SweepRecord, Trial
 from orchestrator.report import best_spec
-from orchestrator.search.selection import stored_id
+from orchestrator.search.candidates import stored_id
 from tests.dashboards.homes import write_sweep, write_trial
 from tests.orchestrator.report.build import failing, running, sweep
 

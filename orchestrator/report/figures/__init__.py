@@ -27,7 +27,7 @@ from orchestrator.report.figures.teleports import (
 from orchestrator.report.figures.transfer import transfer_figures
 from orchestrator.report.figures.tuning import tuning_figures
 from orchestrator.report.palette import arm_colours
-from orchestrator.report.schema import JointReport, Report, Study, reports_of
+from orchestrator.report.schema import JointReport, Report, StudyReport, reports_of
 from orchestrator.spec import BASELINE, Objective
 
 Colours = dict[str, str]
@@ -66,7 +66,7 @@ def figures(report: Report, workload: str, colours: Colours | None = None) -> li
     ]
 
 
-def _curves(report: Report, studies: Sequence[Study], colours: Colours) -> Iterator[Figure]:
+def _curves(report: Report, studies: Sequence[StudyReport], colours: Colours) -> Iterator[Figure]:
     if not any(study.curves for study in studies):
         return
     target = report.sweep.targets[studies[0].workload]
@@ -75,7 +75,7 @@ def _curves(report: Report, studies: Sequence[Study], colours: Colours) -> Itera
         yield from (curve_figure(studies, colours, metric, axis, aim) for axis in AXES)
 
 
-def _times(report: Report, studies: Sequence[Study], colours: Colours) -> Iterator[Figure]:
+def _times(report: Report, studies: Sequence[StudyReport], colours: Colours) -> Iterator[Figure]:
     workload = studies[0].workload
     comparisons = [c for c in report.comparisons if c.workload == workload and c.against == BASELINE]
     for metric in ("steps_to_target", "seconds_to_target"):
@@ -87,7 +87,7 @@ def _times(report: Report, studies: Sequence[Study], colours: Colours) -> Iterat
         yield effect_figure(shown, colours)
 
 
-def _teleports(studies: Sequence[Study], colours: Colours) -> Iterator[Figure]:
+def _teleports(studies: Sequence[StudyReport], colours: Colours) -> Iterator[Figure]:
     made = (drift_figure(studies, colours), null_space_figure(studies, colours), phase_figure(studies))
     yield from (figure for figure in made if figure is not None)
     yield from spectrum_figures(studies)

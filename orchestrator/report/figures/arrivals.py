@@ -8,10 +8,10 @@ from typing import get_args
 
 from orchestrator.report.figures.frame import TIME_METRICS, Figure, Trace, band_edges, layout_of
 from orchestrator.report.metrics import METRICS
-from orchestrator.report.schema import Arrival, Study, TimeMetric
+from orchestrator.report.schema import Arrival, StudyReport, TimeMetric
 
 
-def arrival_figures(studies: Sequence[Study], colours: dict[str, str]) -> list[Figure]:
+def arrival_figures(studies: Sequence[StudyReport], colours: dict[str, str]) -> list[Figure]:
     """Draw the share of seeds that reached the target, against steps, seconds and gradient evaluations.
 
     Args:
@@ -26,7 +26,7 @@ def arrival_figures(studies: Sequence[Study], colours: dict[str, str]) -> list[F
     return [_figure(studies, colours, metric) for metric in get_args(TimeMetric)]
 
 
-def _figure(studies: Sequence[Study], colours: dict[str, str], metric: TimeMetric) -> Figure:
+def _figure(studies: Sequence[StudyReport], colours: dict[str, str], metric: TimeMetric) -> Figure:
     found = [(study, curve) for study in studies for curve in study.arrivals if curve.metric == metric]
     cuts = {study.arm: _cut_off(study, metric) for study in studies}
     last = max([0.0, *(x for _, curve in found for x in curve.x), *(x for each in cuts.values() for x in each)])
@@ -55,7 +55,7 @@ def _figure(studies: Sequence[Study], colours: dict[str, str], metric: TimeMetri
     )
 
 
-def _cut_off(study: Study, metric: TimeMetric) -> list[float]:
+def _cut_off(study: StudyReport, metric: TimeMetric) -> list[float]:
     """Where runs that missed were cut off; one that was broken off never arrives and is none of them."""
     measure = next(each for each in METRICS if each.name == metric).measure
     runs = study.best.confirm if study.best else ()

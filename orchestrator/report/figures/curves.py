@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.report.curves import curve_axis
 from orchestrator.report.figures.frame import Figure, Trace, band_edges, layout_of
 from orchestrator.report.palette import MUTED
-from orchestrator.report.schema import Axis, SeedCurve, Study
+from orchestrator.report.schema import Axis, SeedCurve, StudyReport
 from orchestrator.spec import HIGHER_IS_BETTER
 
 AXES: dict[Axis, tuple[str, str]] = {
@@ -31,7 +31,7 @@ HEADROOM = 3.0
 
 
 def curve_figure(
-    studies: Sequence[Study],
+    studies: Sequence[StudyReport],
     colours: dict[str, str],
     metric: str,
     axis: Axis,
@@ -92,7 +92,7 @@ def _ends(curve: SeedCurve, axis: Axis) -> tuple[float, float]:
     return along[0], along[-1]
 
 
-def _thinned(studies: Sequence[Study]) -> tuple[dict[str, Sequence[SeedCurve]], int]:
+def _thinned(studies: Sequence[StudyReport]) -> tuple[dict[str, Sequence[SeedCurve]], int]:
     """Choose which runs are drawn as thin lines, and every which of their points."""
     most = max(1, MAX_LINES // max(1, len(studies)))
     shown: dict[str, Sequence[SeedCurve]] = {study.arm: study.curves[:most] for study in studies}
@@ -100,7 +100,7 @@ def _thinned(studies: Sequence[Study]) -> tuple[dict[str, Sequence[SeedCurve]], 
     return shown, max(1, math.ceil(num_points / MAX_DRAWN))
 
 
-def _told(studies: Sequence[Study], shown: dict[str, Sequence[SeedCurve]], stride: int) -> str:
+def _told(studies: Sequence[StudyReport], shown: dict[str, Sequence[SeedCurve]], stride: int) -> str:
     """Say what was left out."""
     most, drawn = max(len(study.curves) for study in studies), max(map(len, shown.values()))
     told = f" Of {most:,} seeds an arm the first {drawn:,} are drawn thin." if drawn < most else ""
@@ -135,7 +135,7 @@ def _every(points: Sequence[float | None], stride: int) -> list[float | None]:
     return [*points[: len(points) - 1 : stride], points[-1]]
 
 
-def _band(study: Study, colour: str, metric: str, axis: Axis) -> list[Trace]:
+def _band(study: StudyReport, colour: str, metric: str, axis: Axis) -> list[Trace]:
     band = next((b for b in study.bands if (b.metric, b.axis) == (metric, axis)), None)
     if band is None:
         return []
@@ -160,7 +160,7 @@ def _band(study: Study, colour: str, metric: str, axis: Axis) -> list[Trace]:
     ]
 
 
-def _ceiling(studies: Sequence[Study], metric: str) -> float:
+def _ceiling(studies: Sequence[StudyReport], metric: str) -> float:
     """Where the axis ends: one run that diverges would press all others flat."""
     firsts = (curve.metrics[metric][0] for study in studies for curve in study.curves if curve.metrics.get(metric))
     starts = [first for first in firsts if first is not None]

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 
 from orchestrator.report.figures.frame import TIME_METRICS, Figure, Trace, layout_of
 from orchestrator.report.palette import MUTED
-from orchestrator.report.schema import Comparison, Study
+from orchestrator.report.schema import Comparison, StudyReport
 from orchestrator.report.wording import interval, number, ratio_change
 
 MAX_RATIO = 8.0
 
 
 def points_figure(
-    studies: Sequence[Study], comparisons: Sequence[Comparison], colours: dict[str, str], metric: str
+    studies: Sequence[StudyReport], comparisons: Sequence[Comparison], colours: dict[str, str], metric: str
 ) -> Figure:
     """Draw each seed's time to target; a miss stands at the right edge as a cross.
 
@@ -123,7 +123,7 @@ def _lanes(seeds: Sequence[int]) -> dict[int, float]:
     return {seed: 0.4 * ((place + 0.5) / len(distinct) - 0.5) for place, seed in enumerate(distinct)}
 
 
-def _points(study: Study, colour: str, metric: str, edge: float, row: int, lane: dict[int, float]) -> list[Trace]:
+def _points(study: StudyReport, colour: str, metric: str, edge: float, row: int, lane: dict[int, float]) -> list[Trace]:
     runs = [run for run in (study.best.confirm if study.best else ()) if run.is_answer]
     hits = [(run, getattr(run, metric)) for run in runs if getattr(run, metric) is not None]
     gone = [run for run in runs if getattr(run, metric) is None]

@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.report.figures.frame import Figure, Trace, layout_of
 from orchestrator.report.figures.trials import Known, by_importance, known_trials, place_of, share_along, short
 from orchestrator.report.palette import INK, MUTED
-from orchestrator.report.schema import Parameter, Study
+from orchestrator.report.schema import Parameter, StudyReport
 from orchestrator.report.wording import UNITS, number
 from orchestrator.spec import Objective
 
@@ -16,7 +16,7 @@ MAX_LINES = 500
 BEST_SHARE = 0.1
 
 
-def parallel_figures(studies: Sequence[Study], colours: Mapping[str, str], objective: Objective) -> list[Figure]:
+def parallel_figures(studies: Sequence[StudyReport], colours: Mapping[str, str], objective: Objective) -> list[Figure]:
     """Draw each trial as a line through its values, a row per parameter and one for the objective.
 
     Args:
@@ -31,7 +31,7 @@ def parallel_figures(studies: Sequence[Study], colours: Mapping[str, str], objec
     return [figure for figure in made if figure is not None]
 
 
-def _parallel(study: Study, colour: str, objective: Objective) -> Figure | None:
+def _parallel(study: StudyReport, colour: str, objective: Objective) -> Figure | None:
     known = sorted(known_trials(study), key=lambda one: one[1], reverse=objective.mode == "max")
     # Those of a branch come first, so that the lines below them go from row to row.
     parameters = sorted(by_importance([study]), key=lambda each: all(each.name in trial.values for trial, _ in known))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from orchestrator.report.figures.frame import Figure, Trace, layout_of
 from orchestrator.report.figures.teleports import priced
 from orchestrator.report.palette import LAYERS
-from orchestrator.report.schema import Study
+from orchestrator.report.schema import StudyReport
 from orchestrator.report.wording import number, percent
 
 PHASES = {
@@ -18,7 +18,7 @@ PHASES = {
 }
 
 
-def phase_figure(studies: Sequence[Study]) -> Figure | None:
+def phase_figure(studies: Sequence[StudyReport]) -> Figure | None:
     """Draw what a teleport's time goes into.
 
     Args:

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 
 from orchestrator.report.figures.frame import Figure, Trace, layout_of
 from orchestrator.report.figures.trials import MAX_PARAMETERS, in_lines, objective_axis, short, trial_points
-from orchestrator.report.schema import SearchTrial, Study
+from orchestrator.report.schema import SearchTrial, StudyReport
 from orchestrator.report.wording import UNITS, number, percent
 from orchestrator.spec import Objective
 
 
 def history_figure(
-    studies: Sequence[Study], colours: Mapping[str, str], objective: Objective, max_points: int | None = None
+    studies: Sequence[StudyReport], colours: Mapping[str, str], objective: Objective, max_points: int | None = None
 ) -> Figure | None:
     """Draw the objective of each trial in the order of its number, and the best so far.
 
@@ -62,7 +62,7 @@ def _corners(line: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
     return list(dict.fromkeys([line[0], *kept, line[-1]]))
 
 
-def importance_figure(studies: Sequence[Study], colours: Mapping[str, str]) -> Figure | None:
+def importance_figure(studies: Sequence[StudyReport], colours: Mapping[str, str]) -> Figure | None:
     """Draw which parameters decide whether a trial is among the best of its search.
 
     Args:
@@ -111,7 +111,7 @@ def importance_figure(studies: Sequence[Study], colours: Mapping[str, str]) -> F
 
 
 def pareto_figures(
-    studies: Sequence[Study], colours: Mapping[str, str], objectives: Sequence[Objective]
+    studies: Sequence[StudyReport], colours: Mapping[str, str], objectives: Sequence[Objective]
 ) -> list[Figure]:
     """Draw what several objectives come to, and the trials that no other trial of their study beats in all of them.
 
@@ -130,7 +130,7 @@ def pareto_figures(
 
 
 def _pareto(
-    studies: Sequence[Study], colours: Mapping[str, str], objectives: Sequence[Objective], other: int
+    studies: Sequence[StudyReport], colours: Mapping[str, str], objectives: Sequence[Objective], other: int
 ) -> Figure:
     data: list[Trace] = []
     for study in studies:

@@ -19,7 +19,7 @@ from orchestrator.report.figures.trials import (
     trial_points,
 )
 from orchestrator.report.palette import MUTED, SHADES
-from orchestrator.report.schema import Parameter, Study
+from orchestrator.report.schema import Parameter, StudyReport
 from orchestrator.report.wording import UNITS, number
 from orchestrator.spec import Objective
 
@@ -28,7 +28,7 @@ NUM_CELLS = 12
 FEWEST_CONTOUR = 15
 
 
-def slice_figures(studies: Sequence[Study], colours: Mapping[str, str], objective: Objective) -> list[Figure]:
+def slice_figures(studies: Sequence[StudyReport], colours: Mapping[str, str], objective: Objective) -> list[Figure]:
     """Draw the objective against each parameter, all arms that have it in one figure.
 
     Args:
@@ -42,7 +42,9 @@ def slice_figures(studies: Sequence[Study], colours: Mapping[str, str], objectiv
     return [_slice(studies, colours, objective, parameter) for parameter in by_importance(studies)]
 
 
-def _slice(studies: Sequence[Study], colours: Mapping[str, str], objective: Objective, parameter: Parameter) -> Figure:
+def _slice(
+    studies: Sequence[StudyReport], colours: Mapping[str, str], objective: Objective, parameter: Parameter
+) -> Figure:
     data: list[Trace] = []
     for study in studies:
         known = known_trials(study, parameter.name)
@@ -65,7 +67,7 @@ def _slice(studies: Sequence[Study], colours: Mapping[str, str], objective: Obje
     )
 
 
-def contour_figures(study: Study, objective: Objective) -> list[Figure]:
+def contour_figures(study: StudyReport, objective: Objective) -> list[Figure]:
     """Draw how the trials rank over pairs of a study's most important parameters.
 
     Args:
@@ -80,7 +82,7 @@ def contour_figures(study: Study, objective: Objective) -> list[Figure]:
     return [figure for figure in made if figure is not None]
 
 
-def _contour(study: Study, objective: Objective, first: Parameter, second: Parameter) -> Figure | None:
+def _contour(study: StudyReport, objective: Objective, first: Parameter, second: Parameter) -> Figure | None:
     known = known_trials(study, first.name, second.name)
     if len(known) < 3:
         return None

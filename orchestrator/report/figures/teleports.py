@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from orchestrator.report.figures.frame import Figure, Trace, layout_of
 from orchestrator.report.palette import LAYERS
-from orchestrator.report.schema import Price, Report, Study
+from orchestrator.report.schema import Price, Report, StudyReport
 from orchestrator.report.wording import number, percent
 
 # Below this, a change of the loss is rounding; and a logarithmic axis has no zero.
@@ -14,7 +14,7 @@ SMALLEST_DRIFT = 1e-8
 MAX_LAYERS = 24
 
 
-def drift_figure(studies: Sequence[Study], colours: Mapping[str, str]) -> Figure | None:
+def drift_figure(studies: Sequence[StudyReport], colours: Mapping[str, str]) -> Figure | None:
     """Draw what the teleports gained against what they cost in loss, step by step (the paper's figure 6b).
 
     Args:
@@ -46,7 +46,7 @@ def drift_figure(studies: Sequence[Study], colours: Mapping[str, str]) -> Figure
     )
 
 
-def _drift_traces(study: Study, price: Price, colour: str) -> list[Trace]:
+def _drift_traces(study: StudyReport, price: Price, colour: str) -> list[Trace]:
     is_told = study.tau is None or _tau(study) in study.arm
     name = study.arm if is_told else f"{study.arm} (tau {_tau(study)})"
     shared: Trace = {"type": "scatter", "legendgroup": study.arm, "hovertemplate": "%{text}<extra></extra>"}
@@ -91,11 +91,11 @@ def _drift_traces(study: Study, price: Price, colour: str) -> list[Trace]:
     return traces
 
 
-def _tau(study: Study) -> str:
+def _tau(study: StudyReport) -> str:
     return study.tau if isinstance(study.tau, str) else f"{study.tau:g}"
 
 
-def null_space_figure(studies: Sequence[Study], colours: Mapping[str, str]) -> Figure | None:
+def null_space_figure(studies: Sequence[StudyReport], colours: Mapping[str, str]) -> Figure | None:
     """Draw the share of each layer's inputs that was free to move along.
 
     Args:
@@ -153,7 +153,7 @@ def null_space_figure(studies: Sequence[Study], colours: Mapping[str, str]) -> F
     )
 
 
-def spectrum_figures(studies: Sequence[Study]) -> list[Figure]:
+def spectrum_figures(studies: Sequence[StudyReport]) -> list[Figure]:
     """Draw how the energy of each layer's inputs lies in their directions (the paper's figure 6a).
 
     Args:
@@ -165,7 +165,7 @@ def spectrum_figures(studies: Sequence[Study]) -> list[Figure]:
     return [_spectrum_figure(study, price) for study, price in priced(studies) if price.spectra]
 
 
-def _spectrum_figure(study: Study, price: Price) -> Figure:
+def _spectrum_figure(study: StudyReport, price: Price) -> Figure:
     shown = price.spectra[:MAX_LAYERS]
     data: list[Trace] = [
         {
@@ -266,6 +266,6 @@ def _model_name(report: Report, workload: str) -> str:
     return str(model.get("name")) if isinstance(model, dict) else ""
 
 
-def priced(studies: Sequence[Study]) -> list[tuple[Study, Price]]:
+def priced(studies: Sequence[StudyReport]) -> list[tuple[StudyReport, Price]]:
     """List the studies that were confirmed, each with its price."""
     return [(study, study.price) for study in studies if study.price is not None]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from orchestrator.report.figures.frame import Figure, Trace, layout_of
 from orchestrator.report.palette import LAYERS, MUTED, SHADES
 from orchestrator.report.schema import Sensitivity, SensitivityBand, Transfer
-from orchestrator.report.transfer_tables import band_name, cell_text, short_text
+from orchestrator.report.sections.transfer import band_name, cell_text, short_text
 from orchestrator.report.wording import UNITS, percent
 from orchestrator.spec import ALL
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.report.figures.frame import Trace
-from orchestrator.report.schema import Parameter, SearchTrial, Study
+from orchestrator.report.schema import Parameter, SearchTrial, StudyReport
 from orchestrator.report.wording import number
 from orchestrator.spec import Json, Objective
 
@@ -80,7 +80,7 @@ def trial_points(arm: str, known: Known, xs: Sequence[float], colour: str, ys: S
     }
 
 
-def objective_axis(studies: Sequence[Study], objective: Objective) -> dict[str, Any]:
+def objective_axis(studies: Sequence[StudyReport], objective: Objective) -> dict[str, Any]:
     """Choose the scale of an axis of objectives: logarithmic where the largest is four times the smallest and more.
 
     Args:
@@ -96,7 +96,7 @@ def objective_axis(studies: Sequence[Study], objective: Objective) -> dict[str, 
     return {}
 
 
-def known_trials(study: Study, *names: str) -> Known:
+def known_trials(study: StudyReport, *names: str) -> Known:
     """List a study's COMPLETE trials that have certain parameters.
 
     Args:
@@ -109,7 +109,7 @@ def known_trials(study: Study, *names: str) -> Known:
     return [(t, t.value) for t in study.search if t.value is not None and t.values.keys() >= set(names)]
 
 
-def by_importance(studies: Sequence[Study]) -> list[Parameter]:
+def by_importance(studies: Sequence[StudyReport]) -> list[Parameter]:
     """Order the parameters that were tried.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from orchestrator.report.figures.frame import Figure, Trace, band_edges, layout_of
 from orchestrator.report.figures.trials import objective_axis
-from orchestrator.report.schema import Best, Study
+from orchestrator.report.schema import Best, StudyReport
 from orchestrator.report.wording import UNITS
 from orchestrator.spec import Objective
 
@@ -17,7 +17,7 @@ MULTIPLES = (1, 2, 5, 10, 20, 30)
 MAX_TICKS = 6
 
 
-def tuning_figures(studies: Sequence[Study], colours: Mapping[str, str], objective: Objective) -> list[Figure]:
+def tuning_figures(studies: Sequence[StudyReport], colours: Mapping[str, str], objective: Objective) -> list[Figure]:
     """Draw the expected best of k search trials, and of those that are over after some time.
 
     Args:
@@ -32,7 +32,9 @@ def tuning_figures(studies: Sequence[Study], colours: Mapping[str, str], objecti
     return [figure for figure in made if figure is not None]
 
 
-def _figure(studies: Sequence[Study], colours: Mapping[str, str], objective: Objective, is_time: bool) -> Figure | None:
+def _figure(
+    studies: Sequence[StudyReport], colours: Mapping[str, str], objective: Objective, is_time: bool
+) -> Figure | None:
     known = [(study.arm, study.tuning) for study in studies if study.tuning is not None]
     courses = {arm: tuning.by_seconds if is_time else tuning.by_trials for arm, tuning in known}
     if not any(math.isfinite(best.low) for course in courses.values() for best in course):

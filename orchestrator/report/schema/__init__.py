@@ -15,17 +15,17 @@ from orchestrator.home import Machine, Provenance
 from orchestrator.report.schema.comparison import Comparison, Effect, Interval, SeedPair, Verdict
 from orchestrator.report.schema.evidence import TIME_METRICS, Arrival, Best, Profile, TimeMetric, Tuning
 from orchestrator.report.schema.part import Part
-from orchestrator.report.schema.search import Importance, Parameter, SearchTrial, Shared
+from orchestrator.report.schema.search import Importance, Parameter, SearchTrial, SharedSearch
 from orchestrator.report.schema.study import (
     Axis,
     Band,
-    Candidate,
+    ConfirmCandidate,
     ConfirmSeed,
     EqualTime,
     Price,
     SeedCurve,
     Spectrum,
-    Study,
+    StudyReport,
 )
 from orchestrator.report.schema.transfer import (
     LEAVES,
@@ -54,8 +54,8 @@ __all__ = [
     "Axis",
     "Band",
     "Best",
-    "Candidate",
     "Comparison",
+    "ConfirmCandidate",
     "ConfirmSeed",
     "Effect",
     "EqualTime",
@@ -81,12 +81,12 @@ __all__ = [
     "Sensitivity",
     "SensitivityBand",
     "SensitivityBin",
-    "Shared",
+    "SharedSearch",
     "SharedSetting",
     "Spectrum",
-    "Standing",
-    "Study",
+    "StudyReport",
     "Sweep",
+    "SweepStage",
     "TimeMetric",
     "Transfer",
     "TransferCell",
@@ -101,7 +101,7 @@ __all__ = [
 VERSION: Literal[2] = 2
 
 
-class Standing(StrEnum):
+class SweepStage(StrEnum):
     """How far the sweep is."""
 
     SEARCH = "search is running"
@@ -129,7 +129,7 @@ class Sweep(Part):
 
     name: str
     description: str
-    standing: Standing
+    standing: SweepStage
     objective: Objective
     search_seeds: tuple[int, ...]
     confirm_seeds: tuple[int, ...]
@@ -199,14 +199,14 @@ class Report(Part):
     provenance: Provenance
     machines: tuple[Machine, ...]
     answers: tuple[Answer, ...]
-    studies: tuple[Study, ...]
+    studies: tuple[StudyReport, ...]
     comparisons: tuple[Comparison, ...]
     failures: tuple[Failure, ...]
     lints: tuple[str, ...]
     profiles: tuple[Profile, ...] = ()
     transfers: tuple[Transfer, ...] = ()
 
-    def study(self, workload: str, arm: str) -> Study:
+    def study(self, workload: str, arm: str) -> StudyReport:
         """Look up a study."""
         return next(study for study in self.studies if (study.workload, study.arm) == (workload, arm))
 

@@ -76,7 +76,7 @@ class SearchTrial(Part):
         return self.state != "RUNNING" and self.failure in {None, *ANSWERS}
 
 
-class Shared(Part):
+class SharedSearch(Part):
     """The search of an arm over all workloads at once.
 
     Args:

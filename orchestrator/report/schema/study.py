@@ -9,7 +9,7 @@ from pydantic import Field
 from orchestrator.home import ANSWERS, FailureKind, LayerSummary, StepSummary
 from orchestrator.report.schema.evidence import Arrival, Tuning
 from orchestrator.report.schema.part import Part
-from orchestrator.report.schema.search import Importance, Parameter, SearchTrial, Shared
+from orchestrator.report.schema.search import Importance, Parameter, SearchTrial, SharedSearch
 from orchestrator.spec import Json, Role
 
 
@@ -54,7 +54,7 @@ class ConfirmSeed(Part):
         return self.outcome in ANSWERS
 
 
-class Candidate(Part):
+class ConfirmCandidate(Part):
     """A configuration that the search sent to confirm.
 
     Args:
@@ -65,10 +65,9 @@ class Candidate(Part):
         values: what each distribution became.
         yaml: the configuration as a spec that runs.
         median_steps_to_target: over its confirm runs that gave an answer, ``inf`` as soon as half of them miss;
-            None before, and where it was dropped: its seeds are not all of them.
+            None before.
         median_seconds_to_target: likewise.
         confirm: its confirm runs, in the order of the sweep's seeds.
-        dropped: why it got no more seeds, and after how many; empty where it was not dropped.
         aggregate: of a shared search, the setting's value over all workloads; None where it has its own.
         roles: of a shared search, for what it is confirmed, as ``confirm.candidates`` names it; empty: by its
             rank alone.
@@ -83,7 +82,6 @@ class Candidate(Part):
     median_steps_to_target: float | None
     median_seconds_to_target: float | None
     confirm: tuple[ConfirmSeed, ...]
-    dropped: str = ""
     aggregate: float | None = None
     roles: tuple[Role, ...] = ()
 
@@ -203,7 +201,7 @@ class EqualTime(Part):
     num_seeds: int
 
 
-class Study(Part):
+class StudyReport(Part):
     """One workload under one arm.
 
     Args:
@@ -245,8 +243,8 @@ class Study(Part):
     num_pruned: int
     num_diverged: int
     num_crashed: int
-    best: Candidate | None
-    candidates: tuple[Candidate, ...]
+    best: ConfirmCandidate | None
+    candidates: tuple[ConfirmCandidate, ...]
     search: tuple[SearchTrial, ...]
     price: Price | None = None
     curves: tuple[SeedCurve, ...] = ()
@@ -261,7 +259,7 @@ class Study(Part):
     tuning: Tuning | None = None
     space: tuple[Parameter, ...] = ()
     importance: tuple[Importance, ...] = ()
-    shared: Shared | None = None
+    shared: SharedSearch | None = None
 
     @property
     def num_answers(self) -> int:

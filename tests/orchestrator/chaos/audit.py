@@ -12,7 +12,7 @@ import optuna
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
 from orchestrator.home.records import HistoryRow, SweepRecord, Trial, TrialState
-from orchestrator.search.candidates import Setting, settings_of
+from orchestrator.search.candidates import Candidate, Candidates
 from orchestrator.search.confirm import confirm_configs
 from orchestrator.search.counts import num_configurations, num_planned
 from orchestrator.search.journal import open_journal
@@ -96,7 +96,7 @@ def _check_files(record: SweepRecord, paths: SweepPaths) -> Iterator[str]:
             yield f"{study}: {len(search[study])} search trials on file, {planned} were planned"
         numbers = Counter(trial.config.number for trial in search[study])
         yield from (f"{study}: number {number} is that of {n} trials" for number, n in numbers.items() if n > 1)
-    chosen = [trial for of_study in champions(record).values() for trial in of_study]
+    chosen = [trial for of_study in champions(Candidates.of(record)).values() for trial in of_study]
     planned_ids = {config.trial_id for config in confirm_configs(record.spec, chosen)}
     yield from (f"confirm trial {one} was planned, and is not on file" for one in sorted(planned_ids - confirm))
     yield from (f"confirm trial {one} is on file, and was not planned" for one in sorted(confirm - planned_ids))
@@ -111,7 +111,7 @@ def _check_files(record: SweepRecord, paths: SweepPaths) -> Iterator[str]:
 def _check_settings(record: SweepRecord) -> Iterator[str]:
     """Every setting of a shared search, and every unit of it that was begun, is there once and has ended."""
     spec = record.spec
-    for arm, settings in settings_of(spec, record.trials).items():
+    for arm, settings in Candidates(spec, record.trials).shared.items():
         study, planned = f"{ALL}/{arm}", num_configurations(spec, next(iter(spec.workloads)), arm)
         if len(settings) != planned:
             yield f"{study}: {len(settings)} settings on file, {planned} were planned"
@@ -149,7 +149,7 @@ def _check_trial(trial: Trial, paths: SweepPaths) -> Iterator[str]:
 def _check_journal(record: SweepRecord, paths: SweepPaths) -> Iterator[str]:
     storage = open_journal(paths.journal)
     names = {study.study_name for study in storage.get_all_studies()}
-    for arm, settings in settings_of(record.spec, record.trials).items():
+    for arm, settings in Candidates.of(record).shared.items():
         if f"{ALL}/{arm}" in names:
             yield from _check_settings_told(arm, settings, storage)
         else:
@@ -181,7 +181,9 @@ def _check_journal(record: SweepRecord, paths: SweepPaths) -> Iterator[str]:
                 yield f"{study} #{trial.number} was proposed whole, and given up"
 
 
-def _check_settings_told(arm: str, settings: Sequence[Setting], storage: optuna.storages.BaseStorage) -> Iterator[str]:
+def _check_settings_told(
+    arm: str, settings: Sequence[Candidate], storage: optuna.storages.BaseStorage
+) -> Iterator[str]:
     """The journal has every setting as its units make it."""
     study = f"{ALL}/{arm}"
     told = {trial.number: trial for trial in optuna.load_study(study_name=study, storage=storage).get_trials()}

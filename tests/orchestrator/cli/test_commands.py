@@ -20,7 +20,7 @@ from tests.orchestrator.trial.data.idx_files import write
 
 COMMANDS = (
     *("plan", "run", "resume", "train", "status", "list", "report", "export", "ui", "dashboard", "doctor"),
-    *("transfer", "loao"),
+    "transfer",
 )
 
 

@@ -1,4 +1,4 @@
-"""``transfer`` and ``loao`` as a user types them: run, run what is missing, read both together."""
+"""``transfer`` as a user types it: a sweep, one that runs its settings elsewhere, both read together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from orchestrator.cli import exit_code
-from orchestrator.spec import load_spec
+from orchestrator.home import find_sweep, read_record
+from tests.orchestrator.report.test_transfer import carried_spec
 
 WORKLOAD = """
     model: {{name: mlp, widths: [{width}]}}
@@ -56,14 +57,16 @@ def refused(capsys: pytest.CaptureFixture[str], home: Path, *arguments: str) -> 
     return captured.err
 
 
-def test_run_what_is_missing_and_read_both(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "missing.yaml"
-    assert exit_code(["transfer", "pair", "--home", str(home), "--missing", str(file)]) == 0
-    err = capsys.readouterr().err
-    assert "not confirmed: 4: from narrow on narrow, from wide on narrow" in err
-    assert f"next: teleport run {file}, then teleport transfer pair pair_transfer --arm teleport" in err
-    assert list(load_spec(file).arms) == ["baseline", "from_narrow", "from_wide"]
+def test_settings_run_elsewhere_and_both_sweeps_are_read(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(["transfer", "pair", "--home", str(home)]) == 0
+    captured = capsys.readouterr()
+    assert "chosen without it" not in captured.out
+    assert "not confirmed: 4: from narrow on narrow, from wide on narrow" in captured.err
 
+    file = tmp_path / "carried.yaml"
+    file.write_text(carried_spec(read_record(find_sweep(home, "pair"))).to_yaml())
     assert run(home, file) == 0
     capsys.readouterr()
     assert exit_code(["transfer", "pair", "pair_transfer", "--home", str(home), "--json"]) == 0
@@ -83,13 +86,7 @@ def test_run_what_is_missing_and_read_both(home: Path, tmp_path: Path, capsys: p
     out = capsys.readouterr().out
     assert "Transfer matrix" in out
     assert "One setting for all" in out
-    assert (
-        exit_code(["loao", "pair", "pair_transfer", "--home", str(home), "--missing", str(tmp_path / "no.yaml")]) == 0
-    )
-    captured = capsys.readouterr()
-    assert "Leave one workload out" in captured.out
-    assert "nothing is missing" in captured.err
-    assert not (tmp_path / "no.yaml").exists()
+    assert "chosen without it" in out
     assert exit_code(["report", "pair", "pair_transfer", "--home", str(home), "--format", "html,md,json,csv"]) == 0
     page = (home / "pair+pair_transfer" / "report.html").read_text()
     assert "Does one setting serve all?" in page
@@ -113,14 +110,6 @@ def runs_of(sweep: Path, workload: str, made: dict[str, list[dict[str, object]]]
     return found
 
 
-def test_before_anything_ran_the_choice_is_missing_too(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_code(["loao", "pair", "--home", str(home)]) == 0
-    captured = capsys.readouterr()
-    assert "Leave one workload out" not in captured.out
-    assert "not confirmed: 4" in captured.err
-    assert "--missing FILE writes a sweep that runs them" in captured.err
-
-
 def test_faults_are_told_all_at_once(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     err = refused(capsys, home, "transfer", "pair", "pair", "pear", "--metric", "steps")
     assert "'pair' is named 2 times" in err
@@ -130,9 +119,9 @@ def test_faults_are_told_all_at_once(home: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_what_cannot_be_left_out(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told = refused(capsys, home, "loao", "pair", "--leave", "architectures")
+    told = refused(capsys, home, "transfer", "pair", "--leave", "architectures")
     assert "'architectures' cannot be left out; did you mean 'architecture'?" in told
-    told = refused(capsys, home, "loao", "pair", "--leave", "architecture")
+    told = refused(capsys, home, "transfer", "pair", "--leave", "architecture")
     assert "all workloads are mlp; --leave workload leaves out one" in told
 
 
@@ -140,7 +129,7 @@ def test_an_arm_that_is_not_there(home: Path, capsys: pytest.CaptureFixture[str]
     assert "'teleprot' is in none of these sweeps; did you mean 'teleport'?" in refused(
         capsys, home, "transfer", "pair", "--arm", "teleprot"
     )
-    assert "the baseline has no setting" in refused(capsys, home, "loao", "pair", "--arm", "baseline")
+    assert "the baseline has no setting" in refused(capsys, home, "transfer", "pair", "--arm", "baseline")
 
 
 def test_one_workload_is_too_few(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,6 +120,7 @@ def sweep(
         phases: that ran.
         change: applied to every trial; None leaves it out.
     """
+    from orchestrator.search.candidates import Candidates
     from orchestrator.search.confirm import confirm_configs
     from orchestrator.search.selection import champions
 
@@ -131,7 +132,7 @@ def sweep(
         trials += [trial for trial in found if trial is not None]
     record = SweepRecord(spec, PROVENANCE, tuple(trials))
     if "confirm" in phases:
-        chosen = [trial for best in champions(record).values() for trial in best]
+        chosen = [trial for best in champions(Candidates.of(record)).values() for trial in best]
         found = (change(trained(config, effects)) for config in confirm_configs(spec, chosen))
         trials += [trial for trial in found if trial is not None]
     return replace(record, trials=tuple(trials))

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from orchestrator.report.comparisons import comparisons_of
-from orchestrator.report.schema import Candidate, Comparison, ConfirmSeed, Study, Verdict
+from orchestrator.report.schema import Comparison, ConfirmCandidate, ConfirmSeed, StudyReport, Verdict
 
 SEEDS = tuple(range(8))
 BUDGET = 400
 CLAIMS = {Verdict.FASTER, Verdict.SLOWER}
 
 
-def study(workload: str, arm: str, steps: np.ndarray) -> Study:
+def study(workload: str, arm: str, steps: np.ndarray) -> StudyReport:
     """A study whose candidate took so many steps on each seed: beyond the budget is a miss, infinite a divergence."""
     runs = tuple(
         ConfirmSeed(
@@ -27,7 +27,7 @@ def study(workload: str, arm: str, steps: np.ndarray) -> Study:
         )
         for seed, took in zip(SEEDS, steps.tolist(), strict=True)
     )
-    best = Candidate(
+    best = ConfirmCandidate(
         trial_id=arm,
         number=0,
         rank=1,
@@ -38,7 +38,7 @@ def study(workload: str, arm: str, steps: np.ndarray) -> Study:
         median_seconds_to_target=None,
         confirm=runs,
     )
-    return Study(
+    return StudyReport(
         workload=workload,
         arm=arm,
         kind="baseline" if arm == "baseline" else "teleport",

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.home.records import Trial
 from orchestrator.report import Report, render_json, summarise
-from orchestrator.report.schema import Standing, Study
+from orchestrator.report.schema import StudyReport, SweepStage
 from orchestrator.report.wording import interval, interval_kind
 from orchestrator.spec import spec_from_text
 from tests.orchestrator.report.build import SPEC, Effects, failing, missing, running, stopped, sweep, sweep_spec
@@ -18,7 +18,7 @@ WORKLOAD = SPEC[SPEC.index("  mlp_digits:\n") : SPEC.index("arms:")]
 TWO_WORKLOADS = SPEC.replace("arms:", WORKLOAD.replace("mlp_digits", "mlp_again") + "arms:", 1)
 
 
-def study_of(report: Report, arm: str = "teleport") -> Study:
+def study_of(report: Report, arm: str = "teleport") -> StudyReport:
     return report.study("mlp_digits", arm)
 
 
@@ -121,7 +121,7 @@ class TestReplacedTrials:
     def test_a_search_is_not_over_before_its_replacements(self) -> None:
         record = sweep(phases=("search",), change=lambda t: failing(t, "lost") if t.config.number == 0 else t)
         report = summarise(record)
-        assert report.sweep.standing is Standing.SEARCH
+        assert report.sweep.standing is SweepStage.SEARCH
         assert report.comparisons[0].reason == "the search of baseline is at 6 of 7 trials"
 
 

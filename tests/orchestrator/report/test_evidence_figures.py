@@ -9,9 +9,9 @@ import pytest
 
 from orchestrator.home.records import Trial
 from orchestrator.report import Report, join, render_csv, render_html, render_json, render_markdown, summarise
-from orchestrator.report.evidence_tables import further_rows, interval_note, profile_rows
 from orchestrator.report.figures import Figure, across_figures, figures, search_figures
 from orchestrator.report.figures.tuning import clock_axis
+from orchestrator.report.sections.effects import further_section, interval_note, profile_section
 from orchestrator.spec import spec_from_text
 from tests.orchestrator.report.build import Effects, failing, missing, sweep, sweep_spec
 from tests.orchestrator.report.test_evidence import FASTER, TWO_WORKLOADS
@@ -152,27 +152,27 @@ def report() -> Report:
 
 class TestTables:
     def test_the_share_its_interval_and_the_log_rank_test_stand_beside_each_effect(self, report: Report) -> None:
-        header, rows = further_rows(report)
-        first = dict(zip(header, rows[0], strict=True))
+        section = further_section(report)
+        first = dict(zip(section.header, section.rows[0], strict=True))
         assert first["metric"] == "steps to target"
         assert first["arm is better on"] == "100 % of 8 seeds"
         assert first["95 % interval"] == "[63 %, 100 %]"
         assert first["p (log-rank, raw)"] == "0.008"
-        losses = [row for row in rows if "loss" in row[2]]
+        losses = [row for row in section.rows if "loss" in row[2]]
         assert {row[5] for row in losses} == {"–"}
 
     def test_the_mean_has_a_column_from_twenty_seeds_on(self, report: Report) -> None:
-        assert further_rows(report)[0][-1] == "p (log-rank, raw)"
-        header, rows = further_rows(summarise(sweep(sweep_spec("confirm.seeds=20"), FASTER)))
-        assert header[-1] == "mean change, 95 % interval"
-        assert rows[0][-1].startswith("−29 % [")
+        assert further_section(report).header[-1] == "p (log-rank, raw)"
+        section = further_section(summarise(sweep(sweep_spec("confirm.seeds=20"), FASTER)))
+        assert section.header[-1] == "mean change, 95 % interval"
+        assert section.rows[0][-1].startswith("−29 % [")
 
     def test_each_arm_has_its_ratio_on_each_workload(self, report: Report) -> None:
-        header, rows = profile_rows(report)
-        assert header[3:] == ("mlp_digits, of the best", "mlp_again, of the best")
-        assert rows[1] == ("steps to target", "teleport", "100 %", "×1", "×1")
-        assert len(rows) == 3 * 2
-        assert profile_rows(summarise(sweep(effects=FASTER)))[1] == []
+        section = profile_section(report)
+        assert section.header[3:] == ("mlp_digits, of the best", "mlp_again, of the best")
+        assert section.rows[1] == ("steps to target", "teleport", "100 %", "×1", "×1")
+        assert len(section.rows) == 3 * 2
+        assert profile_section(summarise(sweep(effects=FASTER))).rows == []
 
     def test_the_tables_are_on_the_page_in_the_markdown_and_in_the_files(self, report: Report) -> None:
         html, markdown, files = render_html(report), render_markdown(report), render_csv(report)

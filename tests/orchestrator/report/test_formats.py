@@ -13,7 +13,16 @@ import pandas
 import pytest
 
 from orchestrator.errors import UserError
-from orchestrator.report import FORMATS, PrintingError, join, render_csv, render_latex, summarise, write_formats
+from orchestrator.report import (
+    FORMATS,
+    PrintingError,
+    Section,
+    join,
+    render_csv,
+    render_latex,
+    summarise,
+    write_formats,
+)
 from orchestrator.report import pdf as printing
 from orchestrator.report.latex import escape
 from orchestrator.report.tidy import safe_cell
@@ -84,7 +93,7 @@ def balanced(latex: str) -> bool:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_what_users_write_is_text_in_the_latex(text: str) -> None:
-    made = render_latex(summarise(hostile(text), [text]))
+    made = render_latex(summarise(hostile(text)))
     for latex in made.values():
         assert balanced(latex)
         assert latex.isascii() or all(ord(character) <= 0x17F for character in latex)
@@ -111,7 +120,7 @@ def test_signs_of_latex_are_escaped(text: str, escaped: str) -> None:
 
 def test_every_row_of_a_latex_table_has_its_columns() -> None:
     tables = render_latex(summarise(sweep()))["tables.tex"]
-    for columns, body in re.findall(r"\\begin{tabular}{(l+)}(.*?)\\end{tabular}", tables, flags=re.DOTALL):
+    for columns, body in re.findall(r"\\begin{tabular}{([lr]+)}(.*?)\\end{tabular}", tables, flags=re.DOTALL):
         rows = [line for line in body.splitlines() if line.endswith(r"\\")]
         assert rows
         assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {len(columns) - 1}
@@ -120,7 +129,8 @@ def test_every_row_of_a_latex_table_has_its_columns() -> None:
 def test_a_long_table_is_continued_on_another_page() -> None:
     from orchestrator.report.latex import MAX_ROWS, _table
 
-    lines = list(_table("many", ("a",), [(str(row),) for row in range(MAX_ROWS + 1)]))
+    rows = [(str(row),) for row in range(MAX_ROWS + 1)]
+    lines = list(_table(Section("many", "cost", "many", "", ("a",), rows)))
     assert sum(line == r"\toprule" for line in lines) == 2
     assert r"\caption{many (continued)}" in lines
 

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 from pypdf import PdfReader
 
-from orchestrator.report import full_report, join, render_html, verdict_rows
+from orchestrator.report import full_report, join, render_html, verdict_section
 from orchestrator.report.pdf import render_pdf
 from tests.orchestrator.report.build import Effects, failing, sweep, sweep_spec
 
@@ -28,14 +28,14 @@ def report_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         change=lambda trial: failing(trial, "crashed", HOSTILE) if trial.config.number == 0 else trial,
     )
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(render_html(full_report(record, [HOSTILE])), encoding="utf-8")
+    path.write_text(render_html(full_report(record)), encoding="utf-8")
     return path
 
 
 @pytest.fixture(scope="module")
 def joint_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     specs = [sweep_spec("search.trials=20", f"name={name}") for name in ("one", "two")]
-    reports = [full_report(sweep(spec, Effects(factor={"teleport": 0.88})), [HOSTILE]) for spec in specs]
+    reports = [full_report(sweep(spec, Effects(factor={"teleport": 0.88}))) for spec in specs]
     path = tmp_path_factory.mktemp("joint") / "report.html"
     path.write_text(render_html(join(reports)), encoding="utf-8")
     return path
@@ -161,7 +161,7 @@ def test_the_pdf_has_the_answer_the_verdict_table_and_the_figures() -> None:
     report = full_report(record)
     reader = PdfReader(io.BytesIO(render_pdf(report)))
     text = " ".join(reader.pages[0].extract_text().split())
-    _, [row] = verdict_rows(report)
+    [row] = verdict_section(report).rows
     for cell in ("Does teleportation pay", "teleport is faster in steps", *row):
         assert " ".join(cell.split()) in text
     whole = " ".join(" ".join(page.extract_text().split()) for page in reader.pages)

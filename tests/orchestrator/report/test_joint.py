@@ -6,9 +6,19 @@ import json
 
 import pytest
 
-from orchestrator.report import JointReport, Report, Verdict, join, render_html, render_json, render_markdown, summarise
+from orchestrator.report import (
+    JointReport,
+    Report,
+    Verdict,
+    join,
+    render_html,
+    render_json,
+    render_markdown,
+    summarise,
+    verdict_section,
+)
 from orchestrator.report.figures import across_figures
-from orchestrator.report.tables import matrix_rows, page_verdict_rows
+from orchestrator.report.sections.effects import matrix_section
 from orchestrator.statistics import holm
 from tests.orchestrator.report.build import Effects, running, sweep, sweep_spec
 from tests.orchestrator.report.test_pages import Page
@@ -86,21 +96,22 @@ def test_the_page_has_one_verdict_table_a_matrix_and_each_sweep_with_its_own_pla
     assert page.tags.count("h1") == 1
     for place in ("s0-best", "s1-best", "s0-sweep", "s1-sweep"):
         assert html.count(f'id="{place}"') == 1
-    assert "Holm’s rule counts all 2 primary comparisons" in page.text
-    header, rows = page_verdict_rows(joint.sweeps)
-    assert header[:3] == ("sweep", "workload", "arm")
-    assert [row[0] for row in rows] == ["one", "two"]
+    assert "p is adjusted by Holm over all 2 primary comparisons" in page.text
+    section = verdict_section(joint)
+    assert section.header[:3] == ("sweep", "workload", "arm")
+    assert [row[0] for row in section.rows] == ["one", "two"]
     assert {figure.option for figure in across_figures(joint)} == {"steps", "seconds", "gradients"}
 
 
 def test_the_matrix_has_a_column_for_each_workload_and_says_what_is_a_claim() -> None:
     joint = join([report_of("one"), report_of("two", 1.3)])
-    header, [row] = matrix_rows(joint.sweeps)
-    assert header == ("arm", "one: mlp_digits", "two: mlp_digits")
+    section = matrix_section(joint.sweeps)
+    [row] = section.rows
+    assert section.header == ("arm", "one: mlp_digits", "two: mlp_digits")
     assert row[0] == "teleport"
     assert row[1].endswith("faster")
     assert row[2].endswith("slower")
-    assert matrix_rows(joint.sweeps[:1])[1] == []
+    assert matrix_section(joint.sweeps[:1]).rows == []
 
 
 def test_the_markdown_has_both_answers_and_one_verdict_table() -> None:
@@ -108,4 +119,4 @@ def test_the_markdown_has_both_answers_and_one_verdict_table() -> None:
     assert markdown.startswith("# 2 sweeps: one, two")
     assert markdown.count("## Verdicts") == 1
     assert markdown.count("## Where it comes from") == 2
-    assert "p by Holm over all 2 primary comparisons of these sweeps." in markdown
+    assert "adjusted by Holm over all 2 primary comparisons of these sweeps" in markdown

@@ -87,8 +87,8 @@ def hostile(text: str) -> SweepRecord:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_what_users_write_is_text_on_the_page(text: str) -> None:
-    report = summarise(hostile(text), [text])
-    html, calm = render_html(report), render_html(summarise(hostile("calm"), ["calm"]))
+    report = summarise(hostile(text))
+    html, calm = render_html(report), render_html(summarise(hostile("calm")))
     page = Page(html)
     for line in text.splitlines():
         assert page.text.count(line.strip()) >= 5, "description, failure, lint, command and host"
@@ -100,7 +100,7 @@ def test_what_users_write_is_text_on_the_page(text: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_what_users_write_is_text_in_the_markdown(text: str) -> None:
-    markdown = render_markdown(summarise(hostile(text), [text]))
+    markdown = render_markdown(summarise(hostile(text)))
     outside = re.sub(r"^(`{3,})[^\n]*\n.*?^\1$", "", markdown, flags=re.MULTILINE | re.DOTALL)
     assert "<" not in outside.replace("\\<", "")
     assert not re.search(r"(?<!\\)!\[|(?<!\\)\]\(", outside)
@@ -207,7 +207,7 @@ def as_written(value: float) -> set[str]:
 
 @pytest.mark.parametrize("record", RECORDS)
 def test_every_number_in_the_tables_is_in_the_json(record: SweepRecord) -> None:
-    report = full_report(record, ["a lint"])
+    report = full_report(record)
     plain = json.loads(render_json(report))
     known = {text for value in numbers_of(plain) for text in as_written(value)}
     # Trial ids, names of layers and choices are texts; how many trials ended how is counted from their list.
@@ -294,7 +294,7 @@ def test_the_json_is_strict_and_says_its_version() -> None:
 
 def test_it_writes_every_format_and_the_best_configurations(tmp_path: Path) -> None:
     paths = SweepPaths(tmp_path, "quickstart")
-    report = write_report(sweep(), paths, ["a lint"])
+    report = write_report(sweep(), paths)
     assert sorted(path.name for path in paths.report.iterdir()) == ["report.html", "report.json", "report.md"]
     assert Report.model_validate_json((paths.report / "report.json").read_text(encoding="utf-8")) == report
     assert report.lints[0] == "a lint"

@@ -16,7 +16,7 @@ from orchestrator.report.figures.curves import MAX_DRAWN
 from orchestrator.report.figures.search import front
 from orchestrator.report.figures.trials import short
 from orchestrator.report.schema import SearchTrial
-from orchestrator.report.search_tables import fate_rows, importance_rows
+from orchestrator.report.sections.search import fate_section, importance_section
 from orchestrator.spec import Objective
 from tests.orchestrator.report.build import failing, stopped, sweep, sweep_spec
 
@@ -57,7 +57,7 @@ def test_the_parameter_that_decides_is_the_most_important_and_shares_add_up(repo
     assert importance[0].share > 0.5
     assert sum(each.share for each in importance) == pytest.approx(1.0)
     assert {each.parameter for each in importance} == {p.name for p in report.study("mlp_digits", "teleport").space}
-    assert importance_rows(report)[1][0][:3] == ("mlp_digits", "teleport", "optimizer.lr")
+    assert importance_section(report).rows[0][:3] == ("mlp_digits", "teleport", "optimizer.lr")
 
 
 def test_importances_are_the_same_every_time_and_change_nothing_else(record: SweepRecord, report: Report) -> None:
@@ -174,8 +174,9 @@ def test_what_became_of_the_trials_is_counted_by_kind() -> None:
             return stopped(trial)
         return failing(trial, kinds[number]) if number in kinds else trial
 
-    header, [baseline, _] = fate_rows(summarise(sweep(change=change)))
-    told = dict(zip(header[2:], baseline[2:], strict=True))
+    section = fate_section(summarise(sweep(change=change)))
+    baseline = section.rows[0]
+    told = dict(zip(section.header[2:], baseline[2:], strict=True))
     assert told["search: crashed"] == told["search: diverged"] == told["search: lost"] == told["search: pruned"] == "1"
     assert told["search: complete"] == "2"
     assert told["confirm: reached"] == "8"
@@ -210,7 +211,7 @@ def test_phases_of_a_teleport_are_added_up_over_the_runs(report: Report) -> None
 
 def test_importances_and_choices_are_on_the_page_as_text(report: Report) -> None:
     html = render_html(report)
-    assert "Which parameters mattered, in numbers" in html
+    assert "Which parameters mattered in search</h3>" in html
     assert json.dumps("Two parameters at a time, teleport").strip('"') in html
 
 

@@ -10,11 +10,11 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.home.records import SweepRecord, Trial
-from orchestrator.report import Report, Verdict, render_html, render_json, render_markdown, summarise, verdict_rows
-from orchestrator.report.schema import Comparison, Standing
-from orchestrator.report.search_tables import other_rows, search_rows
-from orchestrator.report.tables import price_rows
-from orchestrator.search.lints import lints
+from orchestrator.report import Report, Verdict, render_html, render_json, render_markdown, summarise, verdict_section
+from orchestrator.report.schema import Comparison, SweepStage
+from orchestrator.report.sections.cost import price_section
+from orchestrator.report.sections.search import candidate_section, trial_section
+from orchestrator.search.candidates import Candidates
 from orchestrator.search.selection import champions
 from orchestrator.spec import SweepSpec, spec_from_text
 from orchestrator.statistics import smallest_p
@@ -189,7 +189,7 @@ def test_unequal_training_budgets_are_refused() -> None:
 
 def test_among_several_candidates_confirm_does_not_choose() -> None:
     spec = sweep_spec("confirm.top_k=2")
-    first = {trials[0].trial_id for trials in champions(sweep(spec)).values()}
+    first = {trials[0].trial_id for trials in champions(Candidates.of(sweep(spec))).values()}
     record = sweep(spec, FASTER, change=confirm_only(lambda t: missing(t) if t.config.origin in first else t))
     report = summarise(record)
     study = report.study("mlp_digits", "teleport")
@@ -205,7 +205,7 @@ def test_a_stopped_trial_is_counted_shown_and_never_chosen() -> None:
         return stopped(trial) if is_even else trial
 
     record = sweep(effects=FASTER, change=change)
-    report = summarise(record, lints(record))
+    report = summarise(record)
     study = report.study("mlp_digits", "teleport")
     assert (study.num_trials, study.num_pruned, study.num_complete) == (6, 3, 3)
     assert study.best is not None
@@ -214,13 +214,13 @@ def test_a_stopped_trial_is_counted_shown_and_never_chosen() -> None:
     assert primary(report).verdict is Verdict.FASTER
     cut = [trial for trial in study.search if trial.state == "PRUNED"]
     assert [(trial.value, trial.steps_to_target, trial.share) for trial in cut] == [(None, None, 0.625)] * 3
-    _, rows = search_rows(report, "mlp_digits", "teleport")
+    rows = trial_section(report, study).rows
     assert [row[1] for row in rows][3:] == ["PRUNED at 62 %"] * 3
 
 
 def raced(spec: SweepSpec, num_seeds: int = 5) -> SweepRecord:
     """The second choice of each arm is worse on every seed, and was dropped after some of them."""
-    second = {trials[1].trial_id for trials in champions(sweep(spec)).values()}
+    second = {trials[1].trial_id for trials in champions(Candidates.of(sweep(spec))).values()}
 
     def change(trial: Trial) -> Trial | None:
         if trial.config.origin not in second:
@@ -237,7 +237,7 @@ def raced(spec: SweepSpec, num_seeds: int = 5) -> SweepRecord:
 def test_a_dropped_candidate_is_shown_with_its_seeds_and_why_and_not_compared() -> None:
     record = raced(sweep_spec("confirm={top_k: 2, race: true, seeds: 8}"))
     report = summarise(record)
-    assert report.sweep.standing is Standing.FINISHED
+    assert report.sweep.standing is SweepStage.FINISHED
     study = report.study("mlp_digits", "teleport")
     first, second = study.candidates
     assert first.dropped == ""
@@ -245,13 +245,13 @@ def test_a_dropped_candidate_is_shown_with_its_seeds_and_why_and_not_compared() 
         "dropped after 5 of 8 seeds: worse than the one of rank 1 on 5 paired seeds (one-sided p = 0.031)"
     )
     assert (second.median_steps_to_target, second.median_seconds_to_target) == (None, None)
-    assert other_rows(study)[1][1][2:] == ("–", "5/5", second.dropped)
+    assert candidate_section(report).rows[3][4:] == ("–", "5/5", second.dropped)
     assert primary(report).num_pairs == 8
 
 
 def test_without_a_race_missing_seeds_are_still_to_come() -> None:
     report = summarise(raced(sweep_spec("confirm={top_k: 2, seeds: 8}")))
-    assert report.sweep.standing is Standing.CONFIRM
+    assert report.sweep.standing is SweepStage.CONFIRM
     assert [candidate.dropped for candidate in report.study("mlp_digits", "teleport").candidates] == ["", ""]
 
 
@@ -259,7 +259,7 @@ def test_while_confirm_runs_there_is_an_effect_but_no_p() -> None:
     record = sweep(effects=FASTER, change=confirm_only(lambda t: running(t) if t.config.seeds[0] > 1005 else t))
     report = summarise(record)
     comparison = primary(report)
-    assert report.sweep.standing is Standing.CONFIRM
+    assert report.sweep.standing is SweepStage.CONFIRM
     assert (comparison.verdict, comparison.p) == (Verdict.PENDING, None)
     assert comparison.reason == "confirm is running: 6 of 8 pairs are there"
     assert comparison.effect is not None
@@ -272,7 +272,7 @@ def test_a_confirm_phase_that_a_budget_ended_is_judged_by_the_pairs_it_has() -> 
     record = sweep(effects=FASTER, change=confirm_only(lambda t: running(t) if t.config.seeds[0] > 1005 else t))
     report = summarise(dataclasses.replace(record, ended_early=EARLY))
     comparison = primary(report)
-    assert (report.sweep.standing, report.sweep.ended_early) == (Standing.ENDED_EARLY, EARLY)
+    assert (report.sweep.standing, report.sweep.ended_early) == (SweepStage.ENDED_EARLY, EARLY)
     assert (comparison.verdict, comparison.num_pairs, comparison.missing_seeds) == (Verdict.FASTER, 6, ())
     assert comparison.reason == "the sweep ended early: 6 of 8 pairs are there"
     assert any(EARLY in lint and "is a second look" in lint for lint in report.lints)
@@ -348,29 +348,29 @@ def test_a_sweep_whose_ids_were_made_by_an_older_catalogue_keeps_what_belongs_to
 
 NO_REPLACEMENT = sweep_spec("search.max_replaced=0")
 UNFINISHED = [
-    (sweep(phases=()), Standing.SEARCH, "no verdict yet, the search of baseline is at 0 of 6 trials"),
-    (sweep(phases=("search",)), Standing.NOT_CONFIRMED, "no verdict yet, confirm has not run yet"),
+    (sweep(phases=()), SweepStage.SEARCH, "no verdict yet, the search of baseline is at 0 of 6 trials"),
+    (sweep(phases=("search",)), SweepStage.NOT_CONFIRMED, "no verdict yet, confirm has not run yet"),
     (
         sweep(NO_REPLACEMENT, change=lambda t: failing(t, "crashed")),
-        Standing.FINISHED,
+        SweepStage.FINISHED,
         "no search trial of baseline ended well",
     ),
-    (sweep(spec_from_text(BASELINE_ONLY)), Standing.FINISHED, "Only the baseline is in this sweep"),
+    (sweep(spec_from_text(BASELINE_ONLY)), SweepStage.FINISHED, "Only the baseline is in this sweep"),
 ]
 
 
 @pytest.mark.parametrize(("record", "standing", "words"), UNFINISHED)
-def test_it_says_what_is_lacking(record: SweepRecord, standing: Standing, words: str) -> None:
+def test_it_says_what_is_lacking(record: SweepRecord, standing: SweepStage, words: str) -> None:
     report = summarise(record)
     assert report.sweep.standing is standing
     assert words in report.answers[0].sentence
-    header, rows = verdict_rows(report)
-    assert all(len(row) == len(header) for row in rows)
+    section = verdict_section(report)
+    assert all(len(row) == len(section.header) for row in section.rows)
 
 
 @pytest.mark.parametrize("record", [record for record, *_ in UNFINISHED] + [sweep(change=confirm_only(missing))])
 def test_the_json_reads_back_to_the_same_report(record: SweepRecord) -> None:
-    report = summarise(record, ["a lint"])
+    report = summarise(record)
     assert Report.model_validate_json(render_json(report)) == report
 
 
@@ -461,7 +461,7 @@ def test_a_teleport_arm_is_compared_with_its_controls_and_the_verdict_is_no_clai
     assert found["random"].p_adjusted is None
     assert found["baseline"].p_adjusted == found["baseline"].p
     assert {c.against for c in report.comparisons if c.arm == "init"} == {"baseline"}
-    rows = verdict_rows(report)[1]
+    rows = verdict_section(report).rows
     assert [row[1] for row in rows] == ["teleport", "init", "random"]
     assert [row[5].endswith(" raw") for row in rows] == [False, True, True], "only a claim's p is adjusted"
 
@@ -505,8 +505,8 @@ def test_the_drift_on_probes_stands_beside_that_on_the_batches() -> None:
         )
         return trial.model_copy(update={"result": trial.result.model_copy(update={"seeds": seeds})}) if seeds else trial
 
-    assert [row[9] for row in price_rows(summarise(sweep(change=probed)))[1]] == ["–", "3.00e-07 (probe 0.250)"]
-    assert [row[9] for row in price_rows(summarise(sweep()))[1]] == ["–", "3.00e-07"]
+    assert [row[9] for row in price_section(summarise(sweep(change=probed))).rows] == ["–", "3.00e-07 (probe 0.250)"]
+    assert [row[9] for row in price_section(summarise(sweep())).rows] == ["–", "3.00e-07"]
 
 
 def still(outcome: str) -> Callable[[Trial], Trial]:

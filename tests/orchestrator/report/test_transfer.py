@@ -1,4 +1,4 @@
-"""Whether one setting serves all: from stored sweeps whose effects are known to tables, pages and the missing sweep."""
+"""Whether one setting serves all: from stored sweeps whose effects are known to tables and pages."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ import numpy as np
 import pandas
 import plotly.graph_objects
 import pytest
+from orchestrator.report.settings import costs_of, method_id, mismatches, sources_of, table_of
 
 from orchestrator.home.records import SweepRecord, Trial, TrialConfig
 from orchestrator.report import join, render_csv, render_html, render_json, render_latex, render_markdown, summarise
 from orchestrator.report.figures import transfer_figures
-from orchestrator.report.missing import missing_of_left_out, missing_of_transfer, missing_sweep
 from orchestrator.report.schema import TIME_METRICS, SensitivityBand, Transfer
-from orchestrator.report.settings import costs_of, method_id, mismatches, sources_of, table_of
+from orchestrator.report.sections.transfer import band_text, cell_text, transfer_sections
 from orchestrator.report.transfer import transfer_of, transfers_of
-from orchestrator.report.transfer_tables import band_text, cell_text, transfer_blocks
-from orchestrator.search.candidates import Setting, baselines_of, settings_of, unit_configs
-from orchestrator.spec import ALL, Arm, SweepSpec, spec_from_text
+from orchestrator.search.candidates import Candidate, Candidates, unit_configs
+from orchestrator.spec import ALL, Arm, SweepSpec, dump_yaml, spec_from_text
 from orchestrator.spec.identity import Json
 from tests.orchestrator.report.build import (
     BUDGET,
@@ -99,13 +98,28 @@ def evaluated(*records: SweepRecord, arm: str = "teleport") -> Transfer:
     return transfer_of(records, arm, sources)
 
 
-def carried(record: SweepRecord, change: Callable[[Trial], Trial | None] = lambda trial: trial) -> SweepRecord:
-    """The sweep that runs what is missing, run."""
-    transfer = evaluated(record)
+def carried_spec(record: SweepRecord) -> SweepSpec:
+    """A sweep of the user's own, on fresh seeds: the setting of each workload on every workload."""
     sources, _ = sources_of([record], "teleport")
-    made = missing_sweep([record], sources, transfer, missing_of_transfer(transfer))
-    spec = spec_from_text(made.yaml)
-    return sweep(spec, Bowl(), change=lambda t: change(with_value(t)))
+    methods = {each.key: (each.workload, each.best.config.method) for each in reversed(sources)}
+    plain = {
+        "version": 1,
+        "name": f"{record.spec.name}_transfer",
+        "workloads": {
+            s.workload: s.baseline.config.training.model_dump(mode="json", exclude_none=True) for s in sources
+        },
+        "arms": {
+            f"from_{label}": method.model_dump(mode="json", exclude_none=True)
+            for label, method in reversed(methods.values())
+        },
+        "search": {"sampler": "random", "trials": 1, "seeds": [0], "objective": {"metric": "steps_to_target"}},
+        "confirm": {"seeds": list(range(2000, 2000 + len(record.spec.confirm_seeds)))},
+    }
+    return spec_from_text(dump_yaml(plain))
+
+
+def carried(record: SweepRecord, change: Callable[[Trial], Trial | None] = lambda trial: trial) -> SweepRecord:
+    return sweep(carried_spec(record), Bowl(), change=lambda t: change(with_value(t)))
 
 
 @pytest.fixture(scope="module")
@@ -343,7 +357,7 @@ def shared_search(spec: SweepSpec) -> SweepRecord:
         shared = config.model_copy(update={"method": method, "values": values})
         trials.append(with_value(trained(shared if config.arm == "teleport" else config, Bowl())))
     record = SweepRecord(spec, sweep(spec, phases=()).provenance, tuple(trials))
-    chosen = [trial for best in champions(record).values() for trial in best]
+    chosen = [trial for best in champions(Candidates.of(record)).values() for trial in best]
     return replace(record, trials=(*trials, *(with_value(trained(c, Bowl())) for c in confirm_configs(spec, chosen))))
 
 
@@ -387,7 +401,7 @@ def together(spec: SweepSpec, change: Change = lambda trial: trial) -> SweepReco
     from orchestrator.search.selection import champions
 
     trials = [with_value(trained(c, Valley())) for c in search_configs(spec) if c.arm == "baseline"]
-    tuned = {label: trial.config for label, trial in baselines_of(spec, trials).items()}
+    tuned = {label: trial.config for label, trial in Candidates(spec, trials).baselines.items()}
     for number in range(NUM_SETTINGS):
         draw = random.Random(number)
         values: dict[str, Json] = {}
@@ -399,7 +413,7 @@ def together(spec: SweepSpec, change: Change = lambda trial: trial) -> SweepReco
         units = unit_configs(spec, tuned, "teleport", method, values, number)
         trials += [unit for c in units.values() if (unit := change(with_value(trained(c, Valley())))) is not None]
     record = SweepRecord(spec, PROVENANCE, tuple(trials))
-    chosen = [trial for best in champions(record).values() for trial in best]
+    chosen = [trial for best in champions(Candidates.of(record)).values() for trial in best]
     confirmed = tuple(with_value(trained(c, Valley())) for c in confirm_configs(spec, chosen))
     return replace(record, trials=(*trials, *confirmed))
 
@@ -524,9 +538,9 @@ class TestShared:
             assert made.label(left.setting).startswith(f"#{int(np.argmin(over))} (")
             assert left.cell is not None
             assert left.cell.evidence == "confirmed"
-        (block,) = (each for each in transfer_blocks(made) if each.title == "Leave one architecture out")
+        (block,) = (each for each in transfer_sections(made) if each.key == "transfer-workloads")
         assert [row[0] for row in block.rows] == ["small, (middle)", "middle, (small)", "large"]
-        assert "those in brackets had no say" in block.note
+        assert "in brackets share the architecture" in block.note
         sources, _ = sources_of([record], "teleport")
         alone = transfer_of([record], "teleport", sources, leave="workload")
         assert [each.beside for each in alone.left_out] == [()] * 3
@@ -550,7 +564,6 @@ class TestShared:
                 assert cell.interval is not None
                 assert cell.interval.low <= cell.estimate <= cell.interval.high
         assert not all(left.cell.is_own for left in made.left_out if left.cell is not None)
-        assert missing_of_left_out(made) == ()
         assert {each.evidence for each in made.shared[:1]} == {"confirmed"}, "the chosen setting, confirmed everywhere"
         assert made.stability is not None
         assert (made.stability.num_settings, made.stability.evidence) == (NUM_SETTINGS, "exploratory")
@@ -564,7 +577,7 @@ class TestShared:
             return None if is_given_up and unit.config.workload == "small" else unit
 
         record = together(together_spec(), give_up)
-        states = {s.number: s.state for s in settings_of(record.spec, record.trials)["teleport"]}
+        states = {s.number: s.state for s in Candidates.of(record).shared["teleport"]}
         assert states[0] == states[1] == "COMPLETE"
         num_complete = list(states.values()).count("COMPLETE")
         assert 5 <= num_complete <= NUM_SETTINGS - 5
@@ -585,32 +598,12 @@ class TestShared:
 
     def test_bands_are_of_the_aggregate(self, joined: SweepRecord) -> None:
         [band] = next(s.bands for s in evaluated(joined).sensitivity if s.parameter == "lr_factor")
-        settings = settings_of(joined.spec, joined.trials)["teleport"]
+        settings = Candidates.of(joined).shared["teleport"]
         best = min(float(np.quantile(inside, 0.25)) for inside in inside_of(band, settings) if len(inside) >= 5)
         for each, inside in zip(band.bins, inside_of(band, settings), strict=True):
             assert each.count == len(inside)
             expected = float(np.quantile(inside, 0.25)) / best if len(inside) >= 5 else None
             assert each.cost == (None if expected is None else pytest.approx(expected))
-
-    def test_a_choice_that_was_not_confirmed_is_asked_for_with_its_learning_rate(self) -> None:
-        record = together(together_spec("confirm.candidates=[chosen]"))
-        made = evaluated(record)
-        places = missing_of_left_out(made)
-        assert places
-        sources, _ = sources_of([record], "teleport")
-        found = missing_sweep([record], sources, made, places, suffix="loao")
-        spec = spec_from_text(found.yaml)
-        trainings = {setting.key: setting.training for setting in made.settings}
-        rates = {trainings[key].get("lr_factor", 1.0) * TUNED_LR for key, _ in places}  # type: ignore[operator]
-        searched = {label: t.concretise(t.corners()[0]) for label, t in spec.workloads.items()}
-        assert rates <= {each["optimizer"]["lr"] for each in searched.values()}
-        assert {label for label in spec.workloads if "_" not in label} == {workload for _, workload in places}
-        again = evaluated(record, sweep(spec, Valley(), change=with_value))
-        assert missing_of_left_out(again) == ()
-        for left in again.left_out:
-            assert left.setting == next(each.setting for each in made.left_out if each.workload == left.workload)
-            assert left.cell is not None
-            assert left.cell.evidence == "confirmed"
 
     def test_a_shared_and_an_ordinary_search_of_an_arm_do_not_mix(
         self, joined: SweepRecord, source: SweepRecord
@@ -627,10 +620,9 @@ class TestShared:
         [made] = report.transfers
         assert made == evaluated(joined)
         page, text = render_html(report), render_markdown(report).replace("\\", "")
-        for block in transfer_blocks(made):
-            assert f"<h3>{block.title}</h3>" in page
-            assert f"Does one setting serve all? {block.title}" in text
-        assert "Of the settings that ran in full in the one search over all workloads" in text
+        for block in transfer_sections(made):
+            assert f">{block.title}</h3>" in page
+            assert f"## {block.title}" in text
         assert "all together" in text
         matrix, *bands = transfer_figures([made])
         assert len(matrix.data[0]["y"]) == len(made.rows) > len({each.setting for each in made.own})
@@ -638,7 +630,7 @@ class TestShared:
         assert Transfer.model_validate_json(made.model_dump_json()) == made
 
 
-def inside_of(band: SensitivityBand, settings: Sequence[Setting]) -> list[list[float]]:
+def inside_of(band: SensitivityBand, settings: Sequence[Candidate]) -> list[list[float]]:
     """The aggregates of the settings in each stretch of the factor of the learning rate; the last one has its end."""
     found = []
     for each in band.bins:
@@ -648,103 +640,6 @@ def inside_of(band: SensitivityBand, settings: Sequence[Setting]) -> list[list[f
     return found
 
 
-class TestMissing:
-    def test_the_sweep_runs_each_setting_on_each_workload_with_the_baselines_training(
-        self, both: tuple[SweepRecord, SweepRecord]
-    ) -> None:
-        source, made = both
-        assert made.spec.name == "across_transfer"
-        assert list(made.spec.arms) == ["baseline", "from_small", "from_middle", "from_large"]
-        assert made.spec.confirm_seeds == tuple(range(2000, 2008))
-        sources, _ = sources_of([source], "teleport")
-        for each in sources:
-            runs = [t.config for t in made.trials if t.config.workload == each.workload]
-            assert {run.training.model_dump_json() for run in runs} == {each.baseline.config.training.model_dump_json()}
-        methods = {method_id(each.best.config.method) for each in sources}
-        assert {method_id(t.config.method) for t in made.trials if t.config.arm != "baseline"} == methods
-
-    def test_a_hole_is_filled_on_the_seeds_that_are_there(self, source: SweepRecord) -> None:
-        def lose(trial: Trial) -> Trial | None:
-            return None if trial.config.study == "large/from_small" and trial.config.phase == "confirm" else trial
-
-        first = carried(source, lose)
-        records = [source, first]
-        made = evaluated(*records)
-        [hole] = made.missing
-        assert (made.label(hole.setting), hole.workload) == ("from small", "large")
-        sources, _ = sources_of(records, "teleport")
-        filled = missing_sweep(records, sources, made, missing_of_transfer(made), taken={"across_transfer_2"})
-        spec = spec_from_text(filled.yaml)
-        assert (list(spec.workloads), list(spec.arms)) == (["large"], ["baseline", "from_small"])
-        assert spec.confirm_seeds == tuple(range(2000, 2008))
-        assert spec.name == "across_transfer_3"
-        assert (filled.num_missing, filled.num_beside) == (1, 0)
-        again = sweep(spec, Bowl(), change=with_value)
-        assert evaluated(*records, again).missing == ()
-
-    def test_seeds_are_none_that_any_of_the_sweeps_has_used(self) -> None:
-        record = across(spec=across_spec(WORKLOADS, "confirm.seeds=[2, 2001]"))
-        sources, _ = sources_of([record], "teleport")
-        made = missing_sweep([record], sources, evaluated(record), missing_of_transfer(evaluated(record)))
-        assert spec_from_text(made.yaml).confirm_seeds == (2002, 2003)
-
-    def test_leaving_one_out_after_a_shared_search_lacks_the_choices_alone(self, shared: SweepRecord) -> None:
-        made = evaluated(shared)
-        places = missing_of_left_out(made)
-        choices = {(each.setting, each.workload) for each in made.left_out}
-        own = {(each.setting, each.workload) for each in made.own}
-        assert set(places) == choices | own
-        sources, _ = sources_of([shared], "teleport")
-        spec = spec_from_text(missing_sweep([shared], sources, made, places, suffix="loao").yaml)
-        assert spec.name == "across_loao"
-        again = evaluated(shared, sweep(spec, Bowl(), change=with_value))
-        assert [each.cell.evidence for each in again.left_out if each.cell is not None] == ["confirmed"] * 3
-        assert missing_of_left_out(again) == ()
-        # The winners alone have confirmed runs elsewhere: fewer to choose from than the search has.
-        assert {(each.chosen_on, each.num_candidates > 3) for each in again.left_out} == {("exploratory", True)}
-
-    def test_the_seeds_of_the_sweep_itself_are_no_beginning(self) -> None:
-        """With nothing but the arm searched a winner's own confirm runs count, and yet it runs on the fresh seeds."""
-        record = across(
-            spec=across_spec(("small", "large"), *(f"workloads.{w}.optimizer.lr=0.1" for w in ("small", "large")))
-        )
-        made = evaluated(record)
-        assert len(made.missing) == 2
-        sources, _ = sources_of([record], "teleport")
-        found = missing_sweep([record], sources, made, missing_of_transfer(made))
-        spec = spec_from_text(found.yaml)
-        assert list(spec.arms) == ["baseline", "from_small", "from_large"]
-        assert spec.confirm_seeds == tuple(range(2000, 2008))
-        assert (found.num_missing, found.num_beside) == (2, 2)
-        one = missing_sweep([record], sources, made, [(made.own[0].setting, "large")])
-        alone = spec_from_text(one.yaml)
-        assert (list(alone.workloads), list(alone.arms)) == (["large"], ["baseline", "from_small", "from_large"])
-        again = evaluated(record, sweep(spec, Bowl(), change=with_value))
-        assert again.missing == ()
-        assert {len(cell.seeds) for cell in again.cells} == {8, 16}
-
-    def test_a_control_brings_the_teleports_that_it_measures(self) -> None:
-        control = "{teleport: {step: {rule: growth, factor: 1.5}}, scale: {uniform: [0.5, 2.0]}}"
-        record = across(spec=across_spec(("small", "large"), f"arms.control.random_move={control}"))
-        sources, _ = sources_of([record], "control")
-        made = transfer_of([record], "control", sources)
-        spec = spec_from_text(missing_sweep([record], sources, made, missing_of_transfer(made)).yaml)
-        assert list(spec.arms) == ["baseline", "from_small", "from_large"]
-        again = transfer_of([record, sweep(spec, Bowl(), change=with_value)], "control", sources)
-        assert again.missing == ()
-        assert {key for each in again.settings for key in each.method} == {"random_move"}
-
-    def test_long_labels_make_valid_names(self) -> None:
-        long = "w" * 64
-        text = SPEC.format(workloads=WORKLOAD.format(label=long, width=32) + WORKLOAD.format(label="other", width=64))
-        record = sweep(spec_from_text(text.replace("name: across", f"name: {'n' * 64}")), change=with_value)
-        made = evaluated(record)
-        sources, _ = sources_of([record], "teleport")
-        spec = spec_from_text(missing_sweep([record], sources, made, missing_of_transfer(made)).yaml)
-        assert len(spec.name) <= 64
-        assert len(spec.arms) == 3
-
-
 class TestReport:
     def test_one_workload_or_nothing_to_compare_has_no_section(self) -> None:
         assert transfers_of([across(spec=across_spec(("small",)))]) == ()
@@ -752,7 +647,7 @@ class TestReport:
         assert transfers_of([few]) == ()
         report = summarise(few)
         assert "Does one setting serve all?" not in render_html(report)
-        assert "Does one setting serve all?" not in render_markdown(report)
+        assert "Sensitivity bands" not in render_markdown(report)
         assert "transfer.csv" not in render_csv(report)
 
     def test_every_format_has_it(self, both: tuple[SweepRecord, SweepRecord]) -> None:
@@ -760,11 +655,11 @@ class TestReport:
         assert [each.arm for each in joint.transfers] == ["teleport"]
         assert all(report.transfers == () for report in joint.sweeps)
         page, text = render_html(joint), render_markdown(joint)
-        for block in transfer_blocks(joint.transfers[0]):
+        for block in transfer_sections(joint.transfers[0]):
             assert block.rows
-            assert f"<h3>{block.title}</h3>" in page
-            assert f"Does one setting serve all? {block.title}" in text.replace("\\", "")
-            assert f"teleport: {block.title}" in render_latex(joint)["tables.tex"].replace("\\", "")
+            assert f">{block.title}</h3>" in page
+            assert f"## {block.title}" in text.replace("\\", "")
+            assert f"caption{{{block.title}}}" in render_latex(joint)["tables.tex"].replace("\\", "")
         assert 'id="transfer"' in page
         again = json.loads(render_json(joint))["transfers"][0]
         assert Transfer.model_validate(again) == joint.transfers[0]
@@ -773,11 +668,11 @@ class TestReport:
         frame = pandas.read_csv(io.StringIO(tables["transfer.csv"]))
         assert frame["regret"].tolist() == pytest.approx([cell.regret for cell in joint.transfers[0].cells])
 
-    def test_a_sweep_alone_shows_its_bands_and_says_how_to_get_the_rest(self, source: SweepRecord) -> None:
+    def test_a_sweep_alone_shows_its_bands_and_says_what_is_not_confirmed(self, source: SweepRecord) -> None:
         page = render_html(summarise(source))
         assert "Sensitivity bands" in page
         assert "Transfer matrix" not in page
-        assert "teleport transfer across --arm teleport --missing FILE" in page
+        assert "9 settings by workloads have not been confirmed" in page
 
     def test_figures_show_the_numbers_of_the_report(self, both: tuple[SweepRecord, SweepRecord]) -> None:
         made = evaluated(*both)

@@ -17,7 +17,7 @@ from orchestrator.home.records import (
     TrialState,
     objective_value,
 )
-from orchestrator.search.candidates import aggregate_of, gathered, log_ratio_of, race_order, run_cost, settings_of
+from orchestrator.search.candidates import Candidates, aggregate_of, log_ratio_of, race_order, run_cost
 from orchestrator.search.counts import num_planned
 from orchestrator.search.lints import spec_lints
 from orchestrator.search.selection import champions, roles
@@ -89,7 +89,7 @@ def test_the_order_of_the_race_is_the_seeds_and_begins_with_every_workload() -> 
 def test_units_become_one_trial_for_each_setting_and_workload(tmp_path: Path) -> None:
     spec = shared_spec("search.trials=4")
     record, sweep = searched(spec, tmp_path, crashing(by_workload, 3, "diverged"))
-    found = [trial for trial in gathered(record).trials if trial.config.arm == "teleport"]
+    found = [trial for trial in Candidates.of(record).as_own if trial.config.arm == "teleport"]
     assert [(trial.config.workload, trial.config.number) for trial in found] == [
         (label, number) for label in spec.workloads for number in range(4)
     ]
@@ -113,14 +113,18 @@ def test_a_setting_that_ended_before_a_workloads_turn_counts_there_too(tmp_path:
 
     record, sweep = searched(shared_spec("search.trials=2"), tmp_path, diverging)
     assert sweep.num_units()[0] == 1
-    first = [trial for trial in gathered(record).trials if trial.config.number == 0 and trial.config.arm == "teleport"]
+    first = [
+        trial for trial in Candidates.of(record).as_own if trial.config.number == 0 and trial.config.arm == "teleport"
+    ]
     assert [trial.result and trial.result.state for trial in first] == [TrialState.FAIL] * 2
     assert len({trial.config.workload for trial in first}) == 2
 
 
 def test_the_chosen_setting_is_that_of_the_best_aggregate_on_every_workload(tmp_path: Path) -> None:
     record, _ = searched(shared_spec("search.trials=4", "confirm.top_k=2"), tmp_path)
-    chosen = {study: [trial.config.number for trial in trials] for study, trials in champions(record).items()}
+    chosen = {
+        study: [trial.config.number for trial in trials] for study, trials in champions(Candidates.of(record)).items()
+    }
     assert chosen == {
         ("narrow", "baseline"): [0],
         ("narrow", "teleport"): [0, 1],
@@ -131,16 +135,18 @@ def test_the_chosen_setting_is_that_of_the_best_aggregate_on_every_workload(tmp_
 
 def test_candidates_by_their_roles_come_after_the_chosen_and_each_once(tmp_path: Path) -> None:
     record, _ = searched(shared_spec("search.trials=4", EVERY_ROLE), tmp_path)
-    chosen = {study: [trial.config.number for trial in trials] for study, trials in champions(record).items()}
+    chosen = {
+        study: [trial.config.number for trial in trials] for study, trials in champions(Candidates.of(record)).items()
+    }
     assert chosen["narrow", "teleport"] == [0, 1, 2]
     assert chosen["wide", "teleport"] == [0, 1, 2]
-    found = roles(record)
+    found = roles(Candidates.of(record))
     assert found["narrow", "teleport"] == {0: ("chosen",), 1: ("own",), 2: ("leave_one_out",)}
     assert found["wide", "teleport"] == {0: ("chosen",), 1: ("leave_one_out",), 2: ("own",)}
     assert set(found) == {("narrow", "teleport"), ("wide", "teleport")}
     same, _ = searched(shared_spec("search.trials=1", EVERY_ROLE), tmp_path / "same")
-    assert [trial.config.number for trial in champions(same)["wide", "teleport"]] == [0]
-    assert roles(same)["wide", "teleport"] == {0: ("chosen", "own", "leave_one_out")}
+    assert [trial.config.number for trial in champions(Candidates.of(same))["wide", "teleport"]] == [0]
+    assert roles(Candidates.of(same))["wide", "teleport"] == {0: ("chosen", "own", "leave_one_out")}
 
 
 def test_a_workload_of_the_same_architecture_has_no_say_where_that_is_left_out(tmp_path: Path) -> None:
@@ -155,7 +161,7 @@ def test_a_workload_of_the_same_architecture_has_no_say_where_that_is_left_out(t
         return costing(config, 3 if config.number == 3 else 4) if on_cnn else by_workload(config)
 
     record, _ = searched(spec, tmp_path, answer)
-    (settings,) = settings_of(spec, record.trials).values()
+    (settings,) = Candidates(spec, record.trials).shared.values()
 
     def best(*workloads: str) -> int:
         return min(settings, key=lambda one: one.over(workloads) or math.inf).number
@@ -166,7 +172,11 @@ def test_a_workload_of_the_same_architecture_has_no_say_where_that_is_left_out(t
         "cnn": {"leave_one_out": best("narrow", "wide"), "leave_architecture_out": best("narrow", "wide")},
     }
     for workload, wanted in expected.items():
-        found = {str(role): number for number, of in roles(record)[workload, "teleport"].items() for role in of}
+        found = {
+            str(role): number
+            for number, of in roles(Candidates.of(record))[workload, "teleport"].items()
+            for role in of
+        }
         assert {role: found[role] for role in wanted} == wanted
     assert best("cnn") not in (best("narrow", "cnn"), best("wide", "cnn")), "else nothing is tried"
 
@@ -183,7 +193,7 @@ def test_while_it_runs_a_setting_is_running_and_what_was_given_up_is_pruned(tmp_
             for at, unit in enumerate(sweep.units[:num_units])
         ]
         tuned = [trial for trial in record.trials if trial.config.arm == "baseline"]
-        return [setting.state for setting in settings_of(spec, [*tuned, *units])["teleport"]]
+        return [setting.state for setting in Candidates(spec, (*tuned, *units)).shared["teleport"]]
 
     assert states(3) == ["RUNNING"]
     assert states(7, is_running=True) == ["COMPLETE", "RUNNING"]

@@ -11,6 +11,7 @@ from orchestrator.errors import UserError
 from orchestrator.home.records import SweepRecord, Trial
 from orchestrator.report import best_spec
 from orchestrator.report.best import MAX_NAME, best_name
+from orchestrator.search.candidates import Candidates
 from orchestrator.search.selection import champions
 from orchestrator.spec import check_name, spec_from_text
 from tests.orchestrator.report.build import (
@@ -49,7 +50,7 @@ def with_values(*values: float | None, steps: tuple[int, ...] | None = None, mod
 
 
 def numbers(record: SweepRecord) -> list[int | None]:
-    return [trial.config.number for trial in champions(record)[STUDY]]
+    return [trial.config.number for trial in champions(Candidates.of(record))[STUDY]]
 
 
 def test_champions_are_the_best_by_objective_best_first() -> None:
@@ -88,20 +89,20 @@ def test_confirm_results_and_other_studies_do_not_count() -> None:
     searched = SweepRecord(
         record.spec, record.provenance, tuple(t for t in record.trials if t.config.phase == "search")
     )
-    assert champions(record) == champions(searched)
-    assert all(t.config.arm == arm for (_, arm), trials in champions(record).items() for t in trials)
+    assert champions(Candidates.of(record)) == champions(Candidates.of(searched))
+    assert all(t.config.arm == arm for (_, arm), trials in champions(Candidates.of(record)).items() for t in trials)
 
 
 def test_every_study_has_an_entry_also_where_nothing_ran_or_all_failed() -> None:
-    assert champions(sweep(phases=())) == {("mlp_digits", "baseline"): (), STUDY: ()}
-    assert not any(champions(sweep(change=lambda trial: failing(trial, "crashed"))).values())
+    assert champions(Candidates.of(sweep(phases=()))) == {("mlp_digits", "baseline"): (), STUDY: ()}
+    assert not any(champions(Candidates.of(sweep(change=lambda trial: failing(trial, "crashed")))).values())
 
 
 @pytest.mark.parametrize("arm", ["baseline", "teleport"])
 def test_the_best_configuration_reads_back_as_a_spec_with_the_same_values(arm: str) -> None:
     record = sweep(sweep_spec("confirm.seeds=[7, 8, 9]", "resources.cpu=2"))
     spec = spec_from_text(best_spec(record, "mlp_digits", arm))
-    (champion,) = champions(record)["mlp_digits", arm]
+    (champion,) = champions(Candidates.of(record))["mlp_digits", arm]
     (config,) = {c.configuration_id: c for c in search_configs(spec) if c.arm == arm}.values()
     assert config.configuration_id == champion.config.configuration_id
     assert (spec.search.trials, spec.confirm, spec.resources) == (1, record.spec.confirm, record.spec.resources)
@@ -111,7 +112,7 @@ def test_the_best_configuration_reads_back_as_a_spec_with_the_same_values(arm: s
 
 def test_a_comment_says_where_it_comes_from_and_what_it_is_not() -> None:
     text = best_spec(sweep(), "mlp_digits", "teleport")
-    (champion,) = champions(sweep())[STUDY]
+    (champion,) = champions(Candidates.of(sweep()))[STUDY]
     first, second = text.splitlines()[:2]
     assert first.startswith("# The best of sweep quickstart, workload mlp_digits, arm teleport")
     assert champion.trial_id in first

@@ -12,7 +12,7 @@ import pytest
 from optuna.storages.journal import JournalStorage
 
 from orchestrator.home.records import TrialConfig, TrialResult
-from orchestrator.search.candidates import race_order, settings_of
+from orchestrator.search.candidates import Candidates, race_order
 from orchestrator.search.journal import StudyLog, open_journal
 from orchestrator.search.study import Study
 from orchestrator.spec import ALL, SweepSpec
@@ -62,7 +62,7 @@ def test_every_setting_runs_on_every_workload_and_seed_and_its_value_is_the_aggr
     [trial] = stored(journal)
     expected = (2 / 4 * 8 / 4 * 1 / 4 * 20 / 4) ** 0.25
     assert trial.value == pytest.approx(expected)
-    [setting] = settings_of(spec, sweep.trials)["teleport"]
+    [setting] = Candidates(spec, tuple(sweep.trials)).shared["teleport"]
     assert setting.aggregate == pytest.approx(expected)
     assert [unit.is_capped for unit in setting.units] == [False, False, False, True]
     assert setting.over({"narrow"}) == pytest.approx(1.0)
@@ -103,7 +103,7 @@ def test_the_race_gives_a_bad_setting_up_and_goes_on_with_good_ones(journal: Pat
     assert sweep.num_units() == {0: NUM_PAIRS, 1: 4, 2: 4, 3: NUM_PAIRS}, "four pairs against it are p = 1/16"
     assert [trial.state.name for trial in stored(journal)] == ["COMPLETE", "PRUNED", "PRUNED", "COMPLETE"]
     assert len(sweep.dropped) == 4
-    settings = settings_of(sweep.spec, sweep.trials)["teleport"]
+    settings = Candidates(sweep.spec, tuple(sweep.trials)).shared["teleport"]
     assert [setting.state for setting in settings] == ["COMPLETE", "PRUNED", "PRUNED", "COMPLETE"]
     assert [setting.aggregate for setting in settings] == [1.0, None, None, 0.5]
 
@@ -149,7 +149,9 @@ def test_a_unit_that_fails_ends_its_setting_and_only_a_crash_is_replaced(
     sweep.run()
     assert sweep.num_units() == {number: 2 if number == 1 else 4 for number in range(num_settings)}
     assert stored(journal)[1].state.name == "FAIL"
-    assert [setting.state for setting in settings_of(sweep.spec, sweep.trials)["teleport"]].count("FAIL") == 1
+    assert [setting.state for setting in Candidates(sweep.spec, tuple(sweep.trials)).shared["teleport"]].count(
+        "FAIL"
+    ) == 1
 
 
 def test_a_divergence_may_be_the_violation_of_a_constraint(journal: Path) -> None:

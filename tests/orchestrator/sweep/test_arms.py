@@ -13,7 +13,8 @@ from orchestrator.home.reading import read_record
 from orchestrator.home.records import Trial, TrialConfig
 from orchestrator.launch import InlineLauncher, TrialSource
 from orchestrator.report import best_spec
-from orchestrator.report.tables import control_rows
+from orchestrator.report.sections.effects import control_section
+from orchestrator.search.candidates import Candidates
 from orchestrator.search.journal import open_journal
 from orchestrator.search.selection import champions
 from orchestrator.search.study import Study
@@ -77,14 +78,14 @@ def test_every_kind_ends_and_stands_in_the_report(finished: Outcome) -> None:
         assert best is not None
         assert len(best.confirm) == 2
     text = (finished.paths.report / "report.md").read_text()
-    assert "teleport against its controls and rivals" in text
-    assert {row[2] for row in control_rows(report)[1]} == set(report.arms) - {"baseline", "teleport"}
+    assert "Teleport against its controls and rivals" in text
+    assert {row[2] for row in control_section(report).rows} == set(report.arms) - {"baseline", "teleport"}
     assert [c.arm for c in report.comparisons if c.is_primary] == ["teleport"]
 
 
 def test_controls_run_the_settings_that_the_teleport_search_chose(finished: Outcome) -> None:
     record = read_record(finished.paths)
-    chosen = champions(record)["digits", "teleport"][0].config.method.teleport
+    chosen = champions(Candidates.of(record))["digits", "teleport"][0].config.method.teleport
     assert chosen is not None
     of = {arm: [t.config for t in record.trials if t.config.arm == arm] for arm in CONTROLS}
     assert all(c.method.random_move and c.method.random_move.teleport == chosen for c in of["random"])
@@ -100,7 +101,7 @@ def test_an_exported_control_runs_again_with_the_same_result(finished: Outcome, 
     record = read_record(finished.paths)
     exported = tmp_path / "best.yaml"
     exported.write_text(best_spec(record, "digits", arm))
-    champion = champions(record)["digits", arm][0]
+    champion = champions(Candidates.of(record))["digits", arm][0]
     config = single_config(load_spec(exported), None, arm, None)
     assert config.trial_id == champion.trial_id
     assert champion.result is not None

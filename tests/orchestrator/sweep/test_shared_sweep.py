@@ -12,7 +12,7 @@ from orchestrator.home.reading import read_record
 from orchestrator.home.records import TrialConfig, TrialState
 from orchestrator.launch import InlineLauncher, RayLauncher, TrialSource
 from orchestrator.report import Verdict, best_spec, transfers_of
-from orchestrator.search.candidates import settings_of
+from orchestrator.search.candidates import Candidates
 from orchestrator.search.selection import champions, roles
 from orchestrator.search.warm_start import best_points
 from orchestrator.spec import Share, SweepSpec, load_spec
@@ -54,7 +54,7 @@ def test_a_shared_sweep_ends_with_a_setting_for_every_arm_and_a_comparison_for_e
 ) -> None:
     assert not finished.failures
     record, report = read_record(finished.paths), finished.report
-    settings = settings_of(record.spec, record.trials)
+    settings = Candidates.of(record).shared
     assert {arm: len(of) for arm, of in settings.items()} == {"teleport": 5, "random": 5}
     assert any(setting.state == "PRUNED" for of in settings.values() for setting in of)
     assert [(c.workload, c.arm) for c in report.comparisons if c.is_primary] == [
@@ -84,7 +84,7 @@ def test_a_shared_sweep_ends_with_a_setting_for_every_arm_and_a_comparison_for_e
 
 def test_confirm_runs_the_chosen_setting_on_each_workloads_own_learning_rate(finished: Outcome) -> None:
     record = read_record(finished.paths)
-    best = champions(record)
+    best = champions(Candidates.of(record))
     for workload in record.spec.workloads:
         tuned, chosen = best[workload, "baseline"][0].config, best[workload, "teleport"][0].config
         factor = chosen.values["lr_factor"]
@@ -111,7 +111,7 @@ def test_leaving_one_workload_out_is_answered_on_the_seeds_of_its_confirm_runs(f
     for left in made.left_out:
         assert left.cell is not None
         assert (left.cell.evidence, left.cell.seeds) == ("confirmed", record.spec.confirm_seeds)
-        numbers = roles(record)[left.workload, arm]
+        numbers = roles(Candidates.of(record))[left.workload, arm]
         [number] = [number for number, of in numbers.items() if "leave_one_out" in of]
         assert made.label(left.setting).startswith(f"#{number} (")
 
@@ -121,7 +121,7 @@ def test_an_exported_setting_runs_on_one_workload_by_itself(finished: Outcome, t
     exported = tmp_path / "best.yaml"
     exported.write_text(best_spec(record, "wide", "teleport"))
     config = single_config(load_spec(exported), None, "teleport", None)
-    assert config.configuration_id == champions(record)["wide", "teleport"][0].config.configuration_id
+    assert config.configuration_id == champions(Candidates.of(record))["wide", "teleport"][0].config.configuration_id
 
 
 @pytest.mark.parametrize("after", [3, 14, 23, 37])
@@ -138,7 +138,7 @@ def test_a_shared_search_begins_with_the_best_of_another(finished: Outcome) -> N
     record = read_record(finished.paths)
     points = best_points(record, raced("name=next", "search.warm_start={sweep: shared, top_k: 2}"))
     assert set(points) == {"narrow/baseline", "wide/baseline", "*/teleport", "*/random"}
-    chosen = champions(record)["narrow", "teleport"][0]
+    chosen = champions(Candidates.of(record))["narrow", "teleport"][0]
     assert points["*/teleport"][0] == chosen.config.values
 
 

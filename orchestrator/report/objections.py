@@ -1,0 +1,76 @@
+"""What the results of a sweep make a careful reader object to, a sentence each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from orchestrator.home import Machine
+from orchestrator.report.comparisons import PRIMARY_KIND
+from orchestrator.report.schema import Comparison, StudyReport, Verdict
+from orchestrator.spec import BASELINE
+
+# As the engine calls the outcome of a teleport that was measured and taken back.
+PUT_BACK = "put back"
+
+
+def study_objections(study: StudyReport) -> Iterator[str]:
+    """Object to trials that did not end well, and to teleports that moved nothing."""
+    name = f"{study.workload}/{study.arm}"
+    of_search = f"of {study.num_trials} search trials"
+    told = {
+        f"{study.num_diverged} {of_search} diverged; they count in the budget": study.num_diverged,
+        f"{study.num_timeout} {of_search} were over budget.per_trial; they count as answers, so the time of a trial has "
+        "shaped the search": study.num_timeout,
+        f"in {study.num_undefined} of {study.num_trials} trials an expression gave no number that can be used "
+        "(result.json says which, with its values); they count in the budget": study.num_undefined,
+        f"{study.num_crashed} {of_search} crashed or were lost": study.num_crashed,
+        **_confirm_objections(study),
+    }
+    yield from (f"{name}: {sentence}" for sentence, count in told.items() if count)
+    price = study.price
+    # What puts its teleports back means to, and acts otherwise.
+    if price is not None and price.layers and PUT_BACK not in price.outcomes:
+        if not any(layer.moved for layer in price.layers):
+            outcomes = ", ".join(f"{outcome} {count:,}" for outcome, count in price.outcomes.items())
+            yield (
+                f"{name}: none of its {price.num_teleports:,} teleports moved a weight ({outcomes}): it is the baseline "
+                "with the teleports' cost"
+            )
+
+
+def _confirm_objections(study: StudyReport) -> dict[str, int]:
+    outcomes = Counter(run.outcome for run in study.best.confirm) if study.best is not None else Counter()
+    gone = sum(outcomes[kind] for kind in ("crashed", "memory", "lost"))
+    return {
+        f"{outcomes['diverged']} confirm runs diverged; each counts as a miss": outcomes["diverged"],
+        f"{outcomes['timeout']} confirm runs were over budget.per_trial; each counts as a miss": outcomes["timeout"],
+        f"in {outcomes['expression']} confirm runs an expression gave no number that can be used; each counts as a "
+        "miss": outcomes["expression"],
+        f"{gone} confirm runs crashed or were lost; their seeds are left out of the comparison": gone,
+    }
+
+
+def control_objections(studies: Sequence[StudyReport], comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """Object to a gain that nothing in the sweep tells from a larger step or larger weights."""
+    for found in comparisons:
+        if found.is_primary and found.verdict is Verdict.FASTER:
+            others = {s.kind for s in studies if s.workload == found.workload and s.source in {None, found.arm}}
+            if not others - {BASELINE, PRIMARY_KIND}:
+                yield (
+                    f"{found.workload}/{found.arm}: faster than the baseline, and no control is in this sweep: larger "
+                    "steps or larger weights may explain it (docs/arms.md)"
+                )
+
+
+def sweep_objections(ended_early: str, is_dirty: bool | None, machines: Sequence[Machine]) -> Iterator[str]:
+    """Object to how the sweep as a whole ran."""
+    if ended_early:
+        yield (
+            f"{ended_early}; to raise that budget and go on after a look at these numbers is a second look, for "
+            "which no p here is adjusted"
+        )
+    if is_dirty:
+        yield "the code had uncommitted changes when the sweep began: its commit alone does not say what ran"
+    if len({machine.device for machine in machines}) > 1:
+        yield "trials ran on different devices: their seconds do not compare"

@@ -1,0 +1,238 @@
+"""The tables of comparisons: verdicts, arms by workloads, and what is exploratory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestrator.report.schema import Comparison, Effect, Interval, JointReport, Report, Verdict, reports_of
+from orchestrator.report.sections.section import Rows, Section
+from orchestrator.report.wording import (
+    MISSING,
+    UNITS,
+    change,
+    effect_change,
+    interval,
+    interval_kind,
+    number,
+    p_value,
+    percent,
+)
+from orchestrator.spec import BASELINE
+
+# Enough to see whether a teleport is more than its control; report.json has every metric.
+CONTROL_METRICS = ("steps_to_target", "seconds_to_target", "test_accuracy")
+NO_CLAIM = "Exploratory: many comparisons are looked at, and their p-values are not adjusted for that."
+
+
+def verdict_section(report: Report | JointReport) -> Section:
+    """Every arm against the baseline on steps to target; the first column names the sweep where there are several."""
+    reports = reports_of(report)
+    header = (
+        *("workload", "arm", "verdict", "steps to target", "95 % interval"),
+        *("p (Holm)", "median steps", "reached", "pairs"),
+    )
+    rows: Rows = [
+        (each.sweep.name, *_verdict_row(comparison))[len(reports) == 1 :]
+        for each in reports
+        for comparison in verdicts(each)
+    ]
+    sentences = [
+        "Each arm is compared with the baseline on the same seeds, which no search has seen. The change is the "
+        "Hodges-Lehmann estimate of the ratio.",
+        interval_note(reports),
+        "The interval is exact: it holds the effects that the verdict's own signed-rank test does not reject. A run "
+        "that misses its target is censored, never dropped. The search alone decided which configuration stands for "
+        "an arm. An arrow leads from the baseline to the arm.",
+    ]
+    if isinstance(report, JointReport):
+        sentences.append(
+            "Each comparison stays within its own sweep. p is adjusted by Holm over all "
+            f"{report.num_primary} primary comparisons of these sweeps, so a verdict here may be weaker than in the "
+            "sweep's own report."
+        )
+    title = "Verdicts on steps to target"
+    several = ("sweep",) if len(reports) > 1 else ()
+    return Section("verdicts", "answer", title, " ".join(filter(None, sentences)), (*several, *header), rows)
+
+
+def verdicts(report: Report) -> list[Comparison]:
+    """List every arm against the baseline on steps to target."""
+    return [c for c in report.comparisons if c.metric == "steps_to_target" and c.against == BASELINE]
+
+
+def verdict_words(comparison: Comparison) -> str:
+    """Write a verdict, its reason where it is none, and ``(exploratory)`` where it is no claim."""
+    words = str(comparison.verdict)
+    if comparison.verdict in {Verdict.REFUSED, Verdict.PENDING, Verdict.NOT_ENOUGH_SEEDS} and comparison.reason:
+        words += f": {comparison.reason}"
+    return words if comparison.is_primary else f"{words} (exploratory)"
+
+
+def _verdict_row(comparison: Comparison) -> tuple[str, ...]:
+    effect, total = comparison.effect, comparison.num_pairs
+    hits = (f"{total - misses}/{total}" for misses in (comparison.num_baseline_misses, comparison.num_arm_misses))
+    return (
+        comparison.workload,
+        comparison.arm,
+        verdict_words(comparison),
+        change(effect) if effect else MISSING,
+        interval(comparison),
+        _p(comparison),
+        _medians(effect) if effect else MISSING,
+        " → ".join(hits) if total else MISSING,
+        f"{total}/{comparison.num_planned_pairs}",
+    )
+
+
+def _p(comparison: Comparison) -> str:
+    """The adjusted p of a claim, and the raw one of what is no claim."""
+    if comparison.is_primary or comparison.p is None:
+        return p_value(comparison.p_adjusted)
+    return f"{p_value(comparison.p)} raw"
+
+
+def _medians(effect: Effect) -> str:
+    return f"{number(effect.baseline_median)} → {number(effect.arm_median)}"
+
+
+def interval_note(reports: Sequence[Report]) -> str:
+    """Say which intervals the verdict table has; empty where no claim has one."""
+    claims = [(report, c) for report in reports for c in verdicts(report) if c.is_primary and c.interval is not None]
+    kinds = list(dict.fromkeys(interval_kind(c) for _, c in claims))
+    if not kinds:
+        return ""
+    whose = [_whose(claims, kind, len(reports) > 1) for kind in kinds] if len(kinds) > 1 else ["each claim"]
+    told = "; ".join(f"{kind} for {claim}" for kind, claim in zip(kinds, whose, strict=True))
+    at_once = ", so that all of them hold at once in 95 % of sweeps" if told.startswith("simultaneous") else ""
+    others = any(not c.is_primary and c.interval is not None for report in reports for c in verdicts(report))
+    alone = "; 95 % by itself for what is exploratory" if others else ""
+    return f"Interval: {told}{at_once if len(kinds) == 1 else ''}{alone}."
+
+
+def _whose(claims: Sequence[tuple[Report, Comparison]], kind: str, has_sweeps: bool) -> str:
+    return ", ".join(
+        f"{f'{report.sweep.name}/' if has_sweeps else ''}{c.workload}/{c.arm}"
+        for report, c in claims
+        if interval_kind(c) == kind
+    )
+
+
+def matrix_section(reports: Sequence[Report]) -> Section:
+    """Arms by workloads: steps to target against the baseline of the same workload; needs two workloads."""
+    cells: dict[str, dict[str, str]] = {}
+    places: dict[str, None] = {}
+    for report in reports:
+        for comparison in verdicts(report):
+            place = f"{report.sweep.name}: {comparison.workload}" if len(reports) > 1 else comparison.workload
+            places[place] = None
+            cells.setdefault(comparison.arm, {})[place] = _cell(comparison)
+    rows: Rows = [(arm, *(found.get(place, "") for place in places)) for arm, found in cells.items()]
+    note = (
+        "Change in steps to target from the baseline of the same workload, with the interval of the verdicts. A cell "
+        "without a verdict is exploratory."
+    )
+    return Section("matrix", "answer", "Arms by workloads", note, ("arm", *places), rows if len(places) > 1 else [])
+
+
+def _cell(comparison: Comparison) -> str:
+    if comparison.effect is None:
+        return str(comparison.verdict)
+    told = f"{change(comparison.effect)} {interval(comparison)}"
+    return f"{told} {comparison.verdict}" if comparison.is_primary else told
+
+
+def exploratory_section(report: Report) -> Section:
+    """Arms against the baseline on every metric but steps to target."""
+    rows: Rows = [
+        (
+            *(c.workload, c.arm, UNITS[c.metric], change(c.effect)),
+            *(interval(c), p_value(c.p), _medians(c.effect)),
+        )
+        for c in report.comparisons
+        if c.effect is not None and c.metric != "steps_to_target" and c.against == BASELINE
+    ]
+    header = ("workload", "arm", "metric", "change", "95 % interval", "p (raw)", "medians")
+    return Section("metrics", "exploratory", "Other metrics", NO_CLAIM, header, rows)
+
+
+def further_section(report: Report) -> Section:
+    """Other estimates of the same differences: how often an arm is better, and from 20 seeds on by how much."""
+    shown = [(c, c.effect) for c in report.comparisons if c.effect is not None and _is_shown(c)]
+    has_rivals = any(c.against != BASELINE for c, _ in shown)
+    has_mean = any(effect.mean is not None for _, effect in shown)
+    header = (
+        *("workload", "arm", *(("against",) if has_rivals else ())),
+        *("metric", "arm is better on", "95 % interval", "p (log-rank, raw)"),
+        *(("mean change, 95 % interval",) if has_mean else ()),
+    )
+    rows: Rows = [
+        (
+            *(c.workload, c.arm, *((c.against,) if has_rivals else ())),
+            *(UNITS[c.metric], f"{percent(effect.probability_of_improvement)} of {c.num_pairs} seeds"),
+            *(_shares(effect.probability_interval), p_value(c.p_log_rank)),
+            *((_mean(effect),) if has_mean else ()),
+        )
+        for c, effect in shown
+    ]
+    note = (
+        "Exploratory. The share of seeds on which the arm is better counts ties half and has Clopper and Pearson's "
+        "interval. The log-rank test swaps the arms within pairs."
+        + " The mean change has a BCa bootstrap interval."
+        * has_mean
+    )
+    title = "How often better" + ", and by how much on average" * has_mean
+    return Section("further", "exploratory", title, note, header, rows)
+
+
+def _is_shown(comparison: Comparison) -> bool:
+    return comparison.against == BASELINE or comparison.metric in CONTROL_METRICS
+
+
+def _shares(found: Interval | None) -> str:
+    return MISSING if found is None else f"[{percent(found.low)}, {percent(found.high)}]"
+
+
+def _mean(effect: Effect) -> str:
+    if effect.mean is None or effect.mean_interval is None:
+        return MISSING
+    ends = (effect.mean, effect.mean_interval.low, effect.mean_interval.high)
+    mean, low, high = (effect_change(value, effect.scale) for value in ends)
+    return f"{mean} [{low}, {high}]"
+
+
+def profile_section(report: Report) -> Section:
+    """The arms over all workloads of the sweep."""
+    workloads = report.profiles[0].workloads if report.profiles else ()
+    rows: Rows = [
+        (
+            *(UNITS[profile.metric], profile.arm, percent(profile.score)),
+            *("missed" if ratio == float("inf") else f"×{number(ratio)}" for ratio in profile.ratios),
+        )
+        for profile in report.profiles
+    ]
+    note = (
+        "Exploratory. A column has each arm's median over that of the best arm on the same workload; ×1 is the best. "
+        "The score is the share of workloads on which the arm is within a factor of the best, averaged over the "
+        "factors from 1 to 4."
+    )
+    header = ("metric", "arm", "score", *(f"{workload}, of the best" for workload in workloads))
+    return Section("profiles", "exploratory", "Over all workloads", note, header, rows)
+
+
+def control_section(report: Report) -> Section:
+    """Teleport arms against their controls and rivals."""
+    rows: Rows = [
+        (
+            *(c.workload, c.arm, c.against, UNITS[c.metric], change(c.effect, c.against)),
+            *(interval(c), p_value(c.p), _medians(c.effect), f"{c.num_pairs}/{c.num_planned_pairs}"),
+        )
+        for c in report.comparisons
+        if c.effect is not None and c.against != BASELINE and c.metric in CONTROL_METRICS
+    ]
+    note = (
+        "Exploratory. A gain over the baseline may come from a larger step or larger weights alone. Changes are from "
+        "the arm in the column 'against'."
+    )
+    header = ("workload", "arm", "against", "metric", "change", "95 % interval", "p (raw)", "medians", "pairs")
+    title = "Teleport against its controls and rivals"
+    return Section("controls", "exploratory", title, note, header, rows)

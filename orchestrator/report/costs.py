@@ -9,7 +9,7 @@ from orchestrator.report.schema.evidence import TimeMetric
 from orchestrator.report.sources import Matcher, Source
 from orchestrator.search import Candidates, complete_of, run_cost, run_limit
 from orchestrator.spec import BASELINE, Phase
-from orchestrator.statistics import Cost, Setting, SettingTable
+from orchestrator.statistics import ComparedSetting, Cost, SettingTable
 
 NAMED_DIGITS = 6
 
@@ -49,7 +49,7 @@ def table_of(
 
 def _settings(
     sources: Sequence[Source], firsts: dict[str, Trial], costs: dict[tuple[str, str], dict[int, Cost]]
-) -> Iterator[Setting]:
+) -> Iterator[ComparedSetting]:
     winners: dict[str, list[Source]] = {}
     for source in sources:
         winners.setdefault(source.key, []).append(source)
@@ -57,15 +57,15 @@ def _settings(
         best, labels = won[0].best.config, [source.workload for source in won]
         if won[0].is_shared:
             # Found on all workloads together: whoever leaves one out may choose it all the same.
-            yield Setting(key, _label(key, best.number), best.values)
+            yield ComparedSetting(key, _label(key, best.number), best.values)
         else:
-            yield Setting(key, f"from {', '.join(labels)}", best.values, frozenset(labels))
+            yield ComparedSetting(key, f"from {', '.join(labels)}", best.values, frozenset(labels))
     counts: dict[str, int] = {}
     for (key, _), runs in costs.items():
         counts[key] = counts.get(key, 0) + bool(runs)
     others = [(firsts[key].config.number, key) for key, count in counts.items() if count > 1 and key not in winners]
     for number, key in sorted(others, key=lambda each: (each[0] is None, each[0] or 0, each[1])):
-        yield Setting(key, _label(key, number), firsts[key].config.values)
+        yield ComparedSetting(key, _label(key, number), firsts[key].config.values)
 
 
 def _label(key: str, number: int | None) -> str:

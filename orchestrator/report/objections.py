@@ -20,8 +20,8 @@ def study_objections(study: StudyReport) -> Iterator[str]:
     of_search = f"of {study.num_trials} search trials"
     told = {
         f"{study.num_diverged} {of_search} diverged; they count in the budget": study.num_diverged,
-        f"{study.num_timeout} {of_search} were over budget.per_trial; they count as answers, so the time of a trial has "
-        "shaped the search": study.num_timeout,
+        f"{study.num_timeout} {of_search} were over budget.per_trial; they count as answers, so the time of a trial "
+        "has shaped the search": study.num_timeout,
         f"in {study.num_undefined} of {study.num_trials} trials an expression gave no number that can be used "
         "(result.json says which, with its values); they count in the budget": study.num_undefined,
         f"{study.num_crashed} {of_search} crashed or were lost": study.num_crashed,
@@ -30,13 +30,14 @@ def study_objections(study: StudyReport) -> Iterator[str]:
     yield from (f"{name}: {sentence}" for sentence, count in told.items() if count)
     price = study.price
     # What puts its teleports back means to, and acts otherwise.
-    if price is not None and price.layers and PUT_BACK not in price.outcomes:
-        if not any(layer.moved for layer in price.layers):
-            outcomes = ", ".join(f"{outcome} {count:,}" for outcome, count in price.outcomes.items())
-            yield (
-                f"{name}: none of its {price.num_teleports:,} teleports moved a weight ({outcomes}): it is the baseline "
-                "with the teleports' cost"
-            )
+    if price is None or not price.layers or PUT_BACK in price.outcomes:
+        return
+    if not any(layer.moved for layer in price.layers):
+        outcomes = ", ".join(f"{outcome} {count:,}" for outcome, count in price.outcomes.items())
+        yield (
+            f"{name}: none of its {price.num_teleports:,} teleports moved a weight ({outcomes}): it is the baseline "
+            "with the teleports' cost"
+        )
 
 
 def _confirm_objections(study: StudyReport) -> dict[str, int]:

@@ -34,6 +34,7 @@ from orchestrator.spec import SharedScope
 from orchestrator.statistics import (
     ALPHA,
     TOLERANCE,
+    ComparedSetting,
     Cost,
     SettingTable,
     against_baseline,
@@ -107,9 +108,7 @@ def transfer_of(
         missing=found.missing,
         shared=_shared(confirmed, searched),
         leave=leave,
-        left_out=tuple(
-            _left_out_of_shared(sources, found, groups) if sources[0].is_shared else _left_out(found, groups)
-        ),
+        left_out=tuple((_left_out_of_shared if sources[0].is_shared else _left_out)(sources, found, groups)),
         stability=_stability(confirmed, searched),
         sensitivity=tuple(sensitivities_of(sources, arm, metric, tolerance)),
     )
@@ -124,7 +123,7 @@ class _Evidence:
     searched: SettingTable
 
     @cached_property
-    def settings(self) -> dict[str, Setting]:
+    def settings(self) -> dict[str, ComparedSetting]:
         """By key, those of confirm first."""
         return {each.key: each for each in (*self.confirmed.settings, *self.searched.settings)}
 
@@ -242,7 +241,7 @@ def _leave(sources: Sequence[Source]) -> Leave:
     return "workload" if "leave_one_out" in roles and "leave_architecture_out" not in roles else "architecture"
 
 
-def _left_out(found: _Evidence, groups: Mapping[str, str]) -> Iterator[LeftOutWorkload]:
+def _left_out(_: Sequence[Source], found: _Evidence, groups: Mapping[str, str]) -> Iterator[LeftOutWorkload]:
     """Chosen where there is more to choose from, on confirm seeds where that is no less."""
     for workload in found.confirmed.workloads:
         judges = judges_of("leave_architecture_out", workload, groups)

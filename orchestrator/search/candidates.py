@@ -2,7 +2,8 @@
 
 A candidate is a set of values that the search proposes once. It runs on every search seed of its workload, with
 ``search.scope: shared`` on those of every workload. Each of these pairs of workload and seed is a *run*: a trial on
-file. :class:`Candidates` gathers the runs of a sweep. Nothing of it is stored: all of it follows from the trials' files.
+file. :class:`Candidates` gathers the runs of a sweep. Nothing of it is stored, because all of it follows from the
+trials' files.
 """
 
 from __future__ import annotations
@@ -397,10 +398,8 @@ class Candidates:
         found: list[Candidate] = []
         for number, begun in sorted(numbers.items()):
             last = number - self.spec.search.concurrency
-            complete = [
-                (one.aggregate or 0.0, one.number, one) for one in found if one.number <= last and one.aggregate
-            ]
-            leader = min(complete)[2] if complete else None
+            complete = [one for one in found if one.number <= last and one.aggregate is not None]
+            leader = min(complete, key=lambda one: (one.aggregate or 0.0, one.number), default=None)
             runs = {
                 pair: Run(*pair, objective, begun.get(pair), costs.get(pair))
                 for pair in ((workload, seed) for workload in self.spec.workloads for seed in self.spec.search.seeds)

@@ -65,10 +65,10 @@ def _failures(record: SweepRecord) -> Iterator[str]:
     num_crashed = len(crashed) - len(confirm)
     if num_crashed > CRASH_TOLERANCE * num_search:
         yield f"{num_crashed} of {num_search} search trials crashed"
-    by_study = Candidates.of(record).as_own
+    merged = Candidates.of(record).merged
     for workload, arm in record.spec.studies:
         study = [
-            trial.result for trial in by_study if trial.config.study == f"{workload}/{arm}" and trial.result is not None
+            trial.result for trial in merged if trial.config.study == f"{workload}/{arm}" and trial.result is not None
         ]
         is_cut_short = bool(record.ended_early) and len(study) < num_configurations(record.spec, workload, arm)
         if not is_cut_short and not any(result.state is TrialState.COMPLETE for result in study):

@@ -8,7 +8,7 @@ copy) is known not to be a linear map alone.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, final
+from typing import Any, ClassVar, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -95,7 +95,9 @@ class Watch(CallPatch):
             without the weight (0 everywhere without a census).
     """
 
-    entered = {nn.functional.multi_head_attention_forward: unrolled_attention}
+    entered: ClassVar[Mapping[Any, Callable[..., Any]]] = {
+        nn.functional.multi_head_attention_forward: unrolled_attention
+    }
 
     def __init__(
         self, layers: Iterable[WeightLayer], replaced: Mapping[int, Tensor] | None = None, *, is_census: bool = False

@@ -5,7 +5,7 @@ Of the operations that models are made of: `F.hardsigmoid` (in every MobileNetV3
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -73,8 +73,8 @@ class Substitutes(CallPatch):
     move cancels, so a teleport computes in the precision of the weights. Such calls count as replaced too.
     """
 
-    entered = {torch.autograd.grad: unrolled_grad}
-    table = {
+    entered: ClassVar[Mapping[Any, Callable[..., Any]]] = {torch.autograd.grad: unrolled_grad}
+    table: ClassVar[Mapping[Any, Callable[..., Any]]] = {
         nn.functional.hardsigmoid: _hardsigmoid,
         nn.functional.embedding_bag: _embedding_bag,
         torch._weight_norm: _weight_norm,

@@ -6,7 +6,7 @@ convolution with a kernel as large as the image.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, final
+from typing import Any, ClassVar, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -298,7 +298,7 @@ def _plain_batch_norm(
 class Twice(CallPatch):
     """Prepares a forward for a second backward while it is active."""
 
-    table = {
+    table: ClassVar[Mapping[Any, Callable[..., Any]]] = {
         nn.functional.conv1d: _convolve,
         nn.functional.conv2d: _convolve,
         nn.functional.conv3d: _convolve,
@@ -316,8 +316,8 @@ class Decomposed(CallPatch):
     The running statistics are read, and not updated: a forward of a teleport leaves no trace.
     """
 
-    entered = {torch.autograd.grad: unrolled_grad}
-    table = {nn.functional.batch_norm: _plain_batch_norm}
+    entered: ClassVar[Mapping[Any, Callable[..., Any]]] = {torch.autograd.grad: unrolled_grad}
+    table: ClassVar[Mapping[Any, Callable[..., Any]]] = {nn.functional.batch_norm: _plain_batch_norm}
 
     def _run(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         return self._replaced(func, args, kwargs)

@@ -109,10 +109,10 @@ def _changes(node: Any) -> Iterator[tuple[Any, ast.AST]]:
                 yield condition, ast.Constant(True)
         case ast.Constant(value=bool()):
             yield node, ast.Constant(not node.value)
-        case ast.Constant(value=int() | float()):
-            yield node, ast.Constant(node.value + 1)
-        case ast.Constant(value="left" | "right"):
-            yield node, ast.Constant(WORDS[node.value])
+        case ast.Constant(value=int() | float() as number):
+            yield node, ast.Constant(number + 1)
+        case ast.Constant(value="left" | "right" as word):
+            yield node, ast.Constant(WORDS[word])
         case ast.Call(func=ast.Name(id=name)) if name in NAMES:
             yield node, _with(node, func=ast.Name(NAMES[name], ast.Load()))
         case ast.Call(func=ast.Attribute(attr=name)) if name in NAMES:

@@ -45,8 +45,8 @@ def _matrix_section(transfer: Transfer) -> Section | None:
     note = (
         f"Regret in {UNITS[transfer.metric]}: how much more the setting of a row costs on the workload of a column "
         f"than the setting tuned there, {training}, on the same seeds. Hodges-Lehmann estimate and exact 95 % "
-        "interval, not adjusted for several comparisons. A cell without an interval is exploratory: it rests on the search's own "
-        "seeds, which flatter the setting tuned there. Below zero, the search there had not found the best."
+        "interval, not adjusted for several comparisons. A cell without an interval is exploratory: it rests on the "
+        "search's own seeds, which flatter the setting tuned there. Below zero, the search there missed the best."
     )
     header = ("setting", *(f"on {workload}" for workload in transfer.workloads))
     return Section("transfer-matrix", "transfer", "Transfer matrix", note, header, rows)
@@ -179,8 +179,8 @@ def _band_section(transfer: Transfer) -> Section | None:
     note = (
         f"Values whose {what} are within {percent(transfer.sensitivity[0].tolerance)} of the best. The other "
         "parameters differ from trial to trial, so the lower quartile of the trials in each stretch of the searched "
-        "range counts; a stretch with fewer than five trials says nothing. An arrow: the band may go on, since the range ends or too "
-        "few trials lie there. Exploratory: on the search's own seeds."
+        "range counts; a stretch with fewer than five trials says nothing. An arrow says that the band may go on, "
+        "since the range ends or too few trials lie there. Exploratory: on the search's own seeds."
     )
     header = ("parameter", "workload", "band", "trials")
     return Section("transfer-bands", "transfer", "Sensitivity bands", note, header, rows)

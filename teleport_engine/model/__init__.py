@@ -15,11 +15,12 @@ from teleport_engine.model.layers import FrozenModule, WeightLayer, find_layers,
 from teleport_engine.model.linear_maps import Use
 from teleport_engine.model.parallel import Workers
 from teleport_engine.model.types import Inputs, LossFn, Params, Product
-from teleport_engine.model.unrolled import CallPatch, unrolled_grad
+from teleport_engine.model.unrolled import CallPatch, Calls, unrolled_grad
 from teleport_engine.model.wrapped import Wrapped, eagerly
 
 __all__ = [
     "CallPatch",
+    "Calls",
     "ConvUse",
     "Forward",
     "FrozenModule",

@@ -18,7 +18,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from teleport_engine.model.convolution import ConvUse, Window
 from teleport_engine.model.layers import WeightLayer
 from teleport_engine.model.linear_maps import LinearUse, Use
-from teleport_engine.model.unrolled import CallPatch, unrolled_attention
+from teleport_engine.model.unrolled import CallPatch, Calls, unrolled_attention
 
 __all__ = ["Watch"]
 
@@ -95,9 +95,7 @@ class Watch(CallPatch):
             without the weight (0 everywhere without a census).
     """
 
-    entered: ClassVar[Mapping[Any, Callable[..., Any]]] = {
-        nn.functional.multi_head_attention_forward: unrolled_attention
-    }
+    entered: ClassVar[Calls] = {nn.functional.multi_head_attention_forward: unrolled_attention}
 
     def __init__(
         self, layers: Iterable[WeightLayer], replaced: Mapping[int, Tensor] | None = None, *, is_census: bool = False

@@ -42,6 +42,10 @@ unrolled_attention: Any = unrolled(nn.functional.multi_head_attention_forward)
 """For a watch, which so sees each product of an attention as a call of `F.linear`."""
 
 
+# Functions of torch, each with what runs in its place.
+Calls = Mapping[Any, Callable[..., Any]]
+
+
 class CallPatch(TorchFunctionMode):
     """Intercepts calls of torch's functions while it is active.
 
@@ -49,10 +53,10 @@ class CallPatch(TorchFunctionMode):
         num_replaced: how many calls were replaced so far.
     """
 
-    entered: ClassVar[Mapping[Any, Callable[..., Any]]] = {}
+    entered: ClassVar[Calls] = {}
     """Functions whose inner calls are intercepted too, and their unrolled code."""
 
-    table: ClassVar[Mapping[Any, Callable[..., Any]]] = {}
+    table: ClassVar[Calls] = {}
     """Functions, and what runs in place of each; where that gives None, the function itself runs."""
 
     def __init__(self) -> None:

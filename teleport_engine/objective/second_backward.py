@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from teleport_engine.model import CallPatch, Window, unrolled_grad
+from teleport_engine.model import CallPatch, Calls, Window, unrolled_grad
 
 __all__ = ["Decomposed", "Twice"]
 
@@ -298,7 +298,7 @@ def _plain_batch_norm(
 class Twice(CallPatch):
     """Prepares a forward for a second backward while it is active."""
 
-    table: ClassVar[Mapping[Any, Callable[..., Any]]] = {
+    table: ClassVar[Calls] = {
         nn.functional.conv1d: _convolve,
         nn.functional.conv2d: _convolve,
         nn.functional.conv3d: _convolve,
@@ -316,8 +316,8 @@ class Decomposed(CallPatch):
     The running statistics are read, and not updated: a forward of a teleport leaves no trace.
     """
 
-    entered: ClassVar[Mapping[Any, Callable[..., Any]]] = {torch.autograd.grad: unrolled_grad}
-    table: ClassVar[Mapping[Any, Callable[..., Any]]] = {nn.functional.batch_norm: _plain_batch_norm}
+    entered: ClassVar[Calls] = {torch.autograd.grad: unrolled_grad}
+    table: ClassVar[Calls] = {nn.functional.batch_norm: _plain_batch_norm}
 
     def _run(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         return self._replaced(func, args, kwargs)

@@ -154,8 +154,9 @@ class Proposals:
             self.num_planned = num_configurations(self._spec, self._workload, self._arm, self._num_no_answer)
         if number in self._untold:
             self._untold[number] = outcome
-        if self.is_exhausted and None not in self._untold.values():
-            self._tell(self._log.num_trials)
+        is_over = self.is_exhausted and None not in self._untold.values()
+        # What the next proposal is made with is told at once, so that the journal shows it while the search waits.
+        self._tell(self._log.num_trials - (0 if is_over else self._spec.search.concurrency))
 
     def _add(self, number: int, run_ids: Sequence[str]) -> None:
         self._num_duplicates = 0

@@ -55,7 +55,9 @@ class _Candidate:
         self.handed_out: set[int] = set()
         # Of a search over all workloads: logarithms of cost over the baseline's, of the runs that were looked at.
         self.log_ratios: list[float] = []
+        # Of a candidate to beat, the same of all pairs; None: there is none.
         self.leader: list[float] | None = None
+        self.is_begun = False
         self.num_looked_at = 0
 
     @property
@@ -236,7 +238,6 @@ class Study:
     def _enter(self, number: int, values: dict[str, Json], run_ids: Sequence[str]) -> None:
         """Open a candidate, with what is on file of it."""
         candidate = _Candidate(number, values, run_ids)
-        candidate.leader = self._leader(number)
         self._open[number] = candidate
         for place, trial_id in enumerate(run_ids):
             self._places[trial_id] = (number, place)
@@ -262,7 +263,7 @@ class Study:
 
     def _next_run(self, *, may_be_spared: bool) -> TrialConfig | None:
         for candidate in self._open.values():
-            place = next(candidate.left(), None)
+            place = next(candidate.left(), None) if candidate.is_begun else None
             if place is not None and (may_be_spared or self._is_due(candidate, place)):
                 if self._stopping is not None and place > candidate.num_looked_at:
                     continue  # a curve is judged seed after seed
@@ -276,14 +277,23 @@ class Study:
             return True
         return place < max(scheduler.min_pairs, candidate.num_looked_at + 1)
 
-    def _leader(self, number: int) -> list[float] | None:
-        """The candidate to beat: the best of those whose end the proposal was made with; None: there is none."""
-        last = number - self.spec.search.concurrency
-        known = [(aggregate, other) for other, (aggregate, _) in self._raced.items() if other <= last]
-        return self._raced[min(known)[1]][1] if known else None
+    def _begin(self, candidate: _Candidate) -> None:
+        """Find the candidate to beat, the best of those whose end the proposal was made with.
+
+        These have ended when a proposal is made. One that has lost its result's file since runs again first.
+        """
+        last = candidate.number - self.spec.search.concurrency
+        if next(iter(self._open)) > last:
+            known = [(aggregate, other) for other, (aggregate, _) in self._raced.items() if other <= last]
+            candidate.leader = self._raced[min(known)[1]][1] if known else None
+            candidate.is_begun = True
 
     def _advance(self, candidate: _Candidate) -> None:
         """Look at the runs that have ended, in order, up to the one that settles the candidate."""
+        if not candidate.is_begun:
+            self._begin(candidate)
+        if not candidate.is_begun:
+            return
         while (place := candidate.num_looked_at) < len(candidate.run_ids):
             result = candidate.results.get(place)
             if result is None:
@@ -320,6 +330,10 @@ class Study:
         if self._stopping is not None:
             self._stopping.end(candidate.number, outcome)
         self._proposals.end(candidate.number, outcome)
+        # One that waited may end at once, and let the next one begin.
+        for waiting in [other for other in self._open.values() if not other.is_begun]:
+            if not waiting.is_begun:
+                self._advance(waiting)
 
     def _values(self, candidate: _Candidate) -> tuple[float, ...]:
         """The value of each objective, of a candidate that ran in full."""

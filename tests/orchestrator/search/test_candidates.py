@@ -89,7 +89,7 @@ def test_the_order_of_the_race_is_the_seeds_and_begins_with_every_workload() -> 
 def test_units_become_one_trial_for_each_setting_and_workload(tmp_path: Path) -> None:
     spec = shared_spec("search.trials=4")
     record, sweep = searched(spec, tmp_path, crashing(by_workload, 3, "diverged"))
-    found = [trial for trial in Candidates.of(record).as_own if trial.config.arm == "teleport"]
+    found = [trial for trial in Candidates.of(record).merged if trial.config.arm == "teleport"]
     assert [(trial.config.workload, trial.config.number) for trial in found] == [
         (label, number) for label in spec.workloads for number in range(4)
     ]
@@ -114,7 +114,7 @@ def test_a_setting_that_ended_before_a_workloads_turn_counts_there_too(tmp_path:
     record, sweep = searched(shared_spec("search.trials=2"), tmp_path, diverging)
     assert sweep.num_units()[0] == 1
     first = [
-        trial for trial in Candidates.of(record).as_own if trial.config.number == 0 and trial.config.arm == "teleport"
+        trial for trial in Candidates.of(record).merged if trial.config.number == 0 and trial.config.arm == "teleport"
     ]
     assert [trial.result and trial.result.state for trial in first] == [TrialState.FAIL] * 2
     assert len({trial.config.workload for trial in first}) == 2
@@ -183,7 +183,10 @@ def test_a_workload_of_the_same_architecture_has_no_say_where_that_is_left_out(t
 
 def test_while_it_runs_a_setting_is_running_and_what_was_given_up_is_pruned(tmp_path: Path) -> None:
     spec = shared_spec(
-        "search.scheduler={name: wilcoxon, p_threshold: 0.1}", "search.seeds=[0, 1, 2]", "search.trials=3"
+        "search.scheduler={name: wilcoxon, p_threshold: 0.1}",
+        "search.seeds=[0, 1, 2]",
+        "search.trials=3",
+        "search.concurrency=1",
     )
     record, sweep = searched(spec, tmp_path, by_number({0: 4, 1: 9, 2: 4}))
 
@@ -197,14 +200,18 @@ def test_while_it_runs_a_setting_is_running_and_what_was_given_up_is_pruned(tmp_
 
     assert states(3) == ["RUNNING"]
     assert states(7, is_running=True) == ["COMPLETE", "RUNNING"]
-    assert states(10) == ["COMPLETE", "RUNNING"], "whether there is another unit is not known yet"
+    assert states(9) == ["COMPLETE", "RUNNING"]
+    assert states(10) == ["COMPLETE", "PRUNED"], "it has lost with its fourth pair"
     assert states(11, is_running=True) == ["COMPLETE", "PRUNED", "RUNNING"]
     assert states(16) == ["COMPLETE", "PRUNED", "COMPLETE"]
 
 
 def test_units_that_will_not_run_are_no_longer_planned(tmp_path: Path) -> None:
     spec = shared_spec(
-        "search.scheduler={name: wilcoxon, p_threshold: 0.1}", "search.seeds=[0, 1, 2]", "search.trials=3"
+        "search.scheduler={name: wilcoxon, p_threshold: 0.1}",
+        "search.seeds=[0, 1, 2]",
+        "search.trials=3",
+        "search.concurrency=1",
     )
     record, _ = searched(spec, tmp_path, by_number({0: 4, 1: 9}))
     of = {study.study: study for study in count(spec, record.trials).studies if study.phase == "search"}
@@ -221,14 +228,14 @@ def test_the_plan_counts_units_and_names_the_shared_space() -> None:
     plan = make_plan(shared_spec(EVERY_ROLE), lambda workload, arm: 0.5)
     of = {(study.workload, study.arm): study for study in plan.studies}
     assert of["wide", "teleport"].num_search == 3 * 2
-    assert of["wide", "baseline"].num_search == 3
+    assert of["wide", "baseline"].num_search == 3 * 2
     assert of["wide", "teleport"].parameters == ("lr_factor", "teleport.tau", "teleport.step.factor")
     assert of["wide", "teleport"].num_confirm == 3 * 2
     assert of["wide", "baseline"].num_confirm == 2
     steps = of["wide", "teleport"].steps_per_seed
     assert of["wide", "teleport"].num_steps == steps * (6 + 6)
     assert of["wide", "teleport"].trial_seconds == 0.5 * steps
-    assert of["wide", "baseline"].trial_seconds == 0.5 * steps * 2
+    assert of["wide", "baseline"].trial_seconds == 0.5 * steps
 
 
 def test_a_race_that_can_give_nothing_up_is_objected_to() -> None:

@@ -172,7 +172,7 @@ class TestScheduler:
         assert again.judge(of, rows) == kept  # from the very beginning
 
     def test_what_was_kept_is_kept_when_better_trials_have_come_meanwhile(self, scheduler: str, journal: Path) -> None:
-        spec = spec_with(scheduler)
+        spec = spec_with(scheduler, "search.concurrency=9")
         searched = study(spec, journal)
         slow = proposed(searched)
         rows = curve(1.5)
@@ -195,7 +195,7 @@ class TestScheduler:
         searched.judge(of, rows[30:])
         values = stored(journal)[0].intermediate_values
         assert tuple(values) == spec.search.scheduler.rungs
-        assert values == rung_values(of, rows, "train_loss", spec.search.scheduler.rungs)
+        assert values == rung_values([(rows, 1)], of.seeds, "train_loss", spec.search.scheduler.rungs)
 
     def test_a_stopped_trial_is_pruned_in_optuna_with_its_values(self, scheduler: str, journal: Path) -> None:
         searched = study(spec_with(scheduler), journal)

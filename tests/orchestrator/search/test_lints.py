@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.home.provenance import collect
-from orchestrator.home.records import SweepRecord, Trial, TrialConfig
+from orchestrator.home.records import Trial, TrialConfig
+from orchestrator.search.candidates import Candidates
 from orchestrator.search.early_stopping import pruned_result
 from orchestrator.search.lints import lints, spec_lints
 from tests.orchestrator.specs import tiny_spec
@@ -14,8 +14,8 @@ from tests.orchestrator.trials import complete, config, failed, row
 CLEAN = tiny_spec("search.trials=16", "search.objective.metric=train_loss")
 
 
-def record(*trials: Trial) -> SweepRecord:
-    return SweepRecord(CLEAN, collect("teleport run x.yaml"), trials)
+def record(*trials: Trial) -> Candidates:
+    return Candidates(CLEAN, trials)
 
 
 def searched(lr: float, value: float, number: int = 0) -> Trial:
@@ -69,9 +69,9 @@ def test_an_objective_beside_the_target_is_told() -> None:
 
 
 def test_a_best_at_its_bound_is_told() -> None:
-    found = lints(record(searched(0.5, 0.1), searched(0.1, 0.2)))
+    found = lints(record(searched(0.5, 0.1), searched(0.1, 0.2, 1)))
     assert found == ["digits/baseline: the best optimizer.lr is at its bound 0.5; widen the range [0.01, 0.5]"]
-    assert lints(record(searched(0.5, 0.2), searched(0.1, 0.1))) == []
+    assert lints(record(searched(0.5, 0.2), searched(0.1, 0.1, 1))) == []
 
 
 def test_too_few_feasible_trials_are_told() -> None:
@@ -129,7 +129,7 @@ class TestEarlyStopping:
         bad = [config(lr=0.02 + i / 100, number=i + 1) for i in range(3)]
         rows = [row(step) for step in range(4)]
         stopped = [Trial(config=of, result=pruned_result(of, rows, started_at=1.0, ended_at=2.0)) for of in bad]
-        found = lints(SweepRecord(spec, collect("teleport run x.yaml"), (searched(0.1, 0.1), *stopped)))
+        found = lints(Candidates(spec, (searched(0.1, 0.1), *stopped)))
         assert found == [
             "digits/baseline: 3 of 4 search trials were stopped and 1 ran in full: too few to judge the stopping by; "
             "give it more trials or a longer grace"
@@ -144,7 +144,7 @@ class TestEarlyStopping:
                 trial = searched(0.05 + number / 100, number / 10, number=number)
                 rows = (row(0), row(5, loss=loss), row(10, loss=number / 10))
                 trials.append(trial.model_copy(update={"history": rows}))
-            found = lints(SweepRecord(spec, collect("teleport run x.yaml"), tuple(trials)))
+            found = lints(Candidates(spec, tuple(trials)))
             return [lint for lint in found if "Spearman" in lint]
 
         assert told([5.0, 4.0, 3.0, 2.0, 1.0, 0.0]) == [
@@ -153,20 +153,6 @@ class TestEarlyStopping:
         ]
         assert told([0.0, 1.0, 2.0, 3.0, 4.0, 5.0]) == []
         assert told([3.0, 2.0, 1.0]) == []
-
-
-def test_a_race_that_nobody_can_lose_is_told() -> None:
-    def told(*overrides: str) -> list[str]:
-        return [lint for lint in spec_lints(tiny_spec("confirm.race=true", *overrides)) if "race" in lint]
-
-    assert told() == [
-        "confirm.race is on and confirm.top_k is 1: there is nothing to drop; raise top_k or leave race out"
-    ]
-    assert told("confirm.top_k=3", "confirm.seeds=5") == [
-        "confirm.race is on with 5 confirm seeds: none is dropped before it has had 5; give it more seeds or leave "
-        "race out"
-    ]
-    assert told("confirm.top_k=3", "confirm.seeds=6") == []
 
 
 @pytest.mark.parametrize(

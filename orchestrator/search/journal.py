@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
-from orchestrator.errors import FileUnreadable
+from orchestrator.errors import FileUnreadable, SearchNotReproducible
 from orchestrator.home import TrialResult, TrialState, damage
 from orchestrator.spec import Json, Mode, Search
 
@@ -234,8 +234,20 @@ class StudyLog:
         self.num_trials = 0
 
     def on_file(self) -> list[FrozenTrial]:
-        """Read the trials of the journal, by number."""
-        return self._journal.get_trials(deepcopy=False)
+        """Read the proposals of the journal, by number.
+
+        Raises:
+            SearchNotReproducible: another program has written one of them.
+        """
+        found = self._journal.get_trials(deepcopy=False)
+        foreign = [trial.number for trial in found if NOTE not in trial.system_attrs]
+        if foreign:
+            raise SearchNotReproducible(
+                f"{self._memory.study_name}: proposal {foreign[0]} in the journal was written by another program, so "
+                "the search cannot go on from it; put a copy of study.journal from before in its place, or begin a new "
+                "sweep that takes this one's best points (search.warm_start)"
+            )
+        return found
 
     def recall(self, trial: FrozenTrial, note: Note) -> None:
         """Bring a proposal of the journal back to memory; by number, all of them before anything is proposed."""

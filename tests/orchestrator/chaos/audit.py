@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import optuna
 
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
 from orchestrator.home.records import HistoryRow, SweepRecord, Trial, TrialState
-from orchestrator.search.candidates import Candidate, Candidates
+from orchestrator.search.candidates import Candidates
 from orchestrator.search.confirm import confirm_configs
-from orchestrator.search.counts import num_configurations, num_planned
-from orchestrator.search.journal import open_journal
-from orchestrator.search.points import suggest
+from orchestrator.search.counts import num_configurations
+from orchestrator.search.journal import NOTE, Note, open_journal
 from orchestrator.search.selection import champions
 from orchestrator.spec import ALL
 from orchestrator.track.projection import SWEEP_ID, TRIAL_ID, sweep_id
@@ -79,23 +78,22 @@ def _figures(trial: Trial) -> Any:
 
 
 def _check_files(record: SweepRecord, paths: SweepPaths) -> Iterator[str]:
-    search: defaultdict[str, list[Trial]] = defaultdict(list)
-    confirm: set[str] = set()
+    spec, confirm = record.spec, set()
     for trial in record.trials:
-        if trial.config.phase == "search":
-            search[trial.config.study].append(trial)
-        else:
+        if trial.config.phase == "confirm":
             confirm.add(trial.trial_id)
         yield from _check_trial(trial, paths)
-    yield from _check_settings(record)
-    for workload, arm in record.spec.studies:
-        study, planned = f"{workload}/{arm}", num_planned(record.spec, workload, arm, "search")
-        if record.spec.is_shared(arm):
-            continue
-        if len(search[study]) != planned:
-            yield f"{study}: {len(search[study])} search trials on file, {planned} were planned"
-        numbers = Counter(trial.config.number for trial in search[study])
-        yield from (f"{study}: number {number} is that of {n} trials" for number, n in numbers.items() if n > 1)
+    for (workload, arm), on_file in _candidates(record).items():
+        study, planned = f"{workload}/{arm}", num_configurations(spec, next(iter(spec.workloads)), arm)
+        if len(on_file) != planned:
+            yield f"{study}: {len(on_file)} candidates on file, {planned} were planned"
+        yield from (f"{study} #{number} has not ended" for number, one in on_file.items() if one.state == "RUNNING")
+    runs = Counter(
+        (trial.config.study, trial.config.number, trial.config.seeds)
+        for trial in record.trials
+        if trial.config.phase == "search"
+    )
+    yield from (f"{study} #{number}: {n} trials are one run" for (study, number, _), n in runs.items() if n > 1)
     chosen = [trial for of_study in champions(Candidates.of(record)).values() for trial in of_study]
     planned_ids = {config.trial_id for config in confirm_configs(record.spec, chosen)}
     yield from (f"confirm trial {one} was planned, and is not on file" for one in sorted(planned_ids - confirm))
@@ -106,22 +104,6 @@ def _check_files(record: SweepRecord, paths: SweepPaths) -> Iterator[str]:
     for name in ("report.html", "report.md", "report.json"):
         if not (paths.report / name).is_file():
             yield f"the sweep has no report/{name}"
-
-
-def _check_settings(record: SweepRecord) -> Iterator[str]:
-    """Every setting of a shared search, and every unit of it that was begun, is there once and has ended."""
-    spec = record.spec
-    for arm, settings in Candidates(spec, record.trials).shared.items():
-        study, planned = f"{ALL}/{arm}", num_configurations(spec, next(iter(spec.workloads)), arm)
-        if len(settings) != planned:
-            yield f"{study}: {len(settings)} settings on file, {planned} were planned"
-        yield from (f"{study} #{one.number} has not ended" for one in settings if one.state == "RUNNING")
-        units = Counter(
-            (trial.config.number, trial.config.workload, trial.config.seeds)
-            for trial in record.trials
-            if trial.config.phase == "search" and trial.config.arm == arm
-        )
-        yield from (f"{study} #{unit[0]}: {n} trials are one unit, {unit[1:]}" for unit, n in units.items() if n > 1)
 
 
 def _check_trial(trial: Trial, paths: SweepPaths) -> Iterator[str]:
@@ -147,77 +129,52 @@ def _check_trial(trial: Trial, paths: SweepPaths) -> Iterator[str]:
 
 
 def _check_journal(record: SweepRecord, paths: SweepPaths) -> Iterator[str]:
+    """The journal has every candidate as its runs make it, and no other."""
     storage = open_journal(paths.journal)
     names = {study.study_name for study in storage.get_all_studies()}
-    for arm, settings in Candidates.of(record).shared.items():
-        if f"{ALL}/{arm}" in names:
-            yield from _check_settings_told(arm, settings, storage)
-        else:
-            yield f"{ALL}/{arm} is not in the journal"
-    for workload, arm in record.spec.studies:
-        if record.spec.is_shared(arm):
-            continue
+    for (workload, arm), on_file in _candidates(record).items():
         study = f"{workload}/{arm}"
         if study not in names:
             yield f"{study} is not in the journal"
             continue
-        stored = optuna.load_study(study_name=study, storage=storage).get_trials()
-        on_file = {
-            trial.config.number: trial
-            for trial in record.trials
-            if trial.config.study == study and trial.config.phase == "search"
-        }
-        yield from (f"{study} #{n} is on file, not in the journal" for n in on_file.keys() - {t.number for t in stored})
-        templates = record.spec.workloads[workload], record.spec.arms[arm]
-        taken = [trial.config.values for trial in on_file.values()]
-        for trial in stored:
-            if trial.number in on_file:
-                yield from _check_told(study, trial, on_file[trial.number])
-            elif not trial.state.is_finished():
-                yield f"{study} #{trial.number} is {trial.state.name} in the journal, and not on file"
-            elif trial.state.name != "FAIL":
-                yield f"{study} #{trial.number} is {trial.state.name} in the journal, and was never run"
-            elif _is_whole(templates, trial.params) and trial.params not in taken:
-                yield f"{study} #{trial.number} was proposed whole, and given up"
+        told = {trial.number: trial for trial in optuna.load_study(study_name=study, storage=storage).get_trials()}
+        yield from (f"{study} #{n} is on file, not in the journal" for n in sorted(on_file.keys() - told.keys()))
+        for number, trial in told.items():
+            if number not in on_file:
+                if NOTE not in trial.system_attrs or not Note.of(trial).is_duplicate:
+                    yield f"{study} #{number} is {trial.state.name} in the journal, and not on file"
+                continue
+            # Of what was given up Optuna keeps the last value it was told; on file it has none.
+            value = trial.value if trial.state is optuna.trial.TrialState.COMPLETE else None
+            mine = Told(trial.state.name, value, trial.params)
+            if mine != on_file[number]:
+                yield f"{study} #{number} is {mine} in the journal, and {on_file[number]} on file"
 
 
-def _check_settings_told(
-    arm: str, settings: Sequence[Candidate], storage: optuna.storages.BaseStorage
-) -> Iterator[str]:
-    """The journal has every setting as its units make it."""
-    study = f"{ALL}/{arm}"
-    told = {trial.number: trial for trial in optuna.load_study(study_name=study, storage=storage).get_trials()}
-    on_file = {setting.number: setting for setting in settings}
-    yield from (f"{study} #{n} is on file, not in the journal" for n in sorted(on_file.keys() - told.keys()))
-    for number, trial in told.items():
-        setting = on_file.get(number)
-        if setting is None:
-            yield f"{study} #{number} is {trial.state.name} in the journal, and not on file"
-            continue
-        # Of what was given up Optuna keeps the last value it was told; on file it has none.
-        value = trial.value if trial.state is optuna.trial.TrialState.COMPLETE else None
-        if (trial.state.name, value, trial.params) != (setting.state, setting.aggregate, setting.values):
-            yield f"{study} #{number} is another in the journal than on file"
+class Told(NamedTuple):
+    """What a sampler is to have been told of a candidate."""
+
+    state: str
+    value: float | None
+    values: Mapping[str, Any]
 
 
-def _check_told(study: str, told: optuna.trial.FrozenTrial, trial: Trial) -> Iterator[str]:
-    name = f"{study} #{told.number}"
-    state, value = (None, None) if trial.result is None else (trial.result.state.value, trial.result.value)
-    if told.state.name != state:
-        yield f"{name} is {told.state.name} in the journal, and {state} on file"
-    elif told.value != value:
-        yield f"{name} has value {told.value} in the journal, and {value} on file"
-    if told.params != trial.config.values:
-        yield f"{name} has other parameters in the journal than on file"
-
-
-def _is_whole(templates: Sequence[Any], params: dict[str, Any]) -> bool:
-    """Tell a configuration that could have run from one whose parameters were still being chosen."""
-    try:
-        suggest(templates, optuna.trial.FixedTrial(params))  # type: ignore[arg-type]
-    except ValueError:
-        return False
-    return True
+def _candidates(record: SweepRecord) -> dict[tuple[str, str], dict[int, Told]]:
+    """Workload and arm of each search -> number of a candidate -> what it came to."""
+    candidates, found = Candidates.of(record), {}
+    for workload, arm in record.spec.searches:
+        if workload == ALL:
+            shared = candidates.shared.get(arm, ())
+            found[workload, arm] = {one.number: Told(one.state, one.aggregate, one.values) for one in shared}
+        else:
+            own = candidates.own.get((workload, arm), ())
+            found[workload, arm] = {
+                one.config.number or 0: Told("RUNNING", None, one.config.values)
+                if one.result is None
+                else Told(one.result.state.value, one.result.value, one.config.values)
+                for one in own
+            }
+    return found
 
 
 def _check_runs(record: SweepRecord, client: MlflowClient) -> Iterator[str]:
@@ -250,9 +207,8 @@ def _check_runs(record: SweepRecord, client: MlflowClient) -> Iterator[str]:
 def _check_curves(trial: Trial, run_id: str, client: MlflowClient) -> Iterator[str]:
     curves: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
     for row in trial.history:
-        prefix = "" if len(trial.config.seeds) == 1 else f"seed_{row.seed}/"
         for key, value in row.metrics.items():
-            curves[f"{prefix}{key}"].append((row.step, value))
+            curves[key].append((row.step, value))
     for key, points in curves.items():
         logged = sorted((point.step, point.value) for point in client.get_metric_history(run_id, key))
         if logged != sorted(points):

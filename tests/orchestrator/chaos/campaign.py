@@ -51,14 +51,14 @@ class Story:
 
 
 def num_saved_at_most(spec: SweepSpec) -> int:
-    """Count the units that a race may leave out: of every setting but the first, those past the least it decides on."""
-    race = spec.search.scheduler
-    if not isinstance(race, WilcoxonOptions):
+    """Count the runs that ``wilcoxon`` may spare: of every candidate but the first, those past the least it needs."""
+    scheduler = spec.search.scheduler
+    if not isinstance(scheduler, WilcoxonOptions):
         return 0
     num_pairs = len(race_order(spec))
     first = next(iter(spec.workloads))
     return sum(
-        (num_configurations(spec, first, arm) - 1) * max(0, num_pairs - race.min_pairs)
+        (num_configurations(spec, first, arm) - 1) * max(0, num_pairs - scheduler.min_pairs)
         for arm in spec.arms
         if spec.is_shared(arm)
     )

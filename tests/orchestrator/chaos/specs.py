@@ -1,4 +1,4 @@
-"""The sweep that is killed: real, its trials a second or two long, each with several checkpoints."""
+"""The sweeps that are killed: real, their trials a second or two long, each with several checkpoints."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ arms:
       step: {{choice: [{{rule: fixed, lr: {{loguniform: [0.001, 0.1]}}}},
                       {{rule: growth, factor: {{uniform: [1.1, 2.0]}}}}]}}
       schedule: {{epochs: 2, batches: 2, steps: 1}}
-search: {{sampler: tpe, seed: 0, trials: 4, seeds: [0], objective: {{metric: train_loss, mode: min}}}}
+search:
+  {{sampler: tpe, seed: 0, concurrency: 2, trials: 3, seeds: [0, 1], objective: {{metric: train_loss, mode: min}}}}
 confirm: {{top_k: 1, seeds: 3}}
 resources: {{cpu: 1, gpu: 1}}
 checkpoint: {{every: {CHECKPOINT_SECONDS}}}
@@ -31,11 +32,12 @@ checkpoint: {{every: {CHECKPOINT_SECONDS}}}
 
 ONE_AT_A_TIME = SPEC.replace("sampler: tpe", "max_concurrent: 1, sampler: tpe")
 
-# Three settings on six pairs, of which the race gives one up; one unit at a time, so that an undisturbed run is alike.
+# Three candidates on six pairs, of which early stopping gives one up. One trial runs at a time: with more of them it
+# depends on time which runs of a candidate have been begun when it is given up.
 SHARED = f"""
 version: 1
 name: chaos
-description: Is a setting, or a decision of the race, lost or made twice?
+description: Is a candidate, or a decision to give one up, lost or made twice?
 workloads:
   narrow:
     model: {{name: mlp, widths: [16]}}
@@ -59,6 +61,7 @@ arms:
       schedule: {{epochs: 2, batches: 2, steps: 1}}
 search:
   max_concurrent: 1
+  concurrency: 1
   sampler: tpe
   seed: 0
   trials: 3

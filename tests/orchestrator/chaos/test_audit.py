@@ -168,7 +168,7 @@ def end_twice(sweep: Sweep) -> None:
 
 DAMAGE: dict[str, tuple[Callable[[Sweep], None], str]] = {
     "a result is dropped": (drop_result, "has no result.json"),
-    "a trial is dropped": (drop_trial, "1 search trials on file, 2 were planned"),
+    "a trial is dropped": (drop_trial, "1 candidates on file, 2 were planned"),
     "the report is dropped": (drop_report, "no report/report.json"),
     "a checkpoint is left": (keep_checkpoint, "has a checkpoint left"),
     "a part of a file is left": (leave_a_part, r"report/\.report\.html\..* is left of a write that was cut off"),
@@ -182,8 +182,8 @@ DAMAGE: dict[str, tuple[Callable[[Sweep], None], str]] = {
     "a run has the wrong status": (fail_run, "is FAILED, its result COMPLETE"),
     "a run has a point more": (log_another_point, "points of train_loss of trial"),
     "a proposal is left": (propose_another, "is RUNNING in the journal, and not on file"),
-    "a proposal is given up": (give_up_a_proposal, "was proposed whole, and given up"),
-    "a value is another": (change_the_value, r"has value .* in the journal, and 0\.125 on file"),
+    "a proposal is given up": (give_up_a_proposal, "is FAIL in the journal, and not on file"),
+    "a value is another": (change_the_value, r"is Told.* in the journal, and Told\(.*value=0\.125,.* on file"),
     "a number is another": (change_the_number, "#77 is on file, not in the journal"),
     "a trial runs on": (begin_again, "ran after it had a result"),
     "a trial ends twice": (end_twice, "ended more than once"),
@@ -243,17 +243,17 @@ def good_shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def without_a_unit(paths: SweepPaths, units: list[Trial]) -> None:
-    shutil.rmtree(paths.result(units[0].trial_id).parent)
+def without_a_run(paths: SweepPaths, runs: list[Trial]) -> None:
+    shutil.rmtree(paths.result(runs[0].trial_id).parent)
 
 
-def without_a_setting(paths: SweepPaths, units: list[Trial]) -> None:
-    for unit in units:
-        shutil.rmtree(paths.result(unit.trial_id).parent)
+def without_a_candidate(paths: SweepPaths, runs: list[Trial]) -> None:
+    for run_ in runs:
+        shutil.rmtree(paths.result(run_.trial_id).parent)
 
 
-def with_another_cost(paths: SweepPaths, units: list[Trial]) -> None:
-    file = paths.result(units[0].trial_id)
+def with_another_cost(paths: SweepPaths, runs: list[Trial]) -> None:
+    file = paths.result(runs[0].trial_id)
     result = json.loads(file.read_text())
     result["seeds"][0]["steps_to_target"] = 1 + (result["seeds"][0]["steps_to_target"] or 0)
     file.write_text(json.dumps(result))
@@ -262,9 +262,9 @@ def with_another_cost(paths: SweepPaths, units: list[Trial]) -> None:
 @pytest.mark.parametrize(
     ("damage", "seen"),
     [
-        (without_a_unit, [r"\*/teleport #1 has not ended", r"\*/teleport #1 is another in the journal than on file"]),
-        (without_a_setting, [r"1 settings on file, 2 were planned", r"#1 is COMPLETE in the journal, and not on file"]),
-        (with_another_cost, [r"\*/teleport #1 is another in the journal than on file"]),
+        (without_a_run, [r"\*/teleport #1 has not ended", r"\*/teleport #1 is Told.* in the journal, and Told"]),
+        (without_a_candidate, [r"1 candidates on file, 2 were planned", r"#1 is COMPLETE in the journal, and not on"]),
+        (with_another_cost, [r"\*/teleport #1 is Told.* in the journal, and Told"]),
     ],
 )
 def test_damage_to_a_shared_search_is_seen(

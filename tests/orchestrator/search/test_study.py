@@ -9,6 +9,7 @@ from pathlib import Path
 import optuna
 import pytest
 
+from orchestrator.errors import SearchNotReproducible
 from orchestrator.home.records import TrialConfig, TrialResult
 from orchestrator.search.journal import open_journal
 from orchestrator.search.points import suggest
@@ -240,3 +241,11 @@ def test_several_objectives_are_as_many_directions(journal: Path) -> None:
     loaded = optuna.load_study(study_name=searched.name, storage=open_journal(journal))
     assert [direction.name for direction in loaded.directions] == ["MINIMIZE", "MAXIMIZE", "MINIMIZE"]
     assert loaded.trials[0].values == [0.5, 0.9, 0.1]
+
+
+def test_a_journal_in_which_another_program_has_proposed_is_refused(journal: Path) -> None:
+    searched = study(tiny_spec(), journal)
+    assert searched.propose() is not None
+    optuna.load_study(study_name=searched.name, storage=open_journal(journal)).ask()
+    with pytest.raises(SearchNotReproducible, match=r"digits/baseline: proposal 1 in the journal .* another program"):
+        study(tiny_spec(), journal)

@@ -16,13 +16,13 @@ from benchmarks.racing import ARM, TABLE, spec_of
 from orchestrator.home.paths import SweepPaths, atomic_write
 from orchestrator.home.reading import read_record
 from orchestrator.launch import InlineLauncher
-from orchestrator.search.candidates import Candidates, baseline_costs
+from orchestrator.search.candidates import Candidate, Candidates, baseline_costs, run_cost
 from orchestrator.sweep.run import run
 from orchestrator.track import NoTracker
 
 
 def main() -> None:
-    """Run the grid without a race and write what each unit cost."""
+    """Run the grid in full and write what each run cost."""
     torch.set_num_threads(1)
     spec = spec_of()
     with tempfile.TemporaryDirectory() as home:
@@ -39,15 +39,25 @@ def main() -> None:
         },
         "settings": [
             {
-                "values": dict(setting.values),
+                "values": dict(candidate.values),
                 # None: it diverged.
-                "costs": {label: [unit.cost for unit in setting.of(label)] for label in spec.workloads},
-                "is_capped": {label: [unit.is_capped for unit in setting.of(label)] for label in spec.workloads},
+                "costs": {label: [each[0] for each in _costs(candidate, label)] for label in spec.workloads},
+                "is_capped": {label: [each[1] for each in _costs(candidate, label)] for label in spec.workloads},
             }
-            for setting in Candidates(spec, record.trials).shared[ARM]
+            for candidate in Candidates(spec, record.trials).shared[ARM]
         ],
     }
     atomic_write(TABLE, json.dumps(table) + "\n")
+
+
+def _costs(candidate: Candidate, workload: str) -> list[tuple[float | None, bool]]:
+    """Cost of each run on a workload, and whether it missed its target."""
+    found: list[tuple[float | None, bool]] = []
+    for one in candidate.runs:
+        if one.workload == workload and one.result is not None:
+            cost = run_cost(one.result.seeds[0], one.objective.metric) if one.state == "COMPLETE" else None
+            found.append((None, False) if cost is None else (cost.value, cost.is_miss))
+    return found
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ PARTS = (
     "engine",
     "engine_subspace",
     "fetch",
+    "house",
     "launch",
     "racing",
     "report",

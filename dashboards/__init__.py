@@ -1,1 +1,1 @@
-"""The live page of a home: reads a sweep's files, also while it runs, and shows what the report says of them."""
+"""Shows stored sweeps on a live page."""

@@ -1,4 +1,4 @@
-"""The command line: each command parses its arguments, calls one function, prints, and returns an exit code.
+"""Parses a command, calls one function, and prints the answer.
 
 A command imports what it needs when it runs, so that ``teleport --help`` is quick.
 """

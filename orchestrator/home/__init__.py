@@ -1,4 +1,4 @@
-"""What a candidate, a trial and a sweep are, and how they lie on disk."""
+"""Says what a candidate, a trial and a sweep are, and how they lie on disk."""
 
 from orchestrator.home.archive import pack, unpack
 from orchestrator.home.checkpoint import Checkpoint, Checkpoints, UnusableCheckpoint

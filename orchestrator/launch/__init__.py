@@ -1,4 +1,4 @@
-"""Where trials run: NAME -> launcher, all behind one seam."""
+"""Runs trials somewhere: on this machine, or on a Ray cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The best-config report: pure, results in, bytes out. Imports no plotting, torch, ray or mlflow."""
+"""Turns a stored sweep into pages and tables."""
 
 from orchestrator.report.best import best_spec
 from orchestrator.report.html import render_html

@@ -1,5 +1,6 @@
-"""The spec: what a sweep is, read from YAML and checked whole."""
+"""Reads and checks everything that may stand in a YAML file, without torch."""
 
+from orchestrator.spec import plugins
 from orchestrator.spec.arithmetic import ExpressionError
 from orchestrator.spec.hooks import EVENT_KEYS, HookOptions, HooksOptions
 from orchestrator.spec.identity import Json, canonical_json, digest
@@ -79,6 +80,7 @@ __all__ = [
     "kind_of",
     "load_spec",
     "parse_spec",
+    "plugins",
     "read_file",
     "spec_from_text",
     "target_metrics",

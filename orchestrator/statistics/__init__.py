@@ -1,4 +1,4 @@
-"""Estimators for a few paired seeds with right-censored measurements; docs/methodology.md explains the choices.
+"""Estimates effects from a few paired seeds, some of them cut off, and imports nothing of this project.
 
 Importing this package imports only the standard library, so ``teleport plan`` can ask what a number of seeds can show
 and stays fast. Functions import numpy and scipy when they are called.

@@ -1,4 +1,4 @@
-"""Tracking: a sweep's runs where people browse them, as a projection of the sweep's files."""
+"""Shows a sweep's files in MLflow."""
 
 from orchestrator.track.address import Address
 from orchestrator.track.base import NoTracker, RunStatus, Tracker

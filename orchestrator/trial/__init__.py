@@ -1,4 +1,4 @@
-"""Trains one candidate on one seed: data, model, loop and arm. The engine and the orchestrator meet only here."""
+"""Trains one candidate on one seed; the engine and the orchestrator meet only here."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -29,6 +29,7 @@ from orchestrator.spec.options import (
     StoppingOptions,
     WilcoxonOptions,
 )
+from orchestrator.statistics import signed_rank_test
 
 if TYPE_CHECKING:
     import optuna
@@ -200,34 +201,26 @@ def hyperband(options: HyperbandOptions) -> BasePruner:
     return HyperbandPruner(options.grace_position, WHOLE_BUDGET, options.reduction_factor)
 
 
-def wilcoxon(options: WilcoxonOptions) -> BasePruner:
-    """Make Optuna's signed-rank pruner; needs scipy."""
-    from orchestrator.search.samplers import quietly
-
-    with quietly():
-        from optuna.pruners import WilcoxonPruner
-
-        return WilcoxonPruner(p_threshold=options.p_threshold, n_startup_steps=options.n_startup_steps)
-
-
 def loses(options: WilcoxonOptions, log_ratios: Sequence[float], leader: Sequence[float]) -> bool:
-    """Tell whether a candidate has lost to another one, by Optuna's signed-rank test over their pairs.
+    """Tell whether a candidate has lost to another one, by the exact one-sided signed-rank test over their pairs.
+
+    The rule is that of ``optuna.pruners.WilcoxonPruner``: a candidate whose mean so far is no worse than the leader's
+    over all pairs has not lost. Optuna's test permutes where differences are tied, which takes a second for 13 pairs;
+    this one counts.
 
     Args:
         options: of the scheduler.
-        log_ratios: logarithm of the candidate's cost over the baseline's, of its first pairs of workload and seed. They
-            are finite: the pruner never gives up what has an infinite value.
+        log_ratios: logarithm of the candidate's cost over the baseline's, of its first pairs of workload and seed.
         leader: the same of the candidate to beat, of all pairs.
     """
-    import optuna
+    import numpy as np
 
-    pruner = SCHEDULERS[options.name].load()(options)
-    judged = optuna.create_study(direction="minimize", sampler=optuna.samplers.RandomSampler(seed=0), pruner=pruner)
-    judged.add_trial(optuna.trial.create_trial(value=0.0, intermediate_values=dict(enumerate(leader))))
-    trial = judged.ask()
-    for step, log_ratio in enumerate(log_ratios):
-        trial.report(log_ratio, step)
-    return trial.should_prune()
+    num = len(log_ratios)
+    is_early = num < max(2, options.n_startup_steps)
+    if is_early or sum(log_ratios) / num <= sum(leader) / len(leader):
+        return False
+    side, p = signed_rank_test(np.array(log_ratios) - np.array(leader[:num]))
+    return side > 0 and p / 2.0 < options.p_threshold
 
 
 @final

@@ -147,5 +147,5 @@ SCHEDULERS: dict[str, Entry] = {
     "asha": Entry(AshaOptions, "orchestrator.search.early_stopping:asha"),
     "median": Entry(MedianOptions, "orchestrator.search.early_stopping:median"),
     "hyperband": Entry(HyperbandOptions, "orchestrator.search.early_stopping:hyperband"),
-    "wilcoxon": Entry(WilcoxonOptions, "orchestrator.search.early_stopping:wilcoxon"),
+    "wilcoxon": Entry(WilcoxonOptions, "orchestrator.search.early_stopping:loses"),
 }

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 import pytest
+from optuna.pruners import WilcoxonPruner
 
 from orchestrator.home.records import HistoryRow, TrialConfig, TrialResult, TrialState
-from orchestrator.search.early_stopping import judged_metric, pruned_result, rung_values
+from orchestrator.search.early_stopping import judged_metric, loses, pruned_result, rung_values
 from orchestrator.search.journal import open_journal
 from orchestrator.search.study import Study
 from orchestrator.spec import SweepSpec
-from orchestrator.spec.options import SCHEDULERS, WHOLE_BUDGET, StoppingOptions
+from orchestrator.spec.options import SCHEDULERS, WHOLE_BUDGET, StoppingOptions, WilcoxonOptions
 from orchestrator.trial.run import run_trial
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.trials import complete, config, failed, row
@@ -367,3 +369,22 @@ def test_rungs_lie_within_the_budget() -> None:
         assert rungs[0] == 100
         assert list(rungs) == sorted(set(rungs))
         assert rungs[-1] < WHOLE_BUDGET
+
+
+@pytest.mark.parametrize("num", [1, 2, 3, 4, 6, 9])
+def test_a_candidate_loses_where_optunas_pruner_would_prune_it(num: int) -> None:
+    """Without ties and zeros the two are one test; with them Optuna permutes and splits zeros."""
+    drawn, options = random.Random(num), WilcoxonOptions(name="wilcoxon")
+    found = []
+    for _ in range(40):
+        leader = [drawn.gauss(0.0, 0.2) for _ in range(9)]
+        mine = [value + drawn.gauss(0.2, 0.3) for value in leader[:num]]
+        study = optuna.create_study(pruner=WilcoxonPruner(p_threshold=0.13, n_startup_steps=2))
+        study.add_trial(optuna.trial.create_trial(value=0.0, intermediate_values=dict(enumerate(leader))))
+        trial = study.ask()
+        for step, value in enumerate(mine):
+            trial.report(value, step)
+        found.append(loses(options, mine, leader))
+        assert found[-1] == trial.should_prune()
+    assert any(found) == (num > 2)
+    assert not all(found)

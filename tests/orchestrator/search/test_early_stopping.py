@@ -379,7 +379,9 @@ def test_a_candidate_loses_where_optunas_pruner_would_prune_it(num: int) -> None
     for _ in range(40):
         leader = [drawn.gauss(0.0, 0.2) for _ in range(9)]
         mine = [value + drawn.gauss(0.2, 0.3) for value in leader[:num]]
-        study = optuna.create_study(pruner=WilcoxonPruner(p_threshold=0.13, n_startup_steps=2))
+        with pytest.warns(optuna.exceptions.ExperimentalWarning, match="WilcoxonPruner is experimental"):
+            pruner = WilcoxonPruner(p_threshold=0.13, n_startup_steps=2)
+        study = optuna.create_study(pruner=pruner)
         study.add_trial(optuna.trial.create_trial(value=0.0, intermediate_values=dict(enumerate(leader))))
         trial = study.ask()
         for step, value in enumerate(mine):

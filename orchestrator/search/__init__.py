@@ -11,7 +11,7 @@ from orchestrator.search.candidates import (
     stored_id,
     training_of,
 )
-from orchestrator.search.confirm import Confirmation
+from orchestrator.search.confirm import Confirmation, ConfirmGrid, confirm_grids
 from orchestrator.search.counts import num_configurations, num_planned
 from orchestrator.search.early_stopping import pruned_result
 from orchestrator.search.journal import open_journal
@@ -32,6 +32,7 @@ __all__ = [
     "Candidate",
     "Candidates",
     "Champions",
+    "ConfirmGrid",
     "Confirmation",
     "Study",
     "aggregate_of",
@@ -39,6 +40,7 @@ __all__ = [
     "best_points",
     "champions",
     "complete_of",
+    "confirm_grids",
     "distribution_of",
     "judges_of",
     "lints",

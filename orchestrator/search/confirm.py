@@ -1,72 +1,337 @@
-"""The confirm phase: the best of each arm on fresh seeds, arms taking turns."""
+"""The confirm phase: every arm of a workload on one grid of learning rates, on fresh seeds, arms taking turns.
+
+Each arm's search has found a learning rate of its own, and which one is luck where the search was short. So confirm
+does not compare an arm at one rate with the baseline at another. It runs every arm, with the method settings that its
+own search found, at the same rates, and each arm is judged at its best one. Arms that do the same differ by nothing
+then, whatever their searches found.
+"""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import final
+import copy
+import math
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, final
 
-from orchestrator.home import Trial, TrialConfig
-from orchestrator.search.candidates import stored_id
-from orchestrator.search.selection import Champions
-from orchestrator.spec import SweepSpec
+from orchestrator.home import Trial, TrialConfig, TrialResult, TrialState
+from orchestrator.search.candidates import Candidates, run_cost, stored_id
+from orchestrator.search.selection import champions
+from orchestrator.spec import (
+    BASELINE,
+    LEARNING_RATE,
+    LR_FACTOR,
+    ConfirmGridOptions,
+    Json,
+    SharedScope,
+    SweepSpec,
+    Workload,
+    digest,
+    grid_range,
+)
+from orchestrator.statistics import Cost
+
+# A grid that would begin with more points has larger steps.
+MOST_POINTS = 9
+# Rates are rounded to so many digits.
+DIGITS = 4
 
 
-def confirm_configs(spec: SweepSpec, chosen: Sequence[Trial]) -> list[TrialConfig]:
-    """List the confirm trials: each chosen configuration on every confirm seed.
+@final
+@dataclass(frozen=True)
+class GridPoint:
+    """Training values at which every arm of a workload is confirmed.
 
-    Arms take turns within each seed, and every other seed in the opposite order, so that a machine that slows
-    down or heats up hurts all alike.
+    Args:
+        training: the workload, every value fixed.
+        values: the values of the workload's own parameters.
+        rate: the value of the parameter that the grid is along; None where the points are whole configurations.
+    """
+
+    training: Workload
+    values: Mapping[str, Json]
+    rate: float | None = None
+
+
+@final
+@dataclass(frozen=True)
+class ConfirmGrid:
+    """The points at which the arms of a workload are confirmed, and what came of it.
 
     Args:
         spec: of the sweep.
-        chosen: the search's best trials of every study.
-
-    Returns:
-        The configurations, in the order to run them.
+        workload: its label.
+        best: the champion of each arm that has one.
+        points: in the order of their rates.
+        ends: the searched range of the rate; None where the grid never grows.
+        factor: the ratio of two neighbouring rates.
+        results: id of a confirm trial that was begun -> how it ended; None where it has not.
     """
-    found = [(trial.config, stored_id(trial)) for trial in chosen]
-    share = spec.resources.share("confirm")
-    return [
-        TrialConfig(
-            workload=config.workload,
-            arm=config.arm,
-            phase="confirm",
-            seeds=(seed,),
-            training=config.training,
-            method=config.method,
-            objective=config.objective,
-            also=config.also,
-            values=config.values,
-            origin=origin,
-            share=share,
-            checkpoint_every=spec.checkpoint.every,
-            system_metrics_every=spec.tracking.system_metrics_every,
-        )
-        for turn, seed in enumerate(spec.confirm_seeds)
-        for config, origin in (found if turn % 2 == 0 else reversed(found))
-    ]
+
+    spec: SweepSpec
+    workload: str
+    best: Mapping[str, Trial]
+    points: tuple[GridPoint, ...]
+    ends: tuple[float, float] | None
+    factor: float
+    results: Mapping[str, TrialResult | None]
+
+    def config(self, arm: str, point: GridPoint, seed: int) -> TrialConfig:
+        """Make the confirm trial of an arm at a point on one seed."""
+        champion = self.best[arm].config
+        own = {distribution.name for distribution in self.spec.workloads[self.workload].distributions()}
+        if self.spec.is_shared(arm):
+            values = {**champion.values, **{name: v for name, v in point.values.items() if name in champion.values}}
+            if LR_FACTOR in values and point.rate is not None:
+                values[LR_FACTOR] = point.rate / _at(self.best[BASELINE].config.training, LEARNING_RATE)
+        else:
+            values = {**{name: v for name, v in champion.values.items() if name not in own}, **point.values}
+        return _confirm_config(self.spec, self.best[arm], seed, point.training, values)
+
+    @cached_property
+    def ids(self) -> dict[tuple[str, int], dict[int, str]]:
+        """Arm and place of a point -> confirm seed -> id of the trial."""
+        return {
+            (arm, place): {seed: self.config(arm, point, seed).trial_id for seed in self.spec.confirm_seeds}
+            for arm in self.best
+            for place, point in enumerate(self.points)
+        }
+
+    @cached_property
+    def mean_log_steps(self) -> dict[str, tuple[float, ...]]:
+        """Arm -> at each point the mean over the seeds of the logarithm of the steps to target.
+
+        A miss costs twice the budget, and so does a divergence. A crash is no answer. Infinite where there is none.
+        """
+        return {arm: tuple(self._mean(arm, place) for place in range(len(self.points))) for arm in self.best}
+
+    def best_place(self, arm: str) -> int:
+        """Find the place of an arm's best point: the smallest mean; of equals the nearest to what its search found."""
+        means = self.mean_log_steps[arm]
+        return min(range(len(self.points)), key=lambda place: (means[place], self._distance(arm, place), place))
+
+    @property
+    def edges(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The arms that are best at the lowest rate, and those that are best at the highest."""
+        if self.points[0].rate is None or len(self.points) == 1:
+            return (), ()
+        places = {arm: self.best_place(arm) for arm in self.best}
+        last = len(self.points) - 1
+        return tuple(a for a, at in places.items() if at == 0), tuple(a for a, at in places.items() if at == last)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every arm has ended on every seed at every point."""
+        return all(self.results.get(one) is not None for of in self.ids.values() for one in of.values())
+
+    def grown(self) -> ConfirmGrid | None:
+        """Add a point beyond each end at which an arm is best; None where there is nothing to add."""
+        if self.ends is None or not self.is_complete:
+            return None
+        lowest, highest = self.points[0].rate, self.points[-1].rate
+        assert lowest is not None
+        assert highest is not None
+        at_low, at_high = self.edges
+        more: list[float] = []
+        if at_low and lowest > self.ends[0]:
+            more.append(lowest / self.factor)
+        if at_high and highest < self.ends[1]:
+            more.append(highest * self.factor)
+        if not more:
+            return None
+        points = [*self.points, *(_point(self.spec, self.workload, self.best, rate) for rate in more)]
+        return replace(self, points=tuple(sorted(points, key=lambda point: point.rate or 0.0)))
+
+    def _mean(self, arm: str, place: int) -> float:
+        found = [self.results.get(one) for one in self.ids[arm, place].values()]
+        costs = [cost for result in found if result is not None and (cost := self._cost(result)) is not None]
+        return sum(math.log(cost.value) for cost in costs) / len(costs) if costs else math.inf
+
+    def _cost(self, result: TrialResult) -> Cost | None:
+        if result.state is TrialState.COMPLETE:
+            return run_cost(result.seeds[0], "steps_to_target")
+        if result.is_no_answer:
+            return None
+        return Cost.of_miss(result.seeds[0].budget_steps if result.seeds else self._budget)
+
+    @cached_property
+    def _budget(self) -> float:
+        """The steps of a whole run, for a run that was ended before it could tell."""
+        seeds = (seed for result in self.results.values() if result is not None for seed in result.seeds)
+        return float(max((seed.budget_steps for seed in seeds), default=1))
+
+    def _distance(self, arm: str, place: int) -> float:
+        rate, training = self.points[place].rate, self.best[arm].config.training
+        if rate is None:
+            return float(_key(training) != _key(self.points[place].training))
+        return abs(math.log(rate / _at(training, _path(self.spec))))
+
+
+def confirm_grids(candidates: Candidates) -> dict[str, ConfirmGrid]:
+    """Make the confirm grid of each workload, as far as it has grown; empty where ``confirm.grid`` is none."""
+    spec = candidates.spec
+    if not isinstance(spec.confirm.grid, ConfirmGridOptions):
+        return {}
+    best = champions(candidates)
+    results = {trial.config.trial_id: trial.result for trial in candidates.trials if trial.config.phase == "confirm"}
+    found = {}
+    for workload in spec.workloads:
+        firsts = {arm: best[workload, arm][0] for arm in spec.arms if best[workload, arm]}
+        if firsts:
+            grid = _first_grid(spec, workload, firsts, results)
+            while (wider := grid.grown()) is not None:
+                grid = wider
+            found[workload] = grid
+    return found
+
+
+def _first_grid(
+    spec: SweepSpec, workload: str, best: Mapping[str, Trial], results: Mapping[str, TrialResult | None]
+) -> ConfirmGrid:
+    options = spec.confirm.grid
+    assert isinstance(options, ConfirmGridOptions)
+    ends = _ends(spec, workload, best)
+    if options.values is not None and ends is not None:
+        points = tuple(_point(spec, workload, best, rate) for rate in options.values)
+        return ConfirmGrid(spec, workload, best, points, None, options.factor, results)
+    if ends is None:
+        whole: dict[str, GridPoint] = {}
+        for trial in best.values():
+            training = trial.config.training
+            whole.setdefault(_key(training), GridPoint(training, _own_values(spec, workload, trial)))
+        return ConfirmGrid(spec, workload, best, tuple(whole.values()), None, options.factor, results)
+    rates = [_at(trial.config.training, _path(spec)) for trial in best.values()]
+    span = math.log(max(rates) / min(rates))
+    num_steps = min(math.ceil(span / math.log(options.factor) - 1e-9), MOST_POINTS - 3)
+    factor = max(options.factor, math.exp(span / num_steps)) if num_steps else options.factor
+    points = tuple(_point(spec, workload, best, min(rates) * factor**step) for step in range(-1, num_steps + 2))
+    ends = min(ends[0], *rates), max(ends[1], *rates)
+    return ConfirmGrid(spec, workload, best, points, ends, factor, results)
+
+
+def _ends(spec: SweepSpec, workload: str, best: Mapping[str, Trial]) -> tuple[float, float] | None:
+    """The searched range of the rate; None where the points are whole configurations."""
+    along, scope = grid_range(spec.workloads[workload], spec.confirm), spec.search.scope
+    ends = None if along is None else (along.low, along.high)
+    factors = scope.lr_factor if isinstance(scope, SharedScope) and _path(spec) == LEARNING_RATE else None
+    if factors is not None and BASELINE in best:
+        low, high = (_at(best[BASELINE].config.training, LEARNING_RATE) * factor for factor in factors)
+        ends = (low, high) if ends is None else (min(ends[0], low), max(ends[1], high))
+    return ends
+
+
+def _point(spec: SweepSpec, workload: str, best: Mapping[str, Trial], rate: float) -> GridPoint:
+    """Make a point: all but its rate is as the arm has it whose own rate is nearest."""
+    path, rate = _path(spec), float(f"{rate:.{DIGITS}g}")
+    nearest = min(best.values(), key=lambda trial: abs(math.log(rate / _at(trial.config.training, path))))
+    data = copy.deepcopy(nearest.config.training.model_dump(exclude_unset=True))
+    *parents, last = path.split(".")
+    inner = data
+    for name in parents:
+        inner = inner[name]
+    inner[last] = rate
+    values = _own_values(spec, workload, nearest)
+    if path in values:
+        values[path] = rate
+    return GridPoint(Workload.model_validate(data), values, rate)
+
+
+def _own_values(spec: SweepSpec, workload: str, trial: Trial) -> dict[str, Json]:
+    """The values of the workload's own parameters; a shared candidate has those of the tuned baseline."""
+    names = {distribution.name for distribution in spec.workloads[workload].distributions()}
+    return {name: value for name, value in trial.config.values.items() if name in names}
+
+
+def _path(spec: SweepSpec) -> str:
+    options = spec.confirm.grid
+    assert isinstance(options, ConfirmGridOptions)
+    return options.parameter or LEARNING_RATE
+
+
+def _at(training: Workload, path: str) -> float:
+    inner: Any = training.model_dump()
+    for name in path.split("."):
+        inner = inner[name]
+    return float(inner)
+
+
+def _key(training: Workload) -> str:
+    """Identify training values; where data lies does not count."""
+    data = training.model_dump(mode="json", exclude_defaults=True)
+    data["data"].pop("root", None)
+    return digest(data)
+
+
+def _confirm_config(
+    spec: SweepSpec, champion: Trial, seed: int, training: Workload, values: dict[str, Json]
+) -> TrialConfig:
+    config = champion.config
+    return TrialConfig(
+        workload=config.workload,
+        arm=config.arm,
+        phase="confirm",
+        seeds=(seed,),
+        training=training,
+        method=config.method,
+        objective=config.objective,
+        also=config.also,
+        values=values,
+        origin=stored_id(champion),
+        share=spec.resources.share("confirm"),
+        checkpoint_every=spec.checkpoint.every,
+        system_metrics_every=spec.tracking.system_metrics_every,
+    )
+
+
+def confirm_configs(candidates: Candidates) -> list[TrialConfig]:
+    """List the confirm trials that are planned by now, in the order to run them.
+
+    Those are the first choice of each arm at every point of its workload's grid, and its other candidates as their
+    search found them. Arms take turns within each seed, and every other seed comes in the opposite order, so that a
+    machine that slows down or heats up hurts all alike.
+    """
+    spec, grids = candidates.spec, confirm_grids(candidates)
+    by_seed: list[list[TrialConfig]] = []
+    chosen = champions(candidates)
+    for turn, seed in enumerate(spec.confirm_seeds):
+        configs = [
+            grid.config(arm, point, seed) for grid in grids.values() for point in grid.points for arm in grid.best
+        ]
+        configs += [
+            _confirm_config(spec, trial, seed, trial.config.training, dict(trial.config.values))
+            for trials in chosen.values()
+            for trial in trials[bool(grids) :]
+        ]
+        by_seed.append(configs if turn % 2 == 0 else configs[::-1])
+    return list({config.trial_id: config for configs in by_seed for config in configs}.values())
 
 
 @final
 class Confirmation:
-    """What is left to confirm.
+    """What is left to confirm; the grids may grow once everything has ended."""
 
-    Args:
-        spec: of the sweep.
-        chosen: the search's best of every study, the first choice of each first.
-        trials: that are on file.
-    """
-
-    def __init__(self, spec: SweepSpec, chosen: Champions, trials: Iterable[Trial]) -> None:
-        ended = {trial.result.trial_id for trial in trials if trial.result is not None}
-        configs = confirm_configs(spec, [trial for of_study in chosen.values() for trial in of_study])
-        self._left = deque(config for config in configs if config.trial_id not in ended)
+    def __init__(self, candidates: Candidates) -> None:
+        self._left: deque[TrialConfig] = deque()
+        self._known = {trial.config.trial_id for trial in candidates.trials if trial.result is not None}
+        self.num_planned: Counter[tuple[str, str]] = Counter()
+        self.is_settled = False
+        self.grow(candidates)
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether every confirm trial has been handed out."""
+        """Whether every confirm trial that is planned by now has been handed out."""
         return not self._left
+
+    def grow(self, candidates: Candidates) -> None:
+        """Plan what the results on file ask for; ``is_settled`` tells that nothing has come of it."""
+        configs = confirm_configs(candidates)
+        self.num_planned = Counter((config.workload, config.arm) for config in configs)
+        new = [config for config in configs if config.trial_id not in self._known]
+        self._left.extend(new)
+        self._known |= {config.trial_id for config in new}
+        self.is_settled = not new
 
     def propose(self) -> TrialConfig | None:
         """Hand out the next trial; None where there is none."""

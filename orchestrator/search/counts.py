@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from orchestrator.search.points import num_points
-from orchestrator.spec import Phase, SweepSpec
+from orchestrator.spec import ConfirmGridOptions, Phase, SweepSpec, grid_range
+
+# A grid of learning rates has so many points as a rule: four where the arms agree, up to nine where they do not.
+USUAL_POINTS = 5
 
 
 def num_configurations(spec: SweepSpec, workload: str, arm: str, num_failed: int = 0) -> int:
@@ -39,4 +42,17 @@ def num_planned(spec: SweepSpec, workload: str, arm: str, phase: Phase, num_fail
     if phase == "search":
         return num_configurations(spec, workload, arm, num_failed) * len(spec.search.seeds)
     num_others = len(spec.confirm.candidates) - 1 if spec.is_shared(arm) else 0
-    return min(spec.confirm.top_k + num_others, num_configurations(spec, workload, arm)) * len(spec.confirm_seeds)
+    num_candidates = min(spec.confirm.top_k + num_others, num_configurations(spec, workload, arm))
+    return (num_candidates - 1 + num_grid_points(spec, workload)) * len(spec.confirm_seeds)
+
+
+def num_grid_points(spec: SweepSpec, workload: str) -> int:
+    """Count the points at which each arm's first choice is confirmed, before the search has told how many there are."""
+    grid = spec.confirm.grid
+    if not isinstance(grid, ConfirmGridOptions):
+        return 1
+    if grid.values is not None:
+        return len(grid.values)
+    if grid_range(spec.workloads[workload], spec.confirm) is not None:
+        return USUAL_POINTS
+    return len(spec.arms) if spec.workloads[workload].distributions() else 1

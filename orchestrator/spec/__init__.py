@@ -2,10 +2,11 @@
 
 from orchestrator.spec import plugins
 from orchestrator.spec.arithmetic import ExpressionError
+from orchestrator.spec.confirm_grid import LEARNING_RATE, grid_range
 from orchestrator.spec.hooks import EVENT_KEYS, HookOptions, HooksOptions
 from orchestrator.spec.identity import Json, canonical_json, digest
 from orchestrator.spec.options import CurveMetric
-from orchestrator.spec.phases import ALL, LR_FACTOR, Aggregate, Confirm, Role, Search, SharedScope
+from orchestrator.spec.phases import ALL, LR_FACTOR, Aggregate, Confirm, ConfirmGridOptions, Role, Search, SharedScope
 from orchestrator.spec.resources import BudgetOptions, CheckpointOptions, Resources
 from orchestrator.spec.scalars import Duration, check_name, duration_text
 from orchestrator.spec.space import Branch, Choice, Distribution, Fixed, Items, Node, Range, Template
@@ -37,6 +38,7 @@ __all__ = [
     "EVALUATIONS_PER_RUN",
     "EVENT_KEYS",
     "HIGHER_IS_BETTER",
+    "LEARNING_RATE",
     "LR_FACTOR",
     "PHASES",
     "Aggregate",
@@ -46,6 +48,7 @@ __all__ = [
     "CheckpointOptions",
     "Choice",
     "Confirm",
+    "ConfirmGridOptions",
     "CurveMetric",
     "Distribution",
     "Duration",
@@ -77,6 +80,7 @@ __all__ = [
     "digest",
     "dump_yaml",
     "duration_text",
+    "grid_range",
     "kind_of",
     "load_spec",
     "parse_spec",

@@ -168,12 +168,40 @@ class Search(Options):
         return max(1, self.trials // 4) if self.max_replaced is None else self.max_replaced
 
 
+class ConfirmGridOptions(Options):
+    """The grid of learning rates on which every arm of a workload is confirmed.
+
+    It goes from the lowest to the highest of the rates that the arms' searches found best, and one step beyond each
+    end. It grows by one step where an arm is best at its end, until the searched range ends.
+
+    Args:
+        factor: the ratio of two neighbouring rates. It is widened where the grid would begin with more than nine.
+        parameter: what the grid is along: a parameter of the workload that is searched on a logarithmic scale. None:
+            ``optimizer.lr`` where that is one. Where there is none, the points are the training values that the
+            arms' searches found best.
+        values: the rates themselves, in place of a grid that follows from the search.
+    """
+
+    factor: Annotated[float, Field(gt=1.0, le=10.0)] = 1.4
+    parameter: str | None = None
+    values: Annotated[tuple[PositiveFloat, ...], Field(strict=False, min_length=1)] | None = None
+
+    @field_validator("values")
+    @classmethod
+    def _ascends(cls, values: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if values is not None and list(values) != sorted(set(values)):
+            raise ValueError(f"values must rise, are {list(values)}")
+        return values
+
+
 class Confirm(Options):
     """The second phase: take the best of each arm to fresh seeds; no run is stopped early.
 
     Args:
-        top_k: configurations per arm.
+        top_k: candidates per arm. The first meets the grid and makes the claim; the others run as they were found.
         seeds: how many, or which; never a seed of the search.
+        grid: the learning rates on which every arm is confirmed. ``none``: each arm is confirmed at the rate that its
+            own search found, so that the luck of one search is in every verdict.
         candidates: of a shared search, which settings go to confirm: the ``chosen`` one, that of each workload's
             ``own`` value, with ``leave_one_out`` for each workload the one that is best on the others, and with
             ``leave_architecture_out`` the one that is best on those of another architecture.
@@ -181,6 +209,7 @@ class Confirm(Options):
 
     top_k: PositiveInt = 1
     seeds: Annotated[int, Field(ge=1, le=1_000)] | Seeds = 8
+    grid: ConfirmGridOptions | Literal["none"] = ConfirmGridOptions()
     candidates: Annotated[tuple[Role, ...], Field(strict=False)] = ("chosen",)
 
     @field_validator("candidates")

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from orchestrator.errors import Fault, SpecError, nearest
+from orchestrator.spec.confirm_grid import grid_faults
 from orchestrator.spec.faults import faults_of
 from orchestrator.spec.hooks import HooksOptions
 from orchestrator.spec.identity import Json, digest
@@ -315,7 +316,10 @@ def parse_spec(document: Document, overrides: Sequence[str] = (), *, name: str |
             faults += _source_faults(document, data[family])
     spec: SweepSpec | None = _validated(SweepSpec, data, document.place, faults)
     if not faults and spec is not None:
-        found_faults = scope_faults(spec.workloads, spec.arms, spec.search, spec.confirm)
+        found_faults = [
+            *scope_faults(spec.workloads, spec.arms, spec.search, spec.confirm),
+            *grid_faults(spec.workloads, spec.confirm),
+        ]
         faults += [Fault(document.place(path), message) for path, message in found_faults]
     if faults or spec is None:
         raise SpecError(*_unique(faults))

@@ -390,14 +390,16 @@ class Driver(TrialSource):
         )
 
     def _confirm(self) -> Confirmation:
-        """The confirm phase; its trials are fixed once the search is over."""
-        if self._confirmation is None:
-            record = self._read()
-            chosen = champions(Candidates.of(record))
-            self._confirmation = Confirmation(self._spec, chosen, record.trials)
-            if len(self._spec.confirm.candidates) > 1:
-                self._counts.plan_confirm({study: len(trials) for study, trials in chosen.items()})
-        return self._confirmation
+        """The confirm phase; it is planned once the search is over, and may grow when what was planned has ended."""
+        found = self._confirmation
+        if found is None:
+            found = self._confirmation = Confirmation(Candidates.of(self._read()))
+        elif found.is_exhausted and not found.is_settled and not self._is_anything_open:
+            found.grow(Candidates.of(self._read()))
+        else:
+            return found
+        self._counts.plan_confirm(found.num_planned)
+        return found
 
     def _read(self) -> SweepRecord:
         trials = tuple(self._paths.read_trials(with_history=False))

@@ -21,7 +21,7 @@ from orchestrator.home import (
     read_record,
     sweep_names,
 )
-from orchestrator.search import Candidates, num_configurations, num_planned, race_order
+from orchestrator.search import Candidates, Confirmation, num_configurations, num_planned, race_order
 from orchestrator.spec import PHASES, Phase, SweepSpec
 from orchestrator.sweep.budgets import Usage, spent, usages
 
@@ -208,15 +208,10 @@ class TrialCounts:
         """Uncount trials that were planned and will not run."""
         self._studies[f"{workload}/{arm}", phase].num_planned -= num_trials
 
-    def plan_confirm(self, num_candidates: Mapping[tuple[str, str], int]) -> None:
-        """Plan the confirm trials of so many candidates, where one was chosen for several reasons.
-
-        Args:
-            num_candidates: workload and arm -> how many go to confirm.
-        """
-        for (workload, arm), num in num_candidates.items():
-            most = num_planned(self._spec, workload, arm, "confirm")
-            self.drop_from(workload, arm, "confirm", most - num * len(self._spec.confirm_seeds))
+    def plan_confirm(self, num_trials: Mapping[tuple[str, str], int]) -> None:
+        """Plan so many confirm trials of each workload and arm, once the search has told how many there are."""
+        for workload, arm in self._spec.studies:
+            self._studies[f"{workload}/{arm}", "confirm"].num_planned = num_trials.get((workload, arm), 0)
 
     def close(self) -> None:
         """Plan no more than has ended: what was given up by then is no part of the sweep."""
@@ -318,8 +313,11 @@ def count(
             num_before += since is not None and trial.result.ended_at < since
         elif since is not None:
             counts.begin(trial.config)
-    for workload, arm in Candidates(spec, trials).given_up:
+    candidates = Candidates(spec, trials)
+    for workload, arm in candidates.given_up:
         counts.drop_from(workload, arm, "search")
+    if any(trial.config.phase == "confirm" for trial in trials):
+        counts.plan_confirm(Confirmation(candidates).num_planned)
     if is_over:
         counts.close()
     return counts.progress(None if since is None else now - since, num_before)

@@ -86,7 +86,7 @@ class Options:
             raise ValueError("; ".join(faults))
 
     def _faults_of_parts(self) -> list[str]:
-        """Options that are objects, but not of the right kind."""
+        """Names the options that are objects, but not of the right kind."""
         source: Any = self.batch_source
         faults = [
             f"{name} must be an object such as {example}, got {part!r}"
@@ -104,7 +104,7 @@ class Options:
         return faults
 
     def _faults_of_values(self) -> list[str]:
-        """Options that are numbers or names, but out of range."""
+        """Names the options that are numbers or names, but out of range."""
         faults = []
         try:
             tau_rule(self.tau)
@@ -121,7 +121,7 @@ class Options:
         return faults
 
     def _faults_together(self) -> list[str]:
-        """Options that are right alone, but exclude each other."""
+        """Names the options that are right alone, but exclude each other."""
         faults, rule = [], self.tau_rule
         if self.route == "jvp" and rule != ConstantTau(1.0):
             faults.append(f"route 'jvp' needs tau = 1 (below it the other term of Hg stays), got tau {self.tau}")

@@ -103,14 +103,7 @@ class Seconds:
         setattr(self, part, getattr(self, part) + time.perf_counter() - start)
 
     def since(self, mark: "Seconds") -> "Seconds":
-        """What was spent since an earlier reading.
-
-        Args:
-            mark: the reading.
-
-        Returns:
-            The difference, part by part.
-        """
+        """Gives what was spent since an earlier reading, part by part."""
         return Seconds(
             self.capture - mark.capture,
             self.subspace - mark.subspace,
@@ -231,11 +224,7 @@ class TeleportReport:
         return after / self.grad_norm_before if self.grad_norm_before > 0.0 else 1.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, for `json.dumps(..., allow_nan=False)`.
-
-        Returns:
-            Field name to value, dataclasses as dicts, tuples as lists; numbers that are not finite are None.
-        """
+        """Gives everything for `json.dumps(..., allow_nan=False)`; numbers that are not finite become None."""
         found: dict[str, Any] = _plain(asdict(self))
         return {
             **found,
@@ -246,15 +235,7 @@ class TeleportReport:
 
 
 def log_growth(after: float, before: float = 1.0) -> float:
-    """Growth of the squared gradient norm.
-
-    Args:
-        after: `||g||`, or its ratio to that before.
-        before: `||g||`.
-
-    Returns:
-        `log ||g||^2` after less before; 0 where there is no gradient.
-    """
+    """Gives `log ||g||^2` after less before, from the norms or their ratio; 0 where there is no gradient."""
     return 2.0 * math.log(after / before) if after > 0.0 and before > 0.0 else 0.0
 
 

@@ -14,38 +14,19 @@ class Timetable(Protocol):
     """Says when a teleport is due. Anything with these methods may be given as `schedule=`."""
 
     def is_due(self, step_index: int) -> bool:
-        """Whether to teleport before an optimizer step.
-
-        Args:
-            step_index: index of the optimizer step, from 0.
-
-        Returns:
-            True where a teleport is due; asking changes nothing.
-        """
+        """Says whether to teleport before the optimizer step of this index, counted from 0; asking changes nothing."""
         ...
 
     def note(self, report: TeleportReport) -> None:
-        """Learns what came of a teleport that was due.
-
-        Args:
-            report: of it.
-        """
+        """Learns what came of a teleport that was due."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """What it has learnt.
-
-        Returns:
-            The state, for `load_state_dict`.
-        """
+        """Gives what it has learnt, for `load_state_dict`."""
         ...
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from a state.
-
-        Args:
-            state_dict: from `state_dict`.
-        """
+        """Goes on from a state that `state_dict` gave."""
         ...
 
 
@@ -82,11 +63,6 @@ class Schedule:
     at: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Checks the numbers.
-
-        Raises:
-            ValueError: if one is out of range, `batches_per_epoch` is missing, or `at` is not alone.
-        """
         least = {"epochs": 0, "batches": 0, "batches_per_epoch": 1, "warmup": 0, "every": 1}
         for name, low in least.items():
             value = getattr(self, name)
@@ -104,13 +80,7 @@ class Schedule:
                 raise ValueError(f"at stands alone (these steps and no others), got {self!r}")
 
     def is_due(self, step_index: int) -> bool:
-        """Whether to teleport before an optimizer step.
-
-        Args:
-            step_index: index of the optimizer step, from 0.
-
-        Returns:
-            True where a teleport is due.
+        """Says whether to teleport before the optimizer step of this index, counted from 0.
 
         Raises:
             ValueError: if the index is negative.
@@ -131,26 +101,14 @@ class Schedule:
         return (self.batches is None or since < self.batches) and since % self.every == 0
 
     def note(self, report: TeleportReport) -> None:
-        """Learns nothing: the index alone decides.
-
-        Args:
-            report: not looked at.
-        """
+        """Learns nothing: the index alone decides."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing to remember.
-
-        Returns:
-            An empty dict.
-        """
+        """There is nothing to remember: an empty dict."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to take over.
-
-        Args:
-            state_dict: not looked at.
-        """
+        """There is nothing to take over."""
 
 
 def _is_whole(value: Any, low: int) -> bool:
@@ -190,40 +148,21 @@ class WhileItPays:
         return self._num_poor >= self._patience
 
     def is_due(self, step_index: int) -> bool:
-        """Whether to teleport before an optimizer step.
-
-        Args:
-            step_index: index of the optimizer step, from 0.
-
-        Returns:
-            What the schedule inside says, until teleports no longer pay.
-        """
+        """Asks the schedule inside, until teleports no longer pay."""
         return self._schedule.is_due(step_index) and not self.has_ended
 
     def note(self, report: TeleportReport) -> None:
-        """Counts teleports in a row that gained too little.
-
-        Args:
-            report: of a teleport.
-        """
+        """Counts teleports in a row that gained too little."""
         self._schedule.note(report)
         cost = report.num_gradient_evaluations
         is_rich = cost > 0.0 and log_growth(report.grad_norm_ratio) / cost >= self._least_gain
         self._num_poor = 0 if is_rich else self._num_poor + 1
 
     def state_dict(self) -> dict[str, Any]:
-        """How many teleports in a row gained too little.
-
-        Returns:
-            The state, for `load_state_dict`.
-        """
+        """Gives how many teleports in a row gained too little, and the state of the schedule inside."""
         return {"num_poor": self._num_poor, "schedule": self._schedule.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from a state.
-
-        Args:
-            state_dict: from `state_dict`.
-        """
+        """Goes on from a state that `state_dict` gave."""
         self._num_poor = state_dict["num_poor"]
         self._schedule.load_state_dict(state_dict["schedule"])

@@ -63,16 +63,7 @@ class Rival(ABC):
     def step(
         self, step_index: int, inputs: Inputs, targets: Any, *, probe: tuple[Inputs, Any] | None = None
     ) -> TeleportReport | None:
-        """Teleports where the schedule says so.
-
-        Args:
-            step_index: index of the optimizer step about to be taken, from 0.
-            inputs: as in `teleport`.
-            targets: as in `teleport`.
-            probe: as in `teleport`.
-
-        Returns:
-            The report, or None where no teleport is due.
+        """Teleports where the schedule says so; the arguments are those of `Teleporter.step`. None where none is due.
 
         Raises:
             ValueError: if there is no schedule; as in `teleport`.
@@ -82,18 +73,9 @@ class Rival(ABC):
         return self.teleport(inputs, targets, probe=probe) if self._schedule.is_due(step_index) else None
 
     def teleport(self, inputs: Inputs, targets: Any, *, probe: tuple[Inputs, Any] | None = None) -> TeleportReport:
-        """Moves the weights, the loss on the batch staying; see `Teleporter.teleport` for what is left untouched.
+        """Moves the weights while the loss on the batch stays; arguments and what is left untouched as in `Teleporter`.
 
-        Args:
-            inputs: of the batch.
-            targets: of the batch.
-            probe: inputs and targets on which drift is watched.
-
-        Returns:
-            What was done. Numerical trouble is an outcome in it, never an exception.
-
-        Raises:
-            ValueError: if the input is wrong: see `Teleporter.teleport`.
+        Numerical trouble is an outcome in the report, never an exception.
         """
         with attempt(self._model, self._loss_fn, inputs, targets, probe) as now:
             if not now.start.is_finite:
@@ -104,11 +86,4 @@ class Rival(ABC):
 
     @abstractmethod
     def _climb(self, now: Attempt) -> Outcome:
-        """Moves the weights; the start is finite and below the cap.
-
-        Args:
-            now: where they are, and the way back.
-
-        Returns:
-            How it ended.
-        """
+        """Moves the weights and says how it ended; the start is finite and below the cap."""

@@ -27,13 +27,7 @@ Elementwise = Callable[[Tensor], Tensor]
 @final
 @dataclass(frozen=True, eq=False)
 class _Chain:
-    """Linear layers one after the other, each but the last followed by a bijective activation.
-
-    Args:
-        names: of the layers.
-        layers: the layers.
-        activations: what follows each layer but the last.
-    """
+    """Linear layers one after the other, each but the last followed by a bijective activation."""
 
     names: list[str]
     layers: list[nn.Linear]
@@ -124,12 +118,7 @@ class SymmetryTeleporter(Rival):
 
 @final
 class _Action:
-    """The group's action on one chain, at the weights and on the batch of the moment.
-
-    Args:
-        now: the teleport.
-        chain: the layers.
-    """
+    """The group's action on one chain, at the weights and on the batch of the moment of creation."""
 
     def __init__(self, now: Attempt, chain: _Chain) -> None:
         self._chain = chain
@@ -148,14 +137,7 @@ class _Action:
         self.warning = f"not exact, the batch is larger than the width of: {', '.join(short)}" if short else ""
 
     def pull_back(self, here: Point) -> list[Tensor]:
-        """`d/dT of <Hg, W(T)>` at `T = 0`.
-
-        Args:
-            here: with `Hg`.
-
-        Returns:
-            Per pair `[d, d]`.
-        """
+        """Gives `d/dT of <Hg, W(T)>` at `T = 0`: per pair `[d, d]`."""
         T = [torch.zeros(a.shape[1], a.shape[1], dtype=a.dtype, device=a.device) for a in self._inputs[1:]]
         for part in T:
             part.requires_grad_()
@@ -163,11 +145,7 @@ class _Action:
         return list(torch.autograd.grad(self._act(T), T, vector))
 
     def move(self, T: Sequence[Tensor]) -> None:
-        """Moves the weights to where `g = I + T` takes those of the moment of creation.
-
-        Args:
-            T: per pair `[d, d]`.
-        """
+        """Moves the weights to where `g = I + T`, per pair `[d, d]`, takes those of the moment of creation."""
         for layer, weight in zip(self._chain.layers, self._act(T), strict=True):
             layer.weight.copy_(weight)
 

@@ -13,14 +13,7 @@ __all__ = ["checked_data", "checked_inputs", "checked_limit", "checked_model", "
 
 
 def checked_limit(name: str, value: Any) -> float | None:
-    """A limit that may be absent.
-
-    Args:
-        name: of the option.
-        value: what was given.
-
-    Returns:
-        The value, a float where there is one.
+    """Gives a limit as a float, or None where there is none.
 
     Raises:
         ValueError: if it is given but not above zero.
@@ -38,13 +31,7 @@ def is_whole(value: Any, least: int) -> bool:
 
 
 def checked_model(model: nn.Module) -> torch.device:
-    """The one device of a model.
-
-    Args:
-        model: any module.
-
-    Returns:
-        Where its parameters are; the CPU for a model without any.
+    """Gives the one device that the parameters of a model are on; the CPU for a model without any.
 
     Raises:
         ValueError: if a parameter is in a precision too low to teleport in, or they lie on several devices.
@@ -66,20 +53,12 @@ def checked_model(model: nn.Module) -> torch.device:
 
 
 def _detached(tensor: Tensor) -> Tensor:
-    """Free of the caller's graph, and of inference mode, whose tensors no backward may save."""
+    """Frees a tensor of the caller's graph, and of inference mode, whose tensors no backward may save."""
     return tensor.clone() if tensor.is_inference() else tensor.detach()
 
 
 def checked_data(name: str, value: Any, device: torch.device) -> Any:
-    """Inputs or targets, detached.
-
-    Args:
-        name: of the argument.
-        value: a tensor or a structure of tensors; anything else passes as it is.
-        device: where the model is.
-
-    Returns:
-        The same structure, free of autograd.
+    """Detaches inputs or targets: a tensor or a structure of tensors. Anything else passes as it is.
 
     Raises:
         ValueError: if a tensor is on another device, or all are empty (one may be: the boxes of a picture with none).
@@ -97,15 +76,7 @@ def checked_data(name: str, value: Any, device: torch.device) -> Any:
 
 
 def checked_inputs(name: str, value: Any, device: torch.device) -> Inputs:
-    """Inputs of the model, detached.
-
-    Args:
-        name: of the argument.
-        value: a tensor, or a tuple or dict of what the model takes.
-        device: where the model is.
-
-    Returns:
-        The same, free of autograd.
+    """Detaches inputs of the model: a tensor, or a tuple or dict of what the model takes.
 
     Raises:
         ValueError: if it is none of these, or as `checked_data`.
@@ -119,13 +90,6 @@ def checked_inputs(name: str, value: Any, device: torch.device) -> Inputs:
 
 
 def num_samples(inputs: Inputs) -> int:
-    """Samples of a batch: the length of its first tensor.
-
-    Args:
-        inputs: of the model.
-
-    Returns:
-        The length; 1 where no tensor says it.
-    """
+    """Counts the samples of a batch: the length of its first tensor, or 1 where no tensor says it."""
     first = next(tensors_in(inputs), None)
     return 1 if first is None or first.ndim == 0 else max(1, first.shape[0])

@@ -48,7 +48,7 @@ class Use(ABC):
 
     @abstractmethod
     def chunks(self, max_elements: int) -> Iterator[Tensor]:
-        """The rows, part by part, never all at once where they are not there already.
+        """Gives the rows part by part, never all at once where they are not there already.
 
         Args:
             max_elements: of one part, as far as one row allows.
@@ -59,14 +59,11 @@ class Use(ABC):
 
     @abstractmethod
     def product(self, tangent: Tensor, delta: Tensor) -> Product:
-        """`delta^T dX` of its blocks.
+        """Gives `delta^T dX` of its blocks.
 
         Args:
             tangent: of the inputs, in their shape.
             delta: gradient at the output, in the shape of the output.
-
-        Returns:
-            The product, over `num_blocks` blocks.
         """
 
 
@@ -77,18 +74,11 @@ class LinearUse(Use):
 
     @property
     def is_shared(self) -> bool:
-        """Always: one input, all rows of the weight."""
+        """All rows of the weight multiply the same input."""
         return True
 
     def chunks(self, max_elements: int) -> Iterator[Tensor]:
-        """The inputs, as rows.
-
-        Args:
-            max_elements: of one part.
-
-        Yields:
-            `[num_blocks, m, d]`, detached, an expanded view.
-        """
+        """Gives the inputs as rows, an expanded view."""
         rows = self.inputs.detach().reshape(-1, self.inputs.shape[-1])
         size = max(1, max_elements // max(1, rows.shape[1]))
         for start in range(0, rows.shape[0], size):
@@ -97,15 +87,7 @@ class LinearUse(Use):
             yield augmented.expand(self.num_blocks, -1, -1)
 
     def product(self, tangent: Tensor, delta: Tensor) -> Product:
-        """`delta^T dX`, not yet multiplied.
-
-        Args:
-            tangent: `dX [..., d]`.
-            delta: `[..., num_blocks * o]`.
-
-        Returns:
-            The product, over `num_blocks` blocks.
-        """
+        """Gives `delta^T dX`, not yet multiplied."""
         right = tangent.reshape(-1, tangent.shape[-1])
         if self.is_augmented:  # a one does not change
             right = torch.cat([right, right.new_zeros(right.shape[0], 1)], 1)

@@ -35,14 +35,7 @@ class Workers:
         self._num_threads = num_threads
 
     def run(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
-        """Runs tasks that do not depend on each other.
-
-        Args:
-            tasks: without arguments.
-
-        Returns:
-            What each returns, in their order; the first that raised, raises here.
-        """
+        """Runs tasks that do not depend on each other; gives their results in order, or raises the first error."""
         if self._num_threads is None or not tasks:
             return [task() for task in tasks]
         with _one_intra_op_thread():

@@ -98,18 +98,10 @@ class RuleError(ValueError):
 
 
 def checked_number(what: str, value: float, above: float) -> float:
-    """A number that a rule gave.
-
-    Args:
-        what: is asked of the rule.
-        value: what it gave.
-        above: the largest number that is not allowed.
-
-    Returns:
-        The number.
+    """Gives a number that a rule gave for `what`, once it is seen to be finite and larger than `above`.
 
     Raises:
-        RuleError: if it is not finite, or not above.
+        RuleError: if it is not.
     """
     value = float(value)
     if not (math.isfinite(value) and value > above):
@@ -152,14 +144,11 @@ def facts_of(
     """Measures layers at their present weights.
 
     Args:
-        layers: which.
+        layers: the layers to measure.
         order: parameter names of all linear maps of the model, in its order.
         gradients: per layer, the gradient of each of its `parameters`, None where the loss does not depend on one;
-            None: not taken.
-        subspaces: parameter name to the subspace of each row block; None: not known.
-
-    Returns:
-        The facts of each.
+            None where no gradient was taken.
+        subspaces: parameter name to the subspace of each row block; None where they are not known.
     """
     if not layers:
         return []
@@ -192,7 +181,7 @@ def facts_of(
 
 
 def _norm(tensors: Sequence[Tensor]) -> Tensor:
-    """Frobenius, of all together, in float64; zero for none."""
+    """Gives the Frobenius norm of all tensors together, in float64; zero for none."""
     if not tensors:
         return torch.zeros((), dtype=torch.float64)
     norms = torch.stack([torch.linalg.vector_norm(one.detach(), dtype=torch.float64) for one in tensors])

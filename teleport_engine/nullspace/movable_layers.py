@@ -468,7 +468,7 @@ def project(view: Survey, ascents: Sequence[Product]) -> tuple[list[Tensor | Non
 
 
 def _shares(parts: Sequence[Tensor], wholes: Sequence[Tensor]) -> list[float]:
-    """Norm of each part over that of its whole, 0 for nothing of nothing; one synchronisation for all."""
+    """Gives the norm of each part over that of its whole, 0 for nothing of nothing; one synchronisation for all."""
     norms = torch.stack(torch._foreach_norm([*parts, *wholes])).tolist()
     return [
         part / whole if whole else 0.0 for part, whole in zip(norms[: len(parts)], norms[len(parts) :], strict=True)

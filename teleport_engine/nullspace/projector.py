@@ -15,14 +15,7 @@ class Projector(Protocol):
     """An orthogonal projection of the rows of a matrix: `P^2 = P = P^T`."""
 
     def project(self, matrix: Tensor) -> Tensor:
-        """Projects each row.
-
-        Args:
-            matrix: `M [rows, d]`.
-
-        Returns:
-            `M P [rows, d]`, a new tensor.
-        """
+        """Projects each row of `M [rows, d]`: a new tensor `M P`."""
         ...
 
 
@@ -93,14 +86,7 @@ class BlockProjector:
         self._frames = torch.stack(frames).to(dtype)
 
     def project(self, matrix: Tensor) -> Tensor:
-        """Projects the rows of each block.
-
-        Args:
-            matrix: `M [g, rows, d]`.
-
-        Returns:
-            `M_b P_b [g, rows, d]`, a new tensor.
-        """
+        """Projects the rows of each block of `M [g, rows, d]`: a new tensor `M_b P_b`."""
         # One frame for all blocks makes one product of all their rows.
         inside = _times(_times(matrix, self._frames), self._frames.mT)
         return inside if self._is_complement else matrix - inside

@@ -20,29 +20,12 @@ _ORTHONORMAL = 1e-13
 
 
 def double_epsilon(num_rows: int, dim: int) -> float:
-    """Relative energy that a QR or an SVD in float64 cannot tell from rounding: `(max(N, d) 2^-52)^2`.
-
-    Args:
-        num_rows: `N`.
-        dim: `d`.
-
-    Returns:
-        The threshold.
-    """
+    """Gives the relative energy that a QR or an SVD in float64 cannot tell from rounding: `(max(N, d) 2^-52)^2`."""
     return float((max(num_rows, dim) * torch.finfo(torch.float64).eps) ** 2)
 
 
 def tail_ranks(energies: Tensor, tau: float, epsilon: float = GRAM_EPSILON) -> list[int]:
-    """`tail_rank` of several spectra at once.
-
-    Args:
-        energies: `[b, m]`, each row as in `tail_rank`.
-        tau: share of the energy to hold, in (0, 1].
-        epsilon: relative energy that counts as zero.
-
-    Returns:
-        The `b` ranks.
-    """
+    """Gives the `tail_rank` of several spectra `[b, m]` at once."""
     if energies.shape[1] == 0:
         return [0] * energies.shape[0]
     tails = energies.clamp_min(0.0).flip(1).cumsum(1)
@@ -96,15 +79,9 @@ class Subspace:
 
     @classmethod
     def full(cls, dim: int, energies: Tensor, tau: float) -> "Subspace":
-        """The whole space.
+        """Gives the whole space, on the device of `energies`; its basis takes `O(d)` memory.
 
-        Args:
-            dim: `d`.
-            energies: as far as they are known, `[0]` where full rank was proven without them.
-            tau: the share of energy asked for.
-
-        Returns:
-            The subspace, on the device of `energies`; its basis takes `O(d)` memory.
+        `energies` are as far as they are known: `[0]` where full rank was proven without them.
         """
         # The unit vectors in reverse order: a view of 2 d - 1 numbers.
         line = energies.new_zeros(max(0, 2 * dim - 1))
@@ -201,15 +178,9 @@ class Subspace:
 
     @classmethod
     def from_factor(cls, factor: Tensor, tau: float, epsilon: float) -> "Subspace":
-        """The subspace of inputs of which a factor is known.
+        """Gives the subspace of inputs whose factor `R [m, d]`, `R^T R = X^T X`, is known from a QR, in float64.
 
-        Args:
-            factor: `R [m, d]` with `R^T R = X^T X`, from a QR of `X`, float64.
-            tau: share of the energy to hold, in (0, 1].
-            epsilon: relative energy that counts as zero.
-
-        Returns:
-            The subspace.
+        Relative energies below `epsilon` count as zero.
         """
         _, sigma, right_t = torch.linalg.svd(factor, full_matrices=False)
         energies = sigma.square()
@@ -232,14 +203,7 @@ class Subspace:
         return self.dim - self.rank
 
     def leak(self, rows: Tensor) -> float:
-        """The share of some inputs that lies outside the subspace: `||P X|| / ||X||` (Frobenius).
-
-        Args:
-            rows: inputs `X [N, d]`.
-
-        Returns:
-            A number in [0, 1]; 0 where the inputs are all zero.
-        """
+        """Gives the share of inputs `X [N, d]` outside the subspace, `||P X|| / ||X||` (Frobenius); 0 for zeros."""
         rows = rows.detach().to(torch.float64)
         total = float(torch.linalg.vector_norm(rows))
         if total == 0.0:
@@ -248,11 +212,10 @@ class Subspace:
         return float(torch.linalg.vector_norm(outside)) / total
 
     def energy_curve(self) -> Tensor:
-        """Share of the energy held by the first 1, 2, ... directions (figure 6a of arXiv 2502.11362).
+        """Gives the share of the energy held by the first 1, 2, ... directions (figure 6a of arXiv 2502.11362).
 
-        Returns:
-            `[min(d, N)]` in float64, non-decreasing, ending at 1 (zeros where there is no energy); shorter where
-            only the leading energies are known.
+        It is `[min(d, N)]` in float64, non-decreasing, and ends at 1 (zeros without energy); shorter where only
+        the leading energies are known.
         """
         total = self._total
         return self.energies.cumsum(0) / total if total > 0.0 else torch.zeros_like(self.energies)

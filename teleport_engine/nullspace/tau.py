@@ -243,7 +243,7 @@ class Lowering:
     allowance: float
 
     def null_dim(self, energies: Tensor, vectors: Tensor, least: int) -> int:
-        """How many of the directions of least energy the weight may move along.
+        """Counts the directions of least energy that the weight may move along.
 
         Args:
             energies: eigenvalues `[d]` of `X^T X`, smallest first, float64.

@@ -50,18 +50,11 @@ class GradCurvature:
 
     @property
     def needs_hessian(self) -> bool:
-        """Yes."""
+        """The value is made with the Hessian."""
         return True
 
     def measure(self, gradient: Gradient) -> Measured:
-        """Evaluates F.
-
-        Args:
-            gradient: of the primary loss.
-
-        Returns:
-            `+- q`; 0 and flat where the gradient is zero.
-        """
+        """Evaluates `+- q`; 0 and flat where the gradient is zero."""
         square, sign = gradient.square_norm, _sign(self.aim)
         if square == 0.0:
             return Measured(0.0, 0.0)
@@ -74,15 +67,7 @@ class GradCurvature:
         return Measured(sign * q, 0.0, [*product, *gradient.values], cotangents)
 
     def rise(self, value: float, rho: float) -> float:
-        """`(rho - 1) |F|`.
-
-        Args:
-            value: F.
-            rho: growth factor.
-
-        Returns:
-            The rise.
-        """
+        """Growth by rho is a rise of `(rho - 1) |F|`."""
         return (rho - 1.0) * abs(value)
 
 

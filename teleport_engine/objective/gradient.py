@@ -49,25 +49,11 @@ class Gradient:
         return [grad for _, grad in self._used]
 
     def of_used(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The part of a vector over all parameters that the Hessian can see.
-
-        Args:
-            tensors: aligned with `parameters`.
-
-        Returns:
-            Aligned with `values`.
-        """
+        """Keeps, of a vector aligned with `parameters`, the part that the Hessian can see, aligned with `values`."""
         return [tensor for tensor, is_used in zip(tensors, self._is_used, strict=True) if is_used]
 
     def times_hessian(self, vectors: Sequence[Tensor]) -> list[Tensor]:
-        """`H v` by a second backward through the gradient.
-
-        Args:
-            vectors: `v`, aligned with `values`, without a graph.
-
-        Returns:
-            `H v`, aligned with `values`, with its graph.
-        """
+        """Gives `H v`, with its graph, by a second backward through the gradient; `v` is aligned with `values`."""
         self.num_products += 1
         through = [(grad, vector) for (_, grad), vector in zip(self._used, vectors, strict=True) if grad.requires_grad]
         if not through:
@@ -115,14 +101,7 @@ class Objective(Protocol):
         ...
 
     def measure(self, gradient: Gradient) -> Measured:
-        """Evaluates F.
-
-        Args:
-            gradient: of the primary loss, at the present weights.
-
-        Returns:
-            The value, and what the gradient of F is made of.
-        """
+        """Evaluates F from the gradient at the present weights: its value, and what its gradient is made of."""
         ...
 
     def rise(self, value: float, rho: float) -> float:
@@ -145,30 +124,15 @@ class GradNorm:
 
     @property
     def needs_hessian(self) -> bool:
-        """No: the gradient is enough."""
+        """The gradient is enough."""
         return False
 
     def measure(self, gradient: Gradient) -> Measured:
-        """Evaluates F.
-
-        Args:
-            gradient: of the primary loss.
-
-        Returns:
-            `1/2 ||g||^2`, rate 1.
-        """
+        """Evaluates `1/2 ||g||^2`, rate 1."""
         return Measured(0.5 * gradient.square_norm, 1.0)
 
     def rise(self, value: float, rho: float) -> float:
-        """`(rho - 1) F`: `||g||^2` times rho.
-
-        Args:
-            value: F.
-            rho: growth factor.
-
-        Returns:
-            The rise.
-        """
+        """Growth by rho is a rise of `(rho - 1) F`: `||g||^2` times rho."""
         return (rho - 1.0) * value
 
 
@@ -183,30 +147,15 @@ class LogGradNorm:
 
     @property
     def needs_hessian(self) -> bool:
-        """No: the gradient is enough."""
+        """The gradient is enough."""
         return False
 
     def measure(self, gradient: Gradient) -> Measured:
-        """Evaluates F.
-
-        Args:
-            gradient: of the primary loss.
-
-        Returns:
-            `log ||g||`, rate `1 / ||g||^2`; rate 0 where the gradient is zero.
-        """
+        """Evaluates `log ||g||`, rate `1 / ||g||^2`; rate 0 where the gradient is zero."""
         square = gradient.square_norm
         value = 0.5 * math.log(max(square, _TINY)) if square == square else math.nan
         return Measured(value, 1.0 / square if square > 0.0 else 0.0)
 
     def rise(self, value: float, rho: float) -> float:
-        """`1/2 log rho`: `||g||^2` times rho.
-
-        Args:
-            value: F.
-            rho: growth factor.
-
-        Returns:
-            The rise.
-        """
+        """Growth by rho is a rise of `1/2 log rho`: `||g||^2` times rho."""
         return 0.5 * math.log(rho)

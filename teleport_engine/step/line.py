@@ -31,14 +31,7 @@ class Ceiling:
         self._clear = 0.0
 
     def allowed(self, eta: float) -> float:
-        """Shortens a step that goes too far.
-
-        Args:
-            eta: its length.
-
-        Returns:
-            The length, or the longest one below it; 0 where there is none.
-        """
+        """Shortens a step that goes too far; gives 0 where there is no room at all."""
         eta = min(eta, self.longest)
         if self._look is not None and eta > self._clear:
             self._clear = self._look(eta)
@@ -99,80 +92,37 @@ class WeightLine:
 
     @property
     def facts(self) -> ModelFacts:
-        """What is known of the model at the start."""
+        """What is known of the model at the start of the line."""
         return ModelFacts(self._start.loss, self._start.grad_norm, self.weight_norm(), self._num_layers)
 
     def allowed(self, eta: float) -> float:
-        """The longest step, up to a length, that the guards leave room for.
-
-        Args:
-            eta: along the direction.
-
-        Returns:
-            The length, 0 where there is no room.
-        """
+        """Gives the longest step, up to a length, that the guards leave room for; 0 where there is no room."""
         return self.ceiling.allowed(eta)
 
     def at(self, eta: float) -> float:
-        """Evaluates the objective at a length.
-
-        Args:
-            eta: along the direction.
-
-        Returns:
-            The value, `inf` where it is not finite.
-        """
+        """Evaluates the objective at a length; `inf` where it is not finite."""
         here = self.land(eta)
         return here.measured.value if here.is_finite else math.inf
 
     def reached(self, eta: float) -> float | None:
-        """The objective at a length, if the weights are there.
-
-        Args:
-            eta: along the direction.
-
-        Returns:
-            The value; None where the weights are elsewhere, or it is not finite.
-        """
+        """Gives the objective at a length; None where the weights are elsewhere, or it is not finite."""
         here = self._here if eta == self._eta else None
         return here.measured.value if here is not None and here.is_finite else None
 
     def rise(self, rho: float) -> float:
-        """By how much the objective rises where it grows by a factor.
-
-        Args:
-            rho: the factor.
-
-        Returns:
-            The rise.
-        """
+        """Gives by how much the objective rises where it grows by the factor `rho`."""
         return self._objective.rise(self.value, rho)
 
     def weight_norm(self) -> float:
-        """Frobenius norm of the weights that move, at the start of the line.
-
-        Returns:
-            The norm.
-        """
+        """Gives the Frobenius norm of the weights that move, at the start of the line."""
         return math.sqrt(square_norm(self._base))
 
     def is_last(self, eta: float) -> bool:
-        """Whether no direction will be asked for at a length.
-
-        Args:
-            eta: along the direction.
-
-        Returns:
-            What was said of the step, or of its ceiling where it lands there.
-        """
+        """Says whether no direction will be asked for where a step of this length lands."""
         return self._is_last or (self._ends_at_ceiling and eta == self.ceiling.longest)
 
     def place(self, eta: float) -> None:
-        """Moves the weights to a length and leaves them there, unevaluated.
-
-        Args:
-            eta: along the direction.
-        """
+        """Moves the weights to a length and leaves them there, unevaluated."""
         if eta != self._eta:
             self.undo()
             with torch.no_grad():
@@ -180,21 +130,14 @@ class WeightLine:
             self._eta, self._here = eta, None
 
     def land(self, eta: float) -> Evaluation:
-        """Moves the weights to a length and leaves them there.
-
-        Args:
-            eta: along the direction.
-
-        Returns:
-            The evaluation there; not made again where the weights already are.
-        """
+        """Moves the weights to a length, leaves them there and evaluates; not again where they already are."""
         self.place(eta)
         if self._here is None:
             self._here = self._route.evaluate(is_last=self.is_last(eta))
         return self._here
 
     def undo(self) -> None:
-        """Bit for bit back to the start of the line."""
+        """Puts the weights back, bit for bit, to the start of the line."""
         if self._eta != 0.0:
             with torch.no_grad():
                 torch._foreach_copy_(self._weights, self._base)

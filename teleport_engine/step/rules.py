@@ -42,44 +42,25 @@ class Line(Protocol):
         ...
 
     def allowed(self, eta: float) -> float:
-        """The longest step, up to a length, that the guards leave room for as far as they know without a gradient.
+        """Gives the longest step, up to `eta`, that the guards leave room for as far as they know without a gradient.
 
-        Args:
-            eta: step length along `D`.
-
-        Returns:
-            `eta`, or the shorter length that it would be cut to; 0 where there is no room.
+        It is 0 where there is no room.
         """
         ...
 
     def at(self, eta: float) -> float:
-        """`F(eta)`, at the cost of one gradient evaluation; the last point asked for is remembered.
+        """Gives `F(eta)`, at the cost of one gradient evaluation; `inf` where the loss or a gradient is not finite.
 
-        Args:
-            eta: step length along `D`.
-
-        Returns:
-            The value; `inf` where the loss or a gradient is not finite.
+        The last point asked for is remembered.
         """
         ...
 
     def rise(self, rho: float) -> float:
-        """By how much F rises where it grows by a factor, as its objective understands growth.
-
-        Args:
-            rho: the factor, > 1.
-
-        Returns:
-            The rise, `(rho - 1) F(0)` for a positive F.
-        """
+        """Gives by how much F rises where it grows by a factor `rho > 1`: `(rho - 1) F(0)` for a positive F."""
         ...
 
     def weight_norm(self) -> float:
-        """Size of the weights that move.
-
-        Returns:
-            Their Frobenius norm, all together, at the start of the line.
-        """
+        """Gives the Frobenius norm of all weights that move, at the start of the line."""
         ...
 
 
@@ -88,10 +69,7 @@ class StepRule(Protocol):
     """Chooses the length of a teleport step. Anything with this method may be given as `step=`."""
 
     def length(self, line: Line) -> float | None:
-        """Chooses a length.
-
-        Args:
-            line: the objective along the direction; its slope is positive.
+        """Chooses a length on a line whose slope is positive.
 
         Returns:
             `eta > 0`, or None where the rule cannot be met on this line: then nothing moves.
@@ -114,23 +92,11 @@ class FixedStep:
     eta: float
 
     def __post_init__(self) -> None:
-        """Checks the length.
-
-        Raises:
-            ValueError: if `eta` is not a finite number above zero.
-        """
         if not (math.isfinite(self.eta) and self.eta > 0.0):
             raise ValueError(f"FixedStep: eta must be finite and > 0, got {self.eta}")
 
     def length(self, line: Line) -> float:
-        """Gives `eta`, whatever the line.
-
-        Args:
-            line: not looked at.
-
-        Returns:
-            `eta`.
-        """
+        """Gives `eta`, whatever the line."""
         return self.eta
 
 
@@ -161,11 +127,6 @@ class GrowthStep:
     tolerance: float = 0.05
 
     def __post_init__(self) -> None:
-        """Checks the numbers.
-
-        Raises:
-            ValueError: if one is out of range.
-        """
         if not (math.isfinite(self.rho) and self.rho > 1.0):
             raise ValueError(f"GrowthStep: rho must be finite and > 1, got {self.rho}")
         if self.max_evaluations < 1:
@@ -175,9 +136,6 @@ class GrowthStep:
 
     def length(self, line: Line) -> float | None:
         """Searches the line for the growth asked for.
-
-        Args:
-            line: the objective along the direction.
 
         Returns:
             A length within the tolerance of the growth; one beyond what is allowed, where the growth is not reached up
@@ -251,7 +209,7 @@ class NormalisedStep:
 
 
 def _next(eta: float, got: float, rise: float, slope: float, low: float, high: float) -> float:
-    """The root of the quadratic through the last point, kept well inside the bracket."""
+    """Gives the root of the quadratic through the last point, kept well inside the bracket."""
     guess = math.nan
     if math.isfinite(got):
         curvature = (got - slope * eta) / (eta * eta)

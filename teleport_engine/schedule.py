@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Protocol, final, runtime_checkable
 
+from teleport_engine.model import is_whole
 from teleport_engine.report import TeleportReport, log_growth
 
 __all__ = ["Schedule", "Timetable", "WhileItPays"]
@@ -68,12 +69,12 @@ class Schedule:
             value = getattr(self, name)
             if value is None and name not in {"warmup", "every"}:
                 continue
-            if not _is_whole(value, low):
+            if not is_whole(value, low):
                 raise ValueError(f"{name} must be a whole number >= {low}, got {value!r}")
         if self.batches_per_epoch is None and (self.epochs is not None or self.batches is not None):
             raise ValueError("batches_per_epoch is needed where epochs or batches is given, got None")
         if self.at is not None:
-            if not isinstance(self.at, tuple) or not all(_is_whole(step, 0) for step in self.at):
+            if not isinstance(self.at, tuple) or not all(is_whole(step, 0) for step in self.at):
                 raise ValueError(f"at must be a tuple of whole numbers >= 0, got {self.at!r}")
             others = (self.epochs, self.batches, self.batches_per_epoch, self.warmup, self.every)
             if others != (None, None, None, 0, 1):
@@ -111,10 +112,6 @@ class Schedule:
         """There is nothing to take over."""
 
 
-def _is_whole(value: Any, low: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= low
-
-
 @final
 class WhileItPays:
     """A schedule that ends for good when teleports gain too little for what they cost.
@@ -135,7 +132,7 @@ class WhileItPays:
     def __init__(self, schedule: Timetable, least_gain: float, patience: int = 3) -> None:
         if not (math.isfinite(least_gain) and least_gain > 0.0):
             raise ValueError(f"least_gain must be finite and > 0, got {least_gain}")
-        if not _is_whole(patience, 1):
+        if not is_whole(patience, 1):
             raise ValueError(f"patience must be a whole number >= 1, got {patience!r}")
         self._schedule = schedule
         self._least_gain = least_gain

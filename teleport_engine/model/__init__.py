@@ -1,5 +1,6 @@
 """Runs a model without leaving a trace, and sees what each weight multiplies."""
 
+from teleport_engine.model.call_patch import CallPatch, Calls, unrolled_grad
 from teleport_engine.model.checks import (
     checked_data,
     checked_inputs,
@@ -15,7 +16,6 @@ from teleport_engine.model.layers import FrozenModule, WeightLayer, find_layers,
 from teleport_engine.model.linear_maps import Use
 from teleport_engine.model.parallel import Workers
 from teleport_engine.model.types import Inputs, LossFn, Params, Product
-from teleport_engine.model.unrolled import CallPatch, Calls, unrolled_grad
 from teleport_engine.model.wrapped import Wrapped, eagerly
 
 __all__ = [

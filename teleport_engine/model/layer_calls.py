@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from teleport_engine.model.call_patch import CallPatch, Calls, unrolled_attention
 from teleport_engine.model.convolution import ConvUse, Window
 from teleport_engine.model.layers import WeightLayer
 from teleport_engine.model.linear_maps import LinearUse, Use
-from teleport_engine.model.unrolled import CallPatch, Calls, unrolled_attention
 
 __all__ = ["Watch"]
 

@@ -4,7 +4,7 @@ Every movable weight is seen as `g` row blocks `[g, o, d]`, block `b` multiplyin
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
 
@@ -14,7 +14,7 @@ from torch.autograd.graph import GradientEdge
 
 from teleport_engine.model.types import Product
 
-__all__ = ["LinearUse", "Use", "stacked_rows"]
+__all__ = ["LinearUse", "Use"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,26 +94,3 @@ class LinearUse(Use):
         # No -1 here: there may be no rows at all, for an expert that no token was sent to.
         left = delta.reshape(right.shape[0], self.num_blocks, delta.shape[-1] // self.num_blocks).transpose(0, 1)
         return Product(left, right.expand(self.num_blocks, -1, -1))
-
-
-def stacked_rows(uses: Sequence[Use], num_blocks: int) -> list[Tensor]:
-    """All inputs that a weight multiplies, per block.
-
-    Args:
-        uses: of the weight.
-        num_blocks: of the weight.
-
-    Returns:
-        Per block `X [N, d]`, detached, the rows of all its uses stacked; one and the same tensor for blocks that
-        multiply the same rows.
-    """
-    found: dict[tuple[tuple[int, int], ...], Tensor] = {}
-    stacks = []
-    for block in range(num_blocks):
-        feeds = [(use, block - use.blocks.start) for use in uses if use.blocks.start <= block < use.blocks.stop]
-        key = tuple((id(use), 0 if use.is_shared else own) for use, own in feeds)
-        if key not in found:
-            parts = [chunk[own] for use, own in feeds for chunk in use.chunks(1 << 62)]
-            found[key] = parts[0] if len(parts) == 1 else torch.cat(parts)
-        stacks.append(found[key])
-    return stacks

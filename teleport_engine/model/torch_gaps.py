@@ -10,7 +10,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from teleport_engine.model.unrolled import CallPatch, Calls, unrolled_grad
+from teleport_engine.model.call_patch import CallPatch, Calls, unrolled_grad
 
 __all__ = ["Substitutes"]
 

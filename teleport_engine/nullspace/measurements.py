@@ -15,7 +15,7 @@ from torch import Tensor
 from teleport_engine.model import WeightLayer
 from teleport_engine.nullspace.subspace import Subspace
 
-__all__ = ["LayerFacts", "LayerRule", "Measured", "ModelFacts", "RuleError", "checked_number", "facts_of"]
+__all__ = ["LayerFacts", "LayerRule", "Measurements", "ModelFacts", "RuleError", "checked_number", "facts_of"]
 
 
 @final
@@ -111,7 +111,7 @@ def checked_number(what: str, value: float, above: float) -> float:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Measured:
+class Measurements:
     """What a rule of tau may look at: the loss, and some linear maps of a model.
 
     Args:

@@ -27,7 +27,7 @@ from teleport_engine.model import (
 )
 from teleport_engine.nullspace.factorise import Factorisation, Settings
 from teleport_engine.nullspace.layer_sample import LayerSample, leak
-from teleport_engine.nullspace.measurements import Measured
+from teleport_engine.nullspace.measurements import Measurements
 from teleport_engine.nullspace.projector import BlockProjector
 from teleport_engine.nullspace.subspace import Subspace
 from teleport_engine.nullspace.tau import LayerTau, Lowering, TauRule
@@ -248,7 +248,7 @@ def spectrum(
     view = Survey(layers, Record(torch.zeros(()), watch.uses, watch.num_other_uses, watch.num_other_bias_uses))
     seen = _linear_maps(view)
     basis = _Basis(problem, sample, search, view, Seconds())
-    measured = Measured([layer for layer, _ in seen], (), 0.0)
+    measured = Measurements([layer for layer, _ in seen], (), 0.0)
     chosen = _taus(search.rule, measured)
     basis.choose(seen, basis.add_up(seen, chosen), measured, chosen)
     if not view.is_finite:
@@ -293,7 +293,7 @@ def _leave_out_fixed(seen: Sequence[_Seen], view: Survey, chosen: Mapping[str, L
     return kept
 
 
-def _measure(seen: Sequence[_Seen], problem: Problem, record: Record, search: Search) -> Measured:
+def _measure(seen: Sequence[_Seen], problem: Problem, record: Record, search: Search) -> Measurements:
     """What the rule of tau may look at before anything is added up."""
     layers = [layer for layer, _ in seen]
     gradients: list[list[Tensor]] = []
@@ -301,10 +301,10 @@ def _measure(seen: Sequence[_Seen], problem: Problem, record: Record, search: Se
         parts = iter(problem.gradients(record, [parameter for layer in layers for parameter in layer.parameters]))
         gradients = [[next(parts) for _ in layer.parameters] for layer in layers]
     order = [layer.parameter_name for layer in layers]
-    return Measured(layers, order, float(record.loss.detach()), search.reach, gradients)
+    return Measurements(layers, order, float(record.loss.detach()), search.reach, gradients)
 
 
-def _taus(rule: TauRule, measured: Measured) -> dict[str, LayerTau]:
+def _taus(rule: TauRule, measured: Measurements) -> dict[str, LayerTau]:
     """Asks the rule: parameter name to tau. No other place does."""
     names = [layer.parameter_name for layer in measured.layers]
     return dict(zip(names, rule.choose(measured), strict=True))
@@ -336,7 +336,7 @@ class _Basis:
         return samples
 
     def choose(
-        self, seen: Sequence[_Seen], samples: Sequence[LayerSample], measured: Measured, chosen: dict[str, LayerTau]
+        self, seen: Sequence[_Seen], samples: Sequence[LayerSample], measured: Measurements, chosen: dict[str, LayerTau]
     ) -> list[_Seen]:
         """Chooses tau where that is left to do, and the subspaces; gives the layers that have somewhere to go.
 
@@ -369,13 +369,13 @@ class _Basis:
                 run([sample.settle_again for _, sample in again])
         return [one for one, sample in zip(seen, samples, strict=True) if self._has_room(one[0], sample)]
 
-    def _with_spectra(self, used: Sequence[tuple[_Seen, LayerSample]], measured: Measured) -> Measured:
+    def _with_spectra(self, used: Sequence[tuple[_Seen, LayerSample]], measured: Measurements) -> Measurements:
         """What is known of the layers that the batches have used, once their inputs were added up."""
         layers = [layer for (layer, _), _ in used]
         known = dict(zip(measured.order, measured.gradients, strict=True)) if measured.gradients else {}
         gradients = [known[layer.parameter_name] for layer in layers] if known else []
         stable_ranks = functools.partial(self.search.workers.run, [sample.stable_rank for _, sample in used])
-        return Measured(layers, measured.order, measured.loss, measured.reach, gradients, stable_ranks)
+        return Measurements(layers, measured.order, measured.loss, measured.reach, gradients, stable_ranks)
 
     def _feed(self, seen: Sequence[_Seen], takers: Sequence[Callable[[Sequence[Use]], None]]) -> None:
         """Hands each taker what its layer multiplies, batch by batch."""

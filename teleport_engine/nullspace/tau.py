@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol, TypeAlias, final, runtime_checkable
 import torch
 from torch import Tensor
 
-from teleport_engine.nullspace.measurements import LayerFacts, LayerRule, Measured, RuleError
+from teleport_engine.nullspace.measurements import LayerFacts, LayerRule, Measurements, RuleError
 
 __all__ = ["AutoTau", "ConstantTau", "DriftTau", "LayerTau", "LayerwiseTau", "Lowering", "TauRule", "tau_rule"]
 
@@ -46,7 +46,7 @@ class TauRule(Protocol):
         """Whether the rule is asked only after all inputs of every layer were added up."""
         ...
 
-    def choose(self, measured: Measured) -> "Sequence[LayerTau]":
+    def choose(self, measured: Measurements) -> "Sequence[LayerTau]":
         """Chooses tau for each of `measured.layers`: a number in (0, 1], or a bound on how far to lower it."""
         ...
 
@@ -71,7 +71,7 @@ class ConstantTau:
         """Only at `tau = 1`, where a layer with fixed inputs has no ascent direction."""
         return self.tau == 1.0
 
-    def choose(self, measured: Measured) -> "Sequence[LayerTau]":
+    def choose(self, measured: Measurements) -> "Sequence[LayerTau]":
         """Gives every layer the constant; nothing is measured."""
         return [self.tau] * len(measured.layers)
 
@@ -108,7 +108,7 @@ class LayerwiseTau:
         """The eigenvalues can be taken only of the sum over all inputs."""
         return self.with_spectrum
 
-    def choose(self, measured: Measured) -> "Sequence[LayerTau]":
+    def choose(self, measured: Measurements) -> "Sequence[LayerTau]":
         """Asks the function for each layer."""
         facts = measured.facts()
         if self.with_spectrum:
@@ -164,7 +164,7 @@ class AutoTau:
             raise ValueError(f"AutoTau: null_share must lie in (0, 1], got {self.null_share}")
         _check_bounds("AutoTau", self.drift, self.least)
 
-    def choose(self, measured: Measured) -> "Sequence[LayerTau]":
+    def choose(self, measured: Measurements) -> "Sequence[LayerTau]":
         """Gives each layer the bound on how far its tau may be lowered."""
         return _lowerings(self, measured, self.drift)
 
@@ -207,7 +207,7 @@ class DriftTau:
     def __post_init__(self) -> None:
         _check_bounds("DriftTau", self.drift, self.least)
 
-    def choose(self, measured: Measured) -> "Sequence[LayerTau]":
+    def choose(self, measured: Measurements) -> "Sequence[LayerTau]":
         """Gives each layer the bound on how far its tau may be lowered."""
         return _lowerings(self, measured, self.drift * abs(measured.loss))
 
@@ -268,7 +268,7 @@ LayerTau: TypeAlias = float | Lowering
 """Tau of one layer, or how far it may be lowered once the layer's spectrum is known."""
 
 
-def _lowerings(rule: AutoTau | DriftTau, measured: Measured, budget: float) -> list[Lowering]:
+def _lowerings(rule: AutoTau | DriftTau, measured: Measurements, budget: float) -> list[Lowering]:
     """Gives each layer an equal part of a drift budget, over how far the layer may go."""
     found = []
     for layer, gradient in zip(measured.layers, measured.gradients, strict=True):

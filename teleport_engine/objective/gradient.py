@@ -33,24 +33,13 @@ class Gradient:
 
     def __init__(self, parameters: Sequence[nn.Parameter], grads: Sequence[Tensor | None], square_norm: float) -> None:
         self._used = [(p, grad) for p, grad in zip(parameters, grads, strict=True) if grad is not None]
-        self._is_used = [grad is not None for grad in grads]
-        self._all = parameters
         self.square_norm = square_norm
         self.num_products = 0
-
-    @property
-    def parameters(self) -> Sequence[nn.Parameter]:
-        """All trainable parameters."""
-        return self._all
 
     @property
     def values(self) -> list[Tensor]:
         """`g`, with its graph, for the parameters that the loss depends on."""
         return [grad for _, grad in self._used]
-
-    def of_used(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Keeps, of a vector aligned with `parameters`, the part that the Hessian can see, aligned with `values`."""
-        return [tensor for tensor, is_used in zip(tensors, self._is_used, strict=True) if is_used]
 
     def times_hessian(self, vectors: Sequence[Tensor]) -> list[Tensor]:
         """Gives `H v`, with its graph, by a second backward through the gradient; `v` is aligned with `values`."""

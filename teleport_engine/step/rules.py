@@ -6,7 +6,7 @@ from typing import Protocol, final, runtime_checkable
 
 from teleport_engine.nullspace import ModelFacts
 
-__all__ = ["FixedStep", "GrowthStep", "Line", "NormalisedStep", "StepRule"]
+__all__ = ["FixedStep", "GrowthStep", "Line", "StepRule"]
 
 
 class Line(Protocol):
@@ -161,51 +161,6 @@ class GrowthStep:
                 high = eta
             eta = _next(eta, got, rise, line.slope, low, high)
         return None
-
-
-@final
-@dataclass(frozen=True)
-class NormalisedStep:
-    """A step of a given length, whatever the gradient: `eta = length / ||D||`, Frobenius over all layers that move.
-
-    Args:
-        share: the length as a share of `||W||` of those layers at the start of the step; or
-        norm: the length itself. Exactly one of the two.
-
-    Raises:
-        ValueError: if not exactly one is given, or it is not finite and above zero.
-    """
-
-    share: float | None = None
-    norm: float | None = None
-
-    def __post_init__(self) -> None:
-        """Checks the numbers.
-
-        Raises:
-            ValueError: if not exactly one is given, or it is out of range.
-        """
-        if (self.share is None) == (self.norm is None):
-            raise ValueError(
-                f"NormalisedStep: exactly one of share and norm is needed, got share {self.share} and norm {self.norm}"
-            )
-        for name, value in (("share", self.share), ("norm", self.norm)):
-            if value is not None and not (math.isfinite(value) and value > 0.0):
-                raise ValueError(f"NormalisedStep: {name} must be finite and > 0, got {value}")
-
-    def length(self, line: Line) -> float | None:
-        """Divides by the length of the direction.
-
-        Args:
-            line: its direction and weights are looked at, nothing is evaluated.
-
-        Returns:
-            The length, or None where a share of zero weights is asked for or the division overflows.
-        """
-        wanted = self.norm if self.share is None else self.share * line.weight_norm()
-        assert wanted is not None
-        eta = wanted / line.direction_norm
-        return eta if math.isfinite(eta) and eta > 0.0 else None
 
 
 def _next(eta: float, got: float, rise: float, slope: float, low: float, high: float) -> float:

@@ -201,20 +201,8 @@ class Climb:
             if part is not None
             for pair in zip(layer.parameters, layer.unpack(part), strict=True)
         ]
-        # Where no rule has scaled them, the slope is the square of the length.
-        square = square_norm(directions) if isinstance(self._options.step, LayerwiseStep) else slope
-        return WeightLine(
-            route,
-            self._problem.objective,
-            self._after,
-            moving,
-            slope,
-            math.sqrt(square),
-            self.hint,
-            is_last,
-            len(self._view.linear),
-            self._options.while_it_pays,
-        )
+        num_layers = len(self._view.linear)
+        return WeightLine(route, self._problem.objective, self._after, moving, slope, self.hint, num_layers, is_last)
 
     def _take(self, index: int, route: Route, directions: _Directions, slope: float) -> _Landing | Outcome:
         """Chooses a length, moves, asks the guards: the weights end where the step has landed, or where they were."""
@@ -267,7 +255,7 @@ class Climb:
         """
         looks = self._options.while_it_pays and self._limits.is_probe_watched
         look = functools.partial(self._look, index, path) if looks else None
-        path.ceiling = Ceiling(longest, look)
+        path.ceiling = Ceiling(longest, look, is_end=self._options.while_it_pays)
 
     def _look(self, index: int, path: WeightLine, eta: float) -> float:
         """Gives the longest step, up to a length, that keeps the probe batch within its limit; 0 where none does."""

@@ -117,9 +117,7 @@ class Subspace:
             raise ValueError(f"tau must lie in (0, 1], got {tau}")
         if rows.ndim != 2:
             raise ValueError(f"rows must be a matrix [N, d], got shape {tuple(rows.shape)}")
-        epsilon = GRAM_EPSILON
-        if rows.dtype == torch.float64:
-            epsilon = double_epsilon(*rows.shape)
+        epsilon = double_epsilon(*rows.shape) if rows.dtype == torch.float64 else GRAM_EPSILON
         rows = rows.detach().to(torch.float64)
         count, dim = rows.shape
         gram = rows.T @ rows if count >= dim else rows @ rows.T
@@ -129,19 +127,23 @@ class Subspace:
             raise ValueError("rows must be finite (and their squares too), got nan or inf")
         if total == 0.0:
             return cls(rows.new_zeros(dim, 0), rows.new_zeros(min(dim, count)), tau)
-        if tau < 1.0:
-            return cls._from_gram(rows, gram, tau)
+        return cls._from_gram(rows, gram, tau) if tau < 1.0 else cls._whole(rows, gram, epsilon)
+
+    @classmethod
+    def _whole(cls, rows: Tensor, gram: Tensor, epsilon: float) -> "Subspace":
+        """Takes all that the rows span, by the cheapest factorisation that is accurate."""
+        count, dim = rows.shape
         energies = eigenvalues(gram).flip(0).clamp_min(0.0)
-        rank = tail_rank(energies, tau)
+        rank = tail_rank(energies, 1.0)
         if rank == dim:
-            return cls.full(dim, energies, tau)
+            return cls.full(dim, energies, 1.0)
         if rank == count:
-            return cls(torch.linalg.qr(rows.T).Q, energies, tau)
+            return cls(torch.linalg.qr(rows.T).Q, energies, 1.0)
         if count >= dim:
-            found = cls._from_gram(rows, gram, tau)
+            found = cls._from_gram(rows, gram, 1.0)
             if found.leak(rows) <= max(1e-10, 1.6 * math.sqrt(epsilon)):
                 return found
-        return cls._from_triangle(rows, tau, epsilon)
+        return cls._from_triangle(rows, epsilon)
 
     @classmethod
     def _from_gram(cls, rows: Tensor, gram: Tensor, tau: float) -> "Subspace":
@@ -166,15 +168,15 @@ class Subspace:
         return cls(basis, energies, tau)
 
     @classmethod
-    def _from_triangle(cls, rows: Tensor, tau: float, epsilon: float) -> "Subspace":
-        """By QR of the thin side and the SVD of the small triangle: dearer, accurate at any condition."""
+    def _from_triangle(cls, rows: Tensor, epsilon: float) -> "Subspace":
+        """Takes what the rows span by QR of the thin side and the SVD of its triangle, accurate at any condition."""
         count, dim = rows.shape
         if count >= dim:
-            return cls.from_factor(torch.linalg.qr(rows, mode="r").R, tau, epsilon)
+            return cls.from_factor(torch.linalg.qr(rows, mode="r").R, 1.0, epsilon)
         frame, triangle = torch.linalg.qr(rows.T)
         left, sigma, _ = torch.linalg.svd(triangle, full_matrices=False)
-        rank = tail_rank(sigma.square(), tau, epsilon)
-        return cls(frame @ left[:, :rank], sigma.square(), tau)
+        rank = tail_rank(sigma.square(), 1.0, epsilon)
+        return cls(frame @ left[:, :rank], sigma.square(), 1.0)
 
     @classmethod
     def from_factor(cls, factor: Tensor, tau: float, epsilon: float) -> "Subspace":

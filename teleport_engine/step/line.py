@@ -19,14 +19,18 @@ class Ceiling:
 
     Args:
         longest: step that the guards leave room for.
-        look: tells the longest step, up to a length, that does no harm; None: no need to look.
+        look: tells the longest step, up to a length, that does no harm; None where there is no need to look.
+        is_end: no direction will be asked for where a step lands at the ceiling.
 
     Attributes:
         longest: as far as it is known by now.
     """
 
-    def __init__(self, longest: float = math.inf, look: Callable[[float], float] | None = None) -> None:
+    def __init__(
+        self, longest: float = math.inf, look: Callable[[float], float] | None = None, *, is_end: bool = False
+    ) -> None:
         self.longest = longest
+        self.is_end = is_end
         self._look = look
         self._clear = 0.0
 
@@ -42,22 +46,20 @@ class Ceiling:
 
 @final
 class WeightLine:
-    """The objective along one direction; moves the weights to where it is asked (`Line`).
+    """The objective along one direction (`Line`); moves the weights to each length that is asked for.
 
     Args:
-        route: evaluates it.
-        objective: what growth means for it.
+        route: evaluates the objective.
+        objective: says what growth means.
         start: the evaluation at the present weights.
         moving: weights and their directions.
         slope: of the objective at the start.
-        direction_norm: `||D||` over all of them.
         hint: how far off the slope's prediction was one step before.
-        is_last: no direction will be asked for where this step lands.
         num_layers: linear maps of the model.
-        ends_at_ceiling: nor where it lands at its ceiling.
+        is_last: no direction will be asked for where this step lands.
 
     Attributes:
-        ceiling: none to begin with.
+        ceiling: how far a step may go; to begin with, as far as it likes.
     """
 
     def __init__(
@@ -67,11 +69,9 @@ class WeightLine:
         start: Evaluation,
         moving: Sequence[tuple[Tensor, Tensor]],
         slope: float,
-        direction_norm: float,
         hint: float,
-        is_last: bool,
         num_layers: int,
-        ends_at_ceiling: bool,
+        is_last: bool,
     ) -> None:
         self._route = route
         self._objective = objective
@@ -83,12 +83,15 @@ class WeightLine:
         self._here: Evaluation | None = start
         self._num_layers = num_layers
         self._is_last = is_last
-        self._ends_at_ceiling = ends_at_ceiling
         self.value = start.measured.value
         self.slope = slope
-        self.direction_norm = direction_norm
         self.hint = hint
         self.ceiling = Ceiling()
+
+    @property
+    def direction_norm(self) -> float:
+        """`||D||` (Frobenius) over all weights that move."""
+        return math.sqrt(square_norm(self._directions))
 
     @property
     def facts(self) -> ModelFacts:
@@ -119,7 +122,7 @@ class WeightLine:
 
     def is_last(self, eta: float) -> bool:
         """Says whether no direction will be asked for where a step of this length lands."""
-        return self._is_last or (self._ends_at_ceiling and eta == self.ceiling.longest)
+        return self._is_last or (self.ceiling.is_end and eta == self.ceiling.longest)
 
     def place(self, eta: float) -> None:
         """Moves the weights to a length and leaves them there, unevaluated."""

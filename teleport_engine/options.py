@@ -58,7 +58,7 @@ class Options:
             before. "auto" does the same from a fresh start, and only where `min(d, N) >= 512`: it takes half to a fifth
             of the time where an eighth of the directions hold enough, a third more where over a quarter are needed.
         num_threads: how many layers are factorised and projected at a time, each by one intra-op thread; the result has
-            the same bits for any number. None: one layer after the other, with torch's own threads.
+            the same bits for any number. None takes one layer after the other, with torch's own threads.
 
     Raises:
         ValueError: if options are out of range or do not go together; the message names every fault.

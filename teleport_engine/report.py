@@ -58,7 +58,7 @@ class LayerReport:
         step_length: `||W_after - W_before||` (Frobenius), the bias with it where it moves along.
         num_blocks: row blocks of the weight that have inputs of their own.
         tau: share of the input energy that the move does not touch, as asked for; None where nothing was factorised.
-        captured: share that the subspace really holds, in the row block where it holds least; None likewise.
+        captured: share that the subspace really holds, in the row block where it holds least; None as well.
     """
 
     name: str
@@ -123,7 +123,7 @@ class StepTrace:
         eta: step length along the direction.
         loss_drift: change of the loss since the start of the teleport.
         probe_loss: on the probe batch; None where none is watched at each step.
-        probe_drift: its change since the start of the teleport; None likewise.
+        probe_drift: its change since the start of the teleport; None as well.
         objective: what was climbed.
         seconds: of this step; the basis is taken before the first one, so capture and subspace are zero.
         num_gradient_evaluations: of this step, as in the report.
@@ -219,7 +219,7 @@ class TeleportReport:
 
     @property
     def grad_norm_ratio(self) -> float:
-        """`||g||` after the steps over before, also where they were put back then: the ratio for `scaled_lr`."""
+        """`||g||` after the steps over before: the ratio for `scaled_lr`, also where the steps were then put back."""
         after = self.trace[-1].grad_norm if self.trace else self.grad_norm_after
         return after / self.grad_norm_before if self.grad_norm_before > 0.0 else 1.0
 

@@ -16,19 +16,15 @@ class Timetable(Protocol):
 
     def is_due(self, step_index: int) -> bool:
         """Says whether to teleport before the optimizer step of this index, counted from 0; asking changes nothing."""
-        ...
 
     def note(self, report: TeleportReport) -> None:
         """Learns what came of a teleport that was due."""
-        ...
 
     def state_dict(self) -> dict[str, Any]:
         """Gives what it has learnt, for `load_state_dict`."""
-        ...
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from a state that `state_dict` gave."""
-        ...
 
 
 @final
@@ -40,8 +36,8 @@ class Schedule:
     which it ends counts its batches from there (else a warm-up longer than `batches` would swallow the epoch).
 
     Args:
-        epochs: teleport in epochs 0 to `epochs - 1`; None: in all.
-        batches: teleport before the first `batches` batches of an epoch; None: before all.
+        epochs: teleport in epochs 0 to `epochs - 1`; None for all.
+        batches: teleport before the first `batches` batches of an epoch; None for all.
         batches_per_epoch: optimizer steps per epoch; needed with `epochs` or `batches`.
         warmup: no teleport before this step (40 for the CNN of the paper).
         every: of the steps that are left, only each `every`-th, counted from the first of the epoch.

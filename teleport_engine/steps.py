@@ -55,7 +55,7 @@ class Climb:
     Args:
         view: which layers can move, and where to.
         problem: the loss.
-        seconds: where the time goes, added to.
+        seconds: the time spent is added here.
         options: how the steps are made.
         probe: data outside the batch.
         hint: how far off the slope's prediction was at the last step before.
@@ -146,7 +146,7 @@ class Climb:
         return gain * spent >= total * cost
 
     def _step(self, index: int, route: Route) -> Outcome | None:
-        """One step: taken and noted, or how the climb ends."""
+        """Takes one step and notes it, or says how the climb ends."""
         mark, cost = copy.copy(self._seconds), self._problem.num_gradient_evaluations
         start = time.perf_counter()
         projected, square = project(self._view, route.ascent(self._after))

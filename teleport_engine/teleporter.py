@@ -129,7 +129,7 @@ class Teleporter:
 
     @property
     def schedule(self) -> Timetable | None:
-        """When `step()` teleports."""
+        """The schedule of `step()`."""
         return self._options.schedule
 
     def state_dict(self) -> dict[str, Any]:
@@ -171,7 +171,7 @@ class Teleporter:
         Args:
             step_index: index of the optimizer step about to be taken, from 0.
             inputs: as in `teleport`; not looked at where there is a `batch_source`.
-            targets: likewise.
+            targets: as in `teleport`, and as little looked at.
             subspace: as in `teleport`.
             probe: as in `teleport`.
 

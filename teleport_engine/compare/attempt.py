@@ -50,7 +50,7 @@ class Point:
 
     @property
     def is_finite(self) -> bool:
-        """Whether both numbers are."""
+        """Whether loss and gradient norm are finite."""
         return math.isfinite(self.loss) and math.isfinite(self.square_norm)
 
 

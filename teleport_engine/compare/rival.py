@@ -20,8 +20,8 @@ class Rival(ABC):
     Args:
         model: any module.
         loss_fn: `loss_fn(outputs, targets)` gives a tensor without dimensions.
-        step_size: the first length tried; None: that of the class.
-        num_steps: at most.
+        step_size: the first length tried; None takes that of the class.
+        num_steps: at most so many steps are taken.
         schedule: when `step()` teleports.
         grad_norm_cap: a step that would take the gradient norm above this is undone, and is the last.
         max_loss_drift: how far the loss may be from where it began.

@@ -45,17 +45,8 @@ class SymmetryTeleporter(Rival):
     where the batch has no more samples than that layer has inputs; elsewhere the report says so and the loss
     drifts.
 
-    Args:
-        model: whose `nn.Sequential`s hold `Linear, LeakyReLU | Tanh | Sigmoid | Identity, Linear` in a row.
-        loss_fn: `loss_fn(outputs, targets)` gives a tensor without dimensions.
-        step_size: the first `eta` tried.
-        num_steps: at most.
-        schedule: when `step()` teleports.
-        grad_norm_cap: a step that would take the gradient norm above this is undone, and is the last.
-        max_loss_drift: how far the loss may be from where it began; else the step is undone, and is the last.
-
-    Raises:
-        ValueError: if an option is out of its range.
+    The options are those of `Rival`. The model must hold `nn.Sequential`s with `Linear, LeakyReLU | Tanh | Sigmoid |
+    Identity, Linear` in a row. A step that takes the loss further than `max_loss_drift` is undone, and is the last.
     """
 
     route = "symmetry"
@@ -94,7 +85,7 @@ class SymmetryTeleporter(Rival):
         *,
         with_ascent: bool,
     ) -> tuple[Point | None, float]:
-        """The first length, by halving, at which all is finite and the gradient norm has grown."""
+        """Halves the length until all is finite and the gradient norm has grown; gives the first such point."""
         eta = self._step_size
         for _ in range(_MAX_HALVINGS):
             with torch.no_grad():
@@ -166,7 +157,7 @@ class _Action:
 
 
 def _inverse(activation: nn.Module) -> Elementwise:
-    """The inverse of a bijective activation; NaN outside its range."""
+    """Gives the inverse of a bijective activation; it is NaN outside its range."""
     if isinstance(activation, nn.LeakyReLU):
         slope = activation.negative_slope
         return lambda a: torch.where(a >= 0.0, a, a / slope)
@@ -182,7 +173,7 @@ def _is_bijective(module: nn.Module) -> bool:
 
 
 def _chains(model: nn.Module) -> tuple[list[_Chain], str]:
-    """The chains of a model, and why there is none where there is none."""
+    """Finds the chains of a model, and says why there is none if there is none."""
     found: list[_Chain] = []
     kinds: set[str] = set()
     for path, module in model.named_modules():
@@ -208,7 +199,7 @@ def _chains(model: nn.Module) -> tuple[list[_Chain], str]:
 
 
 def _used_once(now: Attempt, chains: Sequence[_Chain], refusal: str) -> tuple[list[_Chain], str]:
-    """The chains whose layers each multiply one input: the action knows no other."""
+    """Keeps the chains whose layers each multiply one input: the action knows no other."""
     kept = [chain for chain in chains if all(len(uses) == 1 for uses in now.inputs_of(_weights(chain)))]
     return kept, "every pair has a layer that is used more than once" if chains and not kept else refusal
 

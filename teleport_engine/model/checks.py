@@ -26,7 +26,7 @@ def checked_limit(name: str, value: Any) -> float | None:
 
 
 def is_whole(value: Any, least: int) -> bool:
-    """Whether a value is a whole number, no bool, and at least `least`."""
+    """Says whether a value is a whole number, no bool, and at least `least`."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 

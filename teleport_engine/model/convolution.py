@@ -33,9 +33,9 @@ class Window:
 
     Args:
         kernel: its sizes.
-        stride: from one place to the next.
+        stride: how far one place is from the next.
         padding: zeros before and after the input.
-        dilation: from one tap to the next.
+        dilation: how far one tap is from the next.
     """
 
     kernel: tuple[int, ...]
@@ -110,7 +110,7 @@ class ConvUse(Use):
             yield columns.mT
 
     def _parts(self, samples: Tensor, max_elements: int) -> Iterator[tuple[slice, slice]]:
-        """Which samples, and which places along the first spatial dimension, make one part each."""
+        """Says which samples, and which places along the first spatial dimension, make one part each."""
         shape = self.window.patches(self.window.padded(samples[:1])).shape
         num_places, per_sample = shape[2], math.prod(shape[1:])
         whole = max_elements // max(1, per_sample)

@@ -91,7 +91,7 @@ class Substitutes(CallPatch):
 
 
 def _in_full(value: Any) -> Any:
-    """What the model cast by hand for autocast, too."""
+    """Takes what the model cast by hand for autocast back to full precision, too."""
     if isinstance(value, Tensor):
         return value.float() if value.dtype in _LOW else value
     if isinstance(value, torch.dtype):

@@ -31,10 +31,10 @@ class LayerFacts:
         position: among the model's linear maps, from 1 in the model's order.
         num_layers: how many linear maps there are.
         weight_norm: `||W||` (Frobenius), with the bias where it moves along.
-        grad_norm: `||dL/dW||` on the batch, likewise; None where it was not taken.
+        grad_norm: `||dL/dW||` on the batch, with that of the bias where it moves along; None where it was not taken.
         rank: dimensions of the inputs' subspace, in the row block with the largest null space; None before tau is
             known.
-        null_dim: dimensions of that null space; None likewise.
+        null_dim: dimensions of that null space; None before tau is known.
         stable_rank: `||X||^2 / lambda_1(X^T X)`, from 1 (all inputs on one line) to the rank: how slowly their spectrum
             decays; the mean over row blocks. None where no spectrum was taken.
     """
@@ -86,9 +86,9 @@ class RuleError(ValueError):
     """A rule gave a number that cannot be used; nothing has moved.
 
     Args:
-        what: is asked of the rule, for example "tau of layer '2'".
-        must: what the number must be.
-        value: what it is.
+        what: the rule was asked for, for example "tau of layer '2'".
+        must: says what the number must be.
+        value: what the rule gave.
     """
 
     def __init__(self, what: str, must: str, value: float) -> None:

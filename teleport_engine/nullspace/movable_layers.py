@@ -82,7 +82,7 @@ class Survey:
 
     @property
     def outcome(self) -> Outcome:
-        """Why nothing can move, where nothing can."""
+        """Why no layer can move; asked where none can."""
         if not self.is_finite:
             return Outcome.NON_FINITE
         said = self.reasons.values()
@@ -135,7 +135,7 @@ class Search:
         workers: the threads that work on the layers.
         reach: the longest move of a layer that is reckoned with where tau is lowered, as a share of its `||W||`.
         starts: parameter name to the last bases of its row blocks, from which the randomised factorisation starts;
-            kept up to date. None: every factorisation starts afresh.
+            kept up to date. Where it is None, every factorisation starts afresh.
         with_energies: the energies of all directions are wanted, so no factorisation may skip or estimate any.
     """
 
@@ -148,7 +148,7 @@ class Search:
     with_energies: bool = False
 
     def settings(self, tau: LayerTau | None) -> Settings:
-        """How the inputs of a layer are factorised, its tau being known or, with None, still to be chosen."""
+        """Says how the inputs of a layer are factorised; tau is None where it is still to be chosen."""
         share = tau if isinstance(tau, float) else self.rule.start
         return Settings(share, self.factorisation, self.with_energies or self.rule.needs_energies)
 
@@ -172,7 +172,7 @@ def survey(
         problem: its loss on the objective batch.
         search: how the subspaces are looked for.
         sample: batches to take the basis from, each run through the model on its own; the objective batch is one of
-            them where it is the same object. None: the objective batch alone.
+            them where it is the same object. None takes the objective batch alone.
         random_state: refuses a forward that draws random numbers.
         seconds: the time spent is added here.
 
@@ -207,17 +207,14 @@ def survey(
 def spectrum(
     model: nn.Module, problem: Problem, search: Search, sample: Sequence[Inputs], random_state: RandomState
 ) -> dict[str, tuple[Subspace, ...]]:
-    """Takes the subspaces of every linear map, also of those that cannot move.
+    """Takes the subspaces of every linear map, also of those that cannot move: parameter name to one per row block.
 
     Args:
         model: the model.
-        problem: of the first batch; its loss is not evaluated.
+        problem: of the first batch of the sample; its loss is not evaluated.
         search: how the subspaces are looked for; its tau is a constant.
-        sample: the batches, the first that of the problem.
+        sample: the batches.
         random_state: refuses a forward that draws random numbers.
-
-    Returns:
-        Parameter name to one subspace per row block.
 
     Raises:
         ValueError: if the forward is random, or an input of a layer is not finite.
@@ -248,7 +245,7 @@ def _watch(model: nn.Module, problem: Problem, search: Search) -> tuple[Survey, 
 
 
 def _linear_maps(view: Survey) -> list[_Seen]:
-    """The weights that the forward used as linear maps and as nothing else; notes why the others cannot move."""
+    """Keeps the weights that the forward used as linear maps and as nothing else; notes why the others cannot move."""
     kept: list[_Seen] = []
     candidates = [layer for layer in view.found if isinstance(layer, WeightLayer)]
     record = view.record
@@ -385,7 +382,7 @@ class _Basis:
                 self.search.workers.run(tasks)
 
     def _uses(self, seen: Sequence[_Seen]) -> Iterator[Sequence[Sequence[Use]]]:
-        """What the layers multiply, one batch at a time; the objective batch has been run already."""
+        """Gives what the layers multiply, one batch at a time; the objective batch has been run already."""
         if not seen:
             return
         layers, problem = [layer for layer, _ in seen], self.problem
@@ -401,7 +398,7 @@ class _Basis:
             yield watch.uses
 
     def _has_room(self, layer: WeightLayer, sample: LayerSample) -> bool:
-        """Notes a layer's subspaces; whether it is left with somewhere to go."""
+        """Notes a layer's subspaces, and says whether it is left with somewhere to go."""
         name, view, starts = layer.parameter_name, self.view, self.search.starts
         if not sample.is_used:
             view.reasons[name] = "not used on the subspace sample: frozen"
@@ -429,7 +426,7 @@ def _note_lowered(live: Sequence[_Seen], chosen: Mapping[str, LayerTau], view: S
 
 
 def _is_inside(live: Sequence[_Seen], view: Survey) -> bool:
-    """Whether the objective batch lies inside the sample's subspaces, in every layer that would move."""
+    """Says whether the objective batch lies inside the sample's subspaces, in every layer that would move."""
     leaks = view.workers.run(
         [functools.partial(leak, view.subspaces[layer.parameter_name], uses) for layer, uses in live]
     )

@@ -16,7 +16,6 @@ class Projector(Protocol):
 
     def project(self, matrix: Tensor) -> Tensor:
         """Projects the rows of each block of `M [g, rows, d]`: a new tensor `M P`."""
-        ...
 
 
 @final

@@ -147,7 +147,7 @@ class Subspace:
 
     @classmethod
     def _from_gram(cls, rows: Tensor, gram: Tensor, tau: float) -> "Subspace":
-        """From the eigenvectors of the Gram matrix of the smaller side."""
+        """Takes the eigenvectors of the Gram matrix of the smaller side."""
         rising, vectors = eigenpairs(gram)
         energies = rising.flip(0).clamp_min(0.0)
         rank = tail_rank(energies, tau)

@@ -29,26 +29,21 @@ class TauRule(Protocol):
     @property
     def start(self) -> float:
         """Tau of every layer before anything is measured."""
-        ...
 
     @property
     def leaves_fixed_inputs(self) -> bool:
-        """Whether a layer whose inputs depend on no trainable parameter stays, whatever is measured."""
-        ...
+        """Whether a layer whose inputs depend on no trainable parameter is left out before anything is measured."""
 
     @property
     def needs_gradient(self) -> bool:
         """Whether the rule looks at the gradient of the loss, for which a backward is spent."""
-        ...
 
     @property
     def needs_energies(self) -> bool:
         """Whether the rule is asked only after all inputs of every layer were added up."""
-        ...
 
     def choose(self, measured: Measurements) -> "Sequence[LayerTau]":
         """Chooses tau for each of `measured.layers`: a number in (0, 1], or a bound on how far to lower it."""
-        ...
 
 
 @final
@@ -100,7 +95,7 @@ class LayerwiseTau:
 
     @property
     def needs_gradient(self) -> bool:
-        """As said at its making."""
+        """`with_gradient`."""
         return self.with_gradient
 
     @property
@@ -169,7 +164,7 @@ class AutoTau:
         return _lowerings(self, measured, self.drift)
 
     def asked(self, dim: int) -> int:
-        """How many dimensions the null space of a layer with `dim` inputs should have; at least 1."""
+        """Counts the dimensions that the null space of a layer with `dim` inputs should have; at least 1."""
         return math.ceil(self.null_share * dim)
 
     def told(self, null_dim: int, dim: int) -> str:
@@ -212,7 +207,7 @@ class DriftTau:
         return _lowerings(self, measured, self.drift * abs(measured.loss))
 
     def asked(self, dim: int) -> int:
-        """All dimensions are asked for: only the bounds decide."""
+        """Asks for all dimensions: only the bounds decide."""
         return dim
 
     def told(self, null_dim: int, dim: int) -> str:
@@ -279,7 +274,7 @@ def _lowerings(rule: AutoTau | DriftTau, measured: Measurements, budget: float) 
 
 
 def tau_rule(tau: Any) -> TauRule:
-    """The rule that a user's `tau` stands for: a number, "auto", or a rule itself.
+    """Gives the rule that a user's `tau` stands for: a number, "auto", or a rule itself.
 
     Raises:
         ValueError: if it is none of these, or the number lies outside (0, 1].

@@ -32,10 +32,7 @@ class GradCurvature:
     `(rho - 1) |q|`, in the direction of the aim: q may have either sign, and may change it.
 
     Args:
-        aim: "sharper" climbs q, "flatter" climbs -q.
-
-    Raises:
-        ValueError: if the aim is neither.
+        aim: "sharper" climbs q, "flatter" climbs -q; anything else is a ValueError.
     """
 
     aim: Literal["sharper", "flatter"] = "flatter"
@@ -62,12 +59,12 @@ class GradCurvature:
         return Measured(sign * q, 0.0, [*product, *gradient.values], cotangents)
 
     def rise(self, value: float, rho: float) -> float:
-        """Growth by rho is a rise of `(rho - 1) |F|`."""
+        """Gives `(rho - 1) |F|`."""
         return (rho - 1.0) * abs(value)
 
 
 def _dot(left: Sequence[Tensor], right: Sequence[Tensor]) -> float:
-    """Of two vectors over the parameters, added up in float64; one synchronisation for all."""
+    """Multiplies two vectors over the parameters, added up in float64; one synchronisation for all."""
     if not left:
         return 0.0
     parts = [torch.sum(a * b.detach(), dtype=torch.float64) for a, b in zip(left, right, strict=True)]

@@ -32,19 +32,15 @@ class Route(Protocol):
     @property
     def name(self) -> str:
         """The route really taken, as in `TeleportReport.route`."""
-        ...
 
     def evaluate(self, *, is_last: bool) -> Evaluation:
         """Evaluates loss, gradient and objective at the present weights; no `ascent` follows where it `is_last`."""
-        ...
 
     def finish(self, record: Record) -> Evaluation:
         """Evaluates from a forward already run, which watched the live layers."""
-        ...
 
     def ascent(self, evaluation: Evaluation) -> list[Product]:
         """Gives the direction before projection: per live layer, `M [g, o, d]` with `M P = (grad F) P`."""
-        ...
 
 
 @final

@@ -87,23 +87,15 @@ class Objective(Protocol):
     @property
     def needs_hessian(self) -> bool:
         """Whether `measure` takes products with the Hessian: then every evaluation keeps the gradient's graph."""
-        ...
 
     def measure(self, gradient: Gradient) -> Measured:
         """Evaluates F from the gradient at the present weights: its value, and what its gradient is made of."""
-        ...
 
     def rise(self, value: float, rho: float) -> float:
-        """By how much F rises where it "grows by the factor rho" (`GrowthStep`).
+        """Says by how much F, now `value`, rises where it "grows by the factor rho" (`GrowthStep`).
 
-        Args:
-            value: F at the start of the step.
-            rho: growth factor, > 1.
-
-        Returns:
-            The rise, >= 0; 0 where growth by a factor means nothing there.
+        The rise is >= 0; it is 0 where growth by a factor means nothing there.
         """
-        ...
 
 
 @final
@@ -121,7 +113,7 @@ class GradNorm:
         return Measured(0.5 * gradient.square_norm, 1.0)
 
     def rise(self, value: float, rho: float) -> float:
-        """Growth by rho is a rise of `(rho - 1) F`: `||g||^2` times rho."""
+        """Gives `(rho - 1) F`: `||g||^2` times rho."""
         return (rho - 1.0) * value
 
 
@@ -146,5 +138,5 @@ class LogGradNorm:
         return Measured(value, 1.0 / square if square > 0.0 else 0.0)
 
     def rise(self, value: float, rho: float) -> float:
-        """Growth by rho is a rise of `1/2 log rho`: `||g||^2` times rho."""
+        """Gives `1/2 log rho`: `||g||^2` times rho."""
         return 0.5 * math.log(rho)

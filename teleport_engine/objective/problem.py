@@ -78,7 +78,7 @@ class Evaluation:
 
     @property
     def is_finite(self) -> bool:
-        """Whether loss, gradient and objective are."""
+        """Whether loss, gradient and objective are finite."""
         return math.isfinite(self.loss) and math.isfinite(self.square_norm) and math.isfinite(self.measured.value)
 
     @property

@@ -164,14 +164,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 @final
 @dataclass(frozen=True)
 class Breach:
-    """A limit that was passed.
-
-    Args:
-        guard: as in `GuardEvent`.
-        value: what was seen.
-        limit: what is allowed.
-        outcome: of the teleport, if nothing helps.
-    """
+    """A limit that was passed: the guard of `GuardEvent`, what it saw and allows, the outcome if nothing helps."""
 
     guard: Literal["non_finite", "grad_norm_cap", "loss_drift", "probe_drift"]
     value: float
@@ -190,7 +183,7 @@ class Guards:
 
     Args:
         limits: what is allowed.
-        rounding: drift of the loss that an exact move may show, relative to `max(1, |loss|)`; None: it is not exact.
+        rounding: drift of the loss that an exact move may show, relative to `max(1, |loss|)`; None for an inexact one.
         before: where the teleport began.
         probe_before: loss on the probe batch there.
     """

@@ -21,10 +21,9 @@ class Move(Protocol):
     @property
     def is_kept(self) -> bool:
         """Whether the weights stay where the steps have led them."""
-        ...
 
     def along(self, directions: Sequence[Tensor | None], projectors: Sequence[Projector]) -> Sequence[Tensor | None]:
-        """The directions to go.
+        """Gives the directions to go.
 
         Args:
             directions: per live layer, the projected ascent direction `[g, o, d]`; None where the layer stays.
@@ -34,15 +33,12 @@ class Move(Protocol):
             Per live layer, a direction of the same Frobenius norm, or of a stated multiple of it; the very same object
             for the directed move.
         """
-        ...
 
     def state_dict(self) -> dict[str, Any]:
         """Gives what its next directions depend on, for `load_state_dict`."""
-        ...
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from a state that `state_dict` gave."""
-        ...
 
 
 @final

@@ -19,49 +19,40 @@ class Line(Protocol):
     @property
     def value(self) -> float:
         """`F(0)`."""
-        ...
 
     @property
     def slope(self) -> float:
         """`F'(0) = sum_l ||D_l||^2`; `sum_l ||D_l||^2 / s_l` where layers are scaled."""
-        ...
 
     @property
     def direction_norm(self) -> float:
         """`||D||` (Frobenius), so that a step of length eta is `eta ||D||` long."""
-        ...
 
     @property
     def facts(self) -> ModelFacts:
         """What is known of the model where the line begins."""
-        ...
 
     @property
     def hint(self) -> float:
         """Length of the step before over what its slope alone had predicted; 1 at a teleporter's first step."""
-        ...
 
     def allowed(self, eta: float) -> float:
         """Gives the longest step, up to `eta`, that the guards leave room for as far as they know without a gradient.
 
         It is 0 where there is no room.
         """
-        ...
 
     def at(self, eta: float) -> float:
         """Gives `F(eta)`, at the cost of one gradient evaluation; `inf` where the loss or a gradient is not finite.
 
         The last point asked for is remembered.
         """
-        ...
 
     def rise(self, rho: float) -> float:
         """Gives by how much F rises where it grows by a factor `rho > 1`: `(rho - 1) F(0)` for a positive F."""
-        ...
 
     def weight_norm(self) -> float:
         """Gives the Frobenius norm of all weights that move, at the start of the line."""
-        ...
 
 
 @runtime_checkable
@@ -74,7 +65,6 @@ class StepRule(Protocol):
         Returns:
             `eta > 0`, or None where the rule cannot be met on this line: then nothing moves.
         """
-        ...
 
 
 @final
@@ -82,11 +72,8 @@ class StepRule(Protocol):
 class FixedStep:
     """`W <- W + eta D`: the paper's step (arXiv 2502.11362: 0.2 for MLPs, 0.003 for CNNs and transformers).
 
-    Args:
-        eta: the teleport learning rate.
-
     Raises:
-        ValueError: if `eta` is not a finite number above zero.
+        ValueError: if `eta`, the teleport learning rate, is not a finite number above zero.
     """
 
     eta: float

@@ -43,12 +43,8 @@ class Teleporter:
         model: any module. Its linear maps move; everything else stays and is named in the report. A compiled or
             data-parallel model is teleported through the module inside.
         loss_fn: `loss_fn(outputs, targets)` gives a tensor without dimensions.
-        options: every option of a teleport. In place of `options`, the most common ones may be given by name:
-        tau: as in `Options`.
-        step: as in `Options`.
-        num_steps: as in `Options`.
-        schedule: as in `Options`.
-        objective: as in `Options`.
+        options: every option of a teleport. In its place the most common ones (`tau`, `step`, `num_steps`, `schedule`,
+            `objective`) may be given by name.
 
     Raises:
         ValueError: if an option is out of its range, `options` and a named option are both given, or the weights are

@@ -56,14 +56,7 @@ class Point:
 
 @final
 class Attempt:
-    """The weights of a model during one teleport, and the way back to where they were.
-
-    Args:
-        model: the model.
-        problem: its loss on the batch.
-        probe: data outside the batch.
-        random_state: refuses a forward that draws random numbers.
-    """
+    """The weights of a model during one teleport, and the way back to where they were."""
 
     def __init__(self, model: nn.Module, problem: Problem, probe: Probe, random_state: RandomState) -> None:
         self._model = model

@@ -89,15 +89,7 @@ class Evaluation:
 
 @final
 class Problem:
-    """The primary loss of one batch as a function of the trainable parameters.
-
-    Args:
-        forward: the model.
-        loss_fn: the loss.
-        inputs: of the objective batch.
-        targets: of the objective batch.
-        parameters: all trainable parameters.
-        objective: what to climb.
+    """The primary loss of one batch, and the objective made of it, as functions of the trainable parameters.
 
     Attributes:
         num_gradient_evaluations: cost so far, in gradients.

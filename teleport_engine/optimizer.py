@@ -170,14 +170,9 @@ class TeleportOptimizer(Optimizer):
     ) -> Any:
         """Takes one step of the optimizer inside, after a teleport where one is due and a batch is given here.
 
-        Args:
-            closure: clears the gradients, evaluates the loss, calls backward and returns the loss.
-            batch: inputs and targets to teleport on; only with a closure.
-            subspace: as in `Teleporter.teleport`.
-            probe: as in `Teleporter.teleport`.
-
-        Returns:
-            What the optimizer inside returns.
+        `batch` holds inputs and targets to teleport on. It comes only with a `closure`, which clears the gradients,
+        evaluates the loss, calls backward and returns the loss. Subspace and probe are as in `Teleporter.teleport`. The
+        result is what the optimizer inside returns.
 
         Raises:
             ValueError: if a batch comes without a closure, or none has come and a teleport is due.

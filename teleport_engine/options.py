@@ -152,19 +152,16 @@ class Options:
     def adaptive(
         cls, *, drift: float = 0.01, growth: float = 1.5, limits: Limits | None = None, **more: Any
     ) -> "Options":
-        """Options by two knobs, both free of scale: how much drift, and how much growth.
+        """Makes options from two knobs, both free of scale: how much drift, and how much growth.
 
-        Tau is lowered in each layer as far as the drift budget allows (`DriftTau`). Each step goes to where `||g||^2`
-        has grown by `growth` (`GrowthStep`), or as near as the limits let it. There are up to 8 steps on a batch, as
-        long as they pay. A step that changes the loss by more than `drift` of it is undone; the same holds for 15 % of
-        `drift` on the probe batch, where `teleport(..., probe=...)` is given one. Another batch sees the same move with
-        a noise of its own, and the rest of the budget leaves room for that.
+        Tau is lowered in each layer as far as the budget allows: all layers together may change the loss by a share
+        `drift` of it (`DriftTau`). Each step goes to where `||g||^2` has grown by `growth` (`GrowthStep`), or as near
+        as the limits let it. There are up to 8 steps on a batch, as long as they pay. A step that changes the loss by
+        more than `drift` of it is undone; the same holds for 15 % of `drift` on the probe batch, where `teleport(...,
+        probe=...)` is given one. Another batch sees the same move with a noise of its own, and the rest of the budget
+        leaves room for that.
 
-        Args:
-            drift: of the loss, as a share of it.
-            growth: of `||g||^2` per step.
-            limits: further limits.
-            more: further options, in place of what is chosen here.
+        `limits` are further ones, and `more` further options, in place of what is chosen here.
         """
         chosen: dict[str, Any] = {
             "tau": DriftTau(drift),

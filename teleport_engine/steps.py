@@ -52,16 +52,8 @@ class _Landing:
 class Climb:
     """The steps of one teleport.
 
-    Args:
-        view: which layers can move, and where to.
-        problem: the loss.
-        seconds: the time spent is added here.
-        options: how the steps are made.
-        probe: data outside the batch.
-        hint: how far off the slope's prediction was at the last step before.
-
     Attributes:
-        hint: the same after this climb's steps.
+        hint: how far off the slope's prediction was at the last step; to begin with, of the teleport before.
     """
 
     def __init__(

@@ -164,12 +164,8 @@ class Teleporter:
     ) -> TeleportReport | None:
         """Teleports where the schedule says so; gives the report, or None where no teleport is due.
 
-        Args:
-            step_index: index of the optimizer step about to be taken, from 0.
-            inputs: as in `teleport`; not looked at where there is a `batch_source`.
-            targets: as in `teleport`, and as little looked at.
-            subspace: as in `teleport`.
-            probe: as in `teleport`.
+        `step_index` is that of the optimizer step about to be taken, from 0. The rest is as in `teleport`; inputs and
+        targets are not looked at where there is a `batch_source`.
 
         Raises:
             ValueError: if there is no schedule; as in `teleport`.

@@ -24,7 +24,7 @@ from teleport_engine.model import (
 )
 from teleport_engine.objective import Problem, square_norm
 from teleport_engine.report import LayerReport, Outcome, Seconds, StepTrace, TeleportReport
-from teleport_engine.step import Probe
+from teleport_engine.step import Probe, difference
 
 __all__ = ["Attempt", "Point", "attempt"]
 
@@ -113,8 +113,6 @@ class Attempt:
     def report(self, outcome: Outcome, route: str) -> TeleportReport:
         """Reports what was done, measured at the present weights; `route` is the name of the rival."""
         end = self.evaluate(with_ascent=False) if self.trace else self.start
-        probe_after = self._probe.loss()
-        drift = None if probe_after is None or self._probe_before is None else probe_after - self._probe_before
         return TeleportReport(
             outcome=outcome,
             loss_before=self.start.loss,
@@ -124,7 +122,7 @@ class Attempt:
             num_steps=len(self.trace),
             layers=self._layers(),
             trace=tuple(self.trace),
-            probe_drift=drift,
+            probe_drift=difference(self._probe.loss(), self._probe_before),
             num_gradient_evaluations=self._problem.num_gradient_evaluations,
             seconds=Seconds(direction=time.perf_counter() - self._started_at),
             route=route,

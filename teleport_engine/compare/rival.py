@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 from torch import nn
 
 from teleport_engine.compare.attempt import Attempt, attempt
-from teleport_engine.model import Inputs, LossFn, checked_limit, is_whole
+from teleport_engine.model import Inputs, LossFn, is_whole
 from teleport_engine.report import Outcome, TeleportReport
 from teleport_engine.schedule import Schedule
+from teleport_engine.step import Limits
 
 __all__ = ["Rival"]
 
@@ -57,8 +58,9 @@ class Rival(ABC):
         self._step_size = step_size
         self._num_steps = num_steps
         self._schedule = schedule
-        self._cap = checked_limit("grad_norm_cap", grad_norm_cap) or math.inf
-        self._max_loss_drift = checked_limit("max_loss_drift", max_loss_drift) or math.inf
+        limits = Limits(grad_norm_cap=grad_norm_cap, max_loss_drift=max_loss_drift)
+        self._cap = limits.grad_norm_cap or math.inf
+        self._max_loss_drift = limits.max_loss_drift or math.inf
 
     def step(
         self, step_index: int, inputs: Inputs, targets: Any, *, probe: tuple[Inputs, Any] | None = None

@@ -4,7 +4,6 @@ from teleport_engine.model.call_patch import CallPatch, Calls, unrolled_grad
 from teleport_engine.model.checks import (
     checked_data,
     checked_inputs,
-    checked_limit,
     checked_model,
     is_whole,
     num_samples,
@@ -37,7 +36,6 @@ __all__ = [
     "Wrapped",
     "checked_data",
     "checked_inputs",
-    "checked_limit",
     "checked_model",
     "eagerly",
     "find_layers",

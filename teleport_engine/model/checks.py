@@ -1,7 +1,6 @@
 """What users hand in, checked and normalised once."""
 
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any
 
 import torch
@@ -9,20 +8,7 @@ from torch import Tensor, nn
 
 from teleport_engine.model.types import Inputs, tensors_in, with_tensors
 
-__all__ = ["checked_data", "checked_inputs", "checked_limit", "checked_model", "is_whole", "num_samples"]
-
-
-def checked_limit(name: str, value: Any) -> float | None:
-    """Gives a limit as a float, or None where there is none.
-
-    Raises:
-        ValueError: if it is given but not above zero.
-    """
-    if value is None:
-        return None
-    if not (isinstance(value, Real) and float(value) > 0.0):
-        raise ValueError(f"{name} must be > 0 or None, got {value!r}")
-    return float(value)
+__all__ = ["checked_data", "checked_inputs", "checked_model", "is_whole", "num_samples"]
 
 
 def is_whole(value: Any, least: int) -> bool:

@@ -55,10 +55,8 @@ class Settings:
 def subspaces(gram: Gram, settings: Settings, starts: Sequence[Tensor] | None = None) -> list[Subspace]:
     """Gives the subspace of each row block; the same object for all where they fill their spaces by proof alone.
 
-    Args:
-        gram: what was added up; finite.
-        settings: how to factorise.
-        starts: per block a basis `[d, k]` from before, for the randomised factorisation.
+    What was added up is finite. `starts` has, per block, a basis `[d, k]` from before, for the randomised
+    factorisation.
     """
     rows, sums, tau = gram.rows, gram.sums, settings.tau
     known: Sequence[Tensor | None]

@@ -167,17 +167,9 @@ def survey(
     anything is factorised where the objective batch is among those that the basis is taken from; with other batches,
     once the objective batch is seen to lie inside them.
 
-    Args:
-        model: the model.
-        problem: its loss on the objective batch.
-        search: how the subspaces are looked for.
-        sample: batches to take the basis from, each run through the model on its own; the objective batch is one of
-            them where it is the same object. None takes the objective batch alone.
-        random_state: refuses a forward that draws random numbers.
-        seconds: the time spent is added here.
-
-    Returns:
-        The survey; its `live` is empty where nothing can move.
+    The basis is taken from the batches in `sample`, each run through the model on its own; the objective batch is one
+    of them where it is the same object. None takes the objective batch alone. The time spent is added to `seconds`. The
+    survey's `live` is empty where nothing can move.
 
     Raises:
         ValueError: if the forward is random, or the loss is no scalar.
@@ -209,12 +201,7 @@ def spectrum(
 ) -> dict[str, tuple[Subspace, ...]]:
     """Takes the subspaces of every linear map, also of those that cannot move: parameter name to one per row block.
 
-    Args:
-        model: the model.
-        problem: of the first batch of the sample; its loss is not evaluated.
-        search: how the subspaces are looked for; its tau is a constant.
-        sample: the batches.
-        random_state: refuses a forward that draws random numbers.
+    The problem is that of the first batch of the sample, and its loss is not evaluated; tau is a constant.
 
     Raises:
         ValueError: if the forward is random, or an input of a layer is not finite.

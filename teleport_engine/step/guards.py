@@ -229,12 +229,7 @@ class Room:
     """How far each layer may still go: `||step||` and `||move since the start||` at most a share of its `||W||`.
 
     `W` is the weight at the start (with its bias, where that moves along). A layer whose weight is zero there has no
-    such length and is not limited.
-
-    Args:
-        layers: the live layers.
-        origin: their parameters at the start of the teleport.
-        share: of `||W||`.
+    such length and is not limited. `origin` holds the parameters of the live layers at the start of the teleport.
     """
 
     def __init__(self, layers: Sequence[WeightLayer], origin: Sequence[Tensor], share: float) -> None:

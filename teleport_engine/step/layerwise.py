@@ -27,10 +27,7 @@ class LayerwiseStep:
 
     Args:
         scale: gives `s_l`, finite and above zero.
-        rule: how far along the scaled direction.
-
-    Raises:
-        ValueError: if the rule is itself one of layers.
+        rule: how far along the scaled direction; a ValueError where it is itself one of layers.
 
     Examples:
         >>> LayerwiseStep(lambda layer: 0.1 / layer.fan_in).rule

@@ -22,6 +22,7 @@ PARTS = (
     "dashboard",
     "data",
     "engine",
+    "engine_second_backward",
     "engine_subspace",
     "fetch",
     "house",

@@ -132,14 +132,7 @@ def run(
     use_plugins(plugins)
     loaded = load_spec(spec, set_ or (), name=name)
     paths = SweepPaths(home, loaded.name)
-    return _execute(
-        loaded,
-        paths,
-        address=address,
-        wait=wait_for_nodes,
-        launcher=launcher,
-        tracking_uri=tracking_uri,
-    )
+    return _execute(loaded, paths, address=address, wait=wait_for_nodes, launcher=launcher, tracking_uri=tracking_uri)
 
 
 def resume(
@@ -196,13 +189,7 @@ def train(
 
 
 def _execute(
-    spec: SweepSpec,
-    paths: SweepPaths,
-    *,
-    address: str | None,
-    wait: float,
-    launcher: str,
-    tracking_uri: str | None,
+    spec: SweepSpec, paths: SweepPaths, *, address: str | None, wait: float, launcher: str, tracking_uri: str | None
 ) -> int:
     from orchestrator.cli.display import watch_sweep
     from orchestrator.errors import Interrupted, UserError, nearest

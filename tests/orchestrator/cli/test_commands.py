@@ -133,20 +133,22 @@ def test_plan_warns_of_budgets_that_will_not_do_and_hooks_that_cannot_be_called(
 
 
 def test_status_list_and_report_say_that_a_budget_ended_the_sweep(
-    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    home = ["--home", str(tmp_path / "runs")]
-    assert exit_code(["run", str(spec), *home, "--launcher", "inline", "--set", "budget.trials=10"]) == 0
+    shutil.copytree(home, tmp_path / "runs")
+    paths = SweepPaths(tmp_path / "runs", "tiny")
+    with (paths.root / "spec.yaml").open("a") as spec:
+        spec.write("budget: {trials: 10}\n")
     sentence = "the trials budget of 10 is used up: 10 of 12 trials ended"
-    SweepPaths(tmp_path / "runs", "tiny").write_outcome(SweepOutcome(status="FINISHED", ended_early=sentence))
-    capsys.readouterr()
-    assert exit_code(["status", "tiny", *home]) == 0
+    paths.write_outcome(SweepOutcome(status="FINISHED", ended_early=sentence))
+    place = ["--home", str(paths.home)]
+    assert exit_code(["status", "tiny", *place]) == 0
     out = capsys.readouterr().out
     assert out.startswith(f"tiny: ended early\n{sentence}\n")
     assert "budget: 10 of the trials budget of 10 used (100%)" in out
-    assert exit_code(["list", *home]) == 0
+    assert exit_code(["list", *place]) == 0
     assert "ended early" in capsys.readouterr().out
-    assert exit_code(["report", "tiny", *home, "--format", "md", "--out", str(tmp_path / "out")]) == 0
+    assert exit_code(["report", "tiny", *place, "--format", "md", "--out", str(tmp_path / "out")]) == 0
     assert f"Sweep `tiny`: ended early: {sentence}." in (tmp_path / "out" / "report.md").read_text()
 
 

@@ -108,7 +108,7 @@ def test_an_exported_control_runs_again_with_the_same_result(finished: Outcome, 
     assert run_trial(config, lambda rows: None).value == champion.result.value
 
 
-@pytest.mark.parametrize("after", [0, 11, 13])
+@pytest.mark.parametrize("after", [11, *(pytest.param(after, marks=pytest.mark.slow) for after in (0, 13))])
 def test_a_sweep_cut_off_while_controls_run_goes_on_as_if_it_had_not_been(
     finished: Outcome, tmp_path: Path, after: int
 ) -> None:

@@ -124,7 +124,7 @@ def test_an_exported_setting_runs_on_one_workload_by_itself(finished: Outcome, t
     assert config.configuration_id == champions(Candidates.of(record))["wide", "teleport"][0].config.configuration_id
 
 
-@pytest.mark.parametrize("after", [3, 14, 23, 37])
+@pytest.mark.parametrize("after", [14, *(pytest.param(after, marks=pytest.mark.slow) for after in (3, 23, 37))])
 def test_a_sweep_that_is_cut_off_anywhere_goes_on_as_if_it_had_not_been(
     finished: Outcome, tmp_path: Path, after: int
 ) -> None:

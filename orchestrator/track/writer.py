@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import final
 
 from orchestrator.errors import FileUnreadable
-from orchestrator.home import NewRows, Place, Stamp, SweepPaths, SweepRecord, Tail, Trial, rows_after, stored_spec
+from orchestrator.home import NewRows, ReadUpTo, Stamp, SweepPaths, SweepRecord, Tail, Trial, rows_after, stored_spec
 from orchestrator.track.ledger import Ledger, SweepRunEnd
 from orchestrator.track.store import Refused, RunStore, Unreachable
 
@@ -30,13 +30,13 @@ class _Pending:
     Args:
         started: stamp of its configuration, which is written anew at every start of the trial.
         trial: without curves; None until it has been read.
-        place: how much of the curves the run holds; None while this process has begun no run for it.
+        read: how much of the curves the run holds; None while this process has begun no run for it.
         has_failed: whether the last try to write it failed, so that it waits until its files change.
     """
 
     started: Stamp
     trial: Trial | None = None
-    place: Place | None = None
+    read: ReadUpTo | None = None
     has_failed: bool = False
 
 
@@ -138,7 +138,7 @@ class Writer:
         for trial_id, pending in sorted(self._pending.items(), key=lambda item: item[1].started, reverse=True):
             if self._is_abandoned:
                 return False
-            if not is_over and pending.place is None:
+            if not is_over and pending.read is None:
                 deadline = min(deadline, time.monotonic() + LOOK_SECONDS)
                 if time.monotonic() > deadline:
                     return False
@@ -154,14 +154,14 @@ class Writer:
             record = SweepRecord(stored_spec(self._paths), self._paths.read_provenance(), ())
             self._ledger = Ledger(self._store, record, is_running=self._is_running)
         if not self._is_open:
-            live = [trial_id for trial_id, pending in self._pending.items() if pending.place is not None]
+            live = [trial_id for trial_id, pending in self._pending.items() if pending.read is not None]
             try:
                 kept = self._ledger.open(live)
             except Refused as error:
                 raise Unreachable(str(error)) from None
             for trial_id in live:
                 if trial_id not in kept:
-                    self._pending[trial_id].place = None
+                    self._pending[trial_id].read = None
             self._is_open = True
         return self._ledger
 
@@ -171,8 +171,8 @@ class Writer:
             known = self._pending.pop(trial_id, None)
             if stamps is not None:
                 is_same = known is not None and known.started == stamps.config
-                place = known.place if known is not None and is_same else None
-                self._pending[trial_id] = _Pending(stamps.config, place=place)
+                read = known.read if known is not None and is_same else None
+                self._pending[trial_id] = _Pending(stamps.config, read=read)
 
     def _try(self, trial_id: str, pending: _Pending, ledger: Ledger, *, is_over: bool) -> None:
         """Write a trial; one that cannot be written keeps no other from the store, and is told of once."""
@@ -184,7 +184,7 @@ class Writer:
             if not pending.has_failed:
                 self._tell(trial_id, error)
             pending.has_failed = True
-            pending.place = None
+            pending.read = None
             self._is_open = False
 
     def _tell(self, trial_id: str, error: Exception) -> None:
@@ -204,7 +204,7 @@ class Writer:
                 new = self._new_rows(trial, pending, ledger)
                 if new.rows:
                     ledger.log(trial.config, new.rows)
-                pending.place = new.place
+                pending.read = new.end
             return
         num_rows = self._paths.count_rows(trial_id) if trial.result is None else 0
         if not ledger.has_whole(trial, num_rows):
@@ -217,11 +217,11 @@ class Writer:
     def _new_rows(self, trial: Trial, pending: _Pending, ledger: Ledger) -> NewRows:
         """Read the rows that the trial's run lacks; the run is begun where there is none of this start."""
         history = self._paths.history(trial.trial_id)
-        new = rows_after(history, pending.place or Place())
-        if pending.place is None or new.is_restart:
+        new = rows_after(history, pending.read or ReadUpTo())
+        if pending.read is None or new.is_restart:
             started_at = pending.started[0] // 10**6 if trial.result is None else round(trial.result.started_at * 1000)
             ledger.begin(trial.config, started_at)
-            pending.place = Place()
+            pending.read = ReadUpTo()
         return new
 
     def _end_sweep(self, ledger: Ledger, end: SweepRunEnd) -> None:

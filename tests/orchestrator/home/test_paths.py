@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import SweepLocked, SweepNotFound
+from orchestrator.home.files import atomic_write
 from orchestrator.home.lock import held_since, is_locked, locked, owner
-from orchestrator.home.paths import SweepPaths, atomic_write, find_sweep, sweep_names
+from orchestrator.home.paths import FORMAT, SweepPaths, find_sweep, sweep_names
 from orchestrator.home.records import HistoryRow, TrialConfig, TrialResult
 from tests.orchestrator.trials import complete, config, row
 
@@ -114,6 +115,7 @@ def test_a_relative_home_becomes_absolute(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_sweep_is_found_by_name_or_the_nearest_is_named(tmp_path: Path) -> None:
     atomic_write(SweepPaths(tmp_path, "quickstart").spec, "version: 1\n")
+    atomic_write(SweepPaths(tmp_path, "quickstart").format, f"{FORMAT}\n")
     assert sweep_names(tmp_path) == ["quickstart"]
     assert find_sweep(tmp_path, "quickstart").name == "quickstart"
     with pytest.raises(SweepNotFound, match=r"no sweep 'quikstart' in .*; did you mean 'quickstart'"):

@@ -86,8 +86,11 @@ class SweepPaths:
         atomic_write(self.provenance, provenance.model_dump_json(indent=1))
         atomic_write(self.spec, spec.to_yaml())
 
-    def check_format(self) -> None:
+    def check_format(self, shown: str = "") -> None:
         """Refuse a sweep that another version of teleport wrote; called before anything of it is read or written.
+
+        Args:
+            shown: what the message names instead of the sweep's format file.
 
         Raises:
             FileUnreadable: the sweep's format is not this version's.
@@ -99,7 +102,7 @@ class SweepPaths:
                 f"version's is {FORMAT}): use that version, which provenance.json names, or run the spec again under "
                 "a new name (teleport run SPEC --name NEW)"
             )
-            raise FileUnreadable(Fault(str(self.format), message))
+            raise FileUnreadable(Fault(shown or str(self.format), message))
 
     def parts(self) -> list[Path]:
         """List the unfinished files that dead writers have left."""

@@ -66,6 +66,7 @@ def fetch(
         aside.mkdir(parents=True)
         archive = remote.download(sweep, paths.archive.name, aside)
         unpack(archive, aside / name)
+        SweepPaths(aside, name).check_format(archive.name)
         _refuse_unknown_plugins(SweepPaths(aside, name), plugins)
         trial_ids = _checked(SweepPaths(aside, name), sweep, archive)
         is_new = not _is_here(paths, sweep, trial_ids)

@@ -25,7 +25,7 @@ _MADE_WITH_THE_TABLES = frozenset({"alembic_version", "workspaces", "sqlite_sequ
 def prepare(address: Address) -> None:
     """Make the tables of a SQLite store that has none; a file that holds anything is left as it is.
 
-    A file whose making was cut off is replaced if it certainly is one: it lacks tables, holds nobody's rows, and has not
+    A file whose making was certainly cut off is replaced: one that lacks tables, holds nobody's rows, and has not
     been touched for a while. Stores of other kinds are left alone.
     """
     file = address.file

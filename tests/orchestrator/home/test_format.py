@@ -98,9 +98,7 @@ def test_a_plan_makes_no_use_of_it_and_says_so(
     before = state(paths)
     assert exit_code(["plan", str(spec), "--home", str(paths.home), "--json"]) == 0
     (warning,) = [line for line in json.loads(capsys.readouterr().out)["warnings"] if "format" in line]
-    assert warning == (
-        f"the estimate of seconds leaves out sweep 'tiny': {paths.format}: {TOLD.format(found)}"
-    )
+    assert warning == (f"the estimate of seconds leaves out sweep 'tiny': {paths.format}: {TOLD.format(found)}")
     assert state(paths) == before
 
 

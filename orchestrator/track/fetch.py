@@ -63,9 +63,7 @@ def fetch(
         aside.mkdir(parents=True)
         archive = remote.download(sweep, paths.archive.name, aside)
         unpack(archive, aside / name)
-        SweepPaths(aside, name).check_format(archive.name)
-        _refuse_unknown_plugins(SweepPaths(aside, name), plugins)
-        trial_ids = _checked(SweepPaths(aside, name), sweep, archive)
+        trial_ids = _checked(SweepPaths(aside, name), sweep, archive.name, plugins)
         is_new = not _is_here(paths, sweep, trial_ids)
         if is_new:
             (aside / name).rename(paths.root)
@@ -74,23 +72,20 @@ def fetch(
     return Fetched(paths, len(trial_ids), remote.num_trials(sweep), is_new)
 
 
-def _refuse_unknown_plugins(paths: SweepPaths, plugins: Collection[str]) -> None:
+def _checked(paths: SweepPaths, sweep: RemoteSweep, archive: str, plugins: Collection[str]) -> set[str]:
+    """Read the whole sweep, and give the ids of the trials that ended."""
+    if not paths.exists():
+        raise FileUnreadable(Fault(archive, "holds no spec.yaml, so it is no archive of a sweep"))
+    paths.check_format(archive)
     unknown = [name for name in paths.read_plugins() if name not in plugins]
     if unknown:
         options = " ".join(f"--plugin {name}" for name in unknown)
-        raise UserError(
-            f"sweep {paths.name!r} has plug-ins, which are code that runs here: give {options} if you trust them"
-        )
-
-
-def _checked(paths: SweepPaths, sweep: RemoteSweep, archive: Path) -> set[str]:
-    """Read the whole sweep, and give the ids of the trials that ended."""
-    if not paths.exists():
-        raise FileUnreadable(Fault(archive.name, "holds no spec.yaml, so it is no archive of a sweep"))
+        message = "has plug-ins, which are code that runs here"
+        raise UserError(f"sweep {paths.name!r} {message}: give {options} if you trust them")
     record = read_record(paths)
     # The sweep's id is not compared, since a later version may work it out differently from the same spec.
     if (record.spec.name, round(record.provenance.started_at * 1000)) != (paths.name, sweep.started_at):
-        raise FileUnreadable(Fault(archive.name, f"is of another sweep than {sweep.name!r} ({sweep})"))
+        raise FileUnreadable(Fault(archive, f"is of another sweep than {sweep.name!r} ({sweep})"))
     return _ended(record)
 
 

@@ -49,9 +49,8 @@ def run_link(tracking_uri: str, page: str, record: SweepRecord, trial_id: str) -
     late = f"MLflow has not got this run yet; `teleport track sync {record.spec.name}` sends it"
     if place is None:
         return RunLink("", late)
-    experiment, run = place
-    base = f"{page}/#/experiments/{experiment}"
-    if run is None:
-        search = f"tags.trial_id = '{trial_id}'"
-        return RunLink(f"{base}/runs?searchFilter={quote(search)}", late)
-    return RunLink(f"{base}/runs/{run}")
+    base = f"{page}/#/experiments/{place[0]}"
+    if place[1] is not None:
+        return RunLink(f"{base}/runs/{place[1]}")
+    search = quote(f"tags.trial_id = '{trial_id}'")
+    return RunLink(f"{base}/runs?searchFilter={search}", late)

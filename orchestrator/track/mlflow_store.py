@@ -104,12 +104,8 @@ class MlflowStore(RunStore):
 
     def num_runs(self) -> int:
         """Count the runs, up to one page of them; this creates nothing but a database's tables."""
-        with translated():
-            client = self._opened or open_client(self._address)
-            experiment = client.get_experiment_by_name(EXPERIMENT)
-            if experiment is None:
-                return 0
-            return len(client.search_runs([experiment.experiment_id], max_results=PAGE))
+        found = self._search("", PAGE)
+        return 0 if found is None else len(found[1])
 
     def place_of(self, sweep_id: str, trial_id: str) -> tuple[str, str | None] | None:
         """Find the ids of the experiment and of a trial's run; this creates nothing but a database's tables.
@@ -117,14 +113,8 @@ class MlflowStore(RunStore):
         Returns:
             None if the experiment is missing; a run id of None if only the run is missing.
         """
-        with translated():
-            client = self._opened or open_client(self._address)
-            experiment = client.get_experiment_by_name(EXPERIMENT)
-            if experiment is None:
-                return None
-            where = f"tags.`{SWEEP_ID}` = '{sweep_id}' AND tags.`{TRIAL_ID}` = '{trial_id}'"
-            runs = client.search_runs([experiment.experiment_id], where, max_results=1)
-            return str(experiment.experiment_id), runs[0].info.run_id if runs else None
+        found = self._search(f"tags.`{SWEEP_ID}` = '{sweep_id}' AND tags.`{TRIAL_ID}` = '{trial_id}'", 1)
+        return None if found is None else (found[0], found[1][0].info.run_id if found[1] else None)
 
     def find(self, sweep_id: str) -> list[StoredRun]:
         """Find all runs of a sweep; see :meth:`RunStore.find`."""
@@ -195,6 +185,16 @@ class MlflowStore(RunStore):
                 self._client().log_artifacts(run_id, str(path), artifact_path=path.name)
             else:
                 self._client().log_artifact(run_id, str(path))
+
+    def _search(self, where: str, max_results: int) -> tuple[str, Sequence[Run]] | None:
+        """Search the experiment, and return its id and the runs; None if the store has no such experiment."""
+        with translated():
+            client = self._opened or open_client(self._address)
+            experiment = client.get_experiment_by_name(EXPERIMENT)
+            if experiment is None:
+                return None
+            experiment_id = str(experiment.experiment_id)
+            return experiment_id, client.search_runs([experiment_id], where, max_results=max_results)
 
     def _client(self) -> MlflowClient:
         if self._opened is None:

@@ -70,13 +70,11 @@ def sweep_facts(record: SweepRecord) -> Facts:
     plain = spec.model_dump(mode="json", exclude_unset=True, exclude={"version", "name", "description", "hooks"})
     tags = {
         **_sweep_tags(record),
-        **{f"version.{name}": version for name, version in provenance.versions.items()},
         "phase": "sweep",
         "command": provenance.command,
         "host": provenance.host,
         "num_workloads": str(len(spec.workloads)),
         "num_arms": str(len(spec.arms)),
-        "mlflow.source.name": provenance.command,
         NOTE: spec.description,
     }
     return Facts(spec.name, _params(plain), _cleaned(tags))
@@ -90,7 +88,6 @@ def trial_facts(record: SweepRecord, config: TrialConfig) -> Facts:
     }
     tags = {
         **_sweep_tags(record),
-        **{f"version.{name}": version for name, version in record.provenance.versions.items()},
         TRIAL_ID: config.trial_id,
         "trial_id": config.trial_id,
         "configuration_id": config.configuration_id,
@@ -101,7 +98,6 @@ def trial_facts(record: SweepRecord, config: TrialConfig) -> Facts:
         "phase": config.phase,
         "seed": str(config.seeds[0]),
         "objective": f"{config.objective.mode} {config.objective.metric}",
-        "mlflow.source.name": record.provenance.command,
     }
     if config.number is not None:
         tags["number"] = str(config.number)
@@ -144,6 +140,8 @@ def _sweep_tags(record: SweepRecord) -> dict[str, str]:
         "spec": record.spec.identity,
         "mlflow.user": _user(),
         "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": provenance.command,
+        **{f"version.{name}": version for name, version in provenance.versions.items()},
     }
     if provenance.git_commit is not None:
         tags |= {"git_commit": provenance.git_commit, "mlflow.source.git.commit": provenance.git_commit}

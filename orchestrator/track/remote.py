@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, final
@@ -46,12 +48,9 @@ class Remote:
         self._address = Address.parse(tracking_uri)
         if self._address.file is not None and not self._address.file.is_file():
             raise UserError(f"--tracking-uri: {self._address.shown} is not there")
-        try:
-            with translated():
-                self._client = open_client(self._address)
-                experiment = self._client.get_experiment_by_name(EXPERIMENT)
-        except StoreError as error:
-            raise self._silent(error) from None
+        with self._answering():
+            self._client = open_client(self._address)
+            experiment = self._client.get_experiment_by_name(EXPERIMENT)
         self._experiment_id = None if experiment is None else str(experiment.experiment_id)
 
     def find(self, name: str, run_id: str | None = None) -> RemoteSweep:
@@ -86,28 +85,27 @@ class Remote:
         Raises:
             UserError: the store has no archive of the sweep, or does not answer.
         """
-        try:
-            with translated():
-                if all(artifact.path != name for artifact in self._client.list_artifacts(sweep.run_id)):
-                    raise UserError(
-                        f"{self._address.shown} has no archive of sweep {sweep.name!r} ({sweep}): it is stored when "
-                        "the sweep ends or is interrupted, or by `teleport track sync` where the sweep's home is"
-                    )
-                return Path(self._client.download_artifacts(sweep.run_id, name, str(directory)))
-        except StoreError as error:
-            raise self._silent(error) from None
+        with self._answering():
+            if all(artifact.path != name for artifact in self._client.list_artifacts(sweep.run_id)):
+                raise UserError(
+                    f"{self._address.shown} has no archive of sweep {sweep.name!r} ({sweep}): it is stored when the "
+                    "sweep ends or is interrupted, or by `teleport track sync` where the sweep's home is"
+                )
+            return Path(self._client.download_artifacts(sweep.run_id, name, str(directory)))
 
     def _search(self, where: str) -> list[Run]:
         if self._experiment_id is None:
             return []
+        with self._answering():
+            return list(all_runs(self._client, self._experiment_id, where))
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
         try:
             with translated():
-                return list(all_runs(self._client, self._experiment_id, where))
+                yield
         except StoreError as error:
-            raise self._silent(error) from None
-
-    def _silent(self, error: StoreError) -> UserError:
-        return UserError(f"--tracking-uri: {self._address.shown} does not answer: {error}")
+            raise UserError(f"--tracking-uri: {self._address.shown} does not answer: {error}") from None
 
 
 def _sweep_of(run: Run) -> RemoteSweep:

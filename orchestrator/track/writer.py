@@ -104,7 +104,7 @@ class Writer:
                 if not self._level(is_over=is_last):
                     pause = 0.0
             except Unreachable as error:
-                self._fail()
+                self._num_failures += 1
                 if self._num_failures == 1:
                     self._log.warning(
                         "tracking: %s does not answer (%s); trials go on, and what it misses is sent when it is "
@@ -114,7 +114,7 @@ class Writer:
                         self._paths.name,
                     )
             except Exception:  # noqa: BLE001 - the sweep must not notice a fault in this thread
-                self._fail()
+                self._num_failures += 1
                 self._log.exception("tracking: could not write to %s", self._shown)
             else:
                 if self._num_failures:
@@ -123,12 +123,9 @@ class Writer:
             if is_last:
                 return
             if self._num_failures:
+                self._is_open = False
                 pause = PAUSES[min(self._num_failures, len(PAUSES)) - 1]
             self._closing.wait(pause)
-
-    def _fail(self) -> None:
-        self._num_failures += 1
-        self._is_open = False
 
     def _level(self, *, is_over: bool) -> bool:
         """Bring the store level with the files, but stop after a second while the sweep runs.
@@ -185,19 +182,17 @@ class Writer:
         except Unreachable:
             raise
         except Exception as error:  # noqa: BLE001 - a fault in this code must not reach other trials either
-            if not pending.has_failed:
-                self._tell(trial_id, error)
+            if pending.has_failed:
+                pass
+            elif isinstance(error, Refused):
+                self._log.warning("tracking: %s refused trial %s: %s", self._shown, trial_id, error)
+            elif isinstance(error, (OSError, FileUnreadable)):
+                self._log.warning("tracking: trial %s cannot be read from the files: %s", trial_id, error)
+            else:
+                self._log.exception("tracking: could not write trial %s to %s", trial_id, self._shown)
             pending.has_failed = True
             pending.read = None
             self._is_open = False
-
-    def _tell(self, trial_id: str, error: Exception) -> None:
-        if isinstance(error, Refused):
-            self._log.warning("tracking: %s refused trial %s: %s", self._shown, trial_id, error)
-        elif isinstance(error, (OSError, FileUnreadable)):
-            self._log.warning("tracking: trial %s cannot be read from the files: %s", trial_id, error)
-        else:
-            self._log.error("tracking: could not write trial %s to %s", trial_id, self._shown, exc_info=error)
 
     def _write(self, trial_id: str, pending: _Pending, ledger: Ledger, *, is_over: bool) -> None:
         """Write the new rows of a trial that runs, or all that is left of one that does not."""

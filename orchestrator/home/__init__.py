@@ -28,7 +28,7 @@ from orchestrator.home.records import (
     WarmStart,
     objective_value,
 )
-from orchestrator.home.tail import NewRows, ReadUpTo, Stamp, Tail, TrialStamps, rows_after, stamp_of
+from orchestrator.home.tail import NewRows, ReadUpTo, Stamp, Tail, rows_after, stamp_of
 
 __all__ = [
     "ANSWERS",
@@ -54,7 +54,6 @@ __all__ = [
     "TrialConfig",
     "TrialFailure",
     "TrialResult",
-    "TrialStamps",
     "TrialState",
     "UnusableCheckpoint",
     "WarmStart",

@@ -42,11 +42,7 @@ def is_locked(paths: SweepPaths) -> bool:
     if not paths.lock.is_file():
         return False
     with open(paths.lock, encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+        return not _flock(file, fcntl.LOCK_SH)
 
 
 def held_since(paths: SweepPaths) -> float | None:
@@ -56,13 +52,18 @@ def held_since(paths: SweepPaths) -> float | None:
 
 def _take(file: IO[str]) -> bool:
     for _ in range(_TRIES):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(_PAUSE)
-        else:
+        if _flock(file, fcntl.LOCK_EX):
             return True
+        time.sleep(_PAUSE)
     return False
+
+
+def _flock(file: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def owner(paths: SweepPaths) -> str:

@@ -328,17 +328,14 @@ def objective_value(objective: Objective, seeds: Iterable[SeedResult]) -> float:
 
 
 def _seed_value(metric: str, seed: SeedResult) -> float:
-    if metric == "steps_to_target":
-        return float(2 * seed.budget_steps if seed.steps_to_target is None else seed.steps_to_target)
-    if metric == "seconds_to_target":
-        return 2 * seed.seconds if seed.seconds_to_target is None else seed.seconds_to_target
-    if metric == "gradient_evaluations_to_target":
-        found = seed.gradient_evaluations_to_target
-        return 2 * seed.gradient_evaluations if found is None else found
-    if metric == "seconds":
-        return seed.seconds
-    if metric == "gradient_evaluations":
-        return seed.gradient_evaluations
+    of_a_miss = {
+        "steps_to_target": 2.0 * seed.budget_steps,
+        "seconds_to_target": 2 * seed.seconds,
+        "gradient_evaluations_to_target": 2 * seed.gradient_evaluations,
+    }
+    if metric in {*of_a_miss, "seconds", "gradient_evaluations"}:
+        found: float | None = getattr(seed, metric)
+        return of_a_miss[metric] if found is None else float(found)
     return seed.metrics[metric]
 
 

@@ -12,7 +12,7 @@ from typing import Any, final
 
 import ray
 from ray import tune
-from ray.tune.schedulers import TrialScheduler
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from orchestrator.home import Checkpoints, FailureKind, HistoryRow, TrialConfig, TrialResult
@@ -215,7 +215,7 @@ class SourceSearcher(Searcher):  # type: ignore[misc]
 
 
 @final
-class SourceScheduler(TrialScheduler):  # type: ignore[misc]
+class SourceScheduler(FIFOScheduler):  # type: ignore[misc]
     """Stops the trials that the source has ended; Tune starts them in the order of the source's proposals."""
 
     def __init__(self, running: Running) -> None:
@@ -234,22 +234,6 @@ class SourceScheduler(TrialScheduler):  # type: ignore[misc]
             if tune_id not in self._killed and worker is not None:
                 self._killed.add(tune_id)
                 ray.kill(worker)
-
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Do nothing."""
-
-    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Do nothing, since :class:`SourceCallback` tells the source."""
-
-    def on_trial_complete(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> None:
-        """Do nothing, since :class:`SourceCallback` tells the source."""
-
-    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        """Do nothing."""
-
-    def debug_string(self) -> str:
-        """Name this scheduler in Tune's messages."""
-        return "the source's own order"
 
     def save(self, checkpoint_path: str) -> None:
         """Save nothing, since a sweep goes on from its files."""

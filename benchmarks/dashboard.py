@@ -1,8 +1,8 @@
 """What the live page costs: its first paint with 1,000 trials, and a refresh with 5,000 while they come in.
 
 The first paint is timed in a browser, on a sweep that nobody has looked at, from opening the address until progress,
-answers and tables are shown; the figure, for which the browser gets plotly.js, is timed apart. A refresh is timed on the
-server, in the view that shows every trial, after a trial has ended.
+answers and tables are shown; the figure, for which the browser gets plotly.js, is timed apart. A refresh is timed on
+the server, in the view that shows every trial, after a trial has ended.
 """
 
 from __future__ import annotations

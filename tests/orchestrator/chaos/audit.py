@@ -250,9 +250,8 @@ def _check_runs(record: SweepRecord, client: MlflowClient) -> Iterator[str]:
 def _check_curves(trial: Trial, run_id: str, client: MlflowClient) -> Iterator[str]:
     curves: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
     for row in trial.history:
-        prefix = "" if len(trial.config.seeds) == 1 else f"seed_{row.seed}/"
         for key, value in row.metrics.items():
-            curves[f"{prefix}{key}"].append((row.step, value))
+            curves[key].append((row.step, value))
     for key, points in curves.items():
         logged = sorted((point.step, point.value) for point in client.get_metric_history(run_id, key))
         if logged != sorted(points):

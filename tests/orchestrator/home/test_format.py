@@ -1,4 +1,4 @@
-"""A sweep that another version of teleport wrote: every command says so and what to do, and touches nothing."""
+"""Each command says that another version of teleport wrote a sweep and what to do, and touches nothing of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sweep's files: named once, replaced whole, read back equal; a torn line is no row."""
+"""The files of a sweep are replaced whole and read back equal, and a line that was cut short is no row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of ``cluster/``: read by Ray's own validators, and the Slurm script run for real on this machine."""
+"""The files of ``cluster/`` pass Ray's own validators, and the Slurm script runs a sweep on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One contract for every launcher: each trial started once, ended once, in order, whatever becomes of it."""
+"""Runs one contract on each launcher: a trial is started once and ended once, and its rows come in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a store is, and that nobody reads its password."""
+"""A tracking URI is read or refused, and nobody reads its password."""
 
 from __future__ import annotations
 

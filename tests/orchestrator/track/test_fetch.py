@@ -1,4 +1,4 @@
-"""A sweep's home from MLflow: the same record, put in place whole or not at all."""
+"""A sweep's home is made from MLflow with the same record, and is put in place whole or not at all."""
 
 from __future__ import annotations
 

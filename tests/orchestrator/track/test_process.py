@@ -1,4 +1,4 @@
-"""What only whole processes show: a driver that is killed, a server that is not there, what an import costs."""
+"""Needs whole processes: a driver that is killed, a server that is not there, what an import loads."""
 
 from __future__ import annotations
 

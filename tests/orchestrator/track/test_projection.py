@@ -1,4 +1,4 @@
-"""What of a sweep is shown, under which names, and that the same fact is always the same text."""
+"""A sweep is shown under the right names, and the same fact is always the same text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A SQLite store is whole from the moment that it is there, whoever dies or comes at the same time."""
+"""A SQLite store has all its tables as soon as it is there, even if a process dies or two come at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract, against a SQLite file, a PostgreSQL database and an MLflow server over HTTP."""
+"""Runs the tracker's contract on a SQLite file, a PostgreSQL database and an MLflow server."""
 
 from __future__ import annotations
 

@@ -195,7 +195,7 @@ def test_a_sweep_runs_through_rays_client(spec: Path, tmp_path: Path) -> None:
         program = [sys.executable, "-c", "import sys; from orchestrator.cli import main; main()", *arguments]
         done = subprocess.run(program, capture_output=True, text=True, timeout=5 * PATIENCE)
     assert done.returncode == 0, done.stderr
-    assert "Exception" not in done.stderr
+    assert "Exception" not in done.stderr, done.stderr
     record = read_record(SweepPaths(tmp_path / "runs", "tiny"))
     assert [trial.result.state for trial in record.trials if trial.result] == [TrialState.COMPLETE] * 10
 
@@ -238,6 +238,8 @@ def telling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TOLD", str(here / "told"))
     # Workers inherit from their node what this process has: the code must not reach them this way.
     monkeypatch.delenv("PYTHONPATH", raising=False)
+    # Ray gives its workers their threads by this variable only if their node does not have it.
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     return here
 
 

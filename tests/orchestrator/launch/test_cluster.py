@@ -245,7 +245,8 @@ def telling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def told_by(here: Path, path: Path, *options: str) -> list[dict[str, Any]]:
     """Run that sweep in a process of its own that has our code from ``path``; gives what the workers said."""
-    program = [sys.executable, "-c", "from orchestrator.cli import main; main()"]
+    patient = f"from orchestrator.launch import cluster; cluster.SECONDS_TO_ANSWER = {PATIENCE}"
+    program = [sys.executable, "-c", f"{patient}; from orchestrator.cli import main; main()"]
     arguments = ["run", "tiny.yaml", "--plugin", "telling", *options]
     environment = {**os.environ, "PYTHONPATH": str(path)}
     done = subprocess.run(

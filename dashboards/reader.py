@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from orchestrator.errors import FileUnreadable, UserError
 from orchestrator.home import (
     HistoryRow,
-    Place,
+    ReadUpTo,
     Stamp,
     SweepPaths,
     SweepRecord,
@@ -65,7 +65,7 @@ class SweepReader:
         self._spec: tuple[Stamp | None, SweepSpec] | None = None
         self._trials: dict[str, Trial] = {}
         self._faults: dict[str, str] = {}
-        self._curves: dict[str, tuple[Place, tuple[HistoryRow, ...]]] = {}
+        self._curves: dict[str, tuple[ReadUpTo, tuple[HistoryRow, ...]]] = {}
         self._record: SweepRecord | None = None
         self._version = 0
         self._report: tuple[object, Report] | None = None
@@ -107,14 +107,14 @@ class SweepReader:
     def history(self, trial_id: str) -> tuple[HistoryRow, ...]:
         """Read a trial's curves, of a trial that runs only what has come since; empty where they are damaged."""
         with self._mutex:
-            place, rows = self._curves.get(trial_id, (Place(), ()))
+            read, rows = self._curves.get(trial_id, (ReadUpTo(), ()))
             try:
-                new = rows_after(self.paths.history(trial_id), place)
+                new = rows_after(self.paths.history(trial_id), read)
             except FileUnreadable:
                 return ()
-            if new.place != place:
-                self._curves[trial_id] = new.place, new.rows if new.is_restart else rows + new.rows
-            return self._curves.get(trial_id, (place, rows))[1]
+            if new.end != read:
+                self._curves[trial_id] = new.end, new.rows if new.is_restart else rows + new.rows
+            return self._curves.get(trial_id, (read, rows))[1]
 
     def _read_record(self) -> SweepRecord:
         spec = self._read_spec()

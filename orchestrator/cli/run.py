@@ -101,6 +101,7 @@ def _earlier_trials(home: Path, names: Iterable[str]) -> tuple[list[Trial], list
     unread = []
     for paths in (SweepPaths(home, name) for name in names):
         try:
+            paths.check_format()
             # A sweep with plug-ins that are not loaded cannot be read, and says nothing about this sweep's pace.
             if plugins.is_loaded(paths.read_plugins()):
                 trials += paths.read_trials(with_history=False)

@@ -49,6 +49,7 @@ def refuse_unknown_source(spec: SweepSpec, paths: SweepPaths) -> None:
 
     Raises:
         SweepNotFound: there is none of that name in the home; the message has the nearest one.
+        FileUnreadable: another version of teleport wrote that sweep.
     """
     wanted = spec.search.warm_start
     if wanted is None or paths.warm_start.is_file():
@@ -57,3 +58,4 @@ def refuse_unknown_source(spec: SweepSpec, paths: SweepPaths) -> None:
     if wanted.sweep not in known:
         message = f"no sweep {wanted.sweep!r} in {paths.home}; {nearest(wanted.sweep, known)}"
         raise SweepNotFound(Fault("search.warm_start.sweep", message))
+    SweepPaths(paths.home, wanted.sweep).check_format()

@@ -152,7 +152,7 @@ class Budgets:
         """
         elapsed = self._elapsed(trial_id)
         message = f"ended after {duration_text(elapsed)}: budget.per_trial is {self._budget.per_trial}"
-        return TrialResult.timed_out(trial_id, message, ended_at - elapsed, ended_at)
+        return TrialResult.lost(trial_id, message, ended_at - elapsed, ended_at, "timeout")
 
     def seconds_left(self) -> float | None:
         """Tell when the budgets of wall clock and GPU-hours will be used up at this pace.

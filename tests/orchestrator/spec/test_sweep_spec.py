@@ -99,10 +99,9 @@ def test_identity_is_what_shapes_the_results() -> None:
     assert one.identity != tiny_spec("workloads.digits.epochs=2").identity
 
 
-def test_a_spec_without_scheduler_or_race_is_the_same_sweep_as_before_there_were_any() -> None:
-    assert tiny_spec("search.scheduler=none", "confirm.race=false").identity == tiny_spec().identity
+def test_a_spec_without_scheduler_is_the_same_sweep_as_before_there_were_any() -> None:
+    assert tiny_spec("search.scheduler=none").identity == tiny_spec().identity
     assert tiny_spec("search.scheduler=asha").identity != tiny_spec().identity
-    assert tiny_spec("confirm.race=true").identity != tiny_spec().identity
 
 
 @pytest.mark.parametrize("name", sorted(set(SCHEDULERS) - {"wilcoxon"}))  # which goes with a shared search alone

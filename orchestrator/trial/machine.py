@@ -16,12 +16,12 @@ MEGABYTE = 1e6
 
 @final
 class SystemMetrics:
-    """Measures now and then, in MLflow's own names and units, so that its page groups them.
+    """Measures the machine at intervals, under MLflow's names and in its units, so that MLflow's page groups them.
 
     Args:
-        device: that the trial runs on.
-        every: seconds between two measurements at least; None: none is taken.
-        now: source of seconds.
+        device: the device that the trial runs on.
+        every: the fewest seconds between two measurements; None: nothing is measured.
+        now: returns seconds since any origin.
     """
 
     def __init__(self, device: torch.device, every: float | None, now: Callable[[], float] = time.monotonic) -> None:
@@ -33,11 +33,7 @@ class SystemMetrics:
             self._measure()  # each figure of the cores tells of the time since the last, and the first tells nothing
 
     def take(self) -> dict[str, float]:
-        """Measure where it is due.
-
-        Returns:
-            The figures by name; empty where none is due, or where the machine does not tell.
-        """
+        """Return new figures by name if a measurement is due; empty: none is due, or the machine tells none."""
         if self._every is None or self._now() - self._measured_at < self._every:
             return {}
         return self._measure()

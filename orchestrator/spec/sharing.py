@@ -26,14 +26,9 @@ ScopeFault = tuple[KeyPath, str]
 
 
 def shared_template(workloads: Mapping[str, Template], scope: SharedScope) -> Template:
-    """Make the part of a shared search's space that is not the arm's.
+    """Make the part of a shared search's space that is not the arm's: common parameters, then the learning-rate factor.
 
-    Args:
-        workloads: of the spec, checked by :func:`scope_faults`.
-        scope: of its search.
-
-    Returns:
-        The common parameters in the order of the spec, then the factor of the learning rate.
+    The workloads must have passed :func:`scope_faults`.
     """
     outer = _outer(next(iter(workloads.values())).root)
     parts = [(name, outer[name]) for name in scope.common if name in outer]
@@ -47,11 +42,7 @@ def shared_template(workloads: Mapping[str, Template], scope: SharedScope) -> Te
 def scope_faults(
     workloads: Mapping[str, Template], arms: Mapping[str, Template], search: Search, confirm: Confirm
 ) -> Iterator[ScopeFault]:
-    """Find what keeps a spec's scope from making sense; the spec is checked in all other respects.
-
-    Yields:
-        Key path and message of each fault.
-    """
+    """Yield the key path and message of each fault of a spec's scope; the spec must be right in all other respects."""
     scope = search.scope
     if isinstance(scope, SharedScope):
         yield from _search_faults(workloads, search)
@@ -145,7 +136,7 @@ def _common_faults(workloads: Mapping[str, Template], scope: SharedScope) -> Ite
 def _empty_arms(
     workloads: Mapping[str, Template], arms: Mapping[str, Template], scope: SharedScope
 ) -> Iterator[ScopeFault]:
-    """A search that has nothing to choose is none."""
+    """Find the arms whose search would have nothing to choose."""
     if scope.common or scope.lr_factor is not None:
         return
     for arm, template in arms.items():
@@ -179,7 +170,7 @@ def _name(located: Node) -> str:
 
 
 def _outer(located: Node) -> dict[str, Node]:
-    """Parameters that depend on no choice, by name."""
+    """Find the parameters that depend on no choice, by name."""
     match located.node:
         case Range(name=name) | Choice(name=name):
             return {name: located}
@@ -192,7 +183,7 @@ def _outer(located: Node) -> dict[str, Node]:
 
 
 def _is_same(one: Node, other: Node) -> bool:
-    """Whether two distributions are alike, wherever they stand in the spec."""
+    """Tell whether two distributions are alike, wherever they stand in the spec."""
     return _plain(one) == _plain(other)
 
 

@@ -26,7 +26,7 @@ class Range:
     """Numbers between two bounds, both included.
 
     Args:
-        name: of the parameter: its dotted path, with the choices it depends on.
+        name: the parameter's name: its dotted path, with the choices it depends on.
         low: smallest value.
         high: largest value.
         is_integer: whole numbers only.
@@ -48,8 +48,8 @@ class Choice:
     """One of several values, each of which may hold distributions of its own.
 
     Args:
-        name: of the parameter.
-        labels: of the options, unique: what samplers, files and MLflow see.
+        name: the parameter's name.
+        labels: a unique name for each option, which samplers, files and MLflow see.
         options: what each label stands for.
     """
 
@@ -61,7 +61,7 @@ class Choice:
 @final
 @dataclass(frozen=True)
 class Branch:
-    """Keys and what stands under them."""
+    """A mapping: its keys and what stands under them."""
 
     items: tuple[tuple[str, Node], ...]
 
@@ -69,7 +69,7 @@ class Branch:
 @final
 @dataclass(frozen=True)
 class Items:
-    """Items in order."""
+    """A list: its items in order."""
 
     items: tuple[Node, ...]
 
@@ -98,12 +98,7 @@ Distribution = Range | Choice
 @final
 @dataclass(frozen=True)
 class Template:
-    """A tree of plain values and distributions.
-
-    Args:
-        root: the parsed tree.
-        raw: the plain data it was parsed from.
-    """
+    """A tree of plain values and distributions, and the plain data that it was parsed from (``raw``)."""
 
     root: Node
     raw: Json
@@ -121,8 +116,8 @@ class Template:
         """Choose a value for each distribution that the choices before it make relevant.
 
         Args:
-            pick: gives the value, for a choice its label.
-            values: filled with parameter name -> value.
+            pick: returns the value, for a choice its label.
+            values: is filled with parameter name -> value.
         """
         _choose(self.root, pick, values)
 
@@ -131,34 +126,21 @@ class Template:
         return _count(self.root)
 
     def concretise(self, values: Mapping[str, Json]) -> Any:
-        """Fix every distribution.
+        """Fix every distribution and return plain data.
 
         Args:
-            values: parameter name -> value, a label for a choice; distributions under options that were not
-                chosen need none.
-
-        Returns:
-            Plain data.
-
-        Raises:
-            KeyError: a distribution has no value.
+            values: parameter name -> value, a label for a choice; distributions under options that were not chosen need
+                none.
         """
         return _concretise(self.root, values, {}, ())
 
     def trace(self, values: Mapping[str, Json]) -> tuple[Any, dict[KeyPath, KeyPath]]:
-        """Fix every distribution and tell from where in the document each value came.
-
-        Args:
-            values: as for :meth:`concretise`.
-
-        Returns:
-            The plain data, and path in that data -> path in the document.
-        """
+        """Fix every distribution; also return, for each path in the data, the path in the document it came from."""
         origins: dict[KeyPath, KeyPath] = {}
         return _concretise(self.root, values, origins, ()), origins
 
     def corners(self) -> list[dict[str, Json]]:
-        """List the value assignments to check: all at their first, then each bound and option in turn."""
+        """List the value assignments to check: all distributions at their first, then each bound and option in turn."""
         return list(_corners(self.root))
 
 

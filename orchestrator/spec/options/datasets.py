@@ -16,11 +16,11 @@ EMBEDDED_CHARACTERS = 400_000
 
 
 class DataOptions(NamedOptions, ABC):
-    """What every data set has.
+    """Settings that every data set has.
 
     Args:
         batch_size: samples per optimizer step.
-        root: directory to look in first; where the data lies is no part of a trial's identity.
+        root: directory to look in first; it is no part of a trial's identity.
     """
 
     batch_size: PositiveInt
@@ -29,7 +29,7 @@ class DataOptions(NamedOptions, ABC):
     @property
     @abstractmethod
     def train_size(self) -> int:
-        """Samples in the training split, known without loading them: what the dry run counts steps by."""
+        """Samples in the training split, known without loading them, so that a dry run can count steps."""
 
     @property
     def input_kind(self) -> InputKind:
@@ -126,7 +126,8 @@ class SequenceOptions(DataOptions):
     """A set of images read as sequences.
 
     Args:
-        tokens: ``rows``: T = height tokens of d = width pixels; ``pixels``: T = height · width tokens of one.
+        tokens: ``rows``: each row is a token, T = height and d = width; ``pixels``: each pixel is a token of one
+            number.
     """
 
     tokens: Literal["rows", "pixels"] = "rows"
@@ -134,7 +135,7 @@ class SequenceOptions(DataOptions):
     @property
     @abstractmethod
     def images(self) -> DataOptions:
-        """The set of images behind it."""
+        """The set of images that the sequences are read from."""
 
     @property
     def train_size(self) -> int:
@@ -171,7 +172,7 @@ class SeqMnistOptions(SequenceOptions):
     """Sequential MNIST.
 
     Args:
-        num_train: as of ``mnist``.
+        num_train: how many training images to use; None: all that are not in the validation split.
     """
 
     name: Literal["seq_mnist"]
@@ -187,7 +188,7 @@ class SeqFashionMnistOptions(SequenceOptions):
     """Sequential FashionMNIST.
 
     Args:
-        num_train: as of ``fashion_mnist``.
+        num_train: how many training images to use; None: all that are not in the validation split.
     """
 
     name: Literal["seq_fashion_mnist"]
@@ -200,14 +201,15 @@ class SeqFashionMnistOptions(SequenceOptions):
 
 
 class SyntheticOptions(DataOptions):
-    """Clusters on a curved surface, drawn here: of any size and dimension, no two classes linearly separable.
+    """Clusters on a curved surface, drawn on this machine; no two classes are linearly separable.
 
     Args:
         num_train: training samples; validation and test have a fifth as many each, at least 500.
-        shape: of one input: ``[C, H, W]`` an image, ``[T, d]`` a sequence, ``[d]`` the image ``[1, 1, d]``.
-        num_classes: of the targets, all equally likely.
+        shape: shape of one input: ``[C, H, W]`` for an image, ``[T, d]`` for a sequence, ``[d]`` for the image ``[1, 1,
+            d]``.
+        num_classes: number of classes, all equally likely.
         noise: standard deviation of the noise on every value, where the signal's is 1.
-        seed: of the draw; it is the data's own and has nothing to do with a trial's seed.
+        seed: the data's own seed; it has nothing to do with a trial's seed.
     """
 
     name: Literal["synthetic"]
@@ -239,7 +241,7 @@ class TextOptions(DataOptions):
     Args:
         file: ``python_reference``, which comes with Python, or NAME for ``ROOT/text/NAME.txt``.
         context: characters in a window.
-        stride: from the start of one window to the next; None: ``context``, no overlap.
+        stride: characters from the start of one window to the start of the next; None: ``context``, no overlap.
         num_train: how many training windows to use, from the start; None: all.
     """
 
@@ -260,7 +262,7 @@ class TextOptions(DataOptions):
 
     @property
     def train_size(self) -> int:
-        """As many windows as were asked for, else what the training part has: a text of one's own is read."""
+        """Training windows: as many as were asked for, else all; to count them, a text of the user's is read."""
         if self.num_train is not None:
             return self.num_train
         length = EMBEDDED_CHARACTERS if self.file == EMBEDDED_TEXT else num_characters(text_path(self.file, self.root))
@@ -277,14 +279,7 @@ class TextOptions(DataOptions):
         return (self.context,)
 
     def num_windows(self, length: int) -> int:
-        """Count the windows in a part of the text; each needs one character more, its last target.
-
-        Args:
-            length: of the part, in characters.
-
-        Returns:
-            0 where the part is too short for one.
-        """
+        """Count the windows in ``length`` characters of a text; each needs one character more, its last target."""
         return max(0, (length - self.context - 1) // (self.stride or self.context) + 1)
 
 

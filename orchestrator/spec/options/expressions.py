@@ -41,14 +41,14 @@ _OF_A_LAYER = "is of one layer, and this number is of the whole model"
 @final
 @dataclass(frozen=True)
 class Leaf:
-    """A leaf that may be an expression.
+    """A setting that may be an expression.
 
     Args:
-        key: as it stands in ``teleport:``.
-        names: what its expression may name -> what that is.
-        must: be what.
-        is_valid: whether a value is in its range.
-        elsewhere: names known at other leaves -> why not here.
+        key: the setting's key under ``teleport:``.
+        names: the names that its expression may use -> what each means.
+        must: the rule for its value, such as ``be above 0``.
+        is_valid: tells whether a value keeps the rule.
+        elsewhere: names that only other settings know -> why this one does not.
     """
 
     key: str
@@ -79,10 +79,10 @@ _ANYWHERE = frozenset(name for leaf in LEAVES.values() for name in leaf.names)
 
 
 class ExpressionOptions(Options, ABC):
-    """A number by a rule, for each layer or each step.
+    """A number that a rule gives, for each layer or each step.
 
     Args:
-        expression: in the grammar of :mod:`orchestrator.spec.arithmetic`.
+        expression: the rule, in the grammar of :mod:`orchestrator.spec.arithmetic`.
         where: its coefficients, each a number or a distribution.
     """
 
@@ -92,7 +92,7 @@ class ExpressionOptions(Options, ABC):
     @classmethod
     @abstractmethod
     def leaf(cls) -> Leaf:
-        """Where it stands."""
+        """Return the setting that the expression stands for."""
 
     @model_validator(mode="before")
     @classmethod
@@ -126,17 +126,14 @@ class ExpressionOptions(Options, ABC):
         return self
 
     def value(self, measured: Mapping[str, float], of: str = "") -> float:
-        """Evaluate it.
+        """Evaluate the expression.
 
         Args:
-            measured: every name of the leaf that it uses; others are not looked at.
-            of: whose value it is, for a message.
-
-        Returns:
-            A number in the range of the leaf.
+            measured: a value for every measured name that it uses.
+            of: what the value belongs to, for a message.
 
         Raises:
-            ExpressionError: it has no value, or one out of range; told with all values.
+            ExpressionError: it has no value, or one out of range; the message holds all values.
         """
         found = read(self.expression)
         values = {name: self.where[name] if name in self.where else measured[name] for name in found.names}
@@ -149,7 +146,7 @@ class ExpressionOptions(Options, ABC):
         return value
 
     def uses(self, name: str) -> bool:
-        """Tell whether something that the engine measures is in it."""
+        """Tell whether the expression uses a name."""
         return name in read(self.expression).names
 
     def _check(self, value: float, values: Mapping[str, float], place: str = "") -> None:
@@ -165,7 +162,7 @@ class LrExpression(ExpressionOptions):
 
     @classmethod
     def leaf(cls) -> Leaf:
-        """Of a layer, its null space known."""
+        """Return the setting of the learning rate: a layer whose null space is known."""
         return LEAVES["lr"]
 
 
@@ -175,7 +172,7 @@ class TauExpression(ExpressionOptions):
 
     @classmethod
     def leaf(cls) -> Leaf:
-        """Of a layer, before its null space is known."""
+        """Return the setting of tau: a layer whose null space is not known yet."""
         return LEAVES["tau"]
 
 
@@ -185,17 +182,17 @@ class FactorExpression(ExpressionOptions):
 
     @classmethod
     def leaf(cls) -> Leaf:
-        """Of the model."""
+        """Return the setting of the growth factor: the whole model."""
         return LEAVES["factor"]
 
 
 def is_expression(value: Any) -> bool:
-    """Tell whether plain data, or options, are meant as an expression."""
+    """Tell whether plain data or options are meant as an expression."""
     return isinstance(value, ExpressionOptions) or (
         isinstance(value, dict) and bool({"expression", "where"} & set(value))
     )
 
 
 def form_of_number(value: Any) -> str:
-    """Tell whether a number or an expression is meant, so that a mistake is told of that one alone."""
+    """Tell whether a number or an expression is meant, so that messages speak of that one alone."""
     return "expression" if is_expression(value) or isinstance(value, str) else "number"

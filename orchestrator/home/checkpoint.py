@@ -13,8 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self, final
 
-from orchestrator.home.records import SeedResult
-
 VERSION = 2
 
 
@@ -43,16 +41,14 @@ class Checkpoint:
 
     Args:
         trial_id: whose.
-        num_rows: rows of its curves so far, over all seeds.
+        num_rows: rows of its curves so far.
         seconds: wall-clock seconds it has run.
-        finished: the seeds that ended.
-        seed: the state of the seed after those; see ``orchestrator.trial.loop.State``.
+        seed: the state of its seed; see ``orchestrator.trial.loop.State``.
     """
 
     trial_id: str
     num_rows: int
     seconds: float
-    finished: tuple[SeedResult, ...]
     seed: dict[str, Any]
 
     def to_bytes(self) -> bytes:
@@ -67,7 +63,6 @@ class Checkpoint:
             **_identity(self.trial_id),
             "num_rows": self.num_rows,
             "seconds": self.seconds,
-            "finished": [result.model_dump_json() for result in self.finished],
             "seed": self.seed,
         }
         file = io.BytesIO()
@@ -106,7 +101,6 @@ class Checkpoint:
             trial_id=trial_id,
             num_rows=plain["num_rows"],
             seconds=plain["seconds"],
-            finished=tuple(SeedResult.model_validate_json(text) for text in plain["finished"]),
             seed=plain["seed"],
         )
 

@@ -23,7 +23,7 @@ class ArmEffect:
 
     Args:
         has_moved: whether weights changed.
-        gradient_evaluations: its cost, in gradients of the training batch.
+        gradient_evaluations: what it cost, in gradients of the training batch.
         loss_drift: change of the loss on the batch.
         gain: ‖g‖² after over before.
         probe_drift: change of the loss on data outside the batch; None: not measured.

@@ -174,9 +174,7 @@ def _outer(located: Node) -> dict[str, Node]:
     match located.node:
         case Range(name=name) | Choice(name=name):
             return {name: located}
-        case Branch(items):
-            return {name: node for _, child in items for name, node in _outer(child).items()}
-        case Items(children):
+        case Branch(children=children) | Items(children=children):
             return {name: node for child in children for name, node in _outer(child).items()}
         case Fixed():
             return {}

@@ -9,7 +9,7 @@ knows that a leaf may be searched.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -65,13 +65,18 @@ class Branch:
 
     items: tuple[tuple[str, Node], ...]
 
+    @property
+    def children(self) -> tuple[Node, ...]:
+        """What stands under the keys, in order."""
+        return tuple(child for _, child in self.items)
+
 
 @final
 @dataclass(frozen=True)
 class Items:
     """A list: its items in order."""
 
-    items: tuple[Node, ...]
+    children: tuple[Node, ...]
 
 
 @final
@@ -148,14 +153,11 @@ def _walk(located: Node) -> Iterator[Distribution]:
     match located.node:
         case Range() as distribution:
             yield distribution
-        case Choice() as distribution:
+        case Choice(options=options) as distribution:
             yield distribution
-            for option in distribution.options:
+            for option in options:
                 yield from _walk(option)
-        case Branch(items):
-            for _, child in items:
-                yield from _walk(child)
-        case Items(children):
+        case Branch(children=children) | Items(children=children):
             for child in children:
                 yield from _walk(child)
         case Fixed():
@@ -172,10 +174,7 @@ def _choose(located: Node, pick: Callable[[Distribution], Json], values: dict[st
             label = pick(distribution)
             values[distribution.name] = label
             _choose(_option(distribution, label), pick, values)
-        case Branch(items):
-            for _, child in items:
-                _choose(child, pick, values)
-        case Items(children):
+        case Branch(children=children) | Items(children=children):
             for child in children:
                 _choose(child, pick, values)
 
@@ -191,9 +190,7 @@ def _count(located: Node) -> float:
             return math.inf if spacing is None else math.floor((high - low) / spacing + 1e-9) + 1
         case Choice(options=options):
             return sum(_count(option) for option in options)
-        case Branch(items):
-            return math.prod(_count(child) for _, child in items)
-        case Items(children):
+        case Branch(children=children) | Items(children=children):
             return math.prod(_count(child) for child in children)
 
 
@@ -228,13 +225,11 @@ def _corners(located: Node) -> Iterator[dict[str, Json]]:
             for label, option in zip(labels, options, strict=True):
                 for corner in _corners(option):
                     yield {name: label, **corner}
-        case Branch(items):
-            yield from _one_at_a_time([child for _, child in items])
-        case Items(children):
-            yield from _one_at_a_time(list(children))
+        case Branch(children=children) | Items(children=children):
+            yield from _one_at_a_time(children)
 
 
-def _one_at_a_time(children: list[Node]) -> Iterator[dict[str, Json]]:
+def _one_at_a_time(children: Sequence[Node]) -> Iterator[dict[str, Json]]:
     parts = [list(_corners(child)) for child in children]
     first = {name: value for part in parts for name, value in part[0].items()}
     yield first

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from orchestrator.errors import Fault, SpecError, nearest
 from orchestrator.spec.faults import faults_of
 from orchestrator.spec.hooks import HooksOptions
-from orchestrator.spec.identity import Json, digest
+from orchestrator.spec.identity import digest
 from orchestrator.spec.options import WORKLOADS, CurveMetric, Options, StoppingOptions
 from orchestrator.spec.parse import Parsed, fixed, merged, parse
 from orchestrator.spec.phases import ALL, Confirm, Search, SharedScope
@@ -409,17 +409,3 @@ def _override(data: dict[str, Any], overrides: Sequence[str]) -> list[Fault]:
 def _unique(faults: list[Fault]) -> list[Fault]:
     """Keep the first of equal faults, in order, since the corners of a space repeat each other's faults."""
     return list(dict.fromkeys(faults))
-
-
-__all__ = [
-    "BASELINE",
-    "TELEPORT",
-    "Json",
-    "SweepSpec",
-    "dump_yaml",
-    "kind_of",
-    "load_spec",
-    "parse_spec",
-    "source_of",
-    "spec_from_text",
-]

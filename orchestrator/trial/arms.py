@@ -373,14 +373,14 @@ def step_rule_of(options: FixedStepOptions | GrowthStepOptions | None) -> StepRu
         return GrowthStep(factor)
 
     def rho(model: ModelFacts) -> float:
-        return factor.value({name: getattr(model, name) for name in factor.leaf().names})
+        return factor.value({name: getattr(model, name) for name in factor.leaf.names})
 
     return MeasuredGrowth(rho)
 
 
 def _per_layer(options: ExpressionOptions) -> LayerRule:
     def rule(layer: LayerFacts) -> float:
-        measured = {name: getattr(layer, name) for name in options.leaf().names if options.uses(name)}
+        measured = {name: getattr(layer, name) for name in options.leaf.names if options.uses(name)}
         return options.value(measured, f"layer {layer.name!r}")
 
     return rule

@@ -2,7 +2,6 @@
 
 from orchestrator.spec.options.arms import (
     ARMS,
-    AdaptiveOptions,
     ArmOptions,
     AutoTauOptions,
     FixedStepOptions,
@@ -107,7 +106,6 @@ __all__ = [
     "SCHEDULERS",
     "WHOLE_BUDGET",
     "WORKLOADS",
-    "AdaptiveOptions",
     "ArmOptions",
     "AshaOptions",
     "AutoTauOptions",

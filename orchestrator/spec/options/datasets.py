@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
@@ -46,16 +46,9 @@ class DigitsOptions(DataOptions):
     """scikit-learn's 1,797 handwritten digits of 8 × 8 pixels; embedded, no download."""
 
     name: Literal["digits"]
-
-    @property
-    def train_size(self) -> int:
-        """1,257: what 360 test and 180 validation images leave."""
-        return 1_257
-
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        """One channel of 8 × 8 pixels."""
-        return (1, 8, 8)
+    # What 360 test and 180 validation images leave.
+    train_size: ClassVar[int] = 1_257
+    sample_shape: ClassVar[tuple[int, ...]] = (1, 8, 8)
 
 
 class IdxOptions(DataOptions):
@@ -66,16 +59,12 @@ class IdxOptions(DataOptions):
     """
 
     num_train: PositiveInt | None = Field(default=None, le=55_000)
+    sample_shape: ClassVar[tuple[int, ...]] = (1, 28, 28)
 
     @property
     def train_size(self) -> int:
         """55,000, or as many as were asked for."""
         return self.num_train or 55_000
-
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        """One channel of 28 × 28 pixels."""
-        return (1, 28, 28)
 
 
 class MnistOptions(IdxOptions):
@@ -98,16 +87,12 @@ class CifarOptions(DataOptions):
     """
 
     num_train: PositiveInt | None = Field(default=None, le=45_000)
+    sample_shape: ClassVar[tuple[int, ...]] = (3, 32, 32)
 
     @property
     def train_size(self) -> int:
         """45,000, or as many as were asked for."""
         return self.num_train or 45_000
-
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        """Three channels of 32 × 32 pixels."""
-        return (3, 32, 32)
 
 
 class Cifar10Options(CifarOptions):
@@ -131,11 +116,15 @@ class SequenceOptions(DataOptions):
     """
 
     tokens: Literal["rows", "pixels"] = "rows"
+    input_kind: ClassVar[InputKind] = "sequence"
 
     @property
-    @abstractmethod
     def images(self) -> DataOptions:
-        """The set of images that the sequences are read from."""
+        """The set of images that the sequences are read from: ``digits`` for ``seq_digits``."""
+        name = self.name.removeprefix("seq_")
+        made = DATASETS[name].options.model_validate(self.model_dump(exclude={"tokens"}) | {"name": name})
+        assert isinstance(made, DataOptions)
+        return made
 
     @property
     def train_size(self) -> int:
@@ -143,29 +132,16 @@ class SequenceOptions(DataOptions):
         return self.images.train_size
 
     @property
-    def input_kind(self) -> InputKind:
-        """A sequence."""
-        return "sequence"
-
-    @property
     def sample_shape(self) -> tuple[int, ...]:
         """Tokens, and numbers in each."""
         _, height, width = self.images.sample_shape
         return (height, width) if self.tokens == "rows" else (height * width, 1)
-
-    def _images(self, name: str) -> dict[str, object]:
-        return self.model_dump(exclude={"tokens"}) | {"name": name}
 
 
 class SeqDigitsOptions(SequenceOptions):
     """scikit-learn's digits, row by row or pixel by pixel."""
 
     name: Literal["seq_digits"]
-
-    @property
-    def images(self) -> DigitsOptions:
-        """``digits``."""
-        return DigitsOptions.model_validate(self._images("digits"))
 
 
 class SeqMnistOptions(SequenceOptions):
@@ -178,11 +154,6 @@ class SeqMnistOptions(SequenceOptions):
     name: Literal["seq_mnist"]
     num_train: PositiveInt | None = Field(default=None, le=55_000)
 
-    @property
-    def images(self) -> MnistOptions:
-        """``mnist``."""
-        return MnistOptions.model_validate(self._images("mnist"))
-
 
 class SeqFashionMnistOptions(SequenceOptions):
     """Sequential FashionMNIST.
@@ -193,11 +164,6 @@ class SeqFashionMnistOptions(SequenceOptions):
 
     name: Literal["seq_fashion_mnist"]
     num_train: PositiveInt | None = Field(default=None, le=55_000)
-
-    @property
-    def images(self) -> FashionMnistOptions:
-        """``fashion_mnist``."""
-        return FashionMnistOptions.model_validate(self._images("fashion_mnist"))
 
 
 class SyntheticOptions(DataOptions):
@@ -250,6 +216,7 @@ class TextOptions(DataOptions):
     context: PositiveInt = 64
     stride: PositiveInt | None = None
     num_train: PositiveInt | None = None
+    input_kind: ClassVar[InputKind] = "tokens"
 
     @model_validator(mode="after")
     def _embedded_text_is_long_enough(self) -> Self:
@@ -267,11 +234,6 @@ class TextOptions(DataOptions):
             return self.num_train
         length = EMBEDDED_CHARACTERS if self.file == EMBEDDED_TEXT else num_characters(text_path(self.file, self.root))
         return max(1, self.num_windows(length * 9 // 10))
-
-    @property
-    def input_kind(self) -> InputKind:
-        """Tokens."""
-        return "tokens"
 
     @property
     def sample_shape(self) -> tuple[int, ...]:

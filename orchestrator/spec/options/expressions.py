@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self, final
+from typing import Any, ClassVar, Self, final
 
 from pydantic import Field, model_validator
 
@@ -79,7 +79,7 @@ _ANYWHERE = frozenset(name for leaf in LEAVES.values() for name in leaf.names)
 
 
 class ExpressionOptions(Options, ABC):
-    """A number that a rule gives, for each layer or each step.
+    """A number that a rule gives, for each layer or each step; ``leaf`` is the setting that it stands for.
 
     Args:
         expression: the rule, in the grammar of :mod:`orchestrator.spec.arithmetic`.
@@ -88,11 +88,7 @@ class ExpressionOptions(Options, ABC):
 
     expression: str
     where: dict[str, float] = Field(default_factory=dict)
-
-    @classmethod
-    @abstractmethod
-    def leaf(cls) -> Leaf:
-        """Return the setting that the expression stands for."""
+    leaf: ClassVar[Leaf]
 
     @model_validator(mode="before")
     @classmethod
@@ -104,7 +100,7 @@ class ExpressionOptions(Options, ABC):
     @model_validator(mode="after")
     def _has_a_value(self) -> Self:
         found = read(self.expression)
-        leaf = self.leaf()
+        leaf = self.leaf
         wrong: list[tuple[int, str]] = []
         for name in self.where:
             if name in _ANYWHERE or not is_name(name):
@@ -137,7 +133,7 @@ class ExpressionOptions(Options, ABC):
         """
         found = read(self.expression)
         values = {name: self.where[name] if name in self.where else measured[name] for name in found.names}
-        place = self.leaf().key + (f" of {of}" if of else "")
+        place = self.leaf.key + (f" of {of}" if of else "")
         try:
             value = found.value(values)
         except ExpressionError as error:
@@ -150,7 +146,7 @@ class ExpressionOptions(Options, ABC):
         return name in read(self.expression).names
 
     def _check(self, value: float, values: Mapping[str, float], place: str = "") -> None:
-        leaf = self.leaf()
+        leaf = self.leaf
         if not leaf.is_valid(value):
             own = {name: values[name] for name in read(self.expression).names if name in values}
             raise ExpressionError(self.expression, (0, f"must {leaf.must}, is {value:.6g}"), values=own, place=place)
@@ -160,30 +156,21 @@ class ExpressionOptions(Options, ABC):
 class LrExpression(ExpressionOptions):
     """The teleport learning rate of each layer, by a rule; see :class:`ExpressionOptions`."""
 
-    @classmethod
-    def leaf(cls) -> Leaf:
-        """Return the setting of the learning rate: a layer whose null space is known."""
-        return LEAVES["lr"]
+    leaf = LEAVES["lr"]
 
 
 @final
 class TauExpression(ExpressionOptions):
     """Tau of each layer, by a rule; see :class:`ExpressionOptions`."""
 
-    @classmethod
-    def leaf(cls) -> Leaf:
-        """Return the setting of tau: a layer whose null space is not known yet."""
-        return LEAVES["tau"]
+    leaf = LEAVES["tau"]
 
 
 @final
 class FactorExpression(ExpressionOptions):
     """The growth factor of each step, by a rule; see :class:`ExpressionOptions`."""
 
-    @classmethod
-    def leaf(cls) -> Leaf:
-        """Return the setting of the growth factor: the whole model."""
-        return LEAVES["factor"]
+    leaf = LEAVES["factor"]
 
 
 def is_expression(value: Any) -> bool:

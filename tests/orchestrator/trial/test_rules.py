@@ -57,7 +57,7 @@ def test_every_name_of_a_leaf_is_a_fact_of_the_engine(key: str) -> None:
     known = {field.name for field in dataclasses.fields(facts)} | {"null_share"} - {"name"}
     assert set(leaf.names) <= known
     assert all(is_name(name) for name in leaf.names)
-    assert EXPRESSIONS[key].leaf() is leaf
+    assert EXPRESSIONS[key].leaf is leaf
     layer = LayerFacts("2", 64, 32, 32, 1, 2, 1.0, 0.5, 16, 48, 4.0)
     model = ModelFacts(2.0, 0.5, 1.0, 2)
     for name in leaf.names:

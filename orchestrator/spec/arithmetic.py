@@ -58,7 +58,7 @@ FUNCTIONS: dict[str, tuple[int, int]] = {
 """Function -> fewest and most numbers it takes; ``log`` is the natural logarithm."""
 
 _UNDEFINED = {
-    "**": "no real number is this power: 0 to a negative one, or a negative number to one that is not whole",
+    "**": "this power is no real number: 0 to a negative power, or a negative number to a power that is not whole",
     "log": "the logarithm of a number that is not above 0",
     "sqrt": "the square root of a negative number",
 }
@@ -156,7 +156,7 @@ def read(text: str) -> Expression:
     if not stripped:
         raise ExpressionError(text, (0, "is empty"))
     lead = text.index(stripped)
-    strange = [(i + 1, f"{c!r} is in no expression") for i, c in enumerate(text) if not _ALLOWED.match(c)]
+    strange = [(i + 1, f"{c!r} is not allowed in an expression") for i, c in enumerate(text) if not _ALLOWED.match(c)]
     if strange:
         raise ExpressionError(text, strange[0])
     try:
@@ -166,7 +166,9 @@ def read(text: str) -> Expression:
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         offset = getattr(error, "offset", None) or 0
         column = lead + offset if 0 < offset <= len(stripped) else 0
-        raise ExpressionError(text, (column, "is no arithmetic: a number, name or operator is missing here")) from None
+        raise ExpressionError(
+            text, (column, "is not arithmetic: a number, a name or an operator is missing here")
+        ) from None
     reader = _TreeReader(stripped, lead)
     root = reader.node(tree.body, 1)
     if reader.faults:
@@ -232,7 +234,7 @@ class _TreeReader:
 
     def _call(self, tree: ast.expr, name: str, args: Sequence[ast.expr], depth: int) -> _Node:
         if name not in FUNCTIONS:
-            return self._note(tree, f"no function {name!r}; {nearest(name, FUNCTIONS)}")
+            return self._note(tree, f"there is no function {name!r}; {nearest(name, FUNCTIONS)}")
         fewest, most = FUNCTIONS[name]
         if not fewest <= len(args) <= most:
             wanted = "1 number" if most == 1 else f"{fewest} to {most} numbers"

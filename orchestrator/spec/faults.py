@@ -1,4 +1,4 @@
-"""Pydantic's errors in people's words: rule, value, place and the nearest valid name."""
+"""Rewrites pydantic's errors for people: rule, value, place and the nearest valid name."""
 
 from __future__ import annotations
 

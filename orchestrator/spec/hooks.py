@@ -1,4 +1,4 @@
-"""Who is told of what happens to a sweep."""
+"""Hooks: the commands and webhooks that a sweep calls when something happens."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from orchestrator.spec.options import Options
 from orchestrator.spec.scalars import Duration
 from orchestrator.spec.yaml_text import shorten
 
-# What every event says, and what each says beside it: the keys of the JSON, of TELEPORT_* and of {placeholders}.
+# The values that every event has, and those of each event: keys of the JSON, of TELEPORT_* and of {placeholders}.
 COMMON_KEYS = ("version", "event", "time", "sweep", "home", "message")
 EVENT_KEYS: Mapping[str, tuple[str, ...]] = {
     "trial_failed": (*COMMON_KEYS, "trial", "trial_id", "study", "phase", "kind", "num_failed"),
     "sweep_finished": (*COMMON_KEYS, "status", "report"),
 }
 
-# A name in two pairs of braces stands for itself in one pair; other braces, such as JSON's, for themselves.
+# A name in two pairs of braces becomes the name in one pair; other braces, such as JSON's, stay as they are.
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}|\{(\w+)\}")
 _VARIABLE = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 def _check_command(command: tuple[str, ...]) -> tuple[str, ...]:
     if not command[0].strip():
-        raise ValueError("the first item must be a program, is empty")
+        raise ValueError("the first item must be a program, and it is empty")
     if any("\0" in word for word in command):
         raise ValueError("must not hold a NUL character")
     return command
@@ -98,7 +98,7 @@ class HookOptions(Options):
         """Say in a clause what this machine lacks to call the hook; empty: it lacks nothing."""
         if self.command is not None:
             program = self.command[0]
-            return "" if shutil.which(program) else f"no program {shorten(program)} is here"
+            return "" if shutil.which(program) else f"this machine has no program {shorten(program)}"
         try:
             self.url()
         except ValueError as error:
@@ -138,8 +138,8 @@ class HooksOptions(Options):
             for name in hook.placeholders:
                 if name not in EVENT_KEYS[event]:
                     raise ValueError(
-                        f"{event}.command: {shorten(f'{{{name}}}')} is nothing that the event says; "
-                        f"{nearest(name, EVENT_KEYS[event])}; for braces write {{{{{name}}}}}"
+                        f"{event}.command: the event has no value {shorten(f'{{{name}}}')}; "
+                        f"{nearest(name, EVENT_KEYS[event])}; to keep the braces write {{{{{name}}}}}"
                     )
         return self
 

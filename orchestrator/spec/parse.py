@@ -1,4 +1,4 @@
-"""From plain data to a :class:`Template`: distributions are recognised, and every broken one is told."""
+"""Makes a :class:`Template` of plain data: it recognises distributions and reports every broken one."""
 
 from __future__ import annotations
 

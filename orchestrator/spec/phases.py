@@ -32,7 +32,7 @@ from orchestrator.spec.training import Objective
 Aggregate = Literal["geometric_mean", "worst"]
 Role = Literal["chosen", "own", "leave_one_out", "leave_architecture_out"]
 
-# Stands for all workloads in the name of a study; no workload can be called so.
+# Stands for all workloads in the name of a study; no workload can have this name.
 ALL = "*"
 LR_FACTOR = "lr_factor"
 
@@ -81,7 +81,7 @@ def _named(value: Any) -> Any:
 
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     if len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds must differ from each other, are {list(seeds)}")
+        raise ValueError(f"seeds must differ from each other; they are {list(seeds)}")
     return seeds
 
 
@@ -154,7 +154,7 @@ class Search(Options):
             raise ValueError(f"also: with several objectives scheduler {name} has nothing to judge by; leave it out")
         metrics = [objective.metric for objective in self.objectives]
         if len(set(metrics)) < len(metrics):
-            raise ValueError(f"also: objectives must differ from each other, are {', '.join(metrics)}")
+            raise ValueError(f"also: objectives must differ from each other; they are {', '.join(metrics)}")
         return self
 
     @property
@@ -189,5 +189,5 @@ class Confirm(Options):
         if "chosen" not in candidates:
             raise ValueError("must hold chosen, which alone is compared with other arms")
         if len(set(candidates)) < len(candidates):
-            raise ValueError(f"candidates must differ from each other, are {', '.join(candidates)}")
+            raise ValueError(f"candidates must differ from each other; they are {', '.join(candidates)}")
         return candidates

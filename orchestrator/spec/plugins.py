@@ -154,7 +154,7 @@ def _load(name: str) -> list[Fault]:
         return [Fault(place, f"must be a module's name as `import` has it, such as {hint}, not a path or an object")]
     here = os.getcwd()
     if here not in sys.path:
-        # Last, so that nothing that lies about here stands in for what is installed.
+        # It goes last, so that no file of the working directory hides an installed module.
         sys.path.append(here)
     try:
         module = importlib.import_module(name)

@@ -1,4 +1,4 @@
-"""What a trial is given, and how much of one may be lost."""
+"""Resources, budgets, checkpoints and tracking: what a spec says about the running of trials."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Resources(Options):
     def _one_form(self) -> Self:
         both = self._both()
         if (self.search or self.confirm) and both:
-            raise ValueError(f"give {', '.join(both)} for both phases, or search and confirm, not both forms")
+            raise ValueError(f"give either {', '.join(both)} for both phases, or search and confirm")
         Share.model_validate(both)
         return self
 

@@ -1,4 +1,4 @@
-"""Spans of time as people write them: ``90``, ``90s``, ``10m``, ``1h30m``, ``2d``."""
+"""Names, and spans of time as people write them: ``90``, ``90s``, ``10m``, ``1h30m``, ``2d``."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def check_name(name: str) -> str:
 Name = Annotated[str, AfterValidator(check_name)]
 
 
-# Ten years: threads wait for no number of seconds, however large.
+# Ten years; a thread cannot wait for an arbitrarily large number of seconds.
 MAX_SECONDS = 3_650 * 86_400.0
 _UNITS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0}
-# Largest unit first, each at most once, so that a slip such as 10m5m is no silent sum.
+# Units stand from the largest down, each at most once, so that a slip such as 10m5m is refused.
 _TEXT = re.compile("".join(rf"(?:([0-9]+(?:\.[0-9]+)?){unit})?" for unit in _UNITS) + r"\Z", re.ASCII)
 
 

@@ -1,4 +1,4 @@
-"""What the workloads of a spec have in common: the space of a shared search, and why there may be none."""
+"""Makes the space of a search that all workloads of a spec share, and finds what keeps them from sharing one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchestrator.spec.yaml_text import KeyPath
 
 LEARNING_RATE = "optimizer.lr"
 
-# A ratio of these is a share of work; of a loss or an accuracy it would depend on where that happens to have its zero.
+# A ratio of these is a share of work; a ratio of losses would depend on where the loss happens to have its zero.
 RATIO_METRICS = (
     "steps_to_target",
     "seconds_to_target",
@@ -53,8 +53,8 @@ def scope_faults(
     if isinstance(search.scheduler, WilcoxonOptions):
         yield (
             ("search", "scheduler"),
-            "wilcoxon races settings over pairs of workload and seed, and with search.scope: own a trial is no setting "
-            "of several workloads; write search.scope: shared, or take asha, median or hyperband",
+            "wilcoxon compares settings over pairs of workload and seed, and with search.scope: own no setting has "
+            "several workloads; write search.scope: shared, or take asha, median or hyperband",
         )
     others = [role for role in confirm.candidates if role != "chosen"]
     if others:
@@ -68,24 +68,24 @@ def _search_faults(workloads: Mapping[str, Template], search: Search) -> Iterato
     if len(workloads) < 2:
         yield (
             ("search", "scope"),
-            "shared needs at least two workloads, there is one; with one workload leave scope out",
+            "shared needs at least two workloads, and the spec has one; leave scope out",
         )
     if search.objective.metric not in RATIO_METRICS:
         yield (
             ("search", "objective"),
-            f"with search.scope: shared workloads are compared by ratios to their baselines, and a ratio of "
+            f"with search.scope: shared, workloads are compared by ratios to their baselines, and a ratio of "
             f"{search.objective.metric} says nothing; take one of {', '.join(RATIO_METRICS)}",
         )
     if search.also:
         yield (
             ("search", "also"),
-            "with search.scope: shared a setting has one value, the aggregate over the workloads; leave also out",
+            "with search.scope: shared, a setting has one value, the aggregate over the workloads; leave also out",
         )
     if not isinstance(search.scheduler, NoSchedulerOptions | WilcoxonOptions):
         yield (
             ("search", "scheduler"),
-            f"{search.scheduler.name} compares the curves of one workload's trials, and with search.scope: shared a "
-            "trial is a setting on all of them; take wilcoxon, or none",
+            f"{search.scheduler.name} compares the curves of one workload's trials, and with search.scope: shared "
+            "a candidate runs on all workloads; take wilcoxon, or none",
         )
 
 
@@ -95,7 +95,7 @@ def _one_architecture(workloads: Mapping[str, Template], confirm: Confirm) -> It
     if "leave_architecture_out" in confirm.candidates and len(names) == 1:
         yield (
             ("confirm", "candidates"),
-            f"leave_architecture_out needs workloads of at least two architectures, all are {names.pop()}; "
+            f"leave_architecture_out needs workloads of at least two architectures, but all are {names.pop()}; "
             "leave_one_out leaves out one workload",
         )
 
@@ -117,7 +117,7 @@ def _common_faults(workloads: Mapping[str, Template], scope: SharedScope) -> Ite
             told = ", ".join(f"{label} {_told(node)}" for label, node in found.items())
             yield (*path, "common"), f"{name} must have the same range in every workload; has {told}"
     if len(set(scope.common)) < len(scope.common):
-        yield (*path, "common"), f"parameters must differ from each other, are {', '.join(scope.common)}"
+        yield (*path, "common"), f"parameters must differ from each other; they are {', '.join(scope.common)}"
     if scope.lr_factor is None:
         return
     tuned = [name for name in scope.common if name in (LEARNING_RATE, "optimizer")]

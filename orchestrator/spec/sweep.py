@@ -1,4 +1,4 @@
-"""The sweep spec: from YAML to a frozen object, or to every fault at once."""
+"""The sweep spec: reads YAML into a frozen object, or reports every fault at once."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def source_of(label: str, arms: Mapping[str, Template]) -> str | None:
         if not teleports:
             raise ValueError("takes its settings from a teleport arm, and the spec has none")
         raise ValueError(
-            f"several teleport arms are there ({', '.join(teleports)}): say whose settings it takes with of"
+            f"the spec has several teleport arms ({', '.join(teleports)}): name with of the one whose settings it takes"
         )
     if of not in arms:
-        raise ValueError(f"of: {of!r} is no arm of this spec; {nearest(of, teleports)}")
+        raise ValueError(f"of: the spec has no arm {of!r}; {nearest(of, teleports)}")
     if of not in teleports:
         kind = kind_of(arms[of])
-        raise ValueError(f"of: {of!r} is of kind {kind}, must be a teleport arm; {nearest(of, teleports)}")
+        raise ValueError(f"of: {of!r} is of kind {kind} and must be a teleport arm; {nearest(of, teleports)}")
     return of
 
 
@@ -333,7 +333,7 @@ def _templates(document: Document, family: str, model: type[BaseModel]) -> tuple
             faults.append(Fault(document.place(path), f"must be a mapping of settings, is {shorten(raw)}"))
             continue
         if family == "workloads" and "name" in raw:
-            continue  # told already, and what it would hold is not known
+            continue  # no such workload is registered; _expand has reported it
         if family == "arms":
             faults += _kind_faults(document, label, raw)
         parsed = parse(document, path)
@@ -399,7 +399,7 @@ def _override(data: dict[str, Any], overrides: Sequence[str]) -> list[Fault]:
                 node = node.setdefault(part, {})
             if not isinstance(node, dict):
                 where = dotted(tuple(parents[: depth + 1]))
-                faults.append(Fault(f"--set {shorten(override)}", f"{where} is no mapping and holds no keys"))
+                faults.append(Fault(f"--set {shorten(override)}", f"{where} is not a mapping, so it has no keys"))
                 break
         else:
             node[last] = read_value(text)

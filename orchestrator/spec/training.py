@@ -1,4 +1,4 @@
-"""One configuration, every value fixed: what is trained and how. A spec's workloads and arms become these."""
+"""What is trained and how, with every value fixed; a spec's workloads and arms become these."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class Workload(Options):
     def _model_takes_the_data(self) -> Self:
         fault = _misfit(self.model, self.data)
         if fault is not None:
-            # A bare ValueError would be told of the whole workload.
+            # A bare ValueError would have the whole workload as its place.
             detail = {
                 "type": "value_error",
                 "loc": ("model",),
@@ -253,9 +253,9 @@ class Objective(Options):
         return self
 
 
-# Ray counts in ten-thousandths.
+# Ray counts shares in ten-thousandths.
 SMALLEST_SHARE = 1e-4
-# Names that Ray keeps for itself, and the key of a share that stands for each.
+# Names that Ray keeps for itself -> the key of a share to write instead.
 RAYS_OWN = {"cpu": "cpu", "gpu": "gpu", "memory": "memory", "object_store_memory": ""}
 
 
@@ -280,7 +280,9 @@ class Share(Options):
     @classmethod
     def _gpu_can_be_given(cls, gpu: float) -> float:
         if gpu > 1 and not gpu.is_integer():
-            raise ValueError(f"above 1, GPUs are whole: must be {math.floor(gpu)} or {math.ceil(gpu)}, is {gpu:g}")
+            raise ValueError(
+                f"above 1, GPUs must be whole: write {math.floor(gpu)} or {math.ceil(gpu)} instead of {gpu:g}"
+            )
         if 0 < gpu < SMALLEST_SHARE:
             raise ValueError(f"must be 0 or at least {SMALLEST_SHARE:g}, is {gpu:g}")
         return gpu

@@ -1,4 +1,4 @@
-"""YAML in, plain data and line numbers out; nothing is executed, nothing explodes.
+"""Reads YAML as plain data with line numbers; it runs nothing and bounds what aliases expand to.
 
 The text is composed to nodes with PyYAML's safe loader and converted here, because the stock constructor keeps
 the last of two equal keys, reads ``1e-3`` as a string and ``on`` as true (YAML 1.1), and expands aliases
@@ -22,7 +22,7 @@ MAX_DEPTH = 32
 
 KeyPath = tuple[str | int, ...]
 
-# YAML 1.2's core schema, as people expect it: 1e-3 is a float, `on` and `no` are words.
+# YAML 1.2's core schema, which people expect: 1e-3 is a float, `on` and `no` are words.
 _SCALARS: tuple[tuple[re.Pattern[str], Any], ...] = (
     (re.compile(r"(?:~|null|Null|NULL|)\Z"), lambda text: None),
     (re.compile(r"(?:true|True|TRUE)\Z"), lambda text: True),

@@ -1,4 +1,4 @@
-"""What a training step is computed with: float32 as it is written, low precision, a compiled forward."""
+"""Makes the loss of a training step: in float32 or low precision, with a compiled forward or without."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order in which a seed sees its data: its own generator, so that nothing an arm does can move it."""
+"""Orders a seed's data by a generator of its own, so that nothing an arm does can change the order."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class _Order:
         self._size = min(batch_size, num_samples)
         self._device = device
         self._generator = torch.Generator().manual_seed(stream_seed(seed, "order"))
-        # The generator as the permutation of this epoch found it: with it, an epoch can be drawn again.
+        # The generator's state before this epoch was drawn, from which the epoch can be drawn again.
         self._drawn_from = self._generator.get_state()
         self._epoch: tuple[Tensor, ...] = ()
         self._position = 0
@@ -130,7 +130,7 @@ class ExtraBatches:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the next draws depend on."""
-        # Cloned: a view would be saved with all of the epoch that it is a part of.
+        # A view would be saved with the whole epoch that it is a part of.
         return {
             "generator": self._generator.get_state(),
             "order": self._order.state_dict(),

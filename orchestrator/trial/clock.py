@@ -1,4 +1,4 @@
-"""How many steps a seed takes and how many seconds they cost, evaluation left out; loads no torch for the dry run."""
+"""Counts a seed's steps and seconds, evaluation left out; importing it loads no torch, for the dry run."""
 
 from __future__ import annotations
 

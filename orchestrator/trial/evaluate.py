@@ -1,4 +1,4 @@
-"""What the curves show: losses on fixed samples, in evaluation mode."""
+"""Measures what the curves show: losses on fixed samples, in evaluation mode."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def num_correct(outputs: Tensor, targets: Tensor) -> Tensor:
 
 # Enough that one more sample hardly moves the loss, few enough that 50 evaluations a run cost little.
 NUM_TRAIN_SUBSET = 1024
-# Samples at a time: evaluation is not to need more memory than training does.
+# Samples evaluated at a time; evaluation must not need more memory than training.
 CHUNK = 512
 CHUNK_TOKENS = 65_536
 

@@ -1,4 +1,4 @@
-"""What keeps trials of one process apart: named random streams, and torch's global state put back."""
+"""Keeps trials of one process apart: named random streams, and torch's global state restored."""
 
 from __future__ import annotations
 

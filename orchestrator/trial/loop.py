@@ -25,7 +25,7 @@ from orchestrator.trial.isolation import random_state, seed_everything, set_rand
 from orchestrator.trial.optimizers import scheduler_of
 from orchestrator.trial.running_arm import ArmEffect, MakeArm, RunningArm, TrainingContext
 
-# Tensors and plain values alone: a pickle of these can be read without running code.
+# Only tensors and plain values, because torch can read a pickle of these without running code.
 State = dict[str, Any]
 
 
@@ -111,7 +111,7 @@ def _prepared(
     )
     scheduler = scheduler_of(workload.lr_schedule, optimizer, budget.num_steps)
     loss_of = training_loss(workload, model, data_set.train)
-    # What was drawn so far differs from model to model.
+    # Models draw different numbers of initial weights, so the generators are seeded anew.
     seed_everything(stream_seed(task.seed, "training"))
     extra = ExtraBatches(data_set.train, workload.data.batch_size, task.seed)
     parts = _Parts(

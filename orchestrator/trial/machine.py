@@ -1,4 +1,4 @@
-"""How busy the machine is that a trial runs on: for people who look at a run, and part of no result."""
+"""Measures how busy a trial's machine is, for people who look at a run; no result depends on it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class SystemMetrics:
         self._now = now
         self._measured_at = now()
         if every is not None:
-            self._measure()  # each figure of the cores tells of the time since the last, and the first tells nothing
+            self._measure()  # psutil measures the cores since its last call, so the first call has nothing to tell
 
     def take(self) -> dict[str, float]:
         """Return new figures by name if a measurement is due; empty: none is due, or the machine tells none."""

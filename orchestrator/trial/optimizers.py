@@ -1,4 +1,4 @@
-"""Builders of optimizers that are torch's under a name of their own."""
+"""Builders of learning-rate schedules, and of torch's SGD under the names momentum and nesterov."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from orchestrator.spec.options import LR_SCHEDULES, ConstantOptions, CosineOptions, LrScheduleOptions, StepOptions
 
-# Step index, from 0 -> what the learning rate of that step is multiplied with.
+# Maps the index of a step, from 0, to the factor of its learning rate.
 Multiplier = Callable[[int], float]
 
 

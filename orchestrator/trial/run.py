@@ -56,7 +56,7 @@ def run_trial(config: TrialConfig, report: Report, checkpoints: Checkpoints | No
     try:
         start = _start_of(config, checkpoints)
         if start is not None:
-            # The trial looks as if it had begun later, by the time that it did not run.
+            # The trial is timed as if it had begun later and had run without a break.
             started_at -= start.seconds
         device, num_threads = _device(config.share), max(1, int(config.share.cpu))
         machine = _machine(device, num_threads)
@@ -110,7 +110,7 @@ def _divergence_of(seed: SeedResult) -> TrialFailure | None:
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error says that a GPU or the machine had too little memory."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        # Torch raises a plain RuntimeError where the machine's own memory is used up.
+        # Torch raises a plain RuntimeError if the machine's own memory is used up.
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )
 

@@ -90,5 +90,5 @@ class TrainingContext:
     extra_batches: ExtraBatches
 
 
-# Makes an arm for one seed; None: nothing is to be done during training.
+# Makes an arm for one seed; None: the arm does nothing during training.
 MakeArm = Callable[[TrainingContext], RunningArm | None]

@@ -1,4 +1,4 @@
-"""What all teleports of a seed come to, added up as they happen: no report is kept."""
+"""Sums up the teleports of a seed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, final
 from orchestrator.home import LayerSummary, StepSummary, TeleportSummary
 from teleport_engine import LayerReport, Outcome, TeleportReport
 
-# Steps of a teleport that are told apart, and what a gain may be at most.
+# The most steps of a teleport that are summed up one by one, and the largest logarithm of a gain.
 MAX_STEPS = 64
 MAX_LOG_GAIN = 700.0
 
@@ -99,7 +99,7 @@ class TeleportTotals:
         self._max_loss_drift, self._max_probe_drift = state_dict["max_drift"]
         self._layers = {index: _Layer(**layer) for index, layer in state_dict["layers"].items()}
         self._steps = [_Step(**step) for step in state_dict["steps"]]
-        # A checkpoint from before this was kept has none.
+        # Older checkpoints have no seconds.
         self._seconds = Counter(state_dict.get("seconds", {}))
 
 
@@ -158,7 +158,7 @@ class _Step:
         self.count += 1
         self.sum_log_gain += 2.0 * math.log(step.grad_norm / report.grad_norm_before)
         self.sum_loss_drift += abs(step.loss_drift)
-        # Measured at each step where it is bounded, else at the end alone.
+        # The engine measures this at each step only if it is bounded, else after the last step.
         drift = report.probe_drift if step.probe_drift is None and index == len(report.trace) - 1 else step.probe_drift
         if drift is not None and math.isfinite(drift):
             self.num_probed += 1

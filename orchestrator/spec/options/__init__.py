@@ -1,4 +1,4 @@
-"""What a spec may name: NAME -> (torch-free options, where the builder lives)."""
+"""What a spec may name: registries that map each name to options without torch and the address of the builder."""
 
 from orchestrator.spec.options.arms import (
     ARMS,

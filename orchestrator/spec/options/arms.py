@@ -42,12 +42,12 @@ class GrowthStepOptions(Options):
 
 def _changed(options: Options, *names: str) -> list[str]:
     """List which of these settings are not at their defaults."""
-    # By value, not by what was written: a configuration on file has every default written out.
+    # Values are compared, since a configuration on file has every default written out.
     fields = type(options).model_fields
     return [name for name in names if getattr(options, name) != fields[name].default]
 
 
-# Of a schedule: what ends it before its time.
+# The settings of a schedule that may end it early.
 STOPPING = ("stop_below_gain", "patience")
 
 
@@ -205,8 +205,8 @@ class TeleportOptions(ArmOptions):
         if self.adaptive is None:
             if self.step is None:
                 raise ValueError(
-                    "how far a step goes is missing: step: {rule: fixed, lr: ...}, step: {rule: growth, factor: ...}, "
-                    "or adaptive: {} for tau, step and number of steps by what is measured"
+                    "nothing says how far a step goes: give step: {rule: fixed, lr: ...}, step: {rule: growth, factor: "
+                    "...}, or adaptive: {}, which chooses tau, step and number of steps by what is measured"
                 )
             return self
         others = _changed(self, "tau", "step", "max_loss_drift", "max_probe_drift")
@@ -288,7 +288,7 @@ class FollowerOptions(ArmOptions, ABC):
     @model_validator(mode="after")
     def _from_one_source(self) -> Self:
         if self.of is not None and self.is_concrete:
-            raise ValueError(f"takes its settings from the arm {self.of!r} (of) or has its own, not both")
+            raise ValueError(f"must take its settings from the arm {self.of!r} (of) or have its own, not both")
         return self
 
 
@@ -392,7 +392,7 @@ def _without_stop(teleport: TeleportOptions) -> TeleportOptions:
     )
 
 
-# The kinds of arm. spec.Arm has a field for each.
+# Arm, in orchestrator/spec/training.py, has a field for each of these kinds.
 ARMS: dict[str, Entry] = {
     "teleport": Entry(TeleportOptions, "orchestrator.trial.arms:teleport"),
     "random_move": Entry(RandomMoveOptions, "orchestrator.trial.arms:random_move"),

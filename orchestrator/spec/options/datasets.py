@@ -11,7 +11,7 @@ from orchestrator.spec.options.entry import Entry, InputKind, NamedOptions
 from orchestrator.spec.options.places import num_characters, text_path
 
 EMBEDDED_TEXT = "python_reference"
-# Python's reference grows from release to release; its beginning of this length is what is used.
+# Python's reference grows from release to release; only its first characters, this many, are used.
 EMBEDDED_CHARACTERS = 400_000
 
 

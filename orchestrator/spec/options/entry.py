@@ -1,4 +1,4 @@
-"""What an entry of the catalogue is: options a spec may write, and where the builder lives."""
+"""An entry of a registry: the options that a spec may write, and the address of the builder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leaves of an arm that may be an expression of what the engine measures: which, of what, and within which range."""
+"""Settings of an arm that may be an expression of what the engine measures, and what each may name."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _OF_MODEL = {
     "weight_norm": "‖W‖ of the weights that move",
     "num_layers": "linear maps of the model",
 }
-_FOLLOWS_FROM_TAU = "follows from tau, so tau cannot go by it"
-_OF_A_LAYER = "is of one layer, and this number is of the whole model"
+_FOLLOWS_FROM_TAU = "follows from tau, so tau cannot depend on it"
+_OF_A_LAYER = "belongs to one layer, and this number is for the whole model"
 
 
 @final
@@ -107,7 +107,7 @@ class ExpressionOptions(Options, ABC):
                 taken = "what the engine measures" if name in _ANYWHERE else "a function" if name in FUNCTIONS else ""
                 wrong.append((0, f"where.{name}: {f'is the name of {taken}' if taken else 'is no name'}; take another"))
             elif name not in found.names:
-                wrong.append((0, f"where.{name}: is not in the expression"))
+                wrong.append((0, f"where.{name}: the expression does not use it"))
         known = {*leaf.names, *self.where}
         for name, column in found.names.items():
             if name not in known:

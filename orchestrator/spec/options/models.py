@@ -12,7 +12,7 @@ from orchestrator.errors import nearest
 from orchestrator.spec.options.entry import Entry, InputKind, NamedOptions
 
 Activation = Literal["relu", "leaky_relu", "tanh", "gelu"]
-# Zero by default everywhere: a teleport refuses a forward that draws.
+# The default is 0 everywhere, since a teleport refuses a model whose forward draws random numbers.
 DropoutRate = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -71,7 +71,7 @@ class CnnOptions(ModelOptions):
         if len(self.channels) <= most:
             return None
         return (
-            f"{len(self.channels)} channels halve the image as often, which {_size(sample_shape)} allows {most} times"
+            f"{len(self.channels)} convolutions halve the image as often, and {_size(sample_shape)} allows {most} times"
         )
 
 
@@ -116,7 +116,7 @@ class EncoderOptions(ModelOptions, ABC):
     @model_validator(mode="after")
     def _heads_share_the_token(self) -> Self:
         if self.d_model % self.num_heads:
-            raise ValueError(f"d_model must be a multiple of num_heads, are {self.d_model} and {self.num_heads}")
+            raise ValueError(f"d_model must be a multiple of num_heads; they are {self.d_model} and {self.num_heads}")
         return self
 
 
@@ -155,7 +155,7 @@ class VitOptions(EncoderOptions):
         """Check that patches tile the image."""
         if all(side % self.patch_size == 0 for side in sample_shape[1:]):
             return None
-        return f"patch_size must divide the image's sides, is {self.patch_size} for {_size(sample_shape)}"
+        return f"patch_size must divide the image's sides; it is {self.patch_size}, they are {_size(sample_shape)}"
 
 
 class LanguageModelOptions(EncoderOptions):
@@ -189,7 +189,7 @@ class LstmOptions(ModelOptions):
     @model_validator(mode="after")
     def _dropout_is_between_layers(self) -> Self:
         if self.dropout > 0 and self.num_layers == 1:
-            raise ValueError(f"dropout is between layers and needs num_layers above 1, is {self.dropout} with 1")
+            raise ValueError(f"dropout acts between layers, so {self.dropout} needs num_layers above 1")
         return self
 
     def misfit(self, sample_shape: Sequence[int]) -> str | None:
@@ -197,7 +197,7 @@ class LstmOptions(ModelOptions):
         return None
 
 
-# Without an import of torchvision; a test compares with what it lists.
+# Listed here so that torchvision need not be imported; a test compares the list with torchvision's.
 TORCHVISION_ARCHITECTURES = (
     *("alexnet", "convnext_base", "convnext_large", "convnext_small", "convnext_tiny", "densenet121", "densenet161"),
     *("densenet169", "densenet201", "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3"),
@@ -217,7 +217,7 @@ TORCHVISION_ARCHITECTURES = (
 def _check_architecture(name: str) -> str:
     if name not in TORCHVISION_ARCHITECTURES:
         raise ValueError(
-            f"{name!r} is no classification model of torchvision; {nearest(name, TORCHVISION_ARCHITECTURES)}"
+            f"torchvision has no classification model {name!r}; {nearest(name, TORCHVISION_ARCHITECTURES)}"
         )
     return name
 

@@ -1,4 +1,4 @@
-"""Where data may lie on this machine: what the user named, else the usual directories. Opens no data set."""
+"""Finds where data may lie on this machine: where the user said, else in the usual directories."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def read_text(path: Path) -> str:
         message = f"expected UTF-8, found byte {error.object[error.start]:#04x} at {error.start}; save it as UTF-8"
         raise DataCorrupt(Fault(str(path), message)) from None
     except OSError as error:
-        message = f"expected a text file, cannot read it ({error.strerror or error}); put one there"
+        message = f"expected a text file and cannot read this one ({error.strerror or error}); put a UTF-8 text there"
         raise DataCorrupt(Fault(str(path), message)) from error
 
 

@@ -22,7 +22,7 @@ class SamplerOptions(NamedOptions):
     takes_constraints: ClassVar[bool] = False
     models_choices: ClassVar[bool] = True
     models_conditional: ClassVar[bool] = True
-    # Optuna's keeps its state as a pickle in the study, so here it is asked everything again after a crash.
+    # Optuna's CMA-ES keeps its state as a pickle in the study; here a new one is asked everything again after a crash.
     is_rebuilt_by_replay: ClassVar[bool] = False
 
     @property

@@ -22,7 +22,7 @@ from orchestrator.trial.data.images import Labelled
 
 IMAGE_SHAPE = (3, 32, 32)
 IMAGE_SIZE = 3072
-# Three times the largest file of either set: what claims to be more is none of them.
+# Three times the largest file of either set; a larger file cannot be one of them.
 MAX_BYTES = 512 << 20
 
 
@@ -142,7 +142,7 @@ class _Name:
         return _Record(self.kind, arguments)
 
 
-# numpy 2 moved its core; the published files name the old place.
+# numpy 2 moved its core; the published files name the old module.
 NAMES = {
     ("numpy.core.multiarray", "_reconstruct"): "array",
     ("numpy._core.multiarray", "_reconstruct"): "array",
@@ -152,7 +152,7 @@ NAMES = {
 }
 
 
-# The twin in Python of pickle.Unpickler: the one in C sets aside whatever memory a damaged file claims to need.
+# The unpickler written in Python: the one in C reserves as much memory as a damaged file claims to need.
 @final
 class _InertUnpickler(pickle._Unpickler):
     """Reads numbers, strings, lists, dictionaries and records of arrays; refuses every other name."""
@@ -177,7 +177,7 @@ def _array(found: object) -> Bytes:
     if dtype.arguments[:1] not in ((b"u1",), ("u1",)):
         raise DamageError(f"expected data to be of unsigned bytes, found {dtype.arguments[:1]}")
     match raw:
-        # Python 3 writes bytes in an old protocol as text and its encoding.
+        # In an old protocol, Python 3 writes bytes as text with its encoding.
         case _Record(kind="bytes", arguments=(str(text), "latin1")):
             raw = text.encode("latin1")
         case _:

@@ -17,7 +17,7 @@ from orchestrator.spec.options import DATA_ROOT_VARIABLE, DATASETS, DataOptions
 
 # A worker meets a handful of data sets; a full FashionMNIST takes 220 MB.
 NUM_CACHED = 4
-# In blocks that fit the processor's cache: numpy widens indices and counts to eight bytes a value first.
+# Values per block, chosen to fit the processor's cache: numpy widens indices and counts to eight bytes each.
 BLOCK = 1 << 16
 
 
@@ -138,7 +138,7 @@ def _looked_up(table: npt.NDArray[np.float32], codes: npt.NDArray[np.uint8]) -> 
     found = np.empty(codes.shape, np.float32)
     flat, values = codes.reshape(-1), found.reshape(-1)
     for first in range(0, len(flat), BLOCK):
-        # Clipping changes nothing, a byte is within the table; but it writes in place.
+        # Every byte is within the table, so clipping changes nothing; but only this mode writes in place.
         np.take(table, flat[first : first + BLOCK], out=values[first : first + BLOCK], mode="clip")
     return found
 

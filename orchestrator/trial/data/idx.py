@@ -100,7 +100,7 @@ def _parse(stream: BinaryIO, sample_shape: tuple[int, ...]) -> Bytes:
         raise DamageError("expected samples, found none")
     size = num_samples * math.prod(sample_shape)
     values = b"".join(_blocks(stream, size))
-    # Reading on past the last value is what makes gz check its checksum.
+    # gzip compares the checksum only when the read goes past the last value.
     rest = stream.read(1)
     if len(values) < size:
         raise DamageError(f"expected {size} bytes for {num_samples} samples, found {len(values)}: it is cut off")

@@ -1,4 +1,4 @@
-"""From the arrays of an image set's files to its three splits: one rule for all sets with a train and a test file."""
+"""Makes three splits of an image set's files, by one rule for all sets with a train and a test file."""
 
 from __future__ import annotations
 

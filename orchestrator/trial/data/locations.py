@@ -1,4 +1,4 @@
-"""Where a data set lies, without loading it: standard library only, so that the dry run stays quick."""
+"""Finds where a data set lies without loading it; uses only the standard library, so that the dry run is quick."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def _locate_files(name: str, root: str | None) -> Location:
     places = [(base / layout.folder, layout) for layout in LAYOUTS[name]]
     if name == "fashion_mnist":
         packaged = (DEBIAN_FOLDER, LAYOUTS[name][0])
-        # MNIST's files have the same names: lying loose in a root they would be taken for either.
+        # MNIST's files have the same names, so directly in a root they could be either.
         places = [*places, (base, LAYOUTS[name][0]), packaged] if named is not None else [packaged, *places]
     for folder, layout in places:
         if _has_any(folder, layout):
@@ -191,7 +191,7 @@ def _nowhere(name: str, root: str | None) -> str:
 
 
 def _locate_digits(root: str | None) -> Location:
-    # Found without importing scikit-learn, which takes two seconds (it loads scipy.stats and pandas).
+    # scikit-learn is not imported, since that takes two seconds (it loads scipy.stats and pandas).
     package = importlib.util.find_spec("sklearn")
     if package is None or package.origin is None:
         return Location("digits", None, "it is part of scikit-learn, which is not installed")

@@ -1,4 +1,4 @@
-"""Decoded tensors on file, mapped by every worker of a machine: decoded once, held in memory once.
+"""Keeps decoded tensors on disk, so that all workers of a machine decode them once and hold them in memory once.
 
 An entry is a directory ``CACHE/tensors/NAME-HASH`` with one raw file a tensor and ``entry.json``. Its name hashes
 all that its content follows from: the options, the files it was read from by path, size and time, and the code.
@@ -33,9 +33,9 @@ from orchestrator.spec.options import DataOptions, Options, cache_root
 from orchestrator.trial.data.dataset import DataSet, Split
 from orchestrator.trial.data.idx import DamageError
 
-# Beyond this the entries longest out of use go: a search over data options would fill the disk.
+# Above this the entries longest out of use are removed: a search over data options would fill the disk.
 MAX_BYTES = 8 << 30
-# A worker that hangs while it decodes holds the others up no longer than this.
+# A worker that hangs while it decodes delays the others by no more than this.
 WAIT_SECONDS = 120.0
 DTYPES = {"float32": torch.float32, "int64": torch.int64}
 SPLITS = ("train", "validation", "test")
@@ -131,7 +131,7 @@ def _open(entry: Path) -> DataSet | None:
     except (OSError, RuntimeError, ValidationError, KeyError, DamageError):
         return None
     with contextlib.suppress(OSError):
-        # The time of its last use, by which the oldest go.
+        # This records the last use; the entries longest out of use are removed first.
         os.utime(entry)
     return DataSet(train, validation, test, manifest.input_shape, manifest.num_classes, manifest.found)
 
@@ -161,7 +161,7 @@ def _made(entry: Path, data: DataSet) -> DataSet:
     num_bytes = sum(tensor.nbytes for tensor in tensors.values())
     if num_bytes > MAX_BYTES:
         return data
-    # Not tempfile's: its directories are for their owner alone, and colleagues may share this one.
+    # Only the owner can read a directory that tempfile makes, and colleagues may share this one.
     incoming = entry.with_name(f".incoming-{secrets.token_hex(8)}")
     try:
         _make_room(entry.parent, num_bytes)

@@ -36,9 +36,9 @@ CLUSTERS_PER_CLASS = 12
 SPREAD = 0.25
 # The byte that stands for 0, and how many bytes make a standard deviation of the signal.
 MIDDLE, SCALE = 127.5, 30.0
-# Of the sum of four bytes: mean 4 * 127.5, variance 4 * (256^2 - 1) / 12.
+# Mean and deviation of the sum of four bytes: mean 4 * 127.5, variance 4 * (256^2 - 1) / 12.
 SUM_MEAN, SUM_DEVIATION = 510, math.sqrt(21845.0)
-# Drawn at a time: the noise of a block is in memory, that of a split is not.
+# How much is drawn at a time, so that the noise of one block is in memory and not that of a split.
 BLOCK_VALUES, BLOCK_ROWS = 1 << 17, 1 << 12
 NUM_CALIBRATION = 4096
 TASK, CALIBRATION, TRAIN, VALIDATION, TEST = range(5)
@@ -99,7 +99,7 @@ class _Task:
         flat = np.zeros(size)
         task = cls(centres, bend, mixing, flat, flat)
         latent, _ = task.latent(_stream(options, CALIBRATION), NUM_CALIBRATION)
-        # Sums of integers: exact, so that their quotients are the same everywhere.
+        # These are sums of integers, which are exact, so that their quotients are the same everywhere.
         mean = latent.sum(axis=0) @ mixing / NUM_CALIBRATION
         variance = ((latent.T @ latent @ mixing) * mixing).sum(axis=0) / NUM_CALIBRATION - mean * mean
         return cls(centres, bend, mixing, mean, np.sqrt(np.maximum(variance, 1.0)))
@@ -119,7 +119,7 @@ def _draw(task: _Task, options: SyntheticOptions, stream: int, num_samples: int)
     labels = np.empty(num_samples, np.int64)
     block = max(1, min(BLOCK_ROWS, BLOCK_VALUES // size))
     for first in range(0, num_samples, block):
-        # Whole blocks always, so that how many samples are asked for moves none of them.
+        # Whole blocks are drawn, so that no sample depends on how many are asked for.
         latent, classes = task.latent(random, block)
         values = (latent @ task.mixing - task.mean) / task.deviation
         values += options.noise * (_sums(random, block, size) / SUM_DEVIATION)

@@ -1,4 +1,4 @@
-"""Text for language models, character by character: from what comes before, the next."""
+"""Text for language models: each character is predicted from those before it."""
 
 from __future__ import annotations
 

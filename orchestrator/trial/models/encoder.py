@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from orchestrator.spec.options import EncoderOptions
 
-# What GPT-2 and ViT draw embeddings with.
+# The deviation that GPT-2 and ViT draw embeddings with.
 POSITION_DEVIATION = 0.02
 
 
@@ -28,7 +28,7 @@ class Encoder(nn.Module):
     def __init__(self, options: EncoderOptions, num_tokens: int, *, is_causal: bool = False) -> None:
         super().__init__()
         self.positions = nn.Parameter(POSITION_DEVIATION * torch.randn(num_tokens, options.d_model))
-        # Not torch's TransformerEncoder: it copies one layer, so that all begin with the same weights.
+        # torch's TransformerEncoder copies one layer, so that all would begin with the same weights.
         self.layers = nn.ModuleList(_layer(options) for _ in range(options.num_layers))
         self.norm = nn.LayerNorm(options.d_model) if options.norm_first else nn.Identity()
         mask = nn.Transformer.generate_square_subsequent_mask(num_tokens) if is_causal else None

@@ -1,4 +1,4 @@
-"""A small causal transformer: at each token, scores for the next."""
+"""A small causal transformer, which scores the next token at each token."""
 
 from __future__ import annotations
 

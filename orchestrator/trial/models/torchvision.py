@@ -66,7 +66,7 @@ def _settings(architecture: str, side: list[int]) -> dict[str, Any]:
     if architecture == "maxvit_t":
         return {"input_size": tuple(side)}
     if architecture in ("googlenet", "inception_v3"):
-        # One output, not three in training mode; and they warn where the initial weights are not asked for.
+        # They give one output, not three in training mode; and they warn unless init_weights is given.
         return {"aux_logits": False, "init_weights": True}
     return {}
 

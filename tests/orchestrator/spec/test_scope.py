@@ -79,7 +79,7 @@ def test_a_choice_is_common_with_all_that_stands_under_it() -> None:
         (
             ["confirm.candidates=[chosen, leave_architecture_out]"],
             "confirm.candidates",
-            "at least two architectures, all are mlp; leave_one_out",
+            "at least two architectures, but all are mlp; leave_one_out",
         ),
         (["confirm.candidates=[own]"], "confirm.candidates", "must hold chosen"),
         (["confirm.candidates=[chosen, chosen]"], "confirm.candidates", "must differ from each other"),

@@ -126,7 +126,10 @@ def test_controls_take_adaptive_settings_over(reports: list[TeleportReport]) -> 
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({}, "how far a step goes is missing: step: {rule: fixed, lr: ...}, step: {rule: growth, factor: ...}, or"),
+        (
+            {},
+            "nothing says how far a step goes: give step: {rule: fixed, lr: ...}, step: {rule: growth, factor: ...}, or",
+        ),
         (
             ADAPTIVE | {"tau": 0.9, "max_loss_drift": 1.0, "schedule": {"steps": 3, "patience": 5}},
             "adaptive chooses tau, max_loss_drift, schedule.steps, schedule.patience itself, so they must not be given",

@@ -127,11 +127,11 @@ def faults(key: str, text: str) -> str:
         (
             "tau",
             "{expression: 1 - 1 / null_dim}",
-            "column 9: 'null_dim' follows from tau, so tau cannot go by it; (known",
+            "column 9: 'null_dim' follows from tau, so tau cannot depend on it; (known",
         ),
         ("tau", "{expression: 1 - 1 / (2 - 2)}", "column 5: division by zero in '1 / (2 - 2)'"),
         ("tau", "{expression: 2 * c, where: {c: {uniform: [0.1, 1]}}}", "must lie in (0, 1], is 2, with c = 1"),
-        ("tau", "{expression: 1 - c / width, where: {c: 1, d: 2}}", "where.d: is not in the expression"),
+        ("tau", "{expression: 1 - c / width, where: {c: 1, d: 2}}", "where.d: the expression does not use it"),
         ("tau", "{expression: width - 1, where: {width: 1}}", "where.width: is the name of what the engine measures"),
         ("tau", "{expression: 1 - log, where: {log: 1}}", "where.log: is the name of a function; take another"),
         ("tau", "{where: {c: 1}}", "tau.expression: missing: this key is required"),
@@ -161,7 +161,7 @@ def faults(key: str, text: str) -> str:
         (
             "step",
             "{rule: growth, factor: {expression: 1 + fan_in}}",
-            "'fan_in' is of one layer, and this number is of the",
+            "'fan_in' belongs to one layer, and this number is for the",
         ),
         (
             "step",

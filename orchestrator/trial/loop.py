@@ -249,7 +249,7 @@ class _Loop:
 
 @final
 class _Curve:
-    """Evaluates the model, writes the rows of the curves, and notes the row that reaches the target."""
+    """Evaluates the model, writes the rows of the curves, and remembers the row that reaches the target."""
 
     def __init__(
         self,

@@ -60,7 +60,7 @@ def _of_machine() -> dict[str, float]:
 
 
 def _of_gpu(device: torch.device) -> dict[str, float]:
-    """A trial sees one GPU, its own, whatever number the machine gives it."""
+    """Measure the trial's own GPU, which is called 0 whatever number the machine gives it."""
     free, total = torch.cuda.mem_get_info(device)
     figures = {
         "gpu_0_memory_usage_megabytes": (total - free) / MEGABYTE,

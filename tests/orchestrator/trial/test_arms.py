@@ -128,7 +128,7 @@ def test_controls_take_adaptive_settings_over(reports: list[TeleportReport]) -> 
     [
         (
             {},
-            "nothing says how far a step goes: give step: {rule: fixed, lr: ...}, step: {rule: growth, factor: ...}, or",
+            "nothing says how far a step goes: give step: {rule: fixed, lr: ...}, step: {rule: growth, factor: ...}, ",
         ),
         (
             ADAPTIVE | {"tau": 0.9, "max_loss_drift": 1.0, "schedule": {"steps": 3, "patience": 5}},

@@ -223,10 +223,17 @@ def test_an_arm_says_when_it_acts_in_training() -> None:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_an_optimizers_options_are_torchs_own(name: str) -> None:
-    signature = inspect.signature(OPTIMIZERS[name].load()).parameters
+    builder = OPTIMIZERS[name].load()
+    torchs = builder if isinstance(builder, type) else inspect.signature(builder, eval_str=True).return_annotation
+    assert issubclass(torchs, torch.optim.Optimizer)
+    signature = inspect.signature(builder).parameters
     fields = OPTIMIZERS[name].options.model_fields
     for field in fields.keys() - {"name"}:
-        assert field in signature, f"{name} has no argument {field!r}: {list(signature)}"
+        for where in (signature, inspect.signature(torchs).parameters):
+            assert field in where, (
+                f"optimizer {name!r} has no argument {field!r}, only {', '.join(where)}: "
+                "correct its options in orchestrator/spec/options/optimizers.py"
+            )
         default = fields[field].default
         if default is not PydanticUndefined:
             assert default == signature[field].default, f"{name}: another default for {field!r} than torch's"

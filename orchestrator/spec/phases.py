@@ -120,7 +120,7 @@ class Search(Options):
             but the last ``concurrency - 1`` candidates before it, so this number shapes what is proposed; how many
             workers there are does not.
         max_concurrent: how many trials may run at once, in confirm too; None: as many as the resources hold.
-        scheduler: may end a trial before its budget is spent.
+        scheduler: may stop a candidate before its budget is spent.
         scope: whether each workload has a search of its own, or all of them share one.
     """
 

@@ -1,4 +1,4 @@
-"""The schedulers that may end a search trial early; Optuna's pruners decide."""
+"""The schedulers that may stop a candidate of the search early; Optuna's pruners decide."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from orchestrator.spec.options.entry import Entry, NamedOptions
 
 CurveMetric = Literal["train_loss", "validation_loss", "validation_accuracy"]
 
-# Positions within a trial are counted in thousandths of its budget, all its seeds together.
+# Positions are counted in thousandths of a candidate's budget, which is that of all its seeds together.
 WHOLE_BUDGET = 1_000
 
 BudgetShare = Annotated[float, Field(ge=1 / WHOLE_BUDGET, lt=1.0)]
 
 
 class SchedulerOptions(NamedOptions, ABC):
-    """A scheduler, which judges trials at fixed positions."""
+    """A scheduler, which judges candidates at fixed positions."""
 
     @property
     @abstractmethod
     def rungs(self) -> tuple[int, ...]:
-        """The positions where a trial is judged, in thousandths of its budget, ascending; empty: it is never judged."""
+        """The positions where a candidate is judged, in thousandths of its budget, ascending; empty: nowhere."""
 
 
 class NoSchedulerOptions(SchedulerOptions):
-    """Every trial runs to its end."""
+    """Every candidate is trained to its end."""
 
     name: Literal["none"]
 
@@ -39,11 +39,11 @@ class NoSchedulerOptions(SchedulerOptions):
 
 
 class StoppingOptions(SchedulerOptions):
-    """Settings that every scheduler which stops trials has.
+    """Settings that every scheduler which stops a candidate by its curves has.
 
     Args:
-        grace: share of a trial's budget before which it is never judged.
-        metric: what trials are judged by; None: the search's objective or, where that is a time to the target, the
+        grace: share of a candidate's budget, all its seeds together, before which it is never judged.
+        metric: what candidates are judged by; None: the search's objective or, where that is a time to the target, the
             target's metric.
     """
 
@@ -60,8 +60,8 @@ class HalvingOptions(StoppingOptions):
     """Successive halving.
 
     Args:
-        reduction_factor: of so many trials that reach a rung, one goes on; each rung is so many times further than the
-            one before.
+        reduction_factor: one in so many of the candidates that reach a rung goes on; each rung is so many times further
+            than the one before.
     """
 
     reduction_factor: Annotated[int, Field(ge=2)] = 3
@@ -84,20 +84,20 @@ class AshaOptions(HalvingOptions):
 class HyperbandOptions(HalvingOptions):
     """Successive halving in brackets, each with a longer grace than the one before (arXiv 1603.06560).
 
-    As in ``optuna.pruners.HyperbandPruner``; a trial's bracket follows from the study's name and the trial's number.
+    As in ``optuna.pruners.HyperbandPruner``; a candidate's bracket follows from the study's name and its number.
     """
 
     name: Literal["hyperband"]
 
 
 class MedianOptions(StoppingOptions):
-    """Stops a trial whose best value so far is worse than the median of the trials that ran in full.
+    """Stops a candidate whose best value so far is worse than the median of those that were trained in full.
 
     As in ``optuna.pruners.MedianPruner``.
 
     Args:
         interval: share of the budget from one judgement to the next.
-        startup_trials: how many trials must have run in full before one is stopped.
+        startup_trials: how many candidates must have been trained in full before one is stopped.
     """
 
     name: Literal["median"]
@@ -133,7 +133,7 @@ class WilcoxonOptions(SchedulerOptions):
 
     @property
     def rungs(self) -> tuple[int, ...]:
-        """No position: no trial is judged by its own curve."""
+        """No position: no candidate is judged by its own curve."""
         return ()
 
     @property

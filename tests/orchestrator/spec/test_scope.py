@@ -123,7 +123,7 @@ def test_one_workload_has_nothing_to_share() -> None:
     only = "workloads={narrow: {model: {name: mlp, widths: [8]}, data: {name: digits, batch_size: 128}, "
     only += "optimizer: {name: sgd, lr: 0.1}, epochs: 1, target: {metric: train_loss, value: 2.0}}}"
     [fault] = faults(only)
-    assert "shared needs at least two workloads, there is one" in fault
+    assert "shared needs at least two workloads, and the spec has one" in fault
 
 
 def test_the_race_has_optunas_arguments_and_defaults() -> None:

@@ -182,7 +182,7 @@ def test_overrides_take_yaml_and_dotted_keys() -> None:
         ("novalue", "must be KEY=VALUE, is novalue"),
         ("=3", "must be KEY=VALUE"),
         ("name.deeper=3", "name is not a mapping, so it has no keys"),
-        ("workloads.digits.optimizer.lr.loguniform.low=1", "holds no keys"),
+        ("workloads.digits.optimizer.lr.loguniform.low=1", "so it has no keys"),
     ],
 )
 def test_broken_overrides_are_told(override: str, message: str) -> None:

@@ -144,7 +144,7 @@ def faults(key: str, text: str) -> str:
         (
             "step",
             "{rule: fixed, lr: {expression: '__import__(1)'}}",
-            "step.lr: expression '__import__(1)': column 1: no funct",
+            "step.lr: expression '__import__(1)': column 1: there is no funct",
         ),
         ("step", "{rule: fixed, lr: {expression: a / fan_in, where: {a: {uniform: [-1, 1]}}, x: 1}}", "unknown key x"),
         (
@@ -185,7 +185,7 @@ def test_a_fault_that_no_coefficient_changes_is_told_once() -> None:
 
 def test_all_faults_of_an_expression_are_told_at_once() -> None:
     found = faults("step", "{rule: fixed, lr: {expression: a * fanin + nul_dim, where: {c: 1}}}")
-    for told in ("where.c: is not in", "unknown name 'a'", "did you mean 'fan_in'?", "did you mean 'null_dim'?"):
+    for told in ("where.c: the expression does not use it", "unknown name 'a'", "did you mean 'fan_in'?", "did you mean 'null_dim'?"):
         assert told in found
 
 

@@ -13,8 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self, final
 
-from orchestrator.home.records import SeedResult
-
 VERSION = 2
 
 
@@ -45,14 +43,12 @@ class Checkpoint:
         trial_id: of the trial.
         num_rows: rows of its curves so far.
         seconds: wall-clock seconds that it has run.
-        finished: results of the seeds that ended.
-        seed: state of the seed that runs; see ``orchestrator.trial.loop.State``.
+        seed: the state of its seed; see ``orchestrator.trial.loop.State``.
     """
 
     trial_id: str
     num_rows: int
     seconds: float
-    finished: tuple[SeedResult, ...]
     seed: dict[str, Any]
 
     def to_bytes(self) -> bytes:
@@ -63,7 +59,6 @@ class Checkpoint:
             **_identity(self.trial_id),
             "num_rows": self.num_rows,
             "seconds": self.seconds,
-            "finished": [result.model_dump_json() for result in self.finished],
             "seed": self.seed,
         }
         file = io.BytesIO()
@@ -95,7 +90,6 @@ class Checkpoint:
             trial_id=trial_id,
             num_rows=plain["num_rows"],
             seconds=plain["seconds"],
-            finished=tuple(SeedResult.model_validate_json(text) for text in plain["finished"]),
             seed=plain["seed"],
         )
 

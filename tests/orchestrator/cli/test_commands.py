@@ -128,7 +128,7 @@ def test_plan_warns_of_budgets_that_will_not_do_and_hooks_that_cannot_be_called(
     assert "warning: budget.gpu_hours is 1e-09, the estimate is" in err
     assert "warning: budget.trials is 8, 6 of search and 4 of confirm are planned: confirm will not be complete" in err
     assert "warning: budget.per_trial is 0.001s, the longest trial may take" in err
-    assert "warning: hooks.trial_failed cannot be called from here: no program 'no-such-program' is here" in err
+    assert "warning: hooks.trial_failed cannot be called from here: this machine has no program 'no-such-program'" in err
     assert "warning: hooks.sweep_finished cannot be called from here: $NO_HOOK is not set in the environment" in err
 
 

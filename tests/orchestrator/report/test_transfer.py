@@ -6,22 +6,24 @@ import io
 import json
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas
 import plotly.graph_objects
 import pytest
-from orchestrator.report.settings import costs_of, method_id, mismatches, sources_of, table_of
 
 from orchestrator.home.records import SweepRecord, Trial, TrialConfig
 from orchestrator.report import join, render_csv, render_html, render_json, render_latex, render_markdown, summarise
+from orchestrator.report.costs import costs_of, table_of
 from orchestrator.report.figures import transfer_figures
+from orchestrator.report.identity import method_id
 from orchestrator.report.schema import TIME_METRICS, SensitivityBand, Transfer
 from orchestrator.report.sections.transfer import band_text, cell_text, transfer_sections
+from orchestrator.report.sources import Source, mismatches, sources_of
 from orchestrator.report.transfer import transfer_of, transfers_of
-from orchestrator.search.candidates import Candidate, Candidates, unit_configs
+from orchestrator.search.candidates import Candidate, Candidates, race_order, training_of
 from orchestrator.spec import ALL, Arm, SweepSpec, dump_yaml, spec_from_text
 from orchestrator.spec.identity import Json
 from tests.orchestrator.report.build import (
@@ -92,15 +94,26 @@ def with_value(trial: Trial) -> Trial:
     return trial.model_copy(update={"result": trial.result.model_copy(update={"value": float(np.mean(steps))})})
 
 
-def evaluated(*records: SweepRecord, arm: str = "teleport") -> Transfer:
-    sources, faults = sources_of(records, arm)
+def all_of(records: Iterable[SweepRecord]) -> list[Candidates]:
+    return [Candidates.of(record) for record in records]
+
+
+def found_in(*records: SweepRecord) -> tuple[list[Candidates], tuple[Source, ...]]:
+    """The candidates of sweeps and the workloads on which they tuned ``teleport``."""
+    sweeps = all_of(records)
+    sources, faults = sources_of(sweeps, "teleport")
     assert faults == ()
-    return transfer_of(records, arm, sources)
+    return sweeps, sources
+
+
+def evaluated(*records: SweepRecord) -> Transfer:
+    sweeps, sources = found_in(*records)
+    return transfer_of(sweeps, "teleport", sources)
 
 
 def carried_spec(record: SweepRecord) -> SweepSpec:
     """A sweep of the user's own, on fresh seeds: the setting of each workload on every workload."""
-    sources, _ = sources_of([record], "teleport")
+    _, sources = found_in(record)
     methods = {each.key: (each.workload, each.best.config.method) for each in reversed(sources)}
     plain = {
         "version": 1,
@@ -139,8 +152,7 @@ def shared() -> SweepRecord:
 
 class TestTable:
     def test_a_setting_is_recognised_by_its_configuration(self, both: tuple[SweepRecord, SweepRecord]) -> None:
-        sources, _ = sources_of(both, "teleport")
-        table = table_of(both, sources, "confirm")
+        table = table_of(*found_in(*both), "confirm")
         assert table.workloads == WORKLOADS
         assert [each.label for each in table.settings] == [f"from {label}" for label in WORKLOADS]
         seeds = {tuple(sorted(runs)) for runs in table.costs.values()}
@@ -171,26 +183,26 @@ class TestTable:
         """A sweep of the user's own that takes a search seed of the source for confirm."""
         source, made = both
         trials = tuple(reseeded(t, 0) if t.config.seeds == (2001,) else t for t in made.trials)
-        sources, _ = sources_of([source], "teleport")
-        table = table_of([source, replace(made, trials=trials)], sources, "confirm")
+        _, sources = found_in(source)
+        table = table_of(all_of([source, replace(made, trials=trials)]), sources, "confirm")
         for runs in (*table.costs.values(), *table.baseline.values()):
             assert not runs.keys() & {0, 2001}
 
     def test_two_sweeps_that_tuned_the_same_are_told_apart(self, source: SweepRecord) -> None:
         again = replace(source, spec=across_spec(WORKLOADS, "name=again"))
-        _, faults = sources_of([source, again], "teleport")
+        _, faults = sources_of(all_of([source, again]), "teleport")
         assert "small/teleport was tuned in across too, and each has its own best; name one of them" in str(faults[0])
 
     def test_a_study_without_a_best_is_named(self) -> None:
         record = across(lambda t: failing(t, "diverged") if t.config.study == "middle/teleport" else t)
-        found, faults = sources_of([record], "teleport")
+        found, faults = sources_of(all_of([record]), "teleport")
         assert [each.workload for each in found] == ["small", "large"]
         assert "no trial of the search of middle/teleport ended well" in str(faults[0])
 
     def test_the_same_label_for_another_target_is_named(self, source: SweepRecord) -> None:
         other = across(spec=across_spec(("small",), "name=other", "workloads.small.target.value=0.2"))
-        sources, _ = sources_of([source], "teleport")
-        [fault] = mismatches([source, other], sources)
+        sweeps, sources = found_in(source)
+        [fault] = mismatches([*sweeps, Candidates.of(other)], sources)
         assert "is not the same in across and other: target (train_loss 0.1 and train_loss 0.2) differ" in str(fault)
 
 
@@ -396,12 +408,12 @@ def together_spec(*overrides: str) -> SweepSpec:
 
 
 def together(spec: SweepSpec, change: Change = lambda trial: trial) -> SweepRecord:
-    """One search over all workloads, and what it confirms; ``change`` sees the units of the search."""
+    """One search over all workloads, and what it confirms; ``change`` sees the runs of the search."""
     from orchestrator.search.confirm import confirm_configs
     from orchestrator.search.selection import champions
 
     trials = [with_value(trained(c, Valley())) for c in search_configs(spec) if c.arm == "baseline"]
-    tuned = {label: trial.config for label, trial in Candidates(spec, trials).baselines.items()}
+    tuned = {label: trial.config for label, trial in Candidates(spec, tuple(trials)).baselines.items()}
     for number in range(NUM_SETTINGS):
         draw = random.Random(number)
         values: dict[str, Json] = {}
@@ -410,8 +422,21 @@ def together(spec: SweepSpec, change: Change = lambda trial: trial) -> SweepReco
         # The first two differ in the learning rate alone, and to the second it is what it is to the baseline.
         values |= {0: {"teleport.step.factor": 2.0}, 1: {"teleport.step.factor": 2.0, "lr_factor": 1.0}}.get(number, {})
         method = Arm.model_validate(spec.arms["teleport"].concretise(values))
-        units = unit_configs(spec, tuned, "teleport", method, values, number)
-        trials += [unit for c in units.values() if (unit := change(with_value(trained(c, Valley())))) is not None]
+        runs = (
+            TrialConfig(
+                workload=workload,
+                arm="teleport",
+                phase="search",
+                seeds=(seed,),
+                training=training_of(spec, tuned[workload], values),
+                method=method,
+                objective=spec.search.objective,
+                values=values,
+                number=number,
+            )
+            for workload, seed in race_order(spec)
+        )
+        trials += [run for c in runs if (run := change(with_value(trained(c, Valley())))) is not None]
     record = SweepRecord(spec, PROVENANCE, tuple(trials))
     chosen = [trial for best in champions(Candidates.of(record)).values() for trial in best]
     confirmed = tuple(with_value(trained(c, Valley())) for c in confirm_configs(spec, chosen))
@@ -464,9 +489,8 @@ class TestShared:
     """One search over all workloads: a setting is more than its method."""
 
     def test_a_setting_is_its_method_with_what_it_makes_of_the_training_values(self, joined: SweepRecord) -> None:
-        sources, faults = sources_of([joined], "teleport")
-        assert faults == ()
-        made = transfer_of([joined], "teleport", sources)
+        sweeps, sources = found_in(joined)
+        made = transfer_of(sweeps, "teleport", sources)
         first, second = (next(s for s in made.settings if s.label.startswith(f"#{n} (")) for n in (0, 1))
         assert first.method == second.method
         assert first.key != second.key
@@ -474,7 +498,7 @@ class TestShared:
         assert second.training == {"data.batch_size": second.values["data.batch_size"]}
         assert {each.sources for each in made.settings} == {()}
         steps = steps_of(joined, "search")
-        table = table_of([joined], sources, "search")
+        table = table_of(sweeps, sources, "search")
         assert len(table.settings) == NUM_SETTINGS
         for setting in table.settings:
             number = int(setting.label[1:].split(" ")[0])
@@ -496,7 +520,7 @@ class TestShared:
         ]
         both = replace(joined, spec=spec, trials=(*joined.trials, *theirs))
         for phase in ("search", "confirm"):
-            alone, beside = (table_of([one], sources_of([one], "teleport")[0], phase) for one in (joined, both))
+            alone, beside = (table_of(*found_in(one), phase) for one in (joined, both))
             assert [each.key for each in beside.settings] == [each.key for each in alone.settings]
             assert beside.costs == alone.costs
 
@@ -541,8 +565,8 @@ class TestShared:
         (block,) = (each for each in transfer_sections(made) if each.key == "transfer-workloads")
         assert [row[0] for row in block.rows] == ["small, (middle)", "middle, (small)", "large"]
         assert "in brackets share the architecture" in block.note
-        sources, _ = sources_of([record], "teleport")
-        alone = transfer_of([record], "teleport", sources, leave="workload")
+        sweeps, sources = found_in(record)
+        alone = transfer_of(sweeps, "teleport", sources, leave="workload")
         assert [each.beside for each in alone.left_out] == [()] * 3
         assert [each.setting for each in alone.left_out] != [each.setting for each in made.left_out]
 
@@ -609,7 +633,7 @@ class TestShared:
         self, joined: SweepRecord, source: SweepRecord
     ) -> None:
         for records in ([joined, source], [source, joined]):
-            [fault] = sources_of(records, "teleport")[1]
+            [fault] = sources_of(all_of(records), "teleport")[1]
             assert str(fault).startswith(
                 f"sweep {records[1].spec.name}: teleport was searched on all workloads of together"
             )
@@ -642,16 +666,16 @@ def inside_of(band: SensitivityBand, settings: Sequence[Candidate]) -> list[list
 
 class TestReport:
     def test_one_workload_or_nothing_to_compare_has_no_section(self) -> None:
-        assert transfers_of([across(spec=across_spec(("small",)))]) == ()
+        assert transfers_of(all_of([across(spec=across_spec(("small",)))])) == ()
         few = across(spec=across_spec(WORKLOADS, "search.trials=3"))
-        assert transfers_of([few]) == ()
+        assert transfers_of(all_of([few])) == ()
         report = summarise(few)
         assert "Does one setting serve all?" not in render_html(report)
         assert "Sensitivity bands" not in render_markdown(report)
         assert "transfer.csv" not in render_csv(report)
 
     def test_every_format_has_it(self, both: tuple[SweepRecord, SweepRecord]) -> None:
-        joint = join([summarise(record) for record in both], transfers_of(both))
+        joint = join([summarise(record) for record in both], transfers_of(all_of(both)))
         assert [each.arm for each in joint.transfers] == ["teleport"]
         assert all(report.transfers == () for report in joint.sweeps)
         page, text = render_html(joint), render_markdown(joint)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from orchestrator.home import HistoryRow
 from orchestrator.report import LAYERS, Report, arm_colours
-from orchestrator.report.figures import Figure, Trace, history_figure, layout_of
+from orchestrator.report.figures import Figure, Trace, history_figure, layout_of, trace
 
 MAX_POINTS = 400
 WIDE = 1_000.0
@@ -43,20 +43,18 @@ def learning_figure(curves: Mapping[str, Sequence[HistoryRow]], metric: str, key
         for index, seed in enumerate(seeds):
             points = [(row.step, row.metrics[metric]) for row in rows if row.seed == seed and metric in row.metrics]
             points = points[:: max(1, len(points) // MAX_POINTS)]
-            data.append(
-                {
-                    "type": "scatter",
-                    "mode": "lines+markers" if len(points) < 3 else "lines",
-                    "x": [step for step, _ in points],
-                    "y": [value for _, value in points],
-                    "name": name,
-                    "legendgroup": name,
-                    "showlegend": index == 0,
-                    "line": {"color": LAYERS[place % len(LAYERS)][0], "width": 1.8},
-                    "hovertemplate": f"{name}, seed {seed}<br>%{{x}}: %{{y:.4g}}<extra></extra>",
-                }
+            line = trace(
+                "lines+markers" if len(points) < 3 else "lines",
+                name,
+                [step for step, _ in points],
+                [value for _, value in points],
+                hover=f"{name}, seed {seed}<br>%{{x}}: %{{y:.4g}}",
+                line={"color": LAYERS[place % len(LAYERS)][0], "width": 1.8},
+                legendgroup=name,
+                showlegend=index == 0,
             )
-    values = [y for trace in data for y in trace["y"]]
+            data.append(line)
+    values = [y for each in data for y in each["y"]]
     if not values:
         return None
     layout = layout_of("optimizer steps", metric.replace("_", " "))

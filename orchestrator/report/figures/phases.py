@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.report.figures.frame import Figure, Trace, layout_of
+from orchestrator.report.figures.frame import Figure, bars, layout_of
 from orchestrator.report.figures.teleports import priced
 from orchestrator.report.palette import LAYERS
 from orchestrator.report.schema import StudyReport
@@ -19,35 +19,17 @@ PHASES = {
 
 
 def phase_figure(studies: Sequence[StudyReport]) -> Figure | None:
-    """Draw what a teleport's time goes into.
-
-    Args:
-        studies: of one workload.
-
-    Returns:
-        The figure, a bar per arm; None where no arm teleports, or the results are from before this was kept.
-    """
-    found = [(study, price) for study, price in priced(studies) if sum(price.seconds_by_phase.values()) > 0.0]
+    """Draw what the teleports of each arm spend their time on; None where no arm teleported."""
+    found = [(study.arm, price.seconds_by_phase) for study, price in priced(studies)]
+    found = [(arm, seconds) for arm, seconds in found if sum(seconds.values()) > 0.0]
     if not found:
         return None
-    data: list[Trace] = [
-        {
-            "type": "bar",
-            "orientation": "h",
-            "y": [study.arm for study, _ in found],
-            "x": [price.seconds_by_phase.get(phase, 0.0) for _, price in found],
-            "text": [
-                f"{study.arm}, {phase} ({meaning}): {number(price.seconds_by_phase.get(phase, 0.0))} s, "
-                + percent(price.seconds_by_phase.get(phase, 0.0) / sum(price.seconds_by_phase.values()))
-                for study, price in found
-            ],
-            "textposition": "none",
-            "hovertemplate": "%{text}<extra></extra>",
-            "marker": {"color": LAYERS[place][0]},
-            "name": phase,
-        }
-        for place, (phase, meaning) in enumerate(PHASES.items())
-    ]
+    data = []
+    for place, (phase, meaning) in enumerate(PHASES.items()):
+        spent = [(arm, of.get(phase, 0.0), sum(of.values())) for arm, of in found]
+        text = [f"{arm}, {phase} ({meaning}): {number(s)} s, {percent(s / total)}" for arm, s, total in spent]
+        arms, seconds = [arm for arm, *_ in spent], [s for _, s, _ in spent]
+        data.append(bars(phase, arms, seconds, text, LAYERS[place][0]))
     layout = layout_of("seconds in teleports (all confirm runs together)", "")
     layout["yaxis"] |= {"autorange": "reversed", "showgrid": False, "type": "category"}
     layout |= {"barmode": "stack", "bargap": 0.4, "showlegend": True}

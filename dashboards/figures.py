@@ -13,15 +13,7 @@ WIDE = 1_000.0
 
 
 def search_figure(report: Report, workload: str) -> Figure | None:
-    """Draw the search of a workload as the report does, with few points, for a page that is drawn again and again.
-
-    Args:
-        report: of a sweep.
-        workload: label.
-
-    Returns:
-        The figure; None while no trial has a value.
-    """
+    """Draw a workload's search as the report does, with few points, since it is drawn again and again."""
     studies = [study for study in report.studies if study.workload == workload]
     return history_figure(studies, arm_colours(report.arms), report.sweep.objective, MAX_POINTS)
 
@@ -30,12 +22,12 @@ def learning_figure(curves: Mapping[str, Sequence[HistoryRow]], metric: str, key
     """Draw the learning curves of chosen trials, a line for each seed.
 
     Args:
-        curves: rows by the name of the trial.
-        metric: that is drawn.
-        key: of the figure.
+        curves: name of a trial -> its rows.
+        metric: what is drawn.
+        key: name of the figure on the page.
 
     Returns:
-        The figure; None where none of them has the metric yet.
+        The figure; None where no trial has the metric yet.
     """
     data: list[Trace] = []
     for place, (name, rows) in enumerate(curves.items()):

@@ -43,9 +43,9 @@ class Snapshot:
 
     Args:
         record: what is stored, without curves.
-        standing: where it stands.
-        faults: what could not be read, a sentence for each trial.
-        version: another one as soon as anything but curves has changed.
+        standing: where the sweep stands.
+        faults: a sentence for each trial that could not be read.
+        version: it changes as soon as anything but curves has changed.
     """
 
     record: SweepRecord

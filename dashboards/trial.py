@@ -126,14 +126,7 @@ def _teleports(trial: Trial, rows: tuple[HistoryRow, ...]) -> None:
 
 
 def teleport_log(rows: tuple[HistoryRow, ...]) -> list[tuple[str, ...]]:
-    """List the evaluations before which a teleport moved the weights.
-
-    Args:
-        rows: of a trial.
-
-    Returns:
-        A row of text each: seed, step, teleports and their seconds so far, gain, drifts.
-    """
+    """List seed, step, teleports and their seconds so far, gain and drifts of each evaluation after a teleport."""
     found: list[tuple[str, ...]] = []
     before = dict.fromkeys((row.seed for row in rows), 0)
     for row in rows:

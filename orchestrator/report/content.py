@@ -21,10 +21,10 @@ TONES = {Verdict.FASTER: "good", Verdict.BETTER: "good", Verdict.SLOWER: "bad", 
 @final
 @dataclass(frozen=True)
 class Group:
-    """Figures that share a place on the page, one of which is seen at a time.
+    """Figures that share a place on the page, of which the reader sees one at a time.
 
     Args:
-        prefix: what the keys of the figures begin with where several sweeps are on the page.
+        prefix: begins the keys of the figures where several sweeps are on the page; else empty.
         figures: at least one.
     """
 
@@ -33,7 +33,7 @@ class Group:
 
     @property
     def title(self) -> str:
-        """Of the place: of what its figures have in common."""
+        """What its figures have in common, as a title."""
         return self.figures[0].title.split(" against optimizer steps")[0]
 
     @property
@@ -56,13 +56,7 @@ def tone_of(verdict: Verdict) -> str:
 
 
 def content_of(report: Report, colours: dict[str, str], prefix: str) -> dict[str, Any]:
-    """Gather what the page says of a sweep, by the names that the template uses.
-
-    Args:
-        report: of the sweep.
-        colours: by arm.
-        prefix: what the ids and keys of its sections and figures begin with.
-    """
+    """Gather what the page says of a sweep, by the names that the template uses; ``prefix`` begins its ids and keys."""
     confirm = {workload: groups_of(figures(report, workload, colours), prefix) for workload in report.workloads}
     search = {workload: groups_of(search_figures(report, workload, colours), prefix) for workload in report.workloads}
     chapters: dict[str, list[Section]] = {"exploratory": [], "cost": [], "search": []}

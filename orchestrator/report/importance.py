@@ -20,17 +20,10 @@ BEST_SHARE = 0.1
 
 
 def with_importance(report: Report, spec: SweepSpec) -> Report:
-    """Add each study's importances, from the report's own trials.
+    """Add each study's importances where it has enough trials, from the report's own trials.
 
-    PED-ANOVA takes about a second for a thousand trials, knows conditional parameters and several objectives, and
-    draws nothing at random; Optuna's fANOVA fits a forest and leaves out every parameter of a branch.
-
-    Args:
-        report: of a sweep.
-        spec: that sweep's.
-
-    Returns:
-        The report with ``importance`` in each study that has enough trials.
+    PED-ANOVA takes about a second for a thousand trials, knows conditional parameters and several objectives, and draws
+    nothing at random. Optuna's fANOVA fits a forest and leaves out every parameter of a branch.
     """
     studies = tuple(
         study.model_copy(update={"importance": _importance(study, spec)}) if _is_enough(study) else study

@@ -29,12 +29,6 @@ class PrintingError(TeleportError):
 def render_pdf(report: Report | JointReport) -> bytes:
     """Print the page.
 
-    Args:
-        report: of one sweep or of several.
-
-    Returns:
-        The PDF.
-
     Raises:
         PrintingError: there is no browser, it failed, or it took longer than four minutes.
     """

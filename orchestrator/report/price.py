@@ -12,14 +12,7 @@ from orchestrator.report.schema import Price, Spectrum
 
 
 def price_of(results: Sequence[TrialResult]) -> Price | None:
-    """Sum up the cost of an arm's confirm runs.
-
-    Args:
-        results: that ended, in whatever state.
-
-    Returns:
-        The price; None where no seed ran.
-    """
+    """Sum up the cost of an arm's confirm runs that ended, in whatever state; None where no seed ran."""
     seeds = [seed for result in results for seed in result.seeds]
     if not seeds:
         return None

@@ -96,7 +96,7 @@ def _sweep(record: SweepRecord, stage: SweepStage, targets: dict[str, Target]) -
 
 
 def _target(spec: SweepSpec, workload: str) -> Target:
-    """A workload's target; where the spec searches over it, there is none but that of a corner."""
+    """Look up a workload's target; where the spec searches over it, take that of one corner of the space."""
     template = spec.workloads[workload]
     return Target.model_validate(template.concretise(template.corners()[0])["target"])
 

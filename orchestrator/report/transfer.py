@@ -83,12 +83,12 @@ def transfer_of(
 
     Args:
         sweeps: those that tuned the arm and those that ran its settings elsewhere, in order.
-        arm: its label.
+        arm: label of the arm.
         sources: the workloads on which it was tuned, at least one.
         metric: what a cost is.
         leave: what leaving one out leaves out; None: what a shared sweep has confirmed, else architectures, or
-            workloads where there is one architecture alone.
-        tolerance: of the sensitivity bands, as a share above the best.
+            workloads where all have the same architecture.
+        tolerance: how far above the best a sensitivity band reaches, as a share.
     """
     confirmed = table_of(sweeps, sources, "confirm", metric)
     searched = table_of(sweeps, sources, "search", metric)
@@ -166,7 +166,7 @@ def _named(sweeps: Sequence[Candidates], sources: Sequence[Source], found: _Evid
 
 
 def _cell(confirmed: SettingTable, searched: SettingTable, setting: str, workload: str) -> TransferCell | None:
-    """From confirm where there is something to compare, else from search."""
+    """Compare a setting with the own one of a workload, on confirm seeds where there are any, else on search seeds."""
     evidence: EvidenceKind = "confirmed"
     table, found = confirmed, regret_of(confirmed, setting, workload)
     if found is None:
@@ -209,7 +209,7 @@ def _confirmed(sweep: Candidates, champion: Trial, metric: TimeMetric) -> dict[i
 
 
 def _shared(confirmed: SettingTable, searched: SettingTable) -> tuple[SharedSetting, ...]:
-    """Of each setting, on confirm seeds where it ran there on every workload, else on those of search."""
+    """Rate each setting as the one for all, on confirm seeds where it ran on every workload, else on search seeds."""
     found: dict[str, SharedSetting] = {}
     kinds: tuple[tuple[EvidenceKind, SettingTable], ...] = (("confirmed", confirmed), ("exploratory", searched))
     for evidence, table in kinds:
@@ -234,7 +234,7 @@ def architectures_of(sources: Iterable[Source]) -> dict[str, str]:
 
 
 def _leave(sources: Sequence[Source]) -> Leave:
-    """What a sweep has confirmed leaving out, or else architectures, where there are several."""
+    """Choose what is left out: what the sweep has confirmed leaving out, else architectures where there are several."""
     if len(set(architectures_of(sources).values())) < 2:
         return "workload"
     roles = sources[0].sweep.spec.confirm.candidates if sources[0].is_shared else ()
@@ -242,7 +242,7 @@ def _leave(sources: Sequence[Source]) -> Leave:
 
 
 def _left_out(_: Sequence[Source], found: _Evidence, groups: Mapping[str, str]) -> Iterator[LeftOutWorkload]:
-    """Chosen where there is more to choose from, on confirm seeds where that is no less."""
+    """Choose without each workload, from confirm's candidates unless search has more of them."""
     for workload in found.confirmed.workloads:
         judges = judges_of("leave_architecture_out", workload, groups)
         fresh, search = (_aggregates(table, judges) if judges else {} for table in (found.confirmed, found.searched))
@@ -262,7 +262,7 @@ def _left_out(_: Sequence[Source], found: _Evidence, groups: Mapping[str, str]) 
 
 
 def _aggregates(table: SettingTable, judges: set[str]) -> dict[str, float]:
-    """Key -> geometric mean over the judges of the cost over the baseline's, of settings that they brought up."""
+    """Give key -> geometric mean over the judges of the cost over the baseline's, for settings that they brought up."""
     found = {}
     for setting in table.settings:
         ratios = {workload: against_baseline(table, setting.key, workload) for workload in sorted(judges)}
@@ -279,7 +279,7 @@ def _beside(workload: str, groups: Mapping[str, str]) -> tuple[str, ...]:
 def _left_out_of_shared(
     sources: Sequence[Source], found: _Evidence, groups: Mapping[str, str]
 ) -> Iterator[LeftOutWorkload]:
-    """Chosen as the sweep chose what it confirmed: by the search's objective and aggregate, over the others."""
+    """Choose without each workload as the sweep does: by the search's aggregate over the others."""
     spec, candidates = sources[0].sweep.spec, sources[0].complete
     for workload in spec.workloads:
         judges = judges_of("leave_architecture_out", workload, groups)
@@ -299,7 +299,7 @@ def _left_out_of_shared(
 
 
 def _stability(confirmed: SettingTable, searched: SettingTable) -> RankStability | None:
-    """On the seeds on which more settings ran everywhere."""
+    """Compare the workloads' orders, on the seeds on which more settings ran everywhere."""
     fresh, search = _complete(confirmed), _complete(searched)
     evidence: EvidenceKind = "confirmed" if len(fresh) >= len(search) else "exploratory"
     rows = fresh if evidence == "confirmed" else search
@@ -319,7 +319,7 @@ def _stability(confirmed: SettingTable, searched: SettingTable) -> RankStability
 
 
 def _complete(table: SettingTable) -> list[list[float]]:
-    """Cost over the baseline's of each setting that ran everywhere, workload by workload."""
+    """List the costs over the baseline's of each setting that ran everywhere, workload by workload."""
     rows = []
     for setting in table.settings:
         ratios = [against_baseline(table, setting.key, workload) for workload in table.workloads]

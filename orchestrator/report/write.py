@@ -38,15 +38,15 @@ DEFAULT_FORMATS = ("html", "md", "json")
 
 
 def write_formats(report: Report | JointReport, directory: Path, formats: Iterable[str]) -> list[Path]:
-    """Write a report in several formats. All are rendered before the first file is written.
+    """Write a report in several formats, all of which are rendered before the first file is written.
 
     Args:
-        report: of one sweep or of several.
-        directory: where to; made where it is missing.
+        report: the report.
+        directory: where the files go; it is made where it is missing.
         formats: names of :data:`FORMATS`.
 
     Raises:
-        UserError: a format takes a program that is not here, or fails; the other formats are written all the same.
+        UserError: a format needs a program that is not here, or that fails; the other formats are written all the same.
     """
     content: dict[str, str | bytes] = {}
     faults = []
@@ -71,11 +71,8 @@ def write_report(
 ) -> Report:
     """Write a sweep's report, and each arm's best configuration.
 
-    Args:
-        record: the sweep, with histories where there are to be curves.
-        paths: of its files.
-        directory: where to instead of the sweep's own ``report/``; the sweep's files then stay as they are.
-        formats: names of :data:`FORMATS`.
+    The record has histories where there are to be curves. With a ``directory`` the report goes there instead of the
+    sweep's own ``report/``, and the sweep's files stay as they are.
     """
     report = full_report(record)
     where = paths.report if directory is None else directory

@@ -242,12 +242,5 @@ class JointReport(Part):
 
 
 def reports_of(report: Report | JointReport) -> tuple[Report, ...]:
-    """List the sweeps of a report.
-
-    Args:
-        report: of one sweep or of several.
-
-    Returns:
-        A report for each sweep.
-    """
+    """Give the report of each sweep."""
     return report.sweeps if isinstance(report, JointReport) else (report,)

@@ -15,7 +15,7 @@ def value_text(value: object) -> str:
 
 
 def trial_section(report: Report, study: StudyReport) -> Section:
-    """The search trials of one study, the best first, with a column for each parameter.
+    """List the search trials of one study, the best first, with a column for each parameter.
 
     A sweep may have thousands of them, so the page alone shows this table; trials.csv has the same rows.
     """

@@ -15,6 +15,7 @@ from orchestrator.report.identity import key_of, training_id
 from orchestrator.report.schema.comparison import Interval
 from orchestrator.report.schema.evidence import TimeMetric
 from orchestrator.report.schema.transfer import (
+    CandidateForAll,
     EvidenceKind,
     Leave,
     LeftOutWorkload,
@@ -22,10 +23,9 @@ from orchestrator.report.schema.transfer import (
     OwnBest,
     RankAgreement,
     RankStability,
-    SharedSetting,
     Transfer,
+    TransferCandidate,
     TransferCell,
-    TransferSetting,
 )
 from orchestrator.report.sensitivity import sensitivities_of
 from orchestrator.report.sources import Matcher, Source, sources_of
@@ -146,14 +146,14 @@ class _Evidence:
         return tuple(MissingCell(setting=key, workload=on) for key, on in places if (key, on) not in told)
 
 
-def _named(sweeps: Sequence[Candidates], sources: Sequence[Source], found: _Evidence) -> tuple[TransferSetting, ...]:
+def _named(sweeps: Sequence[Candidates], sources: Sequence[Source], found: _Evidence) -> tuple[TransferCandidate, ...]:
     matcher = Matcher(sources)
     methods = {source.key: source.best.config.method for source in sources}
     for trial in (trial for sweep in sweeps for trial in sweep.trials):
         for key, _ in matcher.places(trial.config):
             methods.setdefault(key, trial.config.method)
     return tuple(
-        TransferSetting(
+        TransferCandidate(
             key=each.key,
             label=each.label,
             sources=tuple(sorted(each.sources, key=found.confirmed.workloads.index)),
@@ -208,13 +208,13 @@ def _confirmed(sweep: Candidates, champion: Trial, metric: TimeMetric) -> dict[i
     return {seed: cost for trial in runs for seed, cost in costs_of(trial, metric).items()}
 
 
-def _shared(confirmed: SettingTable, searched: SettingTable) -> tuple[SharedSetting, ...]:
+def _shared(confirmed: SettingTable, searched: SettingTable) -> tuple[CandidateForAll, ...]:
     """Rate each setting as the one for all, on confirm seeds where it ran on every workload, else on search seeds."""
-    found: dict[str, SharedSetting] = {}
+    found: dict[str, CandidateForAll] = {}
     kinds: tuple[tuple[EvidenceKind, SettingTable], ...] = (("confirmed", confirmed), ("exploratory", searched))
     for evidence, table in kinds:
         for each in shared_settings(table):
-            told = SharedSetting(
+            told = CandidateForAll(
                 setting=each.setting,
                 evidence=evidence,
                 geometric_mean=each.geometric_mean,

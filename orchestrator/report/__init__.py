@@ -1,4 +1,4 @@
-"""The best-config report: pure, results in, bytes out. Imports no plotting, torch, ray or mlflow."""
+"""Turns a stored sweep into pages and tables; imports no plotting library, torch, ray or mlflow."""
 
 from orchestrator.report.best import best_spec
 from orchestrator.report.html import render_html
@@ -26,6 +26,7 @@ from orchestrator.report.write import (
     DEFAULT_FORMATS,
     FORMATS,
     full_report,
+    joint_report,
     render_json,
     write_best,
     write_formats,
@@ -47,6 +48,7 @@ __all__ = [
     "dark_of",
     "full_report",
     "join",
+    "joint_report",
     "mismatches",
     "number",
     "page_sections",

@@ -20,10 +20,13 @@ from orchestrator.search import Candidates, champions, lints, roles, stored_id
 from orchestrator.spec import BASELINE, SweepSpec, Target
 
 
-def summarise(record: SweepRecord) -> Report:
-    """Work out a sweep's report, whatever state the sweep is in; without histories it has no curves."""
+def summarise(record: SweepRecord, candidates: Candidates | None = None) -> Report:
+    """Work out a sweep's report, whatever state the sweep is in; without histories it has no curves.
+
+    The candidates are those of the record; they are gathered here unless they are given.
+    """
     spec = record.spec
-    candidates = Candidates.of(record)
+    candidates = candidates or Candidates.of(record)
     targets = {label: _target(spec, label) for label in spec.workloads}
     studies = _studies(record, candidates, targets)
     # What was cut off is not running, and may go on another time.

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.errors import Fault, UserError
 from orchestrator.home import SweepPaths, SweepRecord, atomic_write
 from orchestrator.report.html import render_html
 from orchestrator.report.importance import with_importance
+from orchestrator.report.joint import join
 from orchestrator.report.latex import render_latex
 from orchestrator.report.markdown import render_markdown
 from orchestrator.report.pdf import PrintingError, render_pdf
 from orchestrator.report.schema import JointReport, Report
 from orchestrator.report.summarise import summarise
 from orchestrator.report.tidy import render_csv
+from orchestrator.report.transfer import transfers_of
+from orchestrator.search import Candidates
 
 
 def render_json(report: Report | JointReport) -> str:
@@ -89,6 +92,15 @@ def write_best(report: Report, paths: SweepPaths) -> None:
             atomic_write(paths.best_config(study.workload, study.arm), study.best.yaml)
 
 
-def full_report(record: SweepRecord) -> Report:
-    """Summarise a sweep, importances included, which take a second and import optuna."""
-    return with_importance(summarise(record), record.spec)
+def full_report(record: SweepRecord, candidates: Candidates | None = None) -> Report:
+    """Summarise a sweep, importances included, which take a second and import optuna.
+
+    The candidates are those of the record; they are gathered here unless they are given.
+    """
+    return with_importance(summarise(record, candidates), record.spec)
+
+
+def joint_report(records: Sequence[SweepRecord]) -> JointReport:
+    """Summarise several sweeps on one page, importances included."""
+    candidates = [Candidates.of(record) for record in records]
+    return join(list(map(full_report, records, candidates)), transfers_of(candidates))

@@ -15,6 +15,7 @@ from orchestrator.report.schema import Comparison, SweepStage
 from orchestrator.report.sections.cost import price_section
 from orchestrator.report.sections.search import trial_section
 from orchestrator.search.candidates import Candidates
+from orchestrator.search.lints import lints
 from orchestrator.search.selection import champions
 from orchestrator.spec import spec_from_text
 from orchestrator.statistics import smallest_p
@@ -386,6 +387,13 @@ def test_curves_are_thinned_and_keep_both_ends() -> None:
     assert all(len(curve.step) <= 200 and (curve.step[0], curve.step[-1]) == (0, 1_000) for curve in study.curves)
 
 
+def objections(record: SweepRecord) -> tuple[str, ...]:
+    """What the report objects to beside the lints of the search, which come first."""
+    of_search, told = lints(Candidates.of(record)), summarise(record).lints
+    assert told[: len(of_search)] == tuple(of_search)
+    return told[len(of_search) :]
+
+
 def test_different_devices_and_uncommitted_changes_are_objected_to() -> None:
     def elsewhere(trial: Trial) -> Trial:
         assert trial.result is not None
@@ -395,10 +403,10 @@ def test_different_devices_and_uncommitted_changes_are_objected_to() -> None:
 
     record = sweep(change=confirm_only(lambda t: elsewhere(t) if in_arm("teleport")(t) else t))
     dirty = SweepRecord(record.spec, record.provenance.model_copy(update={"git_dirty": True}), record.trials)
-    found = " ".join(summarise(dirty).lints)
+    found = " ".join(objections(dirty))
     assert "different devices" in found
     assert "uncommitted changes" in found
-    assert not summarise(sweep()).lints
+    assert not objections(sweep())
 
 
 def test_the_price_sums_up_what_teleports_did() -> None:
@@ -416,10 +424,10 @@ WITH_CONTROLS = SPEC.replace(
 
 
 def test_a_gain_without_any_control_is_objected_to() -> None:
-    (told,) = summarise(sweep(effects=FASTER)).lints
+    (told,) = objections(sweep(effects=FASTER))
     assert told.startswith("mlp_digits/teleport: faster than the baseline, and no control is in this sweep")
-    assert not summarise(sweep(effects=SLOWER)).lints
-    assert not summarise(sweep(spec_from_text(WITH_CONTROLS), FASTER)).lints
+    assert not objections(sweep(effects=SLOWER))
+    assert not objections(sweep(spec_from_text(WITH_CONTROLS), FASTER))
 
 
 def test_a_teleport_arm_is_compared_with_its_controls_and_the_verdict_is_no_claim() -> None:
@@ -501,14 +509,14 @@ def still(outcome: str) -> Callable[[Trial], Trial]:
 
 
 def test_an_arm_that_never_moved_is_told_to_be_the_baseline() -> None:
-    report = summarise(sweep(change=still("no null space")))
-    price = report.study("mlp_digits", "teleport").price
+    record = sweep(change=still("no null space"))
+    price = summarise(record).study("mlp_digits", "teleport").price
     assert price is not None
-    assert report.lints == (
+    assert objections(record) == (
         f"mlp_digits/teleport: none of its {price.num_teleports:,} teleports moved a weight (no null space "
         f"{price.num_teleports:,}): it is the baseline with the teleports' cost",
     )
 
 
 def test_an_arm_that_measures_and_puts_back_is_meant_not_to_move() -> None:
-    assert not summarise(sweep(change=still("put back"))).lints
+    assert not objections(sweep(change=still("put back")))

@@ -376,7 +376,6 @@ def shared_search(spec: SweepSpec) -> SweepRecord:
 BEST_LR_FACTOR = {"small": 0.6, "middle": 1.0, "large": 1.6}
 TUNED_LR = 0.1
 NUM_SETTINGS = 24
-Change = Callable[[Trial], Trial | None]
 
 
 @dataclass(frozen=True)
@@ -398,7 +397,6 @@ def together_spec(*overrides: str) -> SweepSpec:
         WORKLOADS,
         "name=together",
         "search.trials=4",
-        "search.scheduler=wilcoxon",
         "search.scope={name: shared, common: [data.batch_size], lr_factor: [0.5, 2.0]}",
         *(f"workloads.{w}.optimizer.lr={TUNED_LR}" for w in WORKLOADS),
         *(f"workloads.{w}.data.batch_size={{choice: [32, 64]}}" for w in WORKLOADS),
@@ -407,8 +405,8 @@ def together_spec(*overrides: str) -> SweepSpec:
     )
 
 
-def together(spec: SweepSpec, change: Change = lambda trial: trial) -> SweepRecord:
-    """One search over all workloads, and what it confirms; ``change`` sees the runs of the search."""
+def together(spec: SweepSpec) -> SweepRecord:
+    """One search over all workloads, each candidate of which has run in full, and what it confirms."""
     from orchestrator.search.confirm import confirm_configs
     from orchestrator.search.selection import champions
 
@@ -436,7 +434,7 @@ def together(spec: SweepSpec, change: Change = lambda trial: trial) -> SweepReco
             )
             for workload, seed in race_order(spec)
         )
-        trials += [run for c in runs if (run := change(with_value(trained(c, Valley())))) is not None]
+        trials += [with_value(trained(config, Valley())) for config in runs]
     record = SweepRecord(spec, PROVENANCE, tuple(trials))
     chosen = [trial for best in champions(Candidates.of(record)).values() for trial in best]
     confirmed = tuple(with_value(trained(c, Valley())) for c in confirm_configs(spec, chosen))
@@ -592,41 +590,34 @@ class TestShared:
         assert made.stability is not None
         assert (made.stability.num_settings, made.stability.evidence) == (NUM_SETTINGS, "exploratory")
 
-    def test_what_the_race_gave_up_is_unknown_and_a_miss_in_a_band(self, joined: SweepRecord) -> None:
-        """Even where the units that ran were the best of all."""
-        limit = 2.2
-
-        def give_up(unit: Trial) -> Trial | None:
-            is_given_up = unit.config.values["teleport.step.factor"] > limit  # type: ignore[operator]
-            return None if is_given_up and unit.config.workload == "small" else unit
-
-        record = together(together_spec(), give_up)
-        states = {s.number: s.state for s in Candidates.of(record).shared["teleport"]}
-        assert states[0] == states[1] == "COMPLETE"
-        num_complete = list(states.values()).count("COMPLETE")
+    def test_what_early_stopping_gave_up_is_neither_ranked_nor_chosen_from(self) -> None:
+        record = together(together_spec("search.scheduler=wilcoxon"))
+        states = [candidate.state for candidate in Candidates.of(record).shared["teleport"]]
+        num_complete = states.count("COMPLETE")
+        assert set(states) == {"COMPLETE", "PRUNED"}
         assert 5 <= num_complete <= NUM_SETTINGS - 5
         made = evaluated(record)
         assert len([each for each in made.settings if each.label.startswith("#")]) == num_complete
         assert {each.num_candidates for each in made.left_out} == {num_complete}
         assert made.stability is not None
         assert made.stability.num_settings == num_complete
-        whole, cut = ({s.parameter: s.bands for s in evaluated(r).sensitivity} for r in (joined, record))
-        assert list(whole) == list(cut) == ["teleport.step.factor", "lr_factor"]
-        [before], [after] = whole["teleport.step.factor"], cut["teleport.step.factor"]
-        assert (before.workload, before.num_trials, after.num_trials) == (ALL, NUM_SETTINGS, NUM_SETTINGS)
-        above = [each for each in after.bins if each.low > limit and each.cost is not None]
-        assert above
-        assert all(each.cost is not None and each.cost > 2.0 for each in above), "a miss is over twice what is good"
-        assert after.high is not None
-        assert after.high < max(each.high for each in above)
 
-    def test_bands_are_of_the_aggregate(self, joined: SweepRecord) -> None:
-        [band] = next(s.bands for s in evaluated(joined).sensitivity if s.parameter == "lr_factor")
-        settings = Candidates.of(joined).shared["teleport"]
-        best = min(float(np.quantile(inside, 0.25)) for inside in inside_of(band, settings) if len(inside) >= 5)
-        for each, inside in zip(band.bins, inside_of(band, settings), strict=True):
-            assert each.count == len(inside)
-            expected = float(np.quantile(inside, 0.25)) / best if len(inside) >= 5 else None
+    @pytest.mark.parametrize("scheduler", ["none", "wilcoxon"])
+    def test_bands_are_of_the_aggregate_and_what_was_given_up_is_a_miss(self, scheduler: str) -> None:
+        record = together(together_spec(f"search.scheduler={scheduler}"))
+        baselines = [math.log(steps) for (_, number, _), steps in steps_of(record, "search").items() if number == -1]
+        miss = 2.0 * BUDGET / math.exp(np.mean(baselines))
+        candidates = Candidates.of(record).shared["teleport"]
+        assert {each.state for each in candidates} == {"COMPLETE", *(["PRUNED"] if scheduler == "wilcoxon" else [])}
+        bands = {each.parameter: each.bands for each in evaluated(record).sensitivity}
+        assert list(bands) == ["teleport.step.factor", "lr_factor"]
+        [band] = bands["lr_factor"]
+        assert (band.workload, band.num_trials) == (ALL, NUM_SETTINGS)
+        inside = inside_of(band, candidates, miss)
+        best = min(float(np.quantile(costs, 0.25)) for costs in inside if len(costs) >= 5)
+        for each, costs in zip(band.bins, inside, strict=True):
+            assert each.count == len(costs)
+            expected = float(np.quantile(costs, 0.25)) / best if len(costs) >= 5 else None
             assert each.cost == (None if expected is None else pytest.approx(expected))
 
     def test_a_shared_and_an_ordinary_search_of_an_arm_do_not_mix(
@@ -654,12 +645,12 @@ class TestShared:
         assert Transfer.model_validate_json(made.model_dump_json()) == made
 
 
-def inside_of(band: SensitivityBand, settings: Sequence[Candidate]) -> list[list[float]]:
-    """The aggregates of the settings in each stretch of the factor of the learning rate; the last one has its end."""
+def inside_of(band: SensitivityBand, candidates: Sequence[Candidate], miss: float) -> list[list[float]]:
+    """The aggregates of the candidates in each stretch of the factor of the learning rate; the last one has its end."""
     found = []
     for each in band.bins:
         is_last = each is band.bins[-1]
-        at = [(s.values["lr_factor"], s.aggregate or 0.0) for s in settings]
+        at = [(c.values["lr_factor"], miss if c.aggregate is None else c.aggregate) for c in candidates]
         found.append([cost for x, cost in at if each.low <= x < each.high or (is_last and x == each.high)])  # type: ignore[operator]
     return found
 

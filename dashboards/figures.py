@@ -56,7 +56,7 @@ def learning_figure(curves: Mapping[str, Sequence[HistoryRow]], metric: str, key
 
 
 def _log_axis(values: Sequence[float]) -> dict[str, object]:
-    """A logarithmic axis, its decades split where there are few; none where a value has no logarithm."""
+    """Make the axis logarithmic, with its decades split where there are few, unless a value has no logarithm."""
     if min(values) <= 0.0:
         return {}
     is_wide = max(values) / min(values) > WIDE

@@ -22,6 +22,6 @@ def is_open(password: str) -> bool:
     if hmac.compare_digest(given.encode(), password.encode()):
         st.session_state["is_known"] = True
         st.rerun()
-    time.sleep(WRONG_SECONDS)  # guessing is to be slow
+    time.sleep(WRONG_SECONDS)  # so that guessing is slow
     st.error("That is not the password.")
     return False

@@ -1,4 +1,4 @@
-"""What the page was started with; it comes in the environment, where no other user of the machine sees it."""
+"""What the page was started with; it is read from the environment, which no other user of the machine sees."""
 
 from __future__ import annotations
 

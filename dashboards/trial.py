@@ -120,7 +120,9 @@ def _teleports(trial: Trial, rows: tuple[HistoryRow, ...]) -> None:
                 )
     if log:
         shown = log[-MAX_ROWS:]
-        st.caption(f"What the teleports since the evaluation before came to; the last {len(shown)} of {len(log):,}.")
+        st.caption(
+            f"Each row sums up the teleports since the evaluation before: the last {len(shown)} of {len(log):,} rows."
+        )
         header = ("seed", "step", "teleports so far", "seconds so far", "gain of ‖g‖²", "loss drift", "probe drift")
         st.html(table(header, shown, right=range(7)))
 

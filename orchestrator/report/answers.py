@@ -7,15 +7,9 @@ from collections.abc import Sequence
 
 from orchestrator.report.comparisons import PRIMARY_KIND
 from orchestrator.report.schema import Answer, Comparison, Effect, Interval, StudyReport, Verdict
-from orchestrator.report.wording import change, interval_kind, p_text, percent, smallest
+from orchestrator.report.wording import METRIC_WORDS, change, interval_kind, p_text, percent, smallest
 from orchestrator.report.wording import interval as interval_text
 from orchestrator.spec import BASELINE, Target
-
-METRIC_WORDS = {
-    "train_loss": "training loss",
-    "validation_loss": "validation loss",
-    "validation_accuracy": "validation accuracy",
-}
 
 
 def answers_of(

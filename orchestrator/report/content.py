@@ -98,7 +98,7 @@ def _bests(report: Report) -> Iterator[dict[str, str]]:
         if study.best is not None:
             summary = f"search trial #{study.best.number}, {metric} {number(study.best.value)} in search"
             if study.best.aggregate is not None:
-                summary += f", {number(study.best.aggregate)} of the baselines' over all workloads"
+                summary += f", {number(study.best.aggregate)} times the baselines' cost over all workloads"
             yield {"workload": study.workload, "arm": study.arm, "yaml": study.best.yaml, "summary": summary}
 
 
@@ -119,11 +119,11 @@ def _search(report: Report, study: StudyReport) -> dict[str, Any]:
 
 
 def _shared_summary(shared: SharedSearch) -> str:
-    named = {"geometric_mean": "geometric mean of", "worst": "worst of the workloads by"}[shared.aggregation]
-    value = "none ran in full" if shared.value is None else f"the chosen one has {shared.value:.3f}"
+    named = {"geometric_mean": "geometric mean of all workloads", "worst": "the worst workload"}[shared.aggregation]
+    chosen = f"the chosen one costs {number(shared.value)} times what the tuned baselines do ({named})"
     return (
         f"one search over all workloads: {shared.num_settings} candidates, {shared.num_pruned} given up early, "
-        f"{shared.num_units} runs, {shared.num_saved} saved; by {named} cost over the tuned baseline's {value}"
+        f"{shared.num_units} runs, {shared.num_saved} saved; {'none ran in full' if shared.value is None else chosen}"
     )
 
 

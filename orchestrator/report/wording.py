@@ -7,6 +7,11 @@ import math
 from orchestrator.report.schema import Comparison, Effect, Interval
 from orchestrator.statistics import ALPHA, Scale
 
+METRIC_WORDS = {
+    "train_loss": "training loss",
+    "validation_loss": "validation loss",
+    "validation_accuracy": "validation accuracy",
+}
 UNITS = {
     "steps_to_target": "steps to target",
     "seconds_to_target": "seconds to target",

@@ -8,15 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from orchestrator.report.curves import AXES
-from orchestrator.report.figures.across import matrix_figures
 from orchestrator.report.figures.arrivals import arrival_figures
 from orchestrator.report.figures.curves import curve_figure
-from orchestrator.report.figures.effects import effect_figure, points_figure
+from orchestrator.report.figures.effects import effect_figure, matrix_figures, points_figure
 from orchestrator.report.figures.frame import TIME_METRICS, Figure, Trace, layout_of, trace
-from orchestrator.report.figures.phases import phase_figure
 from orchestrator.report.figures.profiles import profile_figures
 from orchestrator.report.figures.search import history_figure, importance_figure, pareto_figures
-from orchestrator.report.figures.teleports import depth_figure, drift_figure, null_space_figure, spectrum_figures
+from orchestrator.report.figures.teleports import (
+    depth_figure,
+    drift_figure,
+    null_space_figure,
+    phase_figure,
+    spectrum_figures,
+)
 from orchestrator.report.figures.transfer import transfer_figures
 from orchestrator.report.figures.tuning import tuning_figures
 from orchestrator.report.palette import arm_colours

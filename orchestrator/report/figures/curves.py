@@ -10,17 +10,13 @@ from orchestrator.report.curves import curve_axis
 from orchestrator.report.figures.frame import Figure, Trace, band_edges, layout_of, trace
 from orchestrator.report.palette import MUTED
 from orchestrator.report.schema import Axis, SeedCurve, StudyReport
+from orchestrator.report.wording import METRIC_WORDS
 from orchestrator.spec import HIGHER_IS_BETTER
 
 AXES: dict[Axis, tuple[str, str]] = {
     "step": ("optimizer steps", "steps"),
     "seconds": ("seconds (optimizer clock)", "seconds"),
     "gradient_evaluations": ("gradient evaluations", "gradients"),
-}
-METRIC_TITLES = {
-    "train_loss": "training loss",
-    "validation_loss": "validation loss",
-    "validation_accuracy": "validation accuracy",
 }
 # Points of all thin lines of a figure: beyond this, runs that lie on each other cost megabytes and show nothing.
 MAX_DRAWN = 8_000
@@ -48,7 +44,7 @@ def curve_figure(
         data += _seed_lines(study.arm, shown[study.arm], colours[study.arm], metric, axis, stride)
     for study in studies:
         data += _band(study, colours[study.arm], metric, axis)
-    title = METRIC_TITLES[metric]
+    title = METRIC_WORDS[metric]
     is_log = metric not in HIGHER_IS_BETTER
     layout = layout_of(AXES[axis][0], f"{title} ({'log scale' if is_log else 'share'})")
     layout["xaxis"] |= {"rangemode": "tozero"}

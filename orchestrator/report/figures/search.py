@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import html
 import itertools
+import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from orchestrator.report.figures.frame import Figure, Trace, bars, layout_of, trace
-from orchestrator.report.figures.trials import in_lines, objective_axis, short
 from orchestrator.report.schema import SearchTrial, StudyReport
 from orchestrator.report.wording import UNITS, number, percent
 from orchestrator.spec import Objective
 
 MAX_PARAMETERS = 12
+MAX_NAME = 34
+MAX_LINE = 18
 
 
 def history_figure(
@@ -180,3 +184,34 @@ def front(trials: Sequence[SearchTrial], objectives: Sequence[Objective]) -> lis
             kept.append(one)
     members = set(kept)
     return [trial for trial, one in zip(trials, losses, strict=True) if one in members]
+
+
+def short(name: str) -> str:
+    """Write a parameter's name in at most 34 characters without a tag, since Plotly reads tags in every text.
+
+    A long name is cut at its front, because its end tells it apart.
+    """
+    cut = name if len(name) <= MAX_NAME else f"…{name[1 - MAX_NAME :]}"
+    return html.escape(" ".join(cut.split()), quote=False)
+
+
+def in_lines(name: str) -> str:
+    """Break a parameter's name before dots and brackets into lines that leave a phone some room.
+
+    >>> in_lines("teleport.step[rule=fixed].lr")
+    'teleport.step<br>[rule=fixed].lr'
+    """
+    lines = [""]
+    for part in re.split(r"(?=[.\[])", short(name)):
+        if lines[-1] and len(lines[-1]) + len(part) > MAX_LINE:
+            lines.append("")
+        lines[-1] += part
+    return "<br>".join(lines)
+
+
+def objective_axis(studies: Sequence[StudyReport], objective: Objective) -> dict[str, Any]:
+    """Make an axis of objectives logarithmic where the largest is at least four times the smallest."""
+    values = [trial.value for study in studies for trial in study.search if trial.value is not None]
+    if objective.mode == "min" and values and min(values) > 0.0 and max(values) >= 4.0 * min(values):
+        return {"type": "log", "tickformat": "~g", "nticks": 6}
+    return {}

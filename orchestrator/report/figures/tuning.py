@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from orchestrator.report.figures.frame import Figure, Trace, band_edges, layout_of, trace
-from orchestrator.report.figures.trials import objective_axis
+from orchestrator.report.figures.search import objective_axis
 from orchestrator.report.schema import Best, StudyReport
 from orchestrator.report.wording import UNITS
 from orchestrator.spec import Objective

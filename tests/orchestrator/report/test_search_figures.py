@@ -13,8 +13,7 @@ from orchestrator.home.records import SweepRecord, Trial
 from orchestrator.report import Report, full_report, render_html, summarise
 from orchestrator.report.figures import curve_figure, figures, search_figures
 from orchestrator.report.figures.curves import MAX_DRAWN
-from orchestrator.report.figures.search import front
-from orchestrator.report.figures.trials import short
+from orchestrator.report.figures.search import front, short
 from orchestrator.report.schema import SearchTrial
 from orchestrator.report.sections.search import fate_section, importance_section
 from orchestrator.spec import Objective

@@ -687,7 +687,7 @@ class TestReport:
         page = render_html(summarise(source))
         assert "Sensitivity bands" in page
         assert "Transfer matrix" not in page
-        assert "9 settings by workloads have not been confirmed" in page
+        assert "9 pairs of a setting and a workload have not been confirmed" in page
 
     def test_figures_show_the_numbers_of_the_report(self, both: tuple[SweepRecord, SweepRecord]) -> None:
         made = evaluated(*both)

@@ -33,36 +33,7 @@ def history_figure(
     Returns:
         The figure; None where no trial is COMPLETE.
     """
-    data: list[Trace] = []
-    for study in studies:
-        known = [(trial, trial.value) for trial in study.search if trial.value is not None]
-        if not known:
-            continue
-        pick = min if objective.mode == "min" else max
-        best = list(itertools.accumulate((value for _, value in known), pick))
-        corners = _corners([(trial.number or 0, value) for (trial, _), value in zip(known, best, strict=True)])
-        shown = known if max_points is None else known[:: max(1, len(known) // max_points)]
-        colour = colours[study.arm]
-        data += [
-            trace(
-                "markers",
-                study.arm,
-                [trial.number or 0 for trial, _ in shown],
-                [value for _, value in shown],
-                text=[f"{study.arm} #{trial.number}: {number(value, 4)}" for trial, value in shown],
-                marker={"color": colour, "size": 7, "opacity": 0.65},
-                legendgroup=study.arm,
-                showlegend=False,
-            ),
-            trace(
-                "lines",
-                study.arm,
-                [x for x, _ in corners],
-                [y for _, y in corners],
-                line={"color": colour, "width": 2, "shape": "hv"},
-                legendgroup=study.arm,
-            ),
-        ]
+    data = [each for study in studies for each in _course(study, colours[study.arm], objective, max_points)]
     if not data:
         return None
     layout = layout_of("number of the trial in its search", UNITS.get(objective.metric, objective.metric))
@@ -76,6 +47,29 @@ def history_figure(
         data=data,
         layout=layout,
     )
+
+
+def _course(study: StudyReport, colour: str, objective: Objective, max_points: int | None) -> list[Trace]:
+    known = [(trial, trial.value) for trial in study.search if trial.value is not None]
+    if not known:
+        return []
+    pick = min if objective.mode == "min" else max
+    best = list(itertools.accumulate((value for _, value in known), pick))
+    corners = _corners([(trial.number or 0, value) for (trial, _), value in zip(known, best, strict=True)])
+    shown = known if max_points is None else known[:: max(1, len(known) // max_points)]
+    points = trace(
+        "markers",
+        study.arm,
+        [trial.number or 0 for trial, _ in shown],
+        [value for _, value in shown],
+        text=[f"{study.arm} #{trial.number}: {number(value, 4)}" for trial, value in shown],
+        marker={"color": colour, "size": 7, "opacity": 0.65},
+        legendgroup=study.arm,
+        showlegend=False,
+    )
+    xs, ys = [x for x, _ in corners], [y for _, y in corners]
+    line = {"color": colour, "width": 2, "shape": "hv"}
+    return [points, trace("lines", study.arm, xs, ys, line=line, legendgroup=study.arm)]
 
 
 def _corners(line: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:

@@ -14,7 +14,7 @@ from orchestrator.spec import BASELINE
 from orchestrator.statistics import Pair
 
 PRIMARY_KIND = "teleport"
-# The share of the search's trials by which two arms' tuning may differ: a lost worker does not void a sweep.
+# Two arms' numbers of search trials may differ by this share, so that a lost worker does not void a sweep.
 BUDGET_TOLERANCE = 0.1
 
 
@@ -49,7 +49,7 @@ def comparisons_of(
             beside = dataclasses.replace(contest, baseline=other)
             found += [beside.compare(arm, metric) for metric in METRICS]
     told = settled(found, max(family, 1))
-    # A stable sort: within a workload the primary ones come first, the rest stays in order.
+    # The sort is stable: within a workload the primary ones come first, and the rest stays in order.
     return tuple(sorted(told, key=lambda c: (list(baselines).index(c.workload), not c.is_primary)))
 
 
@@ -118,7 +118,7 @@ class _Contest:
             return Found(blank.model_copy(update={"verdict": verdict, "reason": reason}), metric)
         known = list(pairs.values())
         if done and metric.is_time and all(pair.is_missed_by_both for pair in known):
-            # A tie of misses is no measurement: an interval from it would say "anything", and look like a finding.
+            # Pairs that both miss measure nothing: an interval from them would span everything and look like a result.
             reason = f"neither arm reached the target on any of {len(pairs)} seeds"
             update = {"num_ties": len(pairs), "verdict": Verdict.NO_DIFFERENCE, "reason": reason}
             return Found(blank.model_copy(update=update), metric)

@@ -13,7 +13,7 @@ from orchestrator.report.sections import Section, sections, trial_section
 from orchestrator.report.wording import number
 from orchestrator.spec import dump_yaml
 
-# A sweep whose every trial crashes has one traceback a thousand times.
+# A sweep in which every trial crashes would show the same traceback a thousand times.
 MAX_FAILURES = 100
 TONES = {Verdict.FASTER: "good", Verdict.BETTER: "good", Verdict.SLOWER: "bad", Verdict.WORSE: "bad"}
 
@@ -38,7 +38,7 @@ class Group:
 
     @property
     def height(self) -> int:
-        """Pixels that hold the tallest of them."""
+        """The height in pixels of its tallest figure."""
         return max(figure.height for figure in self.figures)
 
 

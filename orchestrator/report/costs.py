@@ -57,7 +57,7 @@ def _settings(
     for key, won in winners.items():
         best, labels = won[0].best.config, [source.workload for source in won]
         if won[0].is_shared:
-            # Found on all workloads together: whoever leaves one out may choose it all the same.
+            # It was found on all workloads together, so a choice that leaves one of them out may still choose it.
             yield ComparedSetting(key, _label(key, best.number), best.values)
         else:
             yield ComparedSetting(key, f"from {', '.join(labels)}", best.values, frozenset(labels))

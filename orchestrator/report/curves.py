@@ -66,7 +66,7 @@ def _band(curves: Sequence[SeedCurve], metric: str, axis: Axis) -> Band:
     values = np.empty((len(curves), len(positions)))
     for row, curve in zip(values, curves, strict=True):
         xs, ys = zip(*_points(curve, metric, axis), strict=True)
-        # Past its last point a run that diverged is as bad as can be, another stays put.
+        # Past its last point a run that diverged is infinitely bad; any other keeps its last value.
         row[:] = np.interp(positions, xs, ys, right=worst if curve.is_diverged else None)
     values.sort(axis=0)
     return Band(

@@ -1,4 +1,4 @@
-"""From a measured effect to a verdict: one p for an exploratory comparison, a family of them for the claims."""
+"""Turns measured effects into verdicts: the claims share one family of p-values, every other one has its own."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def _verdict(p: float, one: Found, family: int) -> Verdict:
         if one.metric.is_time:
             return Verdict.FASTER if is_improvement else Verdict.SLOWER
         return Verdict.BETTER if is_improvement else Verdict.WORSE
-    # Asked last: Holm's later steps are less strict than what every comparison can count on.
+    # This is asked last, since a later step of Holm's rule is less strict than the first, which this assumes.
     is_hopeless = smallest_p(len(one.pairs)) * family > ALPHA
     return Verdict.NOT_ENOUGH_SEEDS if is_hopeless else Verdict.NO_DIFFERENCE
 

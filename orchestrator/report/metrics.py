@@ -31,7 +31,7 @@ class Metric:
 
     @property
     def is_time(self) -> bool:
-        """Whether it says how long, rather than how good."""
+        """Whether it measures how long a run took, rather than how good it became."""
         return self.limit is not None
 
     def measure(self, run: ConfirmSeed) -> Measured | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-# (light, dark): equal hues, each legible on its own ground (contrast at least 4.5). The baseline is the neutral one.
+# Pairs (light, dark) of one hue, each legible on its own ground (contrast at least 4.5). The baseline is grey.
 _BASELINE = ("#5a6472", "#a3adba")
 _ARMS = (
     ("#1d5fd0", "#74abff"),
@@ -20,7 +20,7 @@ INK = ("#1b1f24", "#e7eaee")
 MUTED = ("#667080", "#98a2b0")
 GRID = ("#e4e7eb", "#2b313a")
 PAPER = ("#ffffff", "#15181d")
-# The best first: it stands out most on either ground.
+# From best to worst: the best stands out most on either ground.
 SHADES = (
     ("#0b3d91", "#d6e6ff"),
     ("#2f6fc4", "#9cc3f7"),

@@ -23,7 +23,7 @@ DRAWING = 30_000
 
 
 class PrintingError(TeleportError):
-    """There is no browser, or it did not print."""
+    """No browser was found, or it did not print."""
 
 
 def render_pdf(report: Report | JointReport) -> bytes:
@@ -52,7 +52,7 @@ def render_pdf(report: Report | JointReport) -> bytes:
             f"--user-data-dir={folder}/profile",
             f"--virtual-time-budget={DRAWING}",
             f"--print-to-pdf={printed}",
-            # Chromium refuses to sandbox for root, as in a container; the page is ours and asks for nothing.
+            # Chromium cannot sandbox for root, as in a container; the page is our own and loads nothing.
             *(["--no-sandbox"] if _is_root() else []),
             page.as_uri(),
         ]

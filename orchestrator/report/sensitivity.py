@@ -33,7 +33,7 @@ def sensitivities_of(
         bands = tuple(_band(search, within, tolerance) for search, within in found)
         ends = [(band.low, band.high) for band in bands if band.low is not None and band.high is not None]
         low, high = (max(e[0] for e in ends), min(e[1] for e in ends)) if len(ends) > 1 else (1.0, 0.0)
-        # Bands of whole numbers end at one, the others between two stretches.
+        # A band of whole numbers may be a single number; any other band has a length.
         is_common = low <= high if found[0][1].is_integer else low < high
         yield Sensitivity(
             parameter=name,

@@ -92,7 +92,7 @@ class Matcher:
         if kind != self._kind:
             return []
         method = method_id(config.method)
-        # What a candidate asks for may be what was tuned; then its runs are its own, and none of the bare method's.
+        # A candidate may ask for the very values that were tuned; then its runs count as its own alone.
         changed = self._changed.get((training, method))
         return changed or [(method, workload) for workload in self._tuned.get(training, ())]
 

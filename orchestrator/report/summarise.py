@@ -1,4 +1,4 @@
-"""From a sweep's record to its report: everything the pages say is worked out here, once."""
+"""Turns a sweep's record into its report; everything that the pages say is worked out here, once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def summarise(record: SweepRecord, candidates: Candidates | None = None) -> Repo
     candidates = candidates or Candidates.of(record)
     targets = {label: _target(spec, label) for label in spec.workloads}
     studies = _studies(record, candidates, targets)
-    # What was cut off is not running, and may go on another time.
+    # A trial that a budget cut off does not run now, and may go on another time.
     known = _ended(record) if record.ended_early else record
     comparisons = comparisons_of(studies, spec.confirm_seeds, spec.search.trials, ended_early=bool(record.ended_early))
     stage = SweepStage.ENDED_EARLY if record.ended_early else _stage(spec, studies)

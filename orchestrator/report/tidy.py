@@ -12,7 +12,7 @@ from orchestrator.report.schema import Comparison, JointReport, Part, Report, St
 
 Row = dict[str, object]
 
-# What a spreadsheet takes for a formula at the start of a cell.
+# A spreadsheet takes a cell that begins with one of these for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 

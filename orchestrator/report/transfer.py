@@ -1,4 +1,4 @@
-"""Does one setting serve all? From stored sweeps to the numbers; nothing here chooses for a claim."""
+"""Works out from stored sweeps whether one setting serves all workloads; no claim rests on it."""
 
 from __future__ import annotations
 
@@ -124,12 +124,12 @@ class _Evidence:
 
     @cached_property
     def settings(self) -> dict[str, ComparedSetting]:
-        """By key, those of confirm first."""
+        """Key of a setting -> the setting, those of confirm first."""
         return {each.key: each for each in (*self.confirmed.settings, *self.searched.settings)}
 
     @cached_property
     def cells(self) -> dict[tuple[str, str], TransferCell]:
-        """Key of a setting and workload -> cell, where there is something to compare."""
+        """Key of a setting and label of a workload -> cell, where there is something to compare."""
         return {
             (setting, workload): cell
             for setting in self.settings
@@ -139,7 +139,7 @@ class _Evidence:
 
     @property
     def missing(self) -> tuple[MissingCell, ...]:
-        """Cells of the matrix of winners that are not confirmed."""
+        """Cells of the transfer matrix of winners that are not confirmed."""
         told = {place for place, cell in self.cells.items() if cell.evidence == "confirmed"}
         winners = [key for key in self.settings if key in self.confirmed.own.values()]
         places = ((key, workload) for workload in self.confirmed.workloads for key in winners)

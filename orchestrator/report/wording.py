@@ -22,7 +22,7 @@ UNITS = {
     "test_accuracy": "test accuracy",
 }
 MISSING = "–"
-# From here on a change is said as a factor.
+# A ratio of this or more is written as a factor.
 FACTOR = 3.0
 
 

@@ -36,7 +36,7 @@ FORMATS: dict[str, Render] = {
     "tex": render_latex,
     "pdf": lambda report: {"report.pdf": render_pdf(report)},
 }
-# What every sweep ends with: it takes no other program, and each of them is quick.
+# Every sweep ends with these formats: they need no other program, and each of them is quick.
 DEFAULT_FORMATS = ("html", "md", "json")
 
 

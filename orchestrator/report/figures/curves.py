@@ -18,7 +18,7 @@ AXES: dict[Axis, tuple[str, str]] = {
     "seconds": ("seconds (optimizer clock)", "seconds"),
     "gradient_evaluations": ("gradient evaluations", "gradients"),
 }
-# Points of all thin lines of a figure: beyond this, runs that lie on each other cost megabytes and show nothing.
+# The most points of all thin lines of a figure; more would cost megabytes and only cover each other.
 MAX_DRAWN = 8_000
 FEWEST_POINTS = 25
 MAX_LINES = MAX_DRAWN // FEWEST_POINTS

@@ -96,10 +96,10 @@ def null_space_figure(studies: Sequence[StudyReport], colours: Mapping[str, str]
     known = {name for _, price in found for name in price.null_shares}
     names = [layer.name for layer in found[0][1].layers if layer.name in known]
     shown = names[:MAX_LAYERS]
-    # Horizontal bars are stacked from below: drawn last to first they stand in the order of the legend.
+    # Plotly stacks horizontal bars from below, so they are drawn last to first to follow the order of the legend.
     data = [_null_bars(study.arm, price, shown, colours[study.arm]) for study, price in reversed(found)]
     layout = layout_of("null space, share of the layer's inputs", "")
-    # A hair of every bar shows, so that an empty null space is not taken for a layer that was left out.
+    # The axis begins below 0 so that an empty bar still shows, and is not taken for a layer that was left out.
     layout["xaxis"] |= {"range": [-0.005, 1.03], "tickformat": ".0%"}
     layout["yaxis"] |= {"categoryorder": "array", "categoryarray": shown[::-1], "showgrid": False, "type": "category"}
     layout["legend"] |= {"traceorder": "reversed"}

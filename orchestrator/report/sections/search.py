@@ -123,7 +123,7 @@ def fate_section(report: Report) -> Section:
 
 
 def _fates(study: StudyReport) -> Counter[str]:
-    """Counts in the order in which a reader asks for them: search, replaced, confirm."""
+    """Count how the trials ended, in the order search, replaced, confirm."""
     search = Counter(trial.failure or trial.state for trial in study.search)
     runs = Counter(run.outcome for candidate in study.candidates for run in candidate.confirm)
     found = Counter({f"search: {name.lower()}": count for name, count in sorted(search.items())})

@@ -47,6 +47,8 @@ from orchestrator.statistics import (
 )
 
 MIN_RANKED = 3
+# Key of a setting, its aggregate over the judges, how many it was chosen from, and on which kind of seeds.
+Choice = tuple[str, float, int, EvidenceKind]
 
 
 def transfers_of(sweeps: Sequence[Candidates]) -> tuple[Transfer, ...]:
@@ -108,7 +110,7 @@ def transfer_of(
         missing=found.missing,
         shared=_shared(confirmed, searched),
         leave=leave,
-        left_out=tuple((_left_out_of_shared if sources[0].is_shared else _left_out)(sources, found, groups)),
+        left_out=tuple(_left_out(sources, found, groups)),
         stability=_stability(confirmed, searched),
         sensitivity=tuple(sensitivities_of(sources, arm, metric, tolerance)),
     )
@@ -241,24 +243,41 @@ def _leave(sources: Sequence[Source]) -> Leave:
     return "workload" if "leave_one_out" in roles and "leave_architecture_out" not in roles else "architecture"
 
 
-def _left_out(_: Sequence[Source], found: _Evidence, groups: Mapping[str, str]) -> Iterator[LeftOutWorkload]:
-    """Choose without each workload, from confirm's candidates unless search has more of them."""
+def _left_out(sources: Sequence[Source], found: _Evidence, groups: Mapping[str, str]) -> Iterator[LeftOutWorkload]:
+    """Choose without each workload, and look up what the choice costs there."""
     for workload in found.confirmed.workloads:
         judges = judges_of("leave_architecture_out", workload, groups)
-        fresh, search = (_aggregates(table, judges) if judges else {} for table in (found.confirmed, found.searched))
-        is_fresh = bool(fresh) and len(fresh) >= len(search)
-        choices = fresh if is_fresh else search
-        if choices:
-            key = min(choices, key=choices.__getitem__)
+        choice = _choice_of_shared(sources[0], judges) if sources[0].is_shared else _choice(found, judges)
+        if choice is not None:
+            key, others, num_candidates, chosen_on = choice
             yield LeftOutWorkload(
                 workload=workload,
-                beside=_beside(workload, groups),
+                beside=tuple(each for each, of in groups.items() if each != workload and of == groups[workload]),
                 setting=key,
-                num_candidates=len(choices),
-                others=choices[key],
-                chosen_on="confirmed" if is_fresh else "exploratory",
+                num_candidates=num_candidates,
+                others=others,
+                chosen_on=chosen_on,
                 cell=found.cells.get((key, workload)),
             )
+
+
+def _choice(found: _Evidence, judges: set[str]) -> Choice | None:
+    """Choose from confirm's settings unless search has more of them; None where no setting ran on all judges."""
+    fresh, search = (_aggregates(table, judges) if judges else {} for table in (found.confirmed, found.searched))
+    is_fresh = bool(fresh) and len(fresh) >= len(search)
+    choices = fresh if is_fresh else search
+    if not choices:
+        return None
+    key = min(choices, key=choices.__getitem__)
+    return key, choices[key], len(choices), "confirmed" if is_fresh else "exploratory"
+
+
+def _choice_of_shared(source: Source, judges: set[str]) -> Choice:
+    """Choose as the sweep chose what it confirmed: by the search's objective and aggregate, over the judges."""
+    choice = best_over(judges, source.complete)
+    others = choice.over(judges)
+    assert others is not None
+    return key_of(source.sweep.spec, choice), others, len(source.complete), "exploratory"
 
 
 def _aggregates(table: SettingTable, judges: set[str]) -> dict[str, float]:
@@ -270,32 +289,6 @@ def _aggregates(table: SettingTable, judges: set[str]) -> dict[str, float]:
         if len(logs) == len(judges) and (not setting.sources or setting.sources & judges):
             found[setting.key] = aggregate_of("geometric_mean", logs)
     return found
-
-
-def _beside(workload: str, groups: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(each for each, of in groups.items() if each != workload and of == groups[workload])
-
-
-def _left_out_of_shared(
-    sources: Sequence[Source], found: _Evidence, groups: Mapping[str, str]
-) -> Iterator[LeftOutWorkload]:
-    """Choose without each workload as the sweep does: by the search's aggregate over the others."""
-    spec, candidates = sources[0].sweep.spec, sources[0].complete
-    for workload in spec.workloads:
-        judges = judges_of("leave_architecture_out", workload, groups)
-        choice = best_over(judges, candidates)
-        others = choice.over(judges)
-        assert others is not None
-        key = key_of(spec, choice)
-        yield LeftOutWorkload(
-            workload=workload,
-            beside=_beside(workload, groups),
-            setting=key,
-            num_candidates=len(candidates),
-            others=others,
-            chosen_on="exploratory",
-            cell=found.cells.get((key, workload)),
-        )
 
 
 def _stability(confirmed: SettingTable, searched: SettingTable) -> RankStability | None:

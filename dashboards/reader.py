@@ -26,7 +26,7 @@ from orchestrator.home import (
     sweep_names,
 )
 from orchestrator.report import Report, summarise
-from orchestrator.search import Candidates, champions, stored_id
+from orchestrator.search import stored_id
 from orchestrator.spec import SweepSpec
 from orchestrator.sweep import Standing, standing_of
 
@@ -43,9 +43,9 @@ class Snapshot:
 
     Args:
         record: what is stored, without curves.
-        standing: where it stands.
-        faults: what could not be read, a sentence for each trial.
-        version: another one as soon as anything but curves has changed.
+        standing: where the sweep stands.
+        faults: a sentence for each trial that could not be read.
+        version: it changes as soon as anything but curves has changed.
     """
 
     record: SweepRecord
@@ -87,12 +87,7 @@ class SweepReader:
     def report(self, snapshot: Snapshot) -> Report:
         """Work out the report, with the curves of the confirm runs; once for each state of the files."""
         with self._mutex:
-            best = {
-                stored_id(trial)
-                for trials in champions(Candidates.of(snapshot.record)).values()
-                for trial in trials[:1]
-            }
-            confirm = [trial for trial in snapshot.record.trials if trial.config.origin in best]
+            confirm = [trial for trial in snapshot.record.trials if trial.config.phase == "confirm"]
             curves = {id(trial): self.history(stored_id(trial)) for trial in confirm}
             key = (snapshot.version, tuple(map(len, curves.values())))
             if self._report is None or self._report[0] != key:

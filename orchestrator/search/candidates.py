@@ -40,7 +40,7 @@ LEAST_SPENT = 1e-9
 SUFFIX = "_to_target"
 
 
-def race_order(spec: SweepSpec) -> tuple[Pair, ...]:
+def run_order(spec: SweepSpec) -> tuple[Pair, ...]:
     """Order a candidate's pairs of workload and seed, the same for every candidate, shuffled by the search's seed.
 
     The workloads take turns, so that every workload is among the first pairs.
@@ -369,7 +369,7 @@ class Candidates:
 
     @cached_property
     def _pairs(self) -> tuple[Pair, ...]:
-        return race_order(self.spec)
+        return run_order(self.spec)
 
     def _runs_of_own(self) -> dict[tuple[str, str, int | None], list[Trial]]:
         """Workload, arm and number of each candidate -> its search trials."""

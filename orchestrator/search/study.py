@@ -23,7 +23,7 @@ from orchestrator.search.candidates import (
     baseline_costs,
     log_ratio_of,
     mean_values,
-    race_order,
+    run_order,
     training_of,
 )
 from orchestrator.search.early_stopping import Stopping, loses
@@ -105,7 +105,7 @@ class Study:
         self._results = results
         self._is_shared = workload == ALL
         self._pairs: tuple[Pair, ...] = (
-            race_order(spec) if self._is_shared else tuple((workload, seed) for seed in spec.search.seeds)
+            run_order(spec) if self._is_shared else tuple((workload, seed) for seed in spec.search.seeds)
         )
         self._proposals = Proposals(spec, workload, arm, storage, points, self._run_ids)
         self._stopping: Stopping | None = None

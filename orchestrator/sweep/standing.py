@@ -21,7 +21,7 @@ from orchestrator.home import (
     read_record,
     sweep_names,
 )
-from orchestrator.search import Candidates, num_configurations, num_planned, race_order
+from orchestrator.search import Candidates, num_configurations, num_planned, run_order
 from orchestrator.spec import PHASES, Phase, SweepSpec
 from orchestrator.sweep.budgets import Usage, spent, usages
 
@@ -270,7 +270,7 @@ class _CandidateCounts:
     """The candidates of one search, as far as counting goes."""
 
     def __init__(self, spec: SweepSpec) -> None:
-        self._order = {pair: place for place, pair in enumerate(race_order(spec))}
+        self._order = {pair: place for place, pair in enumerate(run_order(spec))}
         self._num_seeds = len(spec.search.seeds)
         self._values: dict[tuple[int | None, str], list[float]] = {}
         # Number of a candidate that failed -> place of the run that settles it, and whether that told nothing.

@@ -17,7 +17,7 @@ from orchestrator.home.records import (
     TrialState,
     objective_value,
 )
-from orchestrator.search.candidates import Candidates, aggregate_of, log_ratio_of, race_order, run_cost
+from orchestrator.search.candidates import Candidates, aggregate_of, log_ratio_of, run_cost, run_order
 from orchestrator.search.counts import num_planned
 from orchestrator.search.lints import spec_lints
 from orchestrator.search.selection import champions, roles
@@ -79,11 +79,11 @@ def test_a_run_costs_what_the_search_was_told(metric: str, steps: int | None, tm
 
 def test_the_order_of_the_race_is_the_seeds_and_begins_with_every_workload() -> None:
     spec = shared_spec("search.seeds=[0, 1, 2, 3]")
-    order = race_order(spec)
+    order = run_order(spec)
     assert sorted(order) == sorted((label, seed) for label in spec.workloads for seed in spec.search.seeds)
     assert all({order[at][0], order[at + 1][0]} == {"narrow", "wide"} for at in range(0, 8, 2))
-    assert order == race_order(spec)
-    assert any(race_order(shared_spec("search.seeds=[0, 1, 2, 3]", f"search.seed={n}")) != order for n in (1, 2, 3))
+    assert order == run_order(spec)
+    assert any(run_order(shared_spec("search.seeds=[0, 1, 2, 3]", f"search.seed={n}")) != order for n in (1, 2, 3))
 
 
 def test_units_become_one_trial_for_each_setting_and_workload(tmp_path: Path) -> None:

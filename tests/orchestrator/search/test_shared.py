@@ -12,7 +12,7 @@ import pytest
 from optuna.storages.journal import JournalStorage
 
 from orchestrator.home.records import TrialConfig, TrialResult
-from orchestrator.search.candidates import Candidates, race_order
+from orchestrator.search.candidates import Candidates, run_order
 from orchestrator.search.journal import StudyLog, open_journal
 from orchestrator.search.study import Study
 from orchestrator.spec import ALL, SweepSpec
@@ -57,7 +57,7 @@ def test_every_setting_runs_on_every_workload_and_seed_and_its_value_is_the_aggr
     spec = shared_spec("search.trials=1")
     sweep = SharedSweep(spec, journal, answer)
     sweep.run()
-    assert [(unit.workload, *unit.seeds) for unit in sweep.units] == list(race_order(spec))
+    assert [(unit.workload, *unit.seeds) for unit in sweep.units] == list(run_order(spec))
     assert len({unit.training.optimizer.name for unit in sweep.units}) == 2
     [trial] = stored(journal)
     expected = (2 / 4 * 8 / 4 * 1 / 4 * 20 / 4) ** 0.25

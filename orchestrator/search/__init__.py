@@ -11,7 +11,7 @@ from orchestrator.search.candidates import (
     stored_id,
     training_of,
 )
-from orchestrator.search.confirm import Confirmation
+from orchestrator.search.confirm import confirm_configs
 from orchestrator.search.counts import num_configurations, num_planned
 from orchestrator.search.early_stopping import pruned_result
 from orchestrator.search.journal import open_journal
@@ -32,13 +32,13 @@ __all__ = [
     "Candidate",
     "Candidates",
     "Champions",
-    "Confirmation",
     "Study",
     "aggregate_of",
     "best_over",
     "best_points",
     "champions",
     "complete_of",
+    "confirm_configs",
     "distribution_of",
     "judges_of",
     "lints",

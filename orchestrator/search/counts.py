@@ -1,4 +1,4 @@
-"""Counts what a sweep runs: candidates, trials and the seeds of each, from the spec alone."""
+"""Counts what a sweep runs, from its spec alone."""
 
 from __future__ import annotations
 
@@ -7,34 +7,23 @@ from orchestrator.spec import Phase, SweepSpec
 
 
 def num_configurations(spec: SweepSpec, workload: str, arm: str, num_failed: int = 0) -> int:
-    """Count the configurations that a search tries, the settings of a shared one; a space that holds fewer has fewer.
+    """Count the candidates of a search. A space that holds fewer than ``search.trials`` limits their number.
 
     Args:
         spec: of the sweep.
-        workload: label; any for an arm whose search is shared.
+        workload: label; any label does for an arm whose search is shared.
         arm: label.
-        num_failed: of them that gave no answer and are replaced, up to ``search.max_replaced``.
-
-    Returns:
-        The number.
+        num_failed: candidates that gave no answer; up to ``search.max_replaced`` of them are replaced.
     """
     size = num_points(spec.space(workload, arm), spec.search.sampler)
     return int(min(min(spec.search.trials, size) + min(num_failed, spec.search.num_replaceable), size))
 
 
 def num_planned(spec: SweepSpec, workload: str, arm: str, phase: Phase, num_failed: int = 0) -> int:
-    """Count the trials on file that an arm has on a workload in a phase; a setting of a shared search has its seeds.
+    """Count the trials of an arm on a workload in one phase.
 
-    Args:
-        spec: of the sweep.
-        workload: label.
-        arm: label.
-        phase: search or confirm.
-        num_failed: configurations of its search that gave no answer and are replaced.
-
-    Returns:
-        The number of trials; of the confirm phase of a shared search the most there can be, since a setting may be
-        chosen for two reasons.
+    In the confirm phase of a shared search this is an upper bound, because one candidate may be chosen for two reasons.
+    ``num_failed`` is the number of candidates of the search that gave no answer and are replaced.
     """
     if phase == "search":
         return num_configurations(spec, workload, arm, num_failed) * len(spec.search.seeds)

@@ -205,7 +205,8 @@ class Proposals:
                 f"file; {name} or numpy was updated since: go on with the versions of provenance.json, or begin a new "
                 "sweep that takes this one's best points (search.warm_start)"
             )
-        self._log.repeat_keep(drawn, note)
+        if note.is_duplicate:
+            self._log.dismiss(drawn.number)
 
     def _draw(self, number: int) -> Draw | None:
         """Say what of a proposal is settled before a sampler is asked; None where a grid has no more points."""

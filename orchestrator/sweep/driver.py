@@ -27,9 +27,9 @@ from orchestrator.home import (
 from orchestrator.launch import TrialSource
 from orchestrator.search import (
     Candidates,
-    Confirmation,
     Study,
     champions,
+    confirm_configs,
     open_journal,
     plan_studies,
     pruned_result,
@@ -164,7 +164,7 @@ class Driver(TrialSource):
         self._running: dict[str, float] = {}
         self._goes_on_from: dict[str, Checkpoint] = {}
         self._overdue_since: dict[str, float] = {}
-        self._confirmation: Confirmation | None = None
+        self._to_confirm: deque[TrialConfig] | None = None
         self._started_at = time.monotonic()
 
     @property
@@ -176,7 +176,7 @@ class Driver(TrialSource):
     def is_finished(self) -> bool:
         """Whether everything that was planned has ended."""
         self._release()
-        return self._is_search_over() and self._confirm().is_exhausted and not self._is_anything_open
+        return self._is_search_over() and not self._confirm() and not self._is_anything_open
 
     @property
     def ended_early(self) -> str:
@@ -196,8 +196,8 @@ class Driver(TrialSource):
         if is_full or self._retries.runs_alone or not self._budgets.may_start():
             return None
         config = self._retries.take() or self._propose_search()
-        if config is None and self._is_search_over():
-            config = self._confirm().propose()
+        if config is None and self._is_search_over() and self._confirm():
+            config = self._confirm().popleft()
         if config is None and not self._handed_out:
             config = self._retries.take_alone()
         if config is not None:
@@ -366,18 +366,11 @@ class Driver(TrialSource):
         for config in (config for study in self._studies.values() for config in study.take_dropped()):
             if config.trial_id in self._cut_off:
                 self._counts.begin(config)
-                self._end(config, self._given_up(config))
+                rows, now = self._paths.read_trial(config.trial_id).history, time.time()
+                self._end(config, pruned_result(config, rows, started_at=now, ended_at=now))
             else:
                 self._counts.drop(config)
                 self._log.info("dropped %s: its candidate has ended", describe(config))
-
-    def _given_up(self, config: TrialConfig) -> TrialResult:
-        rows, now = self._paths.read_trial(config.trial_id).history, time.time()
-        if any(row.step for row in rows):
-            return pruned_result(config, rows, started_at=now, ended_at=now)
-        return TrialResult(
-            trial_id=config.trial_id, state=TrialState.PRUNED, value=None, seeds=(), started_at=now, ended_at=now
-        )
 
     @property
     def _is_anything_open(self) -> bool:
@@ -385,19 +378,21 @@ class Driver(TrialSource):
         return bool(self._handed_out) or self._retries.is_waiting
 
     def _is_search_over(self) -> bool:
-        return self._confirmation is not None or (
+        return self._to_confirm is not None or (
             all(study.is_exhausted for study in self._studies.values()) and not self._is_anything_open
         )
 
-    def _confirm(self) -> Confirmation:
-        """The confirm phase; its trials are fixed once the search is over."""
-        if self._confirmation is None:
+    def _confirm(self) -> deque[TrialConfig]:
+        """Give the confirm trials that are still to be handed out; they are chosen once, when the search is over."""
+        if self._to_confirm is None:
             record = self._read()
             chosen = champions(Candidates.of(record))
-            self._confirmation = Confirmation(self._spec, chosen, record.trials)
+            ended = {trial.result.trial_id for trial in record.trials if trial.result is not None}
+            configs = confirm_configs(self._spec, [trial for of_study in chosen.values() for trial in of_study])
+            self._to_confirm = deque(config for config in configs if config.trial_id not in ended)
             if len(self._spec.confirm.candidates) > 1:
                 self._counts.plan_confirm({study: len(trials) for study, trials in chosen.items()})
-        return self._confirmation
+        return self._to_confirm
 
     def _read(self) -> SweepRecord:
         trials = tuple(self._paths.read_trials(with_history=False))

@@ -303,7 +303,7 @@ def failing(trial: Trial, kind: str, message: str = "the loss was not finite", a
 def stopped(trial: Trial, after: int = 100) -> Trial:
     """The same trial, ended by the search's scheduler after so many steps of its last seed."""
     rows = tuple(row for row in trial.history if row.seed != trial.config.seeds[-1] or row.step <= after)
-    result = pruned_result(trial.config, rows, started_at=1.0, ended_at=2.0, machine=MACHINE)
+    result = pruned_result(trial.config, rows, started_at=1.0, ended_at=2.0).model_copy(update={"machine": MACHINE})
     return trial.model_copy(update={"result": result, "history": rows})
 
 

@@ -12,10 +12,10 @@ from orchestrator.search.candidates import (
     training_of,
 )
 from orchestrator.search.confirm import confirm_configs
-from orchestrator.search.counts import num_configurations, num_planned
+from orchestrator.search.counts import num_busy, num_configurations, num_planned
 from orchestrator.search.early_stopping import pruned_result
 from orchestrator.search.journal import open_journal
-from orchestrator.search.lints import lints, spec_lints
+from orchestrator.search.lints import lints, spec_lints, time_lints
 from orchestrator.search.points import distribution_of
 from orchestrator.search.selection import (
     Champions,
@@ -42,6 +42,7 @@ __all__ = [
     "distribution_of",
     "judges_of",
     "lints",
+    "num_busy",
     "num_configurations",
     "num_planned",
     "open_journal",
@@ -55,5 +56,6 @@ __all__ = [
     "spec_lints",
     "steps_to_target",
     "stored_id",
+    "time_lints",
     "training_of",
 ]

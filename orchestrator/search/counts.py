@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.search.points import num_points
-from orchestrator.spec import Phase, SweepSpec
+from orchestrator.spec import ALL, Phase, SweepSpec
 
 
 def num_configurations(spec: SweepSpec, workload: str, arm: str, num_failed: int = 0) -> int:
@@ -29,3 +29,27 @@ def num_planned(spec: SweepSpec, workload: str, arm: str, phase: Phase, num_fail
         return num_configurations(spec, workload, arm, num_failed) * len(spec.search.seeds)
     num_others = len(spec.confirm.candidates) - 1 if spec.is_shared(arm) else 0
     return min(spec.confirm.top_k + num_others, num_configurations(spec, workload, arm)) * len(spec.confirm_seeds)
+
+
+def num_busy(spec: SweepSpec, concurrency: int | None = None) -> int:
+    """Count the search trials that can run at once, however many workers there are.
+
+    A study has up to ``concurrency`` candidates under way, each with all its runs; where a scheduler judges curves the
+    seeds of a candidate run one after the other. An arm that takes its settings from another one does not run beside
+    it, and a shared search does not run beside the baselines.
+
+    Args:
+        spec: of the sweep.
+        concurrency: instead of ``search.concurrency``.
+    """
+    followers = {arm: [one for one, source in spec.sources.items() if source == arm] for arm in spec.arms}
+
+    def most(workload: str, arm: str) -> int:
+        num_candidates = min(concurrency or spec.search.concurrency, num_configurations(spec, workload, arm))
+        num_runs = 1 if spec.search.scheduler.rungs else len(spec.search.seeds)
+        own = num_candidates * num_runs * (len(spec.workloads) if workload == ALL else 1)
+        return max(own, sum(most(workload, follower) for follower in followers[arm]))
+
+    first = [(workload, most(workload, arm)) for workload, arm in spec.searches if arm not in spec.sources]
+    shared = sum(num for workload, num in first if workload == ALL)
+    return max(shared, sum(num for workload, num in first if workload != ALL))

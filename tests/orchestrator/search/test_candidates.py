@@ -238,12 +238,12 @@ def test_the_plan_counts_units_and_names_the_shared_space() -> None:
     assert of["wide", "baseline"].trial_seconds == 0.5 * steps
 
 
-def test_a_race_that_can_give_nothing_up_is_objected_to() -> None:
+def test_a_scheduler_that_can_give_nothing_up_is_objected_to() -> None:
     [told] = [
         lint
         for lint in spec_lints(shared_spec("search.scheduler={name: wilcoxon, p_threshold: 0.1}"))
         if "wilcoxon" in lint
     ]
-    assert told.startswith("search.scheduler: wilcoxon gives no setting up before it has had 4 pairs")
+    assert told.startswith("search.scheduler: wilcoxon gives no candidate up before it has had 4 pairs")
     enough = shared_spec("search.scheduler={name: wilcoxon, p_threshold: 0.1}", "search.seeds=[0, 1, 2]")
     assert not any("wilcoxon" in lint for lint in spec_lints(enough))

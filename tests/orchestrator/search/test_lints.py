@@ -117,8 +117,8 @@ class TestEarlyStopping:
 
         # Two teleport batches of nine in the only epoch.
         assert told(0.1) == [
-            "digits/teleport: search.scheduler judges a trial from 0.1 of its budget, but the first teleports and 5% of "
-            "a run to recover last until 0.27; raise grace"
+            "digits/teleport: search.scheduler judges a trial from 0.1 of its budget, but the first teleports and 5% "
+            "of a run to recover last until 0.27; raise grace"
         ]
         assert told(0.3) == []
         assert told(0.14, "search.seeds=[0, 1]") == []

@@ -66,8 +66,8 @@ def test_workers_that_would_wait_are_told_with_the_concurrency_that_keeps_them_b
     assert (found.num_concurrent, found.num_busy) == (11, 8)
     [told] = [lint for lint in found.lints if "concurrency" in lint]
     assert told == (
-        "search.concurrency is 4, so the studies keep at most 8 of 11 workers busy in the search; 6 would keep 11 busy, "
-        "and each proposal would be made with fewer results known"
+        "search.concurrency is 4, so the studies keep at most 8 of 11 workers busy in the search; 6 would keep 11 "
+        "busy, and each proposal would be made with fewer results known"
     )
     assert not any("concurrency" in lint for lint in plan_on(11, MANY, "search.concurrency=6").lints)
     assert not any("concurrency" in lint for lint in plan_on(8, MANY).lints)

@@ -218,4 +218,3 @@ class _LogFile(logging.FileHandler):
         """Ignore that the disk is full or gone."""
         if not isinstance(sys.exception(), OSError):
             super().handleError(record)
-

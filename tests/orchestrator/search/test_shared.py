@@ -1,4 +1,4 @@
-"""A shared search: units in the race's order, settings that are given up, and the same again after any crash."""
+"""A shared search: the order of runs, candidates that are given up, and the same again after any crash."""
 
 from __future__ import annotations
 
@@ -266,7 +266,8 @@ def test_a_kill_at_some_steps_changes_nothing(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "{name: cmaes, popsize: 4}"])
 def test_a_kill_at_any_step_changes_nothing(sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert check_kills(1, sampler, tmp_path, monkeypatch) > 100
+    # Each of the 7 candidates is drawn, kept and told, with a kill before and after each step and at writes in between.
+    assert check_kills(1, sampler, tmp_path, monkeypatch) > 7 * 3 * 2
 
 
 def test_what_was_cut_off_of_a_setting_that_has_ended_is_dropped_after_the_crash(journal: Path) -> None:

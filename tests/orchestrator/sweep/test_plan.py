@@ -81,9 +81,10 @@ def test_a_concurrency_above_the_number_of_trials_is_never_asked_for() -> None:
 
 
 def test_workers_that_wait_do_not_shorten_the_search() -> None:
-    assert plan_on(8, MANY, "confirm.seeds=1").seconds == plan_on(80, MANY, "confirm.seeds=1").seconds + 2 * 9 * (
-        1 / 8 - 1 / 80
-    )
+    few, many = (plan_on(num_workers, MANY, "confirm.seeds=1") for num_workers in (8, 80))
+    assert few.num_steps == (2 * 16 + 2) * 9
+    assert few.seconds == pytest.approx(9 * (2 * 16 / 8 + 2 / 8))
+    assert many.seconds == pytest.approx(9 * (2 * 16 / 8 + 2 / 80))
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def grace_lints(spec: SweepSpec) -> Iterator[str]:
     if not isinstance(scheduler, StoppingOptions):
         return
     for label, template in spec.workloads.items():
-        trained = [Workload.model_validate(template.concretise(corner)) for corner in template.corners()]
+        trained = _trained(template)
         for arm in spec.arms:
             when = spec.example_of(arm).schedule
             ends = [end for one in trained if when is not None and (end := _first_end(one, when)) is not None]
@@ -65,6 +65,10 @@ def grace_lints(spec: SweepSpec) -> Iterator[str]:
                     f"{label}/{arm}: search.scheduler judges a trial from {scheduler.grace:g} of its budget, but the "
                     f"first teleports and {RECOVERY_SHARE:.0%} of a run to recover last until {needed:.2g}; raise grace"
                 )
+
+
+def _trained(template: Template) -> list[Workload]:
+    return [Workload.model_validate(template.concretise(corner)) for corner in template.corners()]
 
 
 def _first_end(workload: Workload, when: ScheduleOptions) -> float | None:
@@ -99,9 +103,9 @@ def wilcoxon_lints(spec: SweepSpec) -> Iterator[str]:
 
 
 def rung_lints(spec: SweepSpec, workload: str, arm: str, trials: Sequence[Trial]) -> Iterator[str]:
-    """Object to a scheduler that stopped nearly all trials, or whose early values say little of the final ones.
+    """Object to a scheduler that stopped nearly all candidates, or whose early values say little of the final ones.
 
-    Trials without a history cannot be judged by their early values.
+    Each candidate is one trial; those without a history cannot be judged by their early values.
     """
     scheduler = spec.search.scheduler
     if not isinstance(scheduler, StoppingOptions):
@@ -110,8 +114,8 @@ def rung_lints(spec: SweepSpec, workload: str, arm: str, trials: Sequence[Trial]
     num_complete, num_pruned = states.count(TrialState.COMPLETE), states.count(TrialState.PRUNED)
     if num_pruned and num_complete < MIN_COMPLETE:
         yield (
-            f"{workload}/{arm}: {num_pruned} of {len(states)} search trials were stopped and {num_complete} ran in "
-            "full, which is too few to judge the stopping by; give the search more trials or a longer grace"
+            f"{workload}/{arm}: {num_pruned} of {len(states)} candidates were stopped and {num_complete} ran in full, "
+            "which is too few to judge the stopping by; give the search more trials or a longer grace"
         )
     metric = judged_metric(spec, workload)
     sign = 1.0 if (metric in HIGHER_IS_BETTER) == (spec.search.objective.mode == "max") else -1.0
@@ -131,7 +135,7 @@ def rung_lints(spec: SweepSpec, workload: str, arm: str, trials: Sequence[Trial]
         if correlation is not None and correlation < LOW_CORRELATION:
             yield (
                 f"{workload}/{arm}: {metric} at {rung / WHOLE_BUDGET:g} of the budget ranks {len(at_rung)} complete "
-                f"trials unlike their final {spec.search.objective.metric} (Spearman {correlation:.2f}); a longer "
+                f"candidates unlike their final {spec.search.objective.metric} (Spearman {correlation:.2f}); a longer "
                 "grace stops fewer good ones"
             )
 
@@ -156,11 +160,6 @@ def time_lints(spec: SweepSpec) -> Iterator[str]:
             yield f"budget.{key} is a limit of time, so the speed of the machine decides what is cut off by it"
 
 
-def spec_lints(spec: SweepSpec) -> list[str]:
-    """List the lints of a spec."""
-    return list(_spec_lints(spec))
-
-
 def lints(candidates: Candidates) -> list[str]:
     """List the lints of a search that has run, those of its spec first."""
     found = spec_lints(candidates.spec)
@@ -174,36 +173,38 @@ def lints(candidates: Candidates) -> list[str]:
     return found
 
 
-def _spec_lints(spec: SweepSpec) -> Iterator[str]:
+def spec_lints(spec: SweepSpec) -> list[str]:
+    """List the lints of a spec."""
+    parts = (_comparison_lints, _sampler_lints, _target_lints, _hook_lints, _resource_lints, _precision_lints)
+    return [lint for part in (*parts, _arm_lints, grace_lints, wilcoxon_lints) for lint in part(spec)]
+
+
+def _comparison_lints(spec: SweepSpec) -> Iterator[str]:
     for label, template in spec.workloads.items():
-        if not any(name.startswith("optimizer.") for name in (d.name for d in template.distributions())):
+        if not any(distribution.name.startswith("optimizer.") for distribution in template.distributions()):
             yield (
                 f"{label}: no optimizer setting is searched, so no arm is tuned, and the comparison holds for these "
                 "settings alone"
             )
     if len(spec.arms) == 1:
         yield f"the spec has only the {BASELINE} arm, so nothing is compared"
-    yield from _sampler_lints(spec)
+
+
+def _target_lints(spec: SweepSpec) -> Iterator[str]:
+    metric = spec.search.objective.metric
     for label, template in spec.workloads.items():
         target = _value_at(template.raw, "target", "metric")
-        if target is not None and spec.search.objective.metric not in (
-            target,
-            "steps_to_target",
-            "seconds_to_target",
-            "gradient_evaluations_to_target",
-        ):
-            yield f"{label}: the search improves {spec.search.objective.metric}, the target is on {target}"
+        if target not in (None, metric) and not metric.endswith("_to_target"):
+            yield f"{label}: the search improves {metric}, the target is on {target}"
+
+
+def _hook_lints(spec: SweepSpec) -> Iterator[str]:
     for event, hook in spec.hooks.by_event.items():
         if hook.has_secrets:
             yield (
                 f"hooks.{event}: the webhook's user or query may be a secret, and the spec is stored and tracked; put "
                 "it into an environment variable and write $NAME"
             )
-    yield from _resource_lints(spec)
-    yield from _precision_lints(spec)
-    yield from _arm_lints(spec)
-    yield from grace_lints(spec)
-    yield from wilcoxon_lints(spec)
 
 
 def _sampler_lints(spec: SweepSpec) -> Iterator[str]:
@@ -257,8 +258,7 @@ def _precision_lints(spec: SweepSpec) -> Iterator[str]:
     if all(spec.resources.share(phase).gpu for phase in PHASES):
         return
     for label, template in spec.workloads.items():
-        trained = [Workload.model_validate(template.concretise(corner)) for corner in template.corners()]
-        if any(one.precision == "float16" for one in trained):
+        if any(one.precision == "float16" for one in _trained(template)):
             yield (
                 f"{label}: a CPU emulates float16, so its seconds say nothing; give trials a GPU (resources.gpu), or "
                 "take bfloat16 or float32"
@@ -268,7 +268,7 @@ def _precision_lints(spec: SweepSpec) -> Iterator[str]:
 def _arm_lints(spec: SweepSpec) -> Iterator[str]:
     """Object to arms that cannot do here what they are for."""
     for label, template in spec.workloads.items():
-        trained = [Workload.model_validate(template.concretise(corner)) for corner in template.corners()]
+        trained = _trained(template)
         for arm in spec.arms:
             method = spec.example_of(arm)
             if method.state_reset is not None and all(map(_has_no_state, trained)):
@@ -306,7 +306,7 @@ def _study_lints(spec: SweepSpec, workload: str, arm: str, trials: list[Trial]) 
     # A stopped trial is worse than others, and not infeasible: it could have gone on.
     num_feasible = sum(trial.result is not None and trial.result.state is not TrialState.FAIL for trial in trials)
     if trials and num_feasible < len(trials) / 2:
-        yield f"{workload}/{arm}: only {num_feasible} of {len(trials)} search trials are feasible; narrow the space"
+        yield f"{workload}/{arm}: only {num_feasible} of {len(trials)} candidates are feasible; narrow the space"
     yield from rung_lints(spec, workload, arm, trials)
     if not complete:
         return
@@ -314,16 +314,16 @@ def _study_lints(spec: SweepSpec, workload: str, arm: str, trials: list[Trial]) 
     best = min(complete, key=lambda trial: sign * _value(trial))
     for template in spec.space(workload, arm):
         for distribution in template.distributions():
-            if isinstance(distribution, Range) and distribution.name in best.config.values:
-                bound = _bound_hit(distribution, best.config.values[distribution.name])
-                if bound is not None:
-                    yield (
-                        f"{workload}/{arm}: the best {distribution.name} is at its bound {bound:g}; widen the range "
-                        f"[{distribution.low:g}, {distribution.high:g}]"
-                    )
+            name = distribution.name
+            if not isinstance(distribution, Range) or name not in best.config.values:
+                continue
+            low, high = distribution.low, distribution.high
+            if (bound := _bound_hit(distribution, best.config.values[name])) is not None:
+                told = f"{workload}/{arm}: the best {name} is at its bound {bound:g}"
+                yield f"{told}; widen the range [{low:g}, {high:g}]"
     number = best.config.number or 0
     if len(trials) >= 8 and number >= 0.75 * max(trial.config.number or 0 for trial in trials):
-        yield f"{workload}/{arm}: the best trial is #{number} of {len(trials)}, so the search may still be improving"
+        yield f"{workload}/{arm}: candidate #{number} of {len(trials)} is the best, so the search may still improve"
     if not any(_all_hit(trial) for trial in complete):
         yield f"{workload}/{arm}: no candidate reached the target on every seed; the target may be out of reach"
 

@@ -130,8 +130,7 @@ def make_plan(
         place: where the sweep is to run; None for this machine.
         sweeps: names of the sweeps in the home; None skips the checks that need them.
     """
-    here = this_machine()
-    place = place or Place(here.name, [here])
+    place = place or Place(this_machine().name, [this_machine()])
     fitting = {phase: _num_concurrent(spec, phase, place) for phase in PHASES}
     busy = num_busy(spec)
     at_once: dict[Phase, int] = {**fitting, "search": min(fitting["search"], busy)}
@@ -150,12 +149,7 @@ def make_plan(
         seconds=seconds,
         gpu_hours=gpu_hours,
         power=tuple(power(spec.num_primary, len(spec.confirm_seeds))),
-        warnings=(
-            *place.warnings,
-            *_warnings(spec, place),
-            *shortfalls(spec, seconds, gpu_hours, longest),
-            *_source_warnings(spec, sweeps),
-        ),
+        warnings=(*_warnings(spec, place, sweeps), *shortfalls(spec, seconds, gpu_hours, longest)),
         lints=(*spec_lints(spec), *_idle_workers(spec, fitting["search"]), *time_lints(spec)),
     )
 
@@ -174,15 +168,11 @@ def _idle_workers(spec: SweepSpec, fitting: int) -> Iterator[str]:
 
 
 def power(num_comparisons: int, num_seeds: int) -> list[str]:
-    """Say what the confirm seeds can show, a sentence each.
+    """Say in sentences what so many confirm seeds can show of so many primary comparisons.
 
     The smallest p of an exact two-sided sign-flip test over n pairs is 2^(1-n); Holm multiplies it by the number
     of primary comparisons. The smallest effect is the normal approximation for 80 % power at 5 %, in standard
     deviations of the paired differences: (1.960 + 0.842) / sqrt(n).
-
-    Args:
-        num_comparisons: number of primary comparisons, one per workload and teleport arm.
-        num_seeds: number of pairs.
     """
     smallest = min(1.0, smallest_p(num_seeds) * num_comparisons)
     needed = seeds_needed(num_comparisons, ALPHA)
@@ -270,7 +260,12 @@ def _study(
     largest = max(corners, key=_num_steps)
     num_trials = {phase: num_planned(spec, workload, arm, phase) for phase in PHASES}
     steps = {phase: _num_steps(largest) * num for phase, num in num_trials.items()}
+    gpu_steps = sum(steps[phase] * spec.resources.share(phase).gpu for phase in PHASES)
     pace = seconds_per_step(largest, spec.example_of(arm))
+
+    def timed(num_steps: float) -> float | None:
+        return None if pace is None else pace * num_steps
+
     return StudyPlan(
         workload=workload,
         arm=arm,
@@ -279,12 +274,10 @@ def _study(
         num_confirm=num_trials["confirm"],
         steps_per_seed=_num_steps(largest),
         num_steps=sum(steps.values()),
-        seconds=None if pace is None else pace * sum(steps.values()),
-        wall_clock=None if pace is None else sum(pace * steps[phase] / at_once[phase] for phase in PHASES),
-        gpu_hours=None
-        if pace is None
-        else sum(pace * steps[phase] * spec.resources.share(phase).gpu for phase in PHASES) / SECONDS_PER_HOUR,
-        trial_seconds=None if pace is None else pace * _num_steps(largest),
+        seconds=timed(sum(steps.values())),
+        wall_clock=timed(sum(steps[phase] / at_once[phase] for phase in PHASES)),
+        gpu_hours=timed(gpu_steps / SECONDS_PER_HOUR),
+        trial_seconds=timed(_num_steps(largest)),
     )
 
 
@@ -294,12 +287,9 @@ def _num_steps(workload: Workload) -> int:
 
 def _sum(values: Iterable[float | None]) -> float | None:
     """Add up; None where a value is not known."""
-    total = 0.0
-    for value in values:
-        if value is None:
-            return None
-        total += value
-    return total
+    found = list(values)
+    known = [value for value in found if value is not None]
+    return sum(known) if len(known) == len(found) else None
 
 
 def _num_concurrent(spec: SweepSpec, phase: Phase, place: Place) -> int:
@@ -309,19 +299,16 @@ def _num_concurrent(spec: SweepSpec, phase: Phase, place: Place) -> int:
     return max(1, min(fits, spec.search.max_concurrent or fits))
 
 
-def _source_warnings(spec: SweepSpec, sweeps: Collection[str] | None) -> Iterable[str]:
+def _warnings(spec: SweepSpec, place: Place, sweeps: Collection[str] | None) -> Iterator[str]:
+    yield from place.warnings
     wanted = spec.search.warm_start
     if wanted is not None and sweeps is not None and wanted.sweep not in sweeps:
         yield f"search.warm_start: this home has no sweep {wanted.sweep!r}; {nearest(wanted.sweep, sweeps)}"
-
-
-def _warnings(spec: SweepSpec, place: Place) -> Iterator[str]:
     lacking = {phase: shortfall(place.nodes, spec.resources.share(phase)) for phase in PHASES}
     yield from (f"{phase}: {message}" for phase, message in lacking.items() if message and place.nodes)
     for label, template in spec.workloads.items():
         data = Workload.model_validate(template.concretise(template.corners()[0])).data
-        found = locate_for(data)
-        if not found.is_found:
+        if not (found := locate_for(data)).is_found:
             yield f"{label}: data set {data.name} is not here: {found.reason}"
     for event, hook in spec.hooks.by_event.items():
         if hook.lacks():

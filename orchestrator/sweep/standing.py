@@ -236,16 +236,9 @@ class _StudyCounts:
         self.best: float | None = None
 
     def progress(self, study: str, phase: Phase) -> StudyProgress:
-        return StudyProgress(
-            study=study,
-            phase=phase,
-            num_planned=self.num_planned,
-            num_done=self.num_done,
-            num_running=len(self.running),
-            num_failed=self.num_failed,
-            num_pruned=self.num_pruned,
-            best=self.best,
-        )
+        num_running = len(self.running)
+        ended = self.num_done, num_running, self.num_failed, self.num_pruned
+        return StudyProgress(study, phase, self.num_planned, *ended, self.best)
 
 
 @final

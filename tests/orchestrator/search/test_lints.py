@@ -79,14 +79,12 @@ def test_a_best_at_its_bound_is_told() -> None:
 def test_too_few_feasible_trials_are_told() -> None:
     bad: list[TrialConfig] = [config(lr=0.02 + i / 100, number=i + 1) for i in range(3)]
     trials = [searched(0.1, 0.1), *(Trial(config=of, result=failed(of)) for of in bad)]
-    assert lints(record(*trials)) == ["digits/baseline: only 1 of 4 search trials are feasible; narrow the space"]
+    assert lints(record(*trials)) == ["digits/baseline: only 1 of 4 candidates are feasible; narrow the space"]
 
 
 def test_a_search_that_still_improves_is_told() -> None:
     trials = [searched(0.05 + i / 100, 1.0 - i / 10, number=i) for i in range(8)]
-    assert lints(record(*trials)) == [
-        "digits/baseline: the best trial is #7 of 8, so the search may still be improving"
-    ]
+    assert lints(record(*trials)) == ["digits/baseline: candidate #7 of 8 is the best, so the search may still improve"]
     trials = [searched(0.05 + i / 100, i / 10, number=i) for i in range(8)]
     assert lints(record(*trials)) == []
 
@@ -135,8 +133,8 @@ class TestEarlyStopping:
         stopped = [Trial(config=of, result=pruned_result(of, rows, started_at=1.0, ended_at=2.0)) for of in bad]
         found = lints(Candidates(spec, (searched(0.1, 0.1), *stopped)))
         assert found == [
-            "digits/baseline: 3 of 4 search trials were stopped and 1 ran in full, which is too few to judge the "
-            "stopping by; give the search more trials or a longer grace"
+            "digits/baseline: 3 of 4 candidates were stopped and 1 ran in full, which is too few to judge the stopping "
+            "by; give the search more trials or a longer grace"
         ]
 
     def test_early_values_that_say_nothing_of_the_final_ones_are_told(self) -> None:
@@ -152,8 +150,8 @@ class TestEarlyStopping:
             return [lint for lint in found if "Spearman" in lint]
 
         assert told([5.0, 4.0, 3.0, 2.0, 1.0, 0.0]) == [
-            "digits/baseline: train_loss at 0.5 of the budget ranks 6 complete trials unlike their final train_loss "
-            "(Spearman -1.00); a longer grace stops fewer good ones"
+            "digits/baseline: train_loss at 0.5 of the budget ranks 6 complete candidates unlike their final "
+            "train_loss (Spearman -1.00); a longer grace stops fewer good ones"
         ]
         assert told([0.0, 1.0, 2.0, 3.0, 4.0, 5.0]) == []
         assert told([3.0, 2.0, 1.0]) == []

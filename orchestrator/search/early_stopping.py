@@ -94,12 +94,13 @@ class Reading:
 
 
 def rung_values(
-    runs: Iterable[tuple[Iterable[HistoryRow], int]], seeds: Sequence[int], metric: CurveMetric, rungs: Sequence[int]
+    rows: Iterable[HistoryRow], epochs: int, seeds: Sequence[int], metric: CurveMetric, rungs: Sequence[int]
 ) -> dict[int, float]:
     """Read the values by which a candidate was judged.
 
     Args:
-        runs: rows and number of epochs of each run, in the order of the seeds.
+        rows: of all its runs, in the order of the seeds.
+        epochs: of each run.
         seeds: of the search.
         metric: what is read.
         rungs: positions in thousandths of the budget, ascending.
@@ -109,11 +110,10 @@ def rung_values(
     """
     reading = Reading(seeds, metric)
     found: dict[int, float] = {}
-    for rows, epochs in runs:
-        for row in rows:
-            before = reading.position
-            reading.add(row, epochs)
-            found |= {rung: reading.value for rung in rungs if before < rung <= reading.position}
+    for row in rows:
+        before = reading.position
+        reading.add(row, epochs)
+        found |= {rung: reading.value for rung in rungs if before < rung <= reading.position}
     return found
 
 

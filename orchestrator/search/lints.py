@@ -119,16 +119,13 @@ def rung_lints(spec: SweepSpec, workload: str, arm: str, trials: Sequence[Trial]
         )
     metric = judged_metric(spec, workload)
     sign = 1.0 if (metric in HIGHER_IS_BETTER) == (spec.search.objective.mode == "max") else -1.0
+    known = [trial for trial in trials if trial.result is not None and trial.result.value is not None]
     points = [
-        (
-            rung_values([(trial.history, trial.config.training.epochs)], trial.config.seeds, metric, scheduler.rungs),
-            trial.result.value,
-        )
-        for trial in trials
-        if trial.result is not None and trial.result.value is not None and trial.history
+        (rung_values(each.history, each.config.training.epochs, each.config.seeds, metric, scheduler.rungs), each)
+        for each in known
     ]
     for rung in scheduler.rungs:
-        at_rung = [(sign * early[rung], final) for early, final in points if rung in early]
+        at_rung = [(sign * early[rung], _value(trial)) for early, trial in points if rung in early]
         if len(at_rung) < MIN_CORRELATED:
             continue
         correlation = rank_correlation(*zip(*at_rung, strict=True))

@@ -229,8 +229,8 @@ def shortfalls(
     if budget.trials is not None and budget.trials < planned(spec):
         search, confirm = planned(spec, ["search"]), planned(spec, ["confirm"])
         lacking = "confirm will not run" if budget.trials <= search else "confirm will not be complete"
-        planned_of = f"{search} search trials and {confirm} confirm trials are planned"
-        yield f"budget.trials is {budget.trials} and {planned_of}, so {lacking}"
+        told = f"budget.trials is {budget.trials} and the spec plans {search} search and {confirm} confirm trials"
+        yield f"{told}, so {lacking}"
     if budget.per_trial is not None and trial_seconds is not None and trial_seconds > budget.per_trial.seconds:
         yield (
             f"budget.per_trial is {budget.per_trial} and the longest trial may take {duration_text(trial_seconds)}, so "

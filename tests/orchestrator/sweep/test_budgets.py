@@ -165,11 +165,11 @@ def test_what_a_sweep_will_exceed_is_told_before_it_runs() -> None:
     assert told(spec, 3 * HOUR, 5.0, 1_200.0) == [
         "budget.wall_clock is 2h and the estimate is 3.0 h, so the sweep will end early",
         "budget.gpu_hours is 4 and the estimate is 5, so the sweep will end early",
-        "budget.trials is 6 and 6 search trials and 4 confirm trials are planned, so confirm will not run",
+        "budget.trials is 6 and the spec plans 6 search and 4 confirm trials, so confirm will not run",
         "budget.per_trial is 10m and the longest trial may take 20 min, so it would end as FAIL",
     ]
     assert told(tiny_spec("budget.trials=9")) == [
-        "budget.trials is 9, 6 of search and 4 of confirm are planned: confirm will not be complete"
+        "budget.trials is 9 and the spec plans 6 search and 4 confirm trials, so confirm will not be complete"
     ]
     assert told(tiny_spec("budget={wall_clock: 2h, trials: 10, gpu_hours: 4, per_trial: 10m}"), HOUR, 1.0, 60.0) == []
     assert told(tiny_spec("budget={wall_clock: 2h, gpu_hours: 4, per_trial: 10m}")) == []

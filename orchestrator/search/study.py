@@ -104,9 +104,7 @@ class Study:
         self._storage = storage
         self._results = results
         self._is_shared = workload == ALL
-        self._pairs: tuple[Pair, ...] = (
-            run_order(spec) if self._is_shared else tuple((workload, seed) for seed in spec.search.seeds)
-        )
+        self._pairs = run_order(spec, workload)
         self._proposals = Proposals(spec, workload, arm, storage, points, self._run_ids)
         self._stopping: Stopping | None = None
         self._baselines: dict[str, TrialConfig] = {}

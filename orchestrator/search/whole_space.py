@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, final
 
 from optuna.samplers import BaseSampler
@@ -13,7 +13,7 @@ from orchestrator.spec import Distribution
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
-    from optuna.trial import FrozenTrial, TrialState
+    from optuna.trial import FrozenTrial
 
 
 @final
@@ -48,11 +48,3 @@ class WholeSpaceSampler(BaseSampler):
     ) -> Any:
         """Choose a parameter outside the joint space: a constant, or a fixed value."""
         return self._sampler.sample_independent(study, trial, param_name, param_distribution)
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Pass the call on."""
-        self._sampler.before_trial(study, trial)
-
-    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        """Pass the call on."""
-        self._sampler.after_trial(study, trial, state, values)

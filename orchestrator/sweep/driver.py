@@ -319,10 +319,6 @@ class Driver(TrialSource):
         self._running.pop(config.trial_id, None)
         self._overdue_since.pop(config.trial_id, None)
 
-    def progress(self) -> Progress:
-        """Count where the sweep stands."""
-        return self._counts.progress(time.monotonic() - self._started_at, self._num_before)
-
     def _propose_search(self) -> TrialConfig | None:
         # A study may turn out to be exhausted only when it is asked. The studies that wait for it can then begin.
         while True:
@@ -390,7 +386,7 @@ class Driver(TrialSource):
         return SweepRecord(self._spec, self._paths.read_provenance(), trials)
 
     def _show(self) -> None:
-        self._observe(self.progress())
+        self._observe(self._counts.progress(time.monotonic() - self._started_at, self._num_before))
 
     def _write_log(self, config: TrialConfig, result: TrialResult) -> None:
         if result.state is not TrialState.FAIL:

@@ -47,7 +47,7 @@ def _failures(record: SweepRecord) -> Iterator[str]:
     A configuration that diverges or takes too long is an answer of the search and no failure. Nor does a study fail
     that a budget left without a result.
     """
-    crashed = [trial for trial in record.trials if _has_crashed(trial)]
+    crashed = [trial for trial in record.trials if trial.result is not None and trial.result.is_no_answer]
     confirm = [trial for trial in crashed if trial.config.phase == "confirm"]
     if confirm:
         yield f"{len(confirm)} confirm trials crashed"
@@ -62,10 +62,6 @@ def _failures(record: SweepRecord) -> Iterator[str]:
         is_cut_short = bool(record.ended_early) and len(states) < num_configurations(record.spec, workload, arm)
         if not is_cut_short and TrialState.COMPLETE not in states:
             yield f"{workload}/{arm} has no trial that ended well"
-
-
-def _has_crashed(trial: Trial) -> bool:
-    return trial.result is not None and trial.result.is_no_answer
 
 
 @final
@@ -147,7 +143,7 @@ class TrialCounts:
             for phase in PHASES
             for workload, arm in spec.studies
         }
-        self._searches = {spec.search_of(workload, arm): _CandidateCounts(spec) for workload, arm in spec.studies}
+        self._searches = {f"{workload}/{arm}": _CandidateCounts(spec, workload) for workload, arm in spec.searches}
 
     def begin(self, config: TrialConfig) -> None:
         """Count a trial that runs."""
@@ -164,9 +160,7 @@ class TrialCounts:
         counts.num_done += 1
         counts.num_failed += result.state is TrialState.FAIL
         counts.num_pruned += result.state is TrialState.PRUNED
-        value = result.value
-        if config.phase == "search":
-            value = self._end_of_search(config, result)
+        value = self._end_of_search(config, result) if config.phase == "search" else result.value
         if value is not None:
             counts.best = value if counts.best is None else self._better(counts.best, value)
 
@@ -245,8 +239,8 @@ class _StudyCounts:
 class _CandidateCounts:
     """Counts the candidates of one search by their trials."""
 
-    def __init__(self, spec: SweepSpec) -> None:
-        self._order = {pair: place for place, pair in enumerate(run_order(spec))}
+    def __init__(self, spec: SweepSpec, workload: str) -> None:
+        self._order = {pair: place for place, pair in enumerate(run_order(spec, workload))}
         self._num_seeds = len(spec.search.seeds)
         self._values: dict[tuple[int | None, str], list[float]] = {}
         # Number of a failed candidate -> place of the run that settles it, and whether that run gave no answer.

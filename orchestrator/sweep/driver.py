@@ -164,7 +164,7 @@ class Driver(TrialSource):
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether no trial will come again; one that runs may be lost, and would come again."""
+        """Whether no trial is left to hand out; while one runs it may be lost, and would have to run again."""
         return self.is_finished or not (self._handed_out or self._budgets.may_start())
 
     @property

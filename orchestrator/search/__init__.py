@@ -12,7 +12,7 @@ from orchestrator.search.candidates import (
     training_of,
 )
 from orchestrator.search.confirm import confirm_configs
-from orchestrator.search.counts import num_busy, num_configurations, num_planned
+from orchestrator.search.counts import num_busy, num_candidates, num_planned
 from orchestrator.search.early_stopping import pruned_result
 from orchestrator.search.journal import open_journal
 from orchestrator.search.lints import lints, spec_lints, time_lints
@@ -43,7 +43,7 @@ __all__ = [
     "judges_of",
     "lints",
     "num_busy",
-    "num_configurations",
+    "num_candidates",
     "num_planned",
     "open_journal",
     "plan_studies",

@@ -6,7 +6,7 @@ from orchestrator.search.points import num_points
 from orchestrator.spec import ALL, Phase, SweepSpec
 
 
-def num_configurations(spec: SweepSpec, workload: str, arm: str, num_failed: int = 0) -> int:
+def num_candidates(spec: SweepSpec, workload: str, arm: str, num_failed: int = 0) -> int:
     """Count the candidates of a search. A space that holds fewer than ``search.trials`` limits their number.
 
     Args:
@@ -26,9 +26,9 @@ def num_planned(spec: SweepSpec, workload: str, arm: str, phase: Phase, num_fail
     ``num_failed`` is the number of candidates of the search that gave no answer and are replaced.
     """
     if phase == "search":
-        return num_configurations(spec, workload, arm, num_failed) * len(spec.search.seeds)
+        return num_candidates(spec, workload, arm, num_failed) * len(spec.search.seeds)
     num_others = len(spec.confirm.candidates) - 1 if spec.is_shared(arm) else 0
-    return min(spec.confirm.top_k + num_others, num_configurations(spec, workload, arm)) * len(spec.confirm_seeds)
+    return min(spec.confirm.top_k + num_others, num_candidates(spec, workload, arm)) * len(spec.confirm_seeds)
 
 
 def num_busy(spec: SweepSpec, concurrency: int | None = None) -> int:
@@ -45,9 +45,9 @@ def num_busy(spec: SweepSpec, concurrency: int | None = None) -> int:
     followers = {arm: [one for one, source in spec.sources.items() if source == arm] for arm in spec.arms}
 
     def most(workload: str, arm: str) -> int:
-        num_candidates = min(concurrency or spec.search.concurrency, num_configurations(spec, workload, arm))
+        at_once = min(concurrency or spec.search.concurrency, num_candidates(spec, workload, arm))
         num_runs = 1 if spec.search.scheduler.rungs else len(spec.search.seeds)
-        own = num_candidates * num_runs * (len(spec.workloads) if workload == ALL else 1)
+        own = at_once * num_runs * (len(spec.workloads) if workload == ALL else 1)
         return max(own, sum(most(workload, follower) for follower in followers[arm]))
 
     first = [(workload, most(workload, arm)) for workload, arm in spec.searches if arm not in spec.sources]

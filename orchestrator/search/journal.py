@@ -7,6 +7,7 @@ sampler then goes on from the same state. The journal is read when a sweep is ta
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,17 +95,14 @@ def open_journal(path: Path) -> optuna.storages.BaseStorage:
 
     Raises:
         FileUnreadable: the file is no journal.
+        OSError: the file cannot be read or written.
     """
-    if path.is_file():
-        _mend(path)
-    return _load(path)
-
-
-def _load(path: Path) -> optuna.storages.BaseStorage:
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
+    if path.is_file():
+        _mend(path)
     # Optuna's INFO lines would break into the live display; the sweep's own log says more.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -119,19 +117,10 @@ def _load(path: Path) -> optuna.storages.BaseStorage:
 def _mend(path: Path) -> None:
     """Remove what a killed driver left: its lock, and a line cut short, to which Optuna would append."""
     path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
-    with open(path, "rb+") as file:
-        end = file.seek(0, 2)
-        keep = end
-        while keep:
-            start = max(0, keep - 65_536)
-            file.seek(start)
-            found = file.read(keep - start).rfind(b"\n")
-            if found >= 0:
-                keep = start + found + 1
-                break
-            keep = start
-        if keep < end:
-            file.truncate(keep)
+    written = path.read_bytes()
+    num_whole = written.rfind(b"\n") + 1
+    if num_whole < len(written):
+        os.truncate(path, num_whole)
 
 
 @final

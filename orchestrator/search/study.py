@@ -3,9 +3,9 @@
 A candidate is a set of values; a trial is one run of a candidate, on one workload and one seed. A search's own sampler
 proposes candidates (:mod:`orchestrator.search.proposals`). This module runs each of them, looks at its results in a
 fixed order, whatever order they come in, and says what the candidate came to. The first result in that order that
-settles a candidate does so: a run that failed, or that a scheduler ended, or the one with which it lost the race.
-Runs behind that one are not begun, are ended, or do not count. So a candidate comes to the same with one worker or
-with many.
+settles a candidate does so: a run that failed, or that a scheduler ended, or the one with which it lost
+to the best candidate. Runs behind that one are not begun, are ended, or do not count. So a candidate comes to the same
+with one worker or with many.
 
 The sweep's files are the truth. After a crash a search is brought level with them, and what was cut off runs again.
 """

@@ -21,7 +21,7 @@ from orchestrator.home import (
     read_record,
     sweep_names,
 )
-from orchestrator.search import Candidates, num_configurations, num_planned, run_order
+from orchestrator.search import Candidates, num_candidates, num_planned, run_order
 from orchestrator.spec import PHASES, Phase, SweepSpec
 from orchestrator.sweep.budgets import Usage, spent, usages
 
@@ -44,7 +44,7 @@ def in_words(end: SweepOutcome) -> Literal["finished", "ended early", "failed"]:
 def _failures(record: SweepRecord) -> Iterator[str]:
     """Say what makes a sweep count as failed: crashes in confirm, many in search, or an arm without a result.
 
-    A configuration that diverges or takes too long is an answer of the search and no failure. Nor does a study fail
+    A candidate that diverges or takes too long is an answer of the search and no failure. Nor does a study fail
     that a budget left without a result.
     """
     crashed = [trial for trial in record.trials if trial.result is not None and trial.result.is_no_answer]
@@ -59,7 +59,7 @@ def _failures(record: SweepRecord) -> Iterator[str]:
     for workload, arm in record.spec.studies:
         own = (trial.result for trial in merged if trial.config.study == f"{workload}/{arm}")
         states = [result.state for result in own if result is not None]
-        is_cut_short = bool(record.ended_early) and len(states) < num_configurations(record.spec, workload, arm)
+        is_cut_short = bool(record.ended_early) and len(states) < num_candidates(record.spec, workload, arm)
         if not is_cut_short and TrialState.COMPLETE not in states:
             yield f"{workload}/{arm} has no trial that ended well"
 
@@ -185,13 +185,13 @@ class TrialCounts:
         """Uncount trials that were planned and will not run."""
         self._studies[f"{workload}/{arm}", phase].num_planned -= num_trials
 
-    def plan_confirm(self, num_candidates: Mapping[tuple[str, str], int]) -> None:
+    def plan_confirm(self, num_chosen: Mapping[tuple[str, str], int]) -> None:
         """Correct the number of planned confirm trials, where one candidate was chosen for several reasons.
 
         Args:
-            num_candidates: workload and arm -> number of candidates that go to confirm.
+            num_chosen: workload and arm -> number of candidates that go to confirm.
         """
-        for (workload, arm), num in num_candidates.items():
+        for (workload, arm), num in num_chosen.items():
             most = num_planned(self._spec, workload, arm, "confirm")
             self.drop(workload, arm, "confirm", most - num * len(self._spec.confirm_seeds))
 

@@ -11,7 +11,7 @@ from typing import final
 
 from orchestrator.home.paths import SweepPaths
 from orchestrator.search.candidates import run_order
-from orchestrator.search.counts import num_configurations, num_planned
+from orchestrator.search.counts import num_candidates, num_planned
 from orchestrator.spec import SweepSpec, load_spec
 from orchestrator.spec.options import WilcoxonOptions
 from tests.orchestrator.chaos.audit import audit, differences
@@ -58,7 +58,7 @@ def num_saved_at_most(spec: SweepSpec) -> int:
     num_pairs = len(run_order(spec))
     first = next(iter(spec.workloads))
     return sum(
-        (num_configurations(spec, first, arm) - 1) * max(0, num_pairs - scheduler.min_pairs)
+        (num_candidates(spec, first, arm) - 1) * max(0, num_pairs - scheduler.min_pairs)
         for arm in spec.arms
         if spec.is_shared(arm)
     )

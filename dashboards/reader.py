@@ -28,7 +28,7 @@ from orchestrator.home import (
 from orchestrator.report import Report, summarise
 from orchestrator.search import stored_id
 from orchestrator.spec import SweepSpec
-from orchestrator.sweep import Standing, standing_of
+from orchestrator.sweep import Standing, standing
 
 
 @final
@@ -79,10 +79,10 @@ class SweepReader:
         with self._mutex:
             try:
                 record = self._read_record()
-                standing = standing_of(self.paths, record)
+                where = standing(self.paths, record)
             except (UserError, ValidationError, ValueError, OSError) as error:
                 raise Unreadable(f"sweep {self.paths.name!r} cannot be read: {_line(error)}") from error
-            return Snapshot(record, standing, tuple(self._faults.values()), self._version)
+            return Snapshot(record, where, tuple(self._faults.values()), self._version)
 
     def report(self, snapshot: Snapshot) -> Report:
         """Work out the report, with the curves of the confirm runs; once for each state of the files."""

@@ -12,7 +12,7 @@ from orchestrator.report.best import spec_of
 from orchestrator.report.curves import bands_of, curve_of
 from orchestrator.report.price import price_of
 from orchestrator.report.schema import ConfirmCandidate, ConfirmSeed, Parameter, SearchTrial, SharedSearch, StudyReport
-from orchestrator.search import Candidate, num_configurations, steps_to_target, stored_id
+from orchestrator.search import Candidate, num_candidates, steps_to_target, stored_id
 from orchestrator.spec import Arm, Choice, Distribution, Role, SweepSpec, kind_of
 from orchestrator.spec.options import ExpressionOptions, TeleportOptions
 from orchestrator.statistics import censored_median
@@ -57,11 +57,11 @@ def _counts(spec: SweepSpec, workload: str, arm: str, ended: Sequence[TrialResul
     """Count the search trials that were wanted, and those that ended, by how they ended."""
     kinds = [result.failure.kind for result in ended if result.failure is not None]
     num_crashed = sum(result.is_no_answer for result in ended)
-    num_answers_wanted = num_configurations(spec, workload, arm)
+    num_answers_wanted = num_candidates(spec, workload, arm)
     return {
         "num_trials": len(ended),
         "num_planned": num_answers_wanted,
-        "num_replaced": num_configurations(spec, workload, arm, num_crashed) - num_answers_wanted,
+        "num_replaced": num_candidates(spec, workload, arm, num_crashed) - num_answers_wanted,
         "num_complete": sum(result.state is TrialState.COMPLETE for result in ended),
         "num_pruned": sum(result.state is TrialState.PRUNED for result in ended),
         "num_diverged": kinds.count("diverged"),

@@ -1,29 +1,19 @@
-"""The confirm phase: the best of each arm on fresh seeds, arms taking turns."""
+"""The confirm phase: the best candidates of each arm run on fresh seeds."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import final
+from collections.abc import Sequence
 
 from orchestrator.home import Trial, TrialConfig
 from orchestrator.search.candidates import stored_id
-from orchestrator.search.selection import Champions
 from orchestrator.spec import SweepSpec
 
 
 def confirm_configs(spec: SweepSpec, chosen: Sequence[Trial]) -> list[TrialConfig]:
-    """List the confirm trials: each chosen configuration on every confirm seed.
+    """List the confirm trials: each chosen candidate on every confirm seed, in the order to run them.
 
-    Arms take turns within each seed, and every other seed in the opposite order, so that a machine that slows
-    down or heats up hurts all alike.
-
-    Args:
-        spec: of the sweep.
-        chosen: the search's best trials of every study.
-
-    Returns:
-        The configurations, in the order to run them.
+    The arms take turns within each seed, and every other seed reverses their order. So a machine that slows down or
+    heats up affects all arms alike.
     """
     found = [(trial.config, stored_id(trial)) for trial in chosen]
     share = spec.resources.share("confirm")
@@ -46,28 +36,3 @@ def confirm_configs(spec: SweepSpec, chosen: Sequence[Trial]) -> list[TrialConfi
         for turn, seed in enumerate(spec.confirm_seeds)
         for config, origin in (found if turn % 2 == 0 else reversed(found))
     ]
-
-
-@final
-class Confirmation:
-    """What is left to confirm.
-
-    Args:
-        spec: of the sweep.
-        chosen: the search's best of every study, the first choice of each first.
-        trials: that are on file.
-    """
-
-    def __init__(self, spec: SweepSpec, chosen: Champions, trials: Iterable[Trial]) -> None:
-        ended = {trial.result.trial_id for trial in trials if trial.result is not None}
-        configs = confirm_configs(spec, [trial for of_study in chosen.values() for trial in of_study])
-        self._left = deque(config for config in configs if config.trial_id not in ended)
-
-    @property
-    def is_exhausted(self) -> bool:
-        """Whether every confirm trial has been handed out."""
-        return not self._left
-
-    def propose(self) -> TrialConfig | None:
-        """Hand out the next trial; None where there is none."""
-        return self._left.popleft() if self._left else None

@@ -1,42 +1,55 @@
-"""Counts what a sweep runs: candidates, trials and the seeds of each, from the spec alone."""
+"""Counts what a sweep runs, from its spec alone."""
 
 from __future__ import annotations
 
 from orchestrator.search.points import num_points
-from orchestrator.spec import Phase, SweepSpec
+from orchestrator.spec import ALL, Phase, SweepSpec
 
 
-def num_configurations(spec: SweepSpec, workload: str, arm: str, num_failed: int = 0) -> int:
-    """Count the configurations that a search tries, the settings of a shared one; a space that holds fewer has fewer.
+def num_candidates(spec: SweepSpec, workload: str, arm: str, num_failed: int = 0) -> int:
+    """Count the candidates of a search. A space that holds fewer than ``search.trials`` limits their number.
 
     Args:
         spec: of the sweep.
-        workload: label; any for an arm whose search is shared.
+        workload: label; any label does for an arm whose search is shared.
         arm: label.
-        num_failed: of them that gave no answer and are replaced, up to ``search.max_replaced``.
-
-    Returns:
-        The number.
+        num_failed: candidates that gave no answer; up to ``search.max_replaced`` of them are replaced.
     """
     size = num_points(spec.space(workload, arm), spec.search.sampler)
     return int(min(min(spec.search.trials, size) + min(num_failed, spec.search.num_replaceable), size))
 
 
 def num_planned(spec: SweepSpec, workload: str, arm: str, phase: Phase, num_failed: int = 0) -> int:
-    """Count the trials on file that an arm has on a workload in a phase; a setting of a shared search has its seeds.
+    """Count the trials of an arm on a workload in one phase.
+
+    In the confirm phase of a shared search this is an upper bound, because one candidate may be chosen for two reasons.
+    ``num_failed`` is the number of candidates of the search that gave no answer and are replaced.
+    """
+    if phase == "search":
+        return num_candidates(spec, workload, arm, num_failed) * len(spec.search.seeds)
+    num_others = len(spec.confirm.candidates) - 1 if spec.is_shared(arm) else 0
+    return min(spec.confirm.top_k + num_others, num_candidates(spec, workload, arm)) * len(spec.confirm_seeds)
+
+
+def num_busy(spec: SweepSpec, concurrency: int | None = None) -> int:
+    """Count the search trials that can run at once, however many workers there are.
+
+    A study has up to ``concurrency`` candidates under way, each with all its runs; where a scheduler judges curves the
+    seeds of a candidate run one after the other. An arm that takes its settings from another one does not run beside
+    it, and a shared search does not run beside the baselines.
 
     Args:
         spec: of the sweep.
-        workload: label.
-        arm: label.
-        phase: search or confirm.
-        num_failed: configurations of its search that gave no answer and are replaced.
-
-    Returns:
-        The number of trials; of the confirm phase of a shared search the most there can be, since a setting may be
-        chosen for two reasons.
+        concurrency: instead of ``search.concurrency``.
     """
-    if phase == "search":
-        return num_configurations(spec, workload, arm, num_failed) * len(spec.search.seeds)
-    num_others = len(spec.confirm.candidates) - 1 if spec.is_shared(arm) else 0
-    return min(spec.confirm.top_k + num_others, num_configurations(spec, workload, arm)) * len(spec.confirm_seeds)
+    followers = {arm: [one for one, source in spec.sources.items() if source == arm] for arm in spec.arms}
+
+    def most(workload: str, arm: str) -> int:
+        at_once = min(concurrency or spec.search.concurrency, num_candidates(spec, workload, arm))
+        num_runs = 1 if spec.search.scheduler.rungs else len(spec.search.seeds)
+        own = at_once * num_runs * (len(spec.workloads) if workload == ALL else 1)
+        return max(own, sum(most(workload, follower) for follower in followers[arm]))
+
+    first = [(workload, most(workload, arm)) for workload, arm in spec.searches if arm not in spec.sources]
+    shared = sum(num for workload, num in first if workload == ALL)
+    return max(shared, sum(num for workload, num in first if workload != ALL))

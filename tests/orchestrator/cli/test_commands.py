@@ -124,11 +124,14 @@ def test_plan_warns_of_budgets_that_will_not_do_and_hooks_that_cannot_be_called(
     sets = ["--set", budget, "--set", hooks, "--set", "resources.gpu=0.5"]
     assert exit_code(["plan", str(spec), "--home", str(home), *sets]) == 0
     err = capsys.readouterr().err
-    assert "warning: budget.wall_clock is 0.001s, the estimate is" in err
-    assert "warning: budget.gpu_hours is 1e-09, the estimate is" in err
-    assert "warning: budget.trials is 8, 6 of search and 4 of confirm are planned: confirm will not be complete" in err
-    assert "warning: budget.per_trial is 0.001s, the longest trial may take" in err
-    assert "warning: hooks.trial_failed cannot be called from here: this machine has no program 'no-such-program'" in err
+    assert "warning: budget.wall_clock is 0.001s and the estimate is" in err
+    assert "warning: budget.gpu_hours is 1e-09 and the estimate is" in err
+    told = "the spec plans 6 search and 4 confirm trials, so confirm will not be complete"
+    assert f"warning: budget.trials is 8 and {told}" in err
+    assert "warning: budget.per_trial is 0.001s and the longest trial may take" in err
+    assert (
+        "warning: hooks.trial_failed cannot be called from here: this machine has no program 'no-such-program'" in err
+    )
     assert "warning: hooks.sweep_finished cannot be called from here: $NO_HOOK is not set in the environment" in err
 
 

@@ -23,7 +23,7 @@ from orchestrator.home.records import (
     TrialResult,
     TrialState,
 )
-from orchestrator.search.counts import num_configurations
+from orchestrator.search.counts import num_candidates
 from orchestrator.search.early_stopping import pruned_result
 from orchestrator.spec import Arm, SweepSpec, Workload, spec_from_text
 
@@ -142,7 +142,7 @@ def search_configs(spec: SweepSpec) -> list[TrialConfig]:
     """Random configurations, as many as the spec asks for."""
     configs = []
     for workload, arm in spec.studies:
-        for number in range(num_configurations(spec, workload, arm)):
+        for number in range(num_candidates(spec, workload, arm)):
             draw = random.Random(f"{workload}/{arm}/{number}")
             values: dict[str, object] = {}
             for template in (spec.workloads[workload], spec.arms[arm]):

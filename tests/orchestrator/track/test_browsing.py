@@ -126,6 +126,6 @@ def test_the_filter_of_a_shared_search_finds_every_unit_of_a_setting(record: Swe
     store = f"sqlite:///{tmp_path}/mlflow.db"
     assert MlflowTracker(store).sync(write_sweep(tmp_path, shared), "FINISHED") == 0
     runs = open_client(Address.parse(store)).search_runs(["1"], SHARED)
-    units = [unit.trial_id for unit in searched.units if unit.number == 3]
+    units = [run.trial_id for run in searched.runs if run.number == 3]
     assert len(units) == len(searched.spec.workloads) * len(searched.spec.search.seeds)
     assert sorted(run.data.tags["trial_id"] for run in runs) == sorted(units)

@@ -306,9 +306,9 @@ def stopped(trial: Trial, after: int = 100) -> Trial:
     last = trial.config.seeds[-1]
     rows = tuple(row for row in trial.history if row.seed != last or row.step <= after)
     run = trial.config.model_copy(update={"seeds": (last,)})
-    cut = pruned_result(run, [row for row in rows if row.seed == last], started_at=1.0, ended_at=2.0, machine=MACHINE)
+    cut = pruned_result(run, [row for row in rows if row.seed == last], started_at=1.0, ended_at=2.0)
     seeds = (*trial.result.seeds[:-1], *cut.seeds)
-    result = cut.model_copy(update={"trial_id": trial.result.trial_id, "seeds": seeds})
+    result = cut.model_copy(update={"trial_id": trial.result.trial_id, "seeds": seeds, "machine": MACHINE})
     return trial.model_copy(update={"result": result, "history": rows})
 
 

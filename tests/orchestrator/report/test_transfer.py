@@ -23,7 +23,7 @@ from orchestrator.report.schema import TIME_METRICS, SensitivityBand, Transfer
 from orchestrator.report.sections.transfer import band_text, cell_text, transfer_sections
 from orchestrator.report.sources import Source, mismatches, sources_of
 from orchestrator.report.transfer import transfer_of, transfers_of
-from orchestrator.search.candidates import Candidate, Candidates, race_order, training_of
+from orchestrator.search.candidates import Candidate, Candidates, run_order, training_of
 from orchestrator.spec import ALL, Arm, SweepSpec, dump_yaml, spec_from_text
 from orchestrator.spec.identity import Json
 from tests.orchestrator.report.build import (
@@ -432,7 +432,7 @@ def together(spec: SweepSpec) -> SweepRecord:
                 values=values,
                 number=number,
             )
-            for workload, seed in race_order(spec)
+            for workload, seed in run_order(spec)
         )
         trials += [with_value(trained(config, Valley())) for config in runs]
     record = SweepRecord(spec, PROVENANCE, tuple(trials))

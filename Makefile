@@ -7,7 +7,7 @@ RUNS   ?= runs
 SPEC   ?= sweeps/quickstart.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart check test chaos bench figures screenshots browser clean
+.PHONY: help setup quickstart check test chaos mutate bench figures screenshots browser clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ test: check browser ## everything CI runs
 
 chaos: $(STAMP) ## kill every part of a sweep, again and again, and audit what is left (SEED=7 repeats)
 	$(BIN)/python -m tests.orchestrator.chaos $(if $(SEED),--seed $(SEED))
+
+mutate: $(STAMP) ## put small faults into the code, and see that the tests notice (ONLY=statistics, SAMPLE=6 a module)
+	$(BIN)/python -m tests.mutation $(if $(ONLY),--only $(ONLY)) $(if $(SAMPLE),--sample $(SAMPLE))
 
 bench: $(STAMP) ## measure; writes benchmarks/results.json (ONLY=engine runs a part)
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))

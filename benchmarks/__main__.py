@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.home.paths import atomic_write
+from orchestrator.home.files import atomic_write
 
 PARTS = (
     "adaptive",
@@ -22,6 +22,7 @@ PARTS = (
     "dashboard",
     "data",
     "engine",
+    "engine_second_backward",
     "engine_subspace",
     "fetch",
     "house",

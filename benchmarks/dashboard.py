@@ -1,8 +1,8 @@
 """What the live page costs: its first paint with 1,000 trials, and a refresh with 5,000 while they come in.
 
-The first paint is what a browser sees of a sweep that nobody has looked at: from opening the address until progress,
-answers and tables stand; plotly.js, which the browser then gets for the figure, is timed apart. A refresh is the
-server's part, of the view that shows every trial, after a trial ended.
+The first paint is timed in a browser, on a sweep that nobody has looked at, from opening the address until progress,
+answers and tables are shown; the figure, for which the browser gets plotly.js, is timed apart. A refresh is timed on
+the server, in the view that shows every trial, after a trial has ended.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ workloads:
     epochs: 10
     target: {metric: train_loss, value: 0.1}
 arms: {}
-search: {trials: %d, seeds: [0, 1]}
+search: {trials: %d, seeds: [0]}
 """
 
 
@@ -87,7 +87,7 @@ def _config(number: int) -> TrialConfig:
             "workload": "digits",
             "arm": "baseline",
             "phase": "search",
-            "seeds": (0, 1),
+            "seeds": (0,),
             "training": training,
             "method": {},
             "values": {"optimizer.lr": lr},

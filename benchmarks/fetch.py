@@ -1,7 +1,7 @@
 """A report of 1,000 trials of 200 points where there is an MLflow server and no home, against asking it point by point.
 
-The sweep is fetched as one archive and reported from that. The other way is a loop over ``get_metric_history``, run by
-run and metric by metric, which alone would leave configurations and verdicts to be found; it is timed over a few runs
+The sweep is fetched as one archive and reported from it. The other way is a loop over ``get_metric_history``, run by
+run and metric by metric, which gives curves but neither configurations nor verdicts. The loop is timed over a few runs
 and scaled to all of them.
 """
 

@@ -72,7 +72,7 @@ def _imported(tree: ast.Module, known: Mapping[str, Path]) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module in known:
+        elif isinstance(node, ast.ImportFrom) and node.module is not None and node.module in known:
             exported = _exported(parse(known[node.module]))
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"

@@ -1,9 +1,9 @@
 """What the orchestrator adds to a search: `teleport run` against a bare Ray Tune script with the same trainable.
 
-Both run 24 short trials with Optuna's TPE on one private Ray cluster of this machine's cores, workers reused,
-imports warm: two throw-away trials come first on both sides. Measured from the first timed trial's start to the
-last one's end, by the trials' own clocks. The goal is for the search as such, without tracking on either side; what
-MLflow's writes add on the same cores stands beside it.
+Both sides run 24 short trials with Optuna's TPE on one private Ray cluster of this machine's cores, and reuse workers.
+Two trials that do not count come first on both sides, so that modules are imported. The time is taken by the trials'
+own clocks, from the first counted trial's start to the last one's end. The goal holds for the search without tracking;
+the cost of MLflow's writes on the same cores is a row of its own.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ import torch
 
 from benchmarks.__main__ import machine
 from benchmarks.racing import ARM, TABLE, spec_of
-from orchestrator.home.paths import SweepPaths, atomic_write
+from orchestrator.home.files import atomic_write
+from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
 from orchestrator.launch import InlineLauncher
 from orchestrator.search.candidates import Candidate, Candidates, baseline_costs, run_cost

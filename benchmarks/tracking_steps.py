@@ -1,9 +1,8 @@
 """What a tracker takes from a trial that it shows: a step's time with the server up, slow and down, against none.
 
-The trial runs in a process of its own, as under Ray; this one puts its rows on file, where the tracker's thread reads
-them. The
-slow server is the same one behind a proxy that waits a second before each request. The server runs on this machine
-too, so that on few cores it may take some from the trial; in turn with the others, every case is measured beside a
+The trial runs in a process of its own, as under Ray. This process puts its rows on file, where the tracker's thread
+reads them. The slow server is the same server behind a proxy that waits a second before each request. The server runs
+on this machine too, and may take time from the trial if there are few cores. So every case is measured in turn with a
 trial that nobody tracks.
 """
 

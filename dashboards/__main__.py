@@ -8,8 +8,8 @@ from pathlib import Path
 
 from streamlit.web import cli
 
-# Imported before it listens, so that nobody waits for it, and by one thread: two browsers at once would each find the
-# half of pandas that the other has got so far.
+# Imported before the server listens, so that nobody waits for it, and by one thread: two browsers that come at once
+# would each find a half-imported pandas.
 FIRST = ("pandas", "plotly.graph_objects", "plotly.io", "plotly.tools", "dashboards.app")
 
 FLAGS = (
@@ -19,7 +19,7 @@ FLAGS = (
     "--browser.gatherUsageStats=false",
     "--client.toolbarMode=viewer",
     "--client.showErrorLinks=false",
-    # No page elsewhere that frames this one may steer it.
+    # A page elsewhere that frames this one must not steer it.
     "--client.allowedOrigins=http://127.0.0.1",
     "--logger.hideWelcomeMessage=true",
     "--logger.level=error",

@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def _deep_links(names: list[str]) -> None:
-    """Say so where a link leads to a sweep that is not here, and turn to a trial that a link names."""
+    """Warn where a link leads to a sweep that is not here, and turn to the trial that a link names."""
     wanted = st.query_params.get("sweep")
     if wanted is not None and wanted not in names:
         st.warning(plain(f"No sweep {wanted!r} in this home; {nearest(wanted, names)}", 400))
@@ -65,7 +65,7 @@ def _deep_links(names: list[str]) -> None:
 
 
 def _ask_for_trial() -> None:
-    """Keep the address level with the trial: a widget that is bound to it leaves it when a button names the trial."""
+    """Keep the trial in the address; a widget bound to the address would drop it when a button names the trial."""
     if "trial" not in st.session_state:
         st.session_state["trial"] = st.query_params.get("trial", "")
     st.query_params["trial"] = st.text_input("Trial", key="trial", placeholder="id, as in the table of trials")
@@ -77,7 +77,7 @@ def _wait(home: Home) -> None:
 
 
 def _refresh(settings: Settings, home: Home, names: list[str], name: str, view: str) -> None:
-    is_turned = st.session_state["view"] != view  # by a button of this view, which runs this alone
+    is_turned = st.session_state["view"] != view  # a button of this view chose another, and runs this alone
     if is_turned or set(home.names()) != set(names):
         st.rerun()
     reader = home.reader(name)
@@ -85,7 +85,7 @@ def _refresh(settings: Settings, home: Home, names: list[str], name: str, view: 
         snapshot = reader.read()
     except Unreadable as error:
         st.error(plain(str(error), 1_500))
-        st.markdown("It is tried again by itself. What is wrong is told by:")
+        st.markdown("The page tries again by itself. This command says what is wrong:")
         st.code(f"teleport status {name} --home {home.path}", language=None, wrap_lines=True)
         return
     VIEWS[view](Look(settings, home, reader, snapshot))

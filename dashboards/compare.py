@@ -46,7 +46,7 @@ def draw_sections(found: Sequence[Section]) -> None:
 
 
 def _with_importance(look: Look) -> Report:
-    """Add importances, which take seconds in a large search: once, and not while the sweep runs."""
+    """Add importances once and not while the sweep runs, since they take seconds in a large search."""
     place = look.reader.paths.root
     if look.is_running:
         return look.report
@@ -67,7 +67,7 @@ def _read(look: Look, names: list[str]) -> list[Report]:
 
 
 def _matrix(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Workloads down, arms across, over the confirm runs of each arm's best."""
+    """Lay out the median steps of each arm's best, workloads down and arms across."""
     by_place = {(study.workload, study.arm): study for study in report.studies}
     rows = []
     for workload in report.workloads:

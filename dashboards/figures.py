@@ -6,22 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from orchestrator.home import HistoryRow
 from orchestrator.report import LAYERS, Report, arm_colours
-from orchestrator.report.figures import Figure, Trace, history_figure, layout_of
+from orchestrator.report.figures import Figure, Trace, history_figure, layout_of, trace
 
 MAX_POINTS = 400
 WIDE = 1_000.0
 
 
 def search_figure(report: Report, workload: str) -> Figure | None:
-    """Draw the search of a workload as the report does, with few points, for a page that is drawn again and again.
-
-    Args:
-        report: of a sweep.
-        workload: label.
-
-    Returns:
-        The figure; None while no trial has a value.
-    """
+    """Draw a workload's search as the report does, with few points, since it is drawn again and again."""
     studies = [study for study in report.studies if study.workload == workload]
     return history_figure(studies, arm_colours(report.arms), report.sweep.objective, MAX_POINTS)
 
@@ -30,12 +22,12 @@ def learning_figure(curves: Mapping[str, Sequence[HistoryRow]], metric: str, key
     """Draw the learning curves of chosen trials, a line for each seed.
 
     Args:
-        curves: rows by the name of the trial.
-        metric: that is drawn.
-        key: of the figure.
+        curves: name of a trial -> its rows.
+        metric: what is drawn.
+        key: name of the figure on the page.
 
     Returns:
-        The figure; None where none of them has the metric yet.
+        The figure; None where no trial has the metric yet.
     """
     data: list[Trace] = []
     for place, (name, rows) in enumerate(curves.items()):
@@ -43,20 +35,18 @@ def learning_figure(curves: Mapping[str, Sequence[HistoryRow]], metric: str, key
         for index, seed in enumerate(seeds):
             points = [(row.step, row.metrics[metric]) for row in rows if row.seed == seed and metric in row.metrics]
             points = points[:: max(1, len(points) // MAX_POINTS)]
-            data.append(
-                {
-                    "type": "scatter",
-                    "mode": "lines+markers" if len(points) < 3 else "lines",
-                    "x": [step for step, _ in points],
-                    "y": [value for _, value in points],
-                    "name": name,
-                    "legendgroup": name,
-                    "showlegend": index == 0,
-                    "line": {"color": LAYERS[place % len(LAYERS)][0], "width": 1.8},
-                    "hovertemplate": f"{name}, seed {seed}<br>%{{x}}: %{{y:.4g}}<extra></extra>",
-                }
+            line = trace(
+                "lines+markers" if len(points) < 3 else "lines",
+                name,
+                [step for step, _ in points],
+                [value for _, value in points],
+                hover=f"{name}, seed {seed}<br>%{{x}}: %{{y:.4g}}",
+                line={"color": LAYERS[place % len(LAYERS)][0], "width": 1.8},
+                legendgroup=name,
+                showlegend=index == 0,
             )
-    values = [y for trace in data for y in trace["y"]]
+            data.append(line)
+    values = [y for each in data for y in each["y"]]
     if not values:
         return None
     layout = layout_of("optimizer steps", metric.replace("_", " "))
@@ -66,7 +56,7 @@ def learning_figure(curves: Mapping[str, Sequence[HistoryRow]], metric: str, key
 
 
 def _log_axis(values: Sequence[float]) -> dict[str, object]:
-    """A logarithmic axis, its decades split where there are few; none where a value has no logarithm."""
+    """Make the axis logarithmic, with its decades split where there are few, unless a value has no logarithm."""
     if min(values) <= 0.0:
         return {}
     is_wide = max(values) / min(values) > WIDE

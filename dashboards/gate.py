@@ -11,14 +11,7 @@ WRONG_SECONDS = 1.0
 
 
 def is_open(password: str) -> bool:
-    """Tell whether this browser may look, and ask it where it may not yet.
-
-    Args:
-        password: to be given; empty: everyone may look.
-
-    Returns:
-        Whether it may.
-    """
+    """Tell whether this browser may look, and ask for the password where it may not; an empty one lets all in."""
     if not password or st.session_state.get("is_known"):
         return True
     with st.form("password"):
@@ -29,6 +22,6 @@ def is_open(password: str) -> bool:
     if hmac.compare_digest(given.encode(), password.encode()):
         st.session_state["is_known"] = True
         st.rerun()
-    time.sleep(WRONG_SECONDS)  # guessing is to be slow
+    time.sleep(WRONG_SECONDS)  # so that guessing is slow
     st.error("That is not the password.")
     return False

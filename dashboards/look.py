@@ -28,10 +28,10 @@ class Look:
     """A sweep as one browser looks at it now.
 
     Args:
-        settings: of the page.
-        home: that the sweep is in.
-        reader: of the sweep.
-        snapshot: what it was at the beginning of this refresh.
+        settings: what the page was started with.
+        home: the home that the sweep is in.
+        reader: the sweep's reader.
+        snapshot: what the sweep was at the beginning of this refresh.
     """
 
     settings: Settings
@@ -65,14 +65,7 @@ def label_of(trial: Trial) -> str:
 
 
 def labels_of(trials: Sequence[Trial]) -> list[str]:
-    """Name trials side by side: those of one name, as the units of a shared setting, with their seeds.
-
-    Args:
-        trials: that are shown together.
-
-    Returns:
-        A name for each.
-    """
+    """Name trials that are shown side by side; trials of one name, as those of one candidate, get their seeds."""
     labels = [label_of(trial) for trial in trials]
     times = Counter(labels)
     return [

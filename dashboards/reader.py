@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from orchestrator.errors import FileUnreadable, UserError
 from orchestrator.home import (
     HistoryRow,
-    Place,
+    ReadUpTo,
     Stamp,
     SweepPaths,
     SweepRecord,
@@ -26,9 +26,9 @@ from orchestrator.home import (
     sweep_names,
 )
 from orchestrator.report import Report, summarise
-from orchestrator.search import Candidates, champions, stored_id
+from orchestrator.search import stored_id
 from orchestrator.spec import SweepSpec
-from orchestrator.sweep import Standing, standing_of
+from orchestrator.sweep import Standing, standing
 
 
 @final
@@ -43,9 +43,9 @@ class Snapshot:
 
     Args:
         record: what is stored, without curves.
-        standing: where it stands.
-        faults: what could not be read, a sentence for each trial.
-        version: another one as soon as anything but curves has changed.
+        standing: where the sweep stands.
+        faults: a sentence for each trial that could not be read.
+        version: it changes as soon as anything but curves has changed.
     """
 
     record: SweepRecord
@@ -65,7 +65,7 @@ class SweepReader:
         self._spec: tuple[Stamp | None, SweepSpec] | None = None
         self._trials: dict[str, Trial] = {}
         self._faults: dict[str, str] = {}
-        self._curves: dict[str, tuple[Place, tuple[HistoryRow, ...]]] = {}
+        self._curves: dict[str, tuple[ReadUpTo, tuple[HistoryRow, ...]]] = {}
         self._record: SweepRecord | None = None
         self._version = 0
         self._report: tuple[object, Report] | None = None
@@ -79,20 +79,15 @@ class SweepReader:
         with self._mutex:
             try:
                 record = self._read_record()
-                standing = standing_of(self.paths, record)
+                where = standing(self.paths, record)
             except (UserError, ValidationError, ValueError, OSError) as error:
                 raise Unreadable(f"sweep {self.paths.name!r} cannot be read: {_line(error)}") from error
-            return Snapshot(record, standing, tuple(self._faults.values()), self._version)
+            return Snapshot(record, where, tuple(self._faults.values()), self._version)
 
     def report(self, snapshot: Snapshot) -> Report:
         """Work out the report, with the curves of the confirm runs; once for each state of the files."""
         with self._mutex:
-            best = {
-                stored_id(trial)
-                for trials in champions(Candidates.of(snapshot.record)).values()
-                for trial in trials[:1]
-            }
-            confirm = [trial for trial in snapshot.record.trials if trial.config.origin in best]
+            confirm = [trial for trial in snapshot.record.trials if trial.config.phase == "confirm"]
             curves = {id(trial): self.history(stored_id(trial)) for trial in confirm}
             key = (snapshot.version, tuple(map(len, curves.values())))
             if self._report is None or self._report[0] != key:
@@ -107,14 +102,14 @@ class SweepReader:
     def history(self, trial_id: str) -> tuple[HistoryRow, ...]:
         """Read a trial's curves, of a trial that runs only what has come since; empty where they are damaged."""
         with self._mutex:
-            place, rows = self._curves.get(trial_id, (Place(), ()))
+            read, rows = self._curves.get(trial_id, (ReadUpTo(), ()))
             try:
-                new = rows_after(self.paths.history(trial_id), place)
+                new = rows_after(self.paths.history(trial_id), read)
             except FileUnreadable:
                 return ()
-            if new.place != place:
-                self._curves[trial_id] = new.place, new.rows if new.is_restart else rows + new.rows
-            return self._curves.get(trial_id, (place, rows))[1]
+            if new.end != read:
+                self._curves[trial_id] = new.end, new.rows if new.is_restart else rows + new.rows
+            return self._curves.get(trial_id, (read, rows))[1]
 
     def _read_record(self) -> SweepRecord:
         spec = self._read_spec()

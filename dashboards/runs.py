@@ -18,10 +18,10 @@ AGAIN_SECONDS = 20.0
 
 @final
 class RunFinder:
-    """Asks a store in a thread of its own and remembers what it said.
+    """Asks an MLflow store in a thread of its own, and remembers what it said.
 
     Args:
-        tracking_uri: of the store.
+        tracking_uri: address of the store.
         ui: where ``teleport ui`` shows a store that is no server.
     """
 
@@ -33,16 +33,7 @@ class RunFinder:
         self._asked: dict[str, tuple[float, Future[RunLink]]] = {}
 
     def find(self, record: SweepRecord, trial_id: str, *, is_ended: bool) -> RunLink | None:
-        """Look for a trial's run.
-
-        Args:
-            record: of the sweep.
-            trial_id: of the trial.
-            is_ended: whether it has ended, so that a run once found stays the run.
-
-        Returns:
-            What the store said; None: it has not answered yet, ask again at the next refresh.
-        """
+        """Look for a trial's run; None until the store answers. That of a trial that has ended is asked for once."""
         with self._mutex:
             asked_at, answer = self._asked.get(trial_id, (0.0, None))
             is_final = answer is not None and answer.done() and is_ended and not answer.result().note

@@ -1,4 +1,4 @@
-"""What the page was started with; it comes in the environment, where no other user of the machine sees it."""
+"""What the page was started with; it is read from the environment, which no other user of the machine sees."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Settings:
 
     Args:
         home: directory that holds the sweeps.
-        tracking_uri: of the MLflow store that the sweeps went to.
+        tracking_uri: address of the MLflow store that the sweeps went to.
         ui: where ``teleport ui`` shows a store that is no server.
-        password: that everyone is asked for; empty: nobody is.
+        password: what everyone is asked for; empty: nobody is asked.
     """
 
     home: Path
@@ -33,7 +33,7 @@ class Settings:
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> Settings:
-        """Read them from an environment."""
+        """Read the settings from an environment."""
         home = Path(environment.get(HOME) or "runs").absolute()
         return cls(
             home=home,

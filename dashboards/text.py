@@ -27,14 +27,7 @@ STYLE = """<style>
 
 
 def clip(text: str, limit: int = MAX_CELL) -> str:
-    """Cut a text, saying how much there was.
-
-    Args:
-        text: any.
-        limit: characters to keep.
-
-    Returns:
-        The text, or its beginning.
+    """Cut a text that is too long, saying how much there was.
 
     >>> clip("abcdef", 3)
     'abc… (6 characters)'
@@ -43,14 +36,7 @@ def clip(text: str, limit: int = MAX_CELL) -> str:
 
 
 def plain(text: str, limit: int = MAX_CELL) -> str:
-    r"""Write a text for a place that reads Markdown, so that nothing in it is taken for any.
-
-    Args:
-        text: any.
-        limit: characters to keep.
-
-    Returns:
-        One line of Markdown that shows the text.
+    r"""Write a text as one line of Markdown that shows it, so that nothing in it is taken for markup.
 
     >>> plain("<b> *x*\n:smile:")
     '\\<b\\> \\*x\\* \\:smile\\:'
@@ -59,30 +45,12 @@ def plain(text: str, limit: int = MAX_CELL) -> str:
 
 
 def block(text: str, name: str = "t-text", limit: int = MAX_BLOCK) -> str:
-    """Write a text as a paragraph, its line breaks kept.
-
-    Args:
-        text: any.
-        name: of its style.
-        limit: characters to keep.
-
-    Returns:
-        HTML.
-    """
+    """Write a text as a paragraph of HTML with its line breaks kept; ``name`` is the class of its style."""
     return f'<div class="t-text {name}"><bdi>{html.escape(clip(text, limit))}</bdi></div>'
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> str:
-    """Write a table.
-
-    Args:
-        header: of each column.
-        rows: a text for each column; what is too long is cut.
-        right: columns that are set to the right.
-
-    Returns:
-        HTML; wider than the page, it scrolls by itself.
-    """
+    """Write a table as HTML that scrolls where it is wider than the page; ``right`` are the columns of numbers."""
     names = ["right" if column in right else "" for column in range(len(header))]
     head = "".join(f'<th class="{name}">{html.escape(text)}</th>' for name, text in zip(names, header, strict=True))
     body = "".join(f"<tr>{''.join(map(_cell, names, row))}</tr>" for row in rows)

@@ -120,20 +120,15 @@ def _teleports(trial: Trial, rows: tuple[HistoryRow, ...]) -> None:
                 )
     if log:
         shown = log[-MAX_ROWS:]
-        st.caption(f"What the teleports since the evaluation before came to; the last {len(shown)} of {len(log):,}.")
+        st.caption(
+            f"Each row sums up the teleports since the evaluation before: the last {len(shown)} of {len(log):,} rows."
+        )
         header = ("seed", "step", "teleports so far", "seconds so far", "gain of ‖g‖²", "loss drift", "probe drift")
         st.html(table(header, shown, right=range(7)))
 
 
 def teleport_log(rows: tuple[HistoryRow, ...]) -> list[tuple[str, ...]]:
-    """List the evaluations before which a teleport moved the weights.
-
-    Args:
-        rows: of a trial.
-
-    Returns:
-        A row of text each: seed, step, teleports and their seconds so far, gain, drifts.
-    """
+    """List seed, step, teleports and their seconds so far, gain and drifts of each evaluation after a teleport."""
     found: list[tuple[str, ...]] = []
     before = dict.fromkeys((row.seed for row in rows), 0)
     for row in rows:

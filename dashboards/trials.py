@@ -42,16 +42,7 @@ def show(look: Look) -> None:
 
 
 def matches(trial: Trial, state: str, words: str) -> bool:
-    """Tell whether a trial has all the words, wherever they stand.
-
-    Args:
-        trial: that is looked through: its study, id, state, values and failure.
-        state: how it is shown.
-        words: apart by blanks; case does not count.
-
-    Returns:
-        Whether each is found.
-    """
+    """Tell whether a trial has all the words in its study, id, state, values or failure; case does not count."""
     if not words.strip():
         return True
     failure = trial.result.failure if trial.result is not None else None

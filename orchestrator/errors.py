@@ -1,8 +1,7 @@
 """The error tree: what went wrong, where, and what to do about it.
 
-A user's mistake is a :class:`UserError`: it carries every fault that was found, each with its place, and the
-command line prints it without a traceback and exits with 2. A trial's crash is not an error here at all: it is
-a FAIL in that trial's result.
+A user's mistake is a :class:`UserError`. It carries every fault that was found, each with its place; the command line
+prints it without a traceback and exits with 2. A trial that crashes raises nothing here: it has a FAIL as its result.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import ClassVar, final
 @final
 @dataclass(frozen=True)
 class Fault:
-    """One thing wrong with what the user gave.
+    """One mistake in what the user gave.
 
     Args:
         place: where it is, for example ``sweeps/quick.yaml:12: arms.teleport.teleport.tau``; may be empty.
@@ -31,16 +30,16 @@ class Fault:
 
 
 class TeleportError(Exception):
-    """Root of every error this package raises on purpose."""
+    """Root of all errors that this package raises on purpose."""
 
     exit_code: ClassVar[int] = 1
 
 
 class UserError(TeleportError):
-    """The user's input is wrong: all faults at once.
+    """The user's input is wrong; the error carries all faults.
 
     Args:
-        faults: what is wrong; a bare string stands for one fault without a place.
+        faults: a bare string stands for a fault without a place.
     """
 
     exit_code: ClassVar[int] = 2
@@ -52,12 +51,12 @@ class UserError(TeleportError):
 
 @final
 class SpecError(UserError):
-    """A sweep spec that cannot be run as it is written."""
+    """A sweep spec cannot be run as it is written."""
 
 
 @final
 class SweepConflict(UserError):
-    """The name is taken by a sweep with another spec."""
+    """Another sweep with a different spec has the name already."""
 
 
 @final
@@ -67,27 +66,27 @@ class SweepLocked(UserError):
 
 @final
 class FileUnreadable(UserError):
-    """A file of a sweep that is damaged, or that another version wrote."""
+    """A file of a sweep is damaged, or another version wrote it."""
 
 
 @final
 class SweepNotFound(UserError):
-    """No sweep of that name in this home."""
+    """The home holds no sweep of that name."""
 
 
 @final
 class DataNotFound(UserError):
-    """A data set is in none of the places where it was looked for."""
+    """A data set is in none of the places that were searched."""
 
 
 @final
 class DataCorrupt(UserError):
-    """A data file is there, but is not what its name says."""
+    """A data file is not what its name says."""
 
 
 @final
 class PluginError(UserError):
-    """A plug-in that cannot be imported, or does not register what it should."""
+    """A plug-in cannot be imported, or does not register what it should."""
 
 
 @final
@@ -97,30 +96,23 @@ class Infeasible(UserError):
 
 @final
 class SearchNotReproducible(UserError):
-    """A search that cannot go on as it began: its sampler proposes other values than those on file."""
+    """A search cannot go on, because its sampler proposes other values than those on file."""
 
 
 @final
 class ClusterUnreachable(UserError):
-    """No Ray cluster answers where one was said to be."""
+    """No Ray cluster answers at the address."""
 
 
 @final
 class Interrupted(TeleportError):
-    """The user, or the machine's scheduler, asked the sweep to stop; its state is kept."""
+    """The user, or the machine's scheduler, asked the sweep to stop; its files are kept."""
 
     exit_code: ClassVar[int] = 130
 
 
 def nearest(name: object, known: Iterable[str]) -> str:
-    """Say which known name the user may have meant.
-
-    Args:
-        name: what the user wrote.
-        known: the valid names.
-
-    Returns:
-        A clause such as ``did you mean 'tau'? (known: schedule, step, tau)``.
+    """Say which known name the user may have meant, in a clause.
 
     >>> nearest("tua", ["tau", "step"])
     "did you mean 'tau'? (known: step, tau)"

@@ -18,7 +18,6 @@ from teleport_engine.objective import (
     GradCurvature,
     Gradient,
     GradNorm,
-    HutchinsonTrace,
     LogGradNorm,
     Measured,
     Objective,
@@ -35,7 +34,6 @@ from teleport_engine.step import (
     Line,
     MeasuredGrowth,
     Move,
-    NormalisedStep,
     StepRule,
 )
 from teleport_engine.teleporter import Teleporter
@@ -49,7 +47,6 @@ __all__ = [
     "Gradient",
     "GrowthStep",
     "GuardEvent",
-    "HutchinsonTrace",
     "IdentityMove",
     "LayerFacts",
     "LayerReport",
@@ -63,7 +60,6 @@ __all__ = [
     "MeasuredGrowth",
     "ModelFacts",
     "Move",
-    "NormalisedStep",
     "Objective",
     "Options",
     "Outcome",

@@ -88,7 +88,7 @@ class TeleportOptimizer(Optimizer):
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """Those of the optimizer inside."""
+        """The groups of the optimizer inside."""
         return self._optimizer.param_groups
 
     @param_groups.setter
@@ -97,7 +97,7 @@ class TeleportOptimizer(Optimizer):
 
     @property
     def state(self) -> Any:
-        """That of the optimizer inside."""
+        """The state of the optimizer inside."""
         return self._optimizer.state
 
     @state.setter
@@ -106,7 +106,7 @@ class TeleportOptimizer(Optimizer):
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """Those of the optimizer inside."""
+        """The defaults of the optimizer inside."""
         return self._optimizer.defaults
 
     @defaults.setter
@@ -138,11 +138,7 @@ class TeleportOptimizer(Optimizer):
     ) -> TeleportReport | None:
         """Teleports where the schedule says so. To be called before the forward whose gradient will be stepped with.
 
-        Args:
-            inputs: as in `Teleporter.teleport`.
-            targets: as in `Teleporter.teleport`.
-            subspace: as in `Teleporter.teleport`.
-            probe: as in `Teleporter.teleport`.
+        The arguments are those of `Teleporter.teleport`.
 
         Returns:
             The report, or None where no teleport is due or this step has had its call.
@@ -172,16 +168,11 @@ class TeleportOptimizer(Optimizer):
         subspace: Inputs | None = None,
         probe: tuple[Inputs, Any] | None = None,
     ) -> Any:
-        """One step of the optimizer inside, after a teleport where one is due and a batch is given here.
+        """Takes one step of the optimizer inside, after a teleport where one is due and a batch is given here.
 
-        Args:
-            closure: clears the gradients, evaluates the loss, calls backward and returns the loss.
-            batch: inputs and targets to teleport on; only with a closure.
-            subspace: as in `Teleporter.teleport`.
-            probe: as in `Teleporter.teleport`.
-
-        Returns:
-            What the optimizer inside returns.
+        `batch` holds inputs and targets to teleport on. It comes only with a `closure`, which clears the gradients,
+        evaluates the loss, calls backward and returns the loss. Subspace and probe are as in `Teleporter.teleport`. The
+        result is what the optimizer inside returns.
 
         Raises:
             ValueError: if a batch comes without a closure, or none has come and a teleport is due.
@@ -230,27 +221,15 @@ class TeleportOptimizer(Optimizer):
             yield from group["params"]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """As the optimizer inside.
-
-        Args:
-            set_to_none: instead of filling with zeros.
-        """
+        """Clears the gradients as the optimizer inside does."""
         self._optimizer.zero_grad(set_to_none)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """As the optimizer inside.
-
-        Args:
-            param_group: parameters and options.
-        """
+        """Adds a group of parameters to the optimizer inside."""
         self._optimizer.add_param_group(param_group)
 
     def state_dict(self) -> dict[str, Any]:
-        """That of the optimizer inside, and under "teleport" the index of the step and the teleporter's own state.
-
-        Returns:
-            The state.
-        """
+        """Gives the state of the optimizer inside, and under "teleport" the step index and the teleporter's state."""
         for before in self._optimizer_state_dict_pre_hooks.values():
             before(self)
         teleporter = self._teleporter.state_dict()
@@ -261,15 +240,7 @@ class TeleportOptimizer(Optimizer):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes a state over.
-
-        Args:
-            state_dict: from `state_dict`; or that of a plain optimizer, which leaves index and
-                schedule as they are.
-
-        Raises:
-            ValueError: if it does not fit the parameter groups.
-        """
+        """Goes on from what `state_dict` gave; the state of a plain optimizer leaves index and schedule alone."""
         state = dict(state_dict)
         for before in self._optimizer_load_state_dict_pre_hooks.values():
             state = before(self, state) or state
@@ -286,11 +257,7 @@ class TeleportOptimizer(Optimizer):
         return {name: self.__dict__[name] for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Hooks are not copied along, as in every optimizer of torch.
-
-        Args:
-            state: from `__getstate__`.
-        """
+        """Takes over all but the hooks, which no optimizer of torch copies along."""
         defaults = state["_optimizer"].defaults
         known = set(defaults)
         super().__setstate__(state)

@@ -58,7 +58,7 @@ class Options:
             before. "auto" does the same from a fresh start, and only where `min(d, N) >= 512`: it takes half to a fifth
             of the time where an eighth of the directions hold enough, a third more where over a quarter are needed.
         num_threads: how many layers are factorised and projected at a time, each by one intra-op thread; the result has
-            the same bits for any number. None: one layer after the other, with torch's own threads.
+            the same bits for any number. None takes one layer after the other, with torch's own threads.
 
     Raises:
         ValueError: if options are out of range or do not go together; the message names every fault.
@@ -86,7 +86,7 @@ class Options:
             raise ValueError("; ".join(faults))
 
     def _faults_of_parts(self) -> list[str]:
-        """Options that are objects, but not of the right kind."""
+        """Names the options that are objects, but not of the right kind."""
         source: Any = self.batch_source
         faults = [
             f"{name} must be an object such as {example}, got {part!r}"
@@ -104,7 +104,7 @@ class Options:
         return faults
 
     def _faults_of_values(self) -> list[str]:
-        """Options that are numbers or names, but out of range."""
+        """Names the options that are numbers or names, but out of range."""
         faults = []
         try:
             tau_rule(self.tau)
@@ -121,7 +121,7 @@ class Options:
         return faults
 
     def _faults_together(self) -> list[str]:
-        """Options that are right alone, but exclude each other."""
+        """Names the options that are right alone, but exclude each other."""
         faults, rule = [], self.tau_rule
         if self.route == "jvp" and rule != ConstantTau(1.0):
             faults.append(f"route 'jvp' needs tau = 1 (below it the other term of Hg stays), got tau {self.tau}")
@@ -152,19 +152,16 @@ class Options:
     def adaptive(
         cls, *, drift: float = 0.01, growth: float = 1.5, limits: Limits | None = None, **more: Any
     ) -> "Options":
-        """Options by two knobs, both free of scale: how much drift, and how much growth.
+        """Makes options from two knobs, both free of scale: how much drift, and how much growth.
 
-        Tau is lowered in each layer as far as the drift budget allows (`DriftTau`). Each step goes to where `||g||^2`
-        has grown by `growth` (`GrowthStep`), or as near as the limits let it. There are up to 8 steps on a batch, as
-        long as they pay. A step that changes the loss by more than `drift` of it is undone; the same holds for 15 % of
-        `drift` on the probe batch, where `teleport(..., probe=...)` is given one. Another batch sees the same move with
-        a noise of its own, and the rest of the budget leaves room for that.
+        Tau is lowered in each layer as far as the budget allows: all layers together may change the loss by a share
+        `drift` of it (`DriftTau`). Each step goes to where `||g||^2` has grown by `growth` (`GrowthStep`), or as near
+        as the limits let it. There are up to 8 steps on a batch, as long as they pay. A step that changes the loss by
+        more than `drift` of it is undone; the same holds for 15 % of `drift` on the probe batch, where `teleport(...,
+        probe=...)` is given one. Another batch sees the same move with a noise of its own, and the rest of the budget
+        leaves room for that.
 
-        Args:
-            drift: of the loss, as a share of it.
-            growth: of `||g||^2` per step.
-            limits: further limits.
-            more: further options, in place of what is chosen here.
+        `limits` are further ones, and `more` further options, in place of what is chosen here.
         """
         chosen: dict[str, Any] = {
             "tau": DriftTau(drift),

@@ -58,7 +58,7 @@ class LayerReport:
         step_length: `||W_after - W_before||` (Frobenius), the bias with it where it moves along.
         num_blocks: row blocks of the weight that have inputs of their own.
         tau: share of the input energy that the move does not touch, as asked for; None where nothing was factorised.
-        captured: share that the subspace really holds, in the row block where it holds least; None likewise.
+        captured: share that the subspace really holds, in the row block where it holds least; None as well.
     """
 
     name: str
@@ -103,14 +103,7 @@ class Seconds:
         setattr(self, part, getattr(self, part) + time.perf_counter() - start)
 
     def since(self, mark: "Seconds") -> "Seconds":
-        """What was spent since an earlier reading.
-
-        Args:
-            mark: the reading.
-
-        Returns:
-            The difference, part by part.
-        """
+        """Gives what was spent since an earlier reading, part by part."""
         return Seconds(
             self.capture - mark.capture,
             self.subspace - mark.subspace,
@@ -130,7 +123,7 @@ class StepTrace:
         eta: step length along the direction.
         loss_drift: change of the loss since the start of the teleport.
         probe_loss: on the probe batch; None where none is watched at each step.
-        probe_drift: its change since the start of the teleport; None likewise.
+        probe_drift: its change since the start of the teleport; None as well.
         objective: what was climbed.
         seconds: of this step; the basis is taken before the first one, so capture and subspace are zero.
         num_gradient_evaluations: of this step, as in the report.
@@ -226,16 +219,12 @@ class TeleportReport:
 
     @property
     def grad_norm_ratio(self) -> float:
-        """`||g||` after the steps over before, also where they were put back then: the ratio for `scaled_lr`."""
+        """`||g||` after the steps over before: the ratio for `scaled_lr`, also where the steps were then put back."""
         after = self.trace[-1].grad_norm if self.trace else self.grad_norm_after
         return after / self.grad_norm_before if self.grad_norm_before > 0.0 else 1.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, for `json.dumps(..., allow_nan=False)`.
-
-        Returns:
-            Field name to value, dataclasses as dicts, tuples as lists; numbers that are not finite are None.
-        """
+        """Gives everything for `json.dumps(..., allow_nan=False)`; numbers that are not finite become None."""
         found: dict[str, Any] = _plain(asdict(self))
         return {
             **found,
@@ -246,15 +235,7 @@ class TeleportReport:
 
 
 def log_growth(after: float, before: float = 1.0) -> float:
-    """Growth of the squared gradient norm.
-
-    Args:
-        after: `||g||`, or its ratio to that before.
-        before: `||g||`.
-
-    Returns:
-        `log ||g||^2` after less before; 0 where there is no gradient.
-    """
+    """Gives `log ||g||^2` after less before, from the norms or their ratio; 0 where there is no gradient."""
     return 2.0 * math.log(after / before) if after > 0.0 and before > 0.0 else 0.0
 
 

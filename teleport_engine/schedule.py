@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Protocol, final, runtime_checkable
 
+from teleport_engine.model import is_whole
 from teleport_engine.report import TeleportReport, log_growth
 
 __all__ = ["Schedule", "Timetable", "WhileItPays"]
@@ -14,39 +15,16 @@ class Timetable(Protocol):
     """Says when a teleport is due. Anything with these methods may be given as `schedule=`."""
 
     def is_due(self, step_index: int) -> bool:
-        """Whether to teleport before an optimizer step.
-
-        Args:
-            step_index: index of the optimizer step, from 0.
-
-        Returns:
-            True where a teleport is due; asking changes nothing.
-        """
-        ...
+        """Says whether to teleport before the optimizer step of this index, counted from 0; asking changes nothing."""
 
     def note(self, report: TeleportReport) -> None:
-        """Learns what came of a teleport that was due.
-
-        Args:
-            report: of it.
-        """
-        ...
+        """Learns what came of a teleport that was due."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What it has learnt.
-
-        Returns:
-            The state, for `load_state_dict`.
-        """
-        ...
+        """Gives what it has learnt, for `load_state_dict`."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from a state.
-
-        Args:
-            state_dict: from `state_dict`.
-        """
-        ...
+        """Goes on from a state that `state_dict` gave."""
 
 
 @final
@@ -58,8 +36,8 @@ class Schedule:
     which it ends counts its batches from there (else a warm-up longer than `batches` would swallow the epoch).
 
     Args:
-        epochs: teleport in epochs 0 to `epochs - 1`; None: in all.
-        batches: teleport before the first `batches` batches of an epoch; None: before all.
+        epochs: teleport in epochs 0 to `epochs - 1`; None for all.
+        batches: teleport before the first `batches` batches of an epoch; None for all.
         batches_per_epoch: optimizer steps per epoch; needed with `epochs` or `batches`.
         warmup: no teleport before this step (40 for the CNN of the paper).
         every: of the steps that are left, only each `every`-th, counted from the first of the epoch.
@@ -82,35 +60,24 @@ class Schedule:
     at: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Checks the numbers.
-
-        Raises:
-            ValueError: if one is out of range, `batches_per_epoch` is missing, or `at` is not alone.
-        """
         least = {"epochs": 0, "batches": 0, "batches_per_epoch": 1, "warmup": 0, "every": 1}
         for name, low in least.items():
             value = getattr(self, name)
             if value is None and name not in {"warmup", "every"}:
                 continue
-            if not _is_whole(value, low):
+            if not is_whole(value, low):
                 raise ValueError(f"{name} must be a whole number >= {low}, got {value!r}")
         if self.batches_per_epoch is None and (self.epochs is not None or self.batches is not None):
             raise ValueError("batches_per_epoch is needed where epochs or batches is given, got None")
         if self.at is not None:
-            if not isinstance(self.at, tuple) or not all(_is_whole(step, 0) for step in self.at):
+            if not isinstance(self.at, tuple) or not all(is_whole(step, 0) for step in self.at):
                 raise ValueError(f"at must be a tuple of whole numbers >= 0, got {self.at!r}")
             others = (self.epochs, self.batches, self.batches_per_epoch, self.warmup, self.every)
             if others != (None, None, None, 0, 1):
                 raise ValueError(f"at stands alone (these steps and no others), got {self!r}")
 
     def is_due(self, step_index: int) -> bool:
-        """Whether to teleport before an optimizer step.
-
-        Args:
-            step_index: index of the optimizer step, from 0.
-
-        Returns:
-            True where a teleport is due.
+        """Says whether to teleport before the optimizer step of this index, counted from 0.
 
         Raises:
             ValueError: if the index is negative.
@@ -131,30 +98,14 @@ class Schedule:
         return (self.batches is None or since < self.batches) and since % self.every == 0
 
     def note(self, report: TeleportReport) -> None:
-        """Learns nothing: the index alone decides.
-
-        Args:
-            report: not looked at.
-        """
+        """Learns nothing: the index alone decides."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing to remember.
-
-        Returns:
-            An empty dict.
-        """
+        """There is nothing to remember: an empty dict."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to take over.
-
-        Args:
-            state_dict: not looked at.
-        """
-
-
-def _is_whole(value: Any, low: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= low
+        """There is nothing to take over."""
 
 
 @final
@@ -177,7 +128,7 @@ class WhileItPays:
     def __init__(self, schedule: Timetable, least_gain: float, patience: int = 3) -> None:
         if not (math.isfinite(least_gain) and least_gain > 0.0):
             raise ValueError(f"least_gain must be finite and > 0, got {least_gain}")
-        if not _is_whole(patience, 1):
+        if not is_whole(patience, 1):
             raise ValueError(f"patience must be a whole number >= 1, got {patience!r}")
         self._schedule = schedule
         self._least_gain = least_gain
@@ -190,40 +141,21 @@ class WhileItPays:
         return self._num_poor >= self._patience
 
     def is_due(self, step_index: int) -> bool:
-        """Whether to teleport before an optimizer step.
-
-        Args:
-            step_index: index of the optimizer step, from 0.
-
-        Returns:
-            What the schedule inside says, until teleports no longer pay.
-        """
+        """Asks the schedule inside, until teleports no longer pay."""
         return self._schedule.is_due(step_index) and not self.has_ended
 
     def note(self, report: TeleportReport) -> None:
-        """Counts teleports in a row that gained too little.
-
-        Args:
-            report: of a teleport.
-        """
+        """Counts teleports in a row that gained too little."""
         self._schedule.note(report)
         cost = report.num_gradient_evaluations
         is_rich = cost > 0.0 and log_growth(report.grad_norm_ratio) / cost >= self._least_gain
         self._num_poor = 0 if is_rich else self._num_poor + 1
 
     def state_dict(self) -> dict[str, Any]:
-        """How many teleports in a row gained too little.
-
-        Returns:
-            The state, for `load_state_dict`.
-        """
+        """Gives how many teleports in a row gained too little, and the state of the schedule inside."""
         return {"num_poor": self._num_poor, "schedule": self._schedule.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from a state.
-
-        Args:
-            state_dict: from `state_dict`.
-        """
+        """Goes on from a state that `state_dict` gave."""
         self._num_poor = state_dict["num_poor"]
         self._schedule.load_state_dict(state_dict["schedule"])

@@ -52,16 +52,8 @@ class _Landing:
 class Climb:
     """The steps of one teleport.
 
-    Args:
-        view: which layers can move, and where to.
-        problem: the loss.
-        seconds: where the time goes, added to.
-        options: how the steps are made.
-        probe: data outside the batch.
-        hint: how far off the slope's prediction was at the last step before.
-
     Attributes:
-        hint: the same after this climb's steps.
+        hint: how far off the slope's prediction was at the last step; to begin with, of the teleport before.
     """
 
     def __init__(
@@ -86,11 +78,7 @@ class Climb:
         self.hint = hint
 
     def run(self, route: Route) -> None:
-        """Takes the steps.
-
-        Args:
-            route: to the direction.
-        """
+        """Takes the steps, with the directions that a route gives."""
         start = time.perf_counter()
         self._before = self._after = route.finish(self._view.record)
         self._seconds.direction += time.perf_counter() - start
@@ -108,11 +96,7 @@ class Climb:
 
     @contextmanager
     def undone_on_error(self) -> Iterator[None]:
-        """Whatever raises inside, the weights are put back first.
-
-        Yields:
-            Nothing.
-        """
+        """Puts the weights back first, whatever raises inside."""
         try:
             yield
         except BaseException:
@@ -139,14 +123,11 @@ class Climb:
         return Outcome.MOVED
 
     def _pays(self, index: int) -> bool:
-        """Whether the step just taken has gained, per gradient evaluation, what the teleport has on average.
+        """Says whether the step just taken has gained, per gradient evaluation, what the teleport has on average.
 
-        Not where a guard had to hold the step back: what this teleport may do has been done then. Else by the marginal
-        value theorem: the basis is paid for already, so a step more is worth it as long as it is better than a
+        It has not where a guard had to hold the step back: what this teleport may do has been done then. Else by the
+        marginal value theorem: the basis is paid for already, so a step more is worth it as long as it is better than a
         teleport begun anew, whose best guess is this one's average, the basis and its guards included.
-
-        Returns:
-            Whether to go on.
         """
         if self._is_over or any(event.step == index for event in self._events):
             return False
@@ -157,7 +138,7 @@ class Climb:
         return gain * spent >= total * cost
 
     def _step(self, index: int, route: Route) -> Outcome | None:
-        """One step: taken and noted, or how the climb ends."""
+        """Takes one step and notes it, or says how the climb ends."""
         mark, cost = copy.copy(self._seconds), self._problem.num_gradient_evaluations
         start = time.perf_counter()
         projected, square = project(self._view, route.ascent(self._after))
@@ -195,7 +176,7 @@ class Climb:
         return None
 
     def _scaled(self, directions: _Directions, slope: float) -> tuple[_Directions, float]:
-        """The directions and the slope along them, once a rule of layers has been asked for their scales."""
+        """Gives the directions and the slope along them, once a rule of layers has been asked for their scales."""
         rule, view = self._options.step, self._view
         if not isinstance(rule, LayerwiseStep):
             return directions, slope
@@ -212,23 +193,11 @@ class Climb:
             if part is not None
             for pair in zip(layer.parameters, layer.unpack(part), strict=True)
         ]
-        # Where no rule has scaled them, the slope is the square of the length.
-        square = square_norm(directions) if isinstance(self._options.step, LayerwiseStep) else slope
-        return WeightLine(
-            route,
-            self._problem.objective,
-            self._after,
-            moving,
-            slope,
-            math.sqrt(square),
-            self.hint,
-            is_last,
-            len(self._view.linear),
-            self._options.while_it_pays,
-        )
+        num_layers = len(self._view.linear)
+        return WeightLine(route, self._problem.objective, self._after, moving, slope, self.hint, num_layers, is_last)
 
     def _take(self, index: int, route: Route, directions: _Directions, slope: float) -> _Landing | Outcome:
-        """Length, move, guards: the weights end where the step has landed, or where they were."""
+        """Chooses a length, moves, asks the guards: the weights end where the step has landed, or where they were."""
         is_last = index == self._options.num_steps - 1
         along = self._options.move.along(directions, self._view.projectors)
         longest = math.inf if self._room is None else self._room.longest(along)
@@ -278,10 +247,10 @@ class Climb:
         """
         looks = self._options.while_it_pays and self._limits.is_probe_watched
         look = functools.partial(self._look, index, path) if looks else None
-        path.ceiling = Ceiling(longest, look)
+        path.ceiling = Ceiling(longest, look, is_end=self._options.while_it_pays)
 
     def _look(self, index: int, path: WeightLine, eta: float) -> float:
-        """The longest step, up to a length, that keeps the probe batch within its limit; 0 where none does."""
+        """Gives the longest step, up to a length, that keeps the probe batch within its limit; 0 where none does."""
         for num_left in reversed(range(self._limits.max_backoffs + 1)):
             path.place(eta)
             breach = self._guards.probe_breach(self._probe_loss(path, eta))
@@ -294,19 +263,19 @@ class Climb:
         return 0.0
 
     def _probe_loss(self, path: WeightLine, eta: float) -> float | None:
-        """The loss on the probe batch at a length of a path, where the weights are; remembered."""
+        """Gives the loss on the probe batch at a length of a path, where the weights are; remembers it."""
         if self._seen is None or self._seen[:2] != (path, eta):
             self._seen = path, eta, self._probe.loss()
         return self._seen[2]
 
     def _shorten(self, index: int, breach: Breach) -> float:
-        """What is kept of a step that has passed a limit; noted."""
+        """Notes a breach, and gives the share of the step that is kept."""
         share = _share_kept(breach) if self._options.while_it_pays else 0.5
         self._note(index, breach, "halved" if share == 0.5 else "shortened")
         return share
 
     def _learn(self, line: WeightLine, eta: float) -> None:
-        """How far off the slope's prediction was, where the directed line is known at this length."""
+        """Notes how far off the slope's prediction was, where the directed line is known at this length."""
         value = line.reached(eta)
         if value is not None:
             predicted = (value - line.value) / line.slope
@@ -342,15 +311,7 @@ class Climb:
         self._after, self._probe_after = self._before, self._probe_before
 
     def report(self, eval_drift: float | None, *notes: str) -> TeleportReport:
-        """What was done.
-
-        Args:
-            eval_drift: as in the report.
-            notes: what else is to be said.
-
-        Returns:
-            The report.
-        """
+        """Reports what was done; `notes` are added to the messages."""
         moves = iter(weight.detach() - origin for weight, origin in zip(self._weights, self._origin, strict=True))
         lengths = {
             layer.parameter_name: math.sqrt(square_norm([next(moves) for _ in layer.parameters]))
@@ -383,7 +344,7 @@ class Climb:
 
 
 def _share_kept(breach: Breach) -> float:
-    """What is left of a step that has passed a limit, where a step that is held back is the last.
+    """Says what is left of a step that has passed a limit, where a step that is held back is the last.
 
     For a drift, what a drift in proportion to the length leaves room for, a tenth less: one try is then mostly enough.
     """

@@ -43,12 +43,8 @@ class Teleporter:
         model: any module. Its linear maps move; everything else stays and is named in the report. A compiled or
             data-parallel model is teleported through the module inside.
         loss_fn: `loss_fn(outputs, targets)` gives a tensor without dimensions.
-        options: every option of a teleport. In place of `options`, the most common ones may be given by name:
-        tau: as in `Options`.
-        step: as in `Options`.
-        num_steps: as in `Options`.
-        schedule: as in `Options`.
-        objective: as in `Options`.
+        options: every option of a teleport. In its place the most common ones (`tau`, `step`, `num_steps`, `schedule`,
+            `objective`) may be given by name.
 
     Raises:
         ValueError: if an option is out of its range, `options` and a named option are both given, or the weights are
@@ -110,16 +106,7 @@ class Teleporter:
     def adaptive(
         cls, model: nn.Module, loss_fn: LossFn, *, drift: float = 0.01, growth: float = 1.5, **more: Any
     ) -> "Teleporter":
-        """A teleporter with two knobs, both free of scale: how much drift, and how much growth.
-
-        See `Options.adaptive` for what they mean.
-
-        Args:
-            model: as for `Teleporter`.
-            loss_fn: as for `Teleporter`.
-            drift: of the loss, as a share of it.
-            growth: of `||g||^2` per step.
-            more: further options, in place of what is chosen here.
+        """Makes a teleporter with two knobs free of scale: how much drift, and how much growth (`Options.adaptive`).
 
         Examples:
             >>> _ = torch.manual_seed(0)
@@ -138,15 +125,14 @@ class Teleporter:
 
     @property
     def schedule(self) -> Timetable | None:
-        """When `step()` teleports."""
+        """The schedule of `step()`."""
         return self._options.schedule
 
     def state_dict(self) -> dict[str, Any]:
-        """What the next teleports depend on, besides weights and batches.
+        """Gives what the next teleports depend on besides weights and batches, for `load_state_dict` and `torch.save`.
 
-        Returns:
-            The state of the schedule and of the move, where the step rule begins its search, and the bases that the
-            randomised factorisation starts from; for `load_state_dict`, and for `torch.save`.
+        It holds the state of the schedule and of the move, where the step rule begins its search, and the bases that
+        the randomised factorisation starts from.
         """
         return {
             "schedule": {} if self._options.schedule is None else self._options.schedule.state_dict(),
@@ -156,11 +142,7 @@ class Teleporter:
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from a state.
-
-        Args:
-            state_dict: from `state_dict` of a teleporter with the same options.
-        """
+        """Goes on from the state of a teleporter with the same options."""
         if self._options.schedule is not None:
             self._options.schedule.load_state_dict(state_dict["schedule"])
         self._options.move.load_state_dict(state_dict["move"])
@@ -180,17 +162,10 @@ class Teleporter:
         subspace: Inputs | list[Inputs] | None = None,
         probe: tuple[Inputs, Any] | None = None,
     ) -> TeleportReport | None:
-        """Teleports where the schedule says so.
+        """Teleports where the schedule says so; gives the report, or None where no teleport is due.
 
-        Args:
-            step_index: index of the optimizer step about to be taken, from 0.
-            inputs: as in `teleport`; not looked at where there is a `batch_source`.
-            targets: likewise.
-            subspace: as in `teleport`.
-            probe: as in `teleport`.
-
-        Returns:
-            The report, or None where no teleport is due.
+        `step_index` is that of the optimizer step about to be taken, from 0. The rest is as in `teleport`; inputs and
+        targets are not looked at where there is a `batch_source`.
 
         Raises:
             ValueError: if there is no schedule; as in `teleport`.
@@ -209,19 +184,13 @@ class Teleporter:
         return report
 
     def direction(self, inputs: Inputs, targets: Any, *, subspace: Inputs | list[Inputs] | None = None) -> Params:
-        """The projected ascent direction of the objective (`1/2 ||grad||^2`) at the present weights. Nothing moves.
+        """Gives the projected ascent direction of the objective at the present weights. Nothing moves.
 
-        Args:
-            inputs: objective batch: a tensor, or a tuple or dict of what the model takes.
-            targets: what `loss_fn` compares with.
-            subspace: as in `teleport`.
+        The arguments are those of `teleport`, and so are the errors.
 
         Returns:
             Parameter name to `(grad F)_l P_l` in the parameter's shape (`(Hg)_l P_l` for the paper's objective); what
             cannot move is absent. Empty where a value is not finite.
-
-        Raises:
-            ValueError: if the input is wrong: see `teleport`.
         """
         device = checked_model(self._model)
         with untouched(device) as random_state, eagerly():
@@ -300,7 +269,7 @@ class Teleporter:
     def _teleport(
         self, inputs: Inputs, targets: Any, subspace: Inputs | list[Inputs] | None, probe: tuple[Inputs, Any] | None
     ) -> tuple[TeleportReport, float]:
-        """The report, and where the next search of a length begins."""
+        """Gives the report, and where the next search of a length begins."""
         device = checked_model(self._model)
         if probe is None and self._options.limits.max_probe_drift is not None:
             raise ValueError("max_probe_drift needs teleport(..., probe=(inputs, targets)), got probe None")
@@ -320,7 +289,7 @@ class Teleporter:
     def _problem(
         self, inputs: Inputs, targets: Any, subspace: Inputs | list[Inputs] | None, device: torch.device
     ) -> tuple[Problem, list[Inputs] | None]:
-        """The batch and the subspace sample, checked; the batch itself as its sample is no sample."""
+        """Checks the batch and the subspace sample; None where the batch itself is the sample."""
         batch = checked_inputs("inputs", inputs, device)
         sample = None
         if subspace is not None and subspace is not inputs:
@@ -333,7 +302,7 @@ class Teleporter:
         return Problem(Forward(self._model), self._loss_fn, batch, wanted, parameters, self._options.objective), sample
 
     def _route_for(self, view: Survey, problem: Problem) -> Route:
-        """The cheapest valid route, or the one asked for."""
+        """Gives the cheapest valid route, or the one asked for."""
         if self._options.route == "jvp" and view.live and not view.is_exact:
             raise ValueError("route 'jvp' needs the objective batch inside the subspace sample, but it is not")
         if view.is_exact and self._options.route != "double_backward" and not self._options.objective.needs_hessian:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -73,6 +74,20 @@ def test_relative_links_lead_somewhere(path: Path) -> None:
     targets = [target for target in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in target]
     missing = [target for target in targets if not (path.parent / target).exists()]
     assert not missing
+
+
+def test_the_seams_name_files_and_classes_that_exist() -> None:
+    text = (ROOT / "docs" / "seams.md").read_text(encoding="utf-8")
+    files = re.findall(r"tests/[a-z_/.]+", text)
+    assert [file for file in files if not (ROOT / file).exists()] == []
+    places = re.findall(r"^\| `((?:orchestrator|teleport_engine)\.[\w.]+)`", text, re.MULTILINE)
+    assert len(places) > 10
+    for place in places:
+        try:
+            importlib.import_module(place)
+        except ModuleNotFoundError:
+            module, _, name = place.rpartition(".")
+            assert hasattr(importlib.import_module(module), name), f"docs/seams.md names {place}, which is not there"
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

@@ -38,13 +38,8 @@ def asked_for(home: Path, names: Sequence[str], formats: str, out: Path | None) 
         UserError: it lists everything that is wrong.
     """
     words = tuple(word.strip() for word in formats.split(","))
-    faults = [*_format_faults(words), *name_faults(names)]
-    found = []
-    for name in dict.fromkeys(names):
-        try:
-            found.append(find_sweep(home, name))
-        except SweepNotFound as error:
-            faults += error.faults
+    found, unfound = named_sweeps(home, names)
+    faults = [*_format_faults(words), *unfound]
     if out is not None and out.exists() and not out.is_dir():
         faults.append(Fault("--out", f"{out} is a file; name a directory"))
     if faults:
@@ -59,11 +54,18 @@ def _format_faults(words: Sequence[str]) -> Iterator[Fault]:
             yield Fault("--format", f"{word!r} is not known; {nearest(word, FORMATS)}")
 
 
-def name_faults(names: Sequence[str]) -> Iterator[Fault]:
-    """Yield a fault for each name that is given more than once."""
+def named_sweeps(home: Path, names: Sequence[str]) -> tuple[list[SweepPaths], list[Fault]]:
+    """Find the sweeps of a home, and the faults of names that are given more than once or are of no sweep."""
+    found: list[SweepPaths] = []
+    faults: list[Fault] = []
     for name in dict.fromkeys(names):
         if names.count(name) > 1:
-            yield Fault("NAME", f"{name!r} is named {names.count(name)} times; name each sweep once")
+            faults.append(Fault("NAME", f"{name!r} is named {names.count(name)} times; name each sweep once"))
+        try:
+            found.append(find_sweep(home, name))
+        except SweepNotFound as error:
+            faults += error.faults
+    return found, faults
 
 
 def joint_directory(home: Path, names: Sequence[str]) -> Path:

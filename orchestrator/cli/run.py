@@ -101,6 +101,7 @@ def _earlier_trials(home: Path, names: Iterable[str]) -> tuple[list[Trial], list
     unread = []
     for paths in (SweepPaths(home, name) for name in names):
         try:
+            paths.check_format()
             # A sweep with plug-ins that are not loaded cannot be read, and says nothing about this sweep's pace.
             if plugins.is_loaded(paths.read_plugins()):
                 trials += paths.read_trials(with_history=False)
@@ -132,14 +133,7 @@ def run(
     use_plugins(plugins)
     loaded = load_spec(spec, set_ or (), name=name)
     paths = SweepPaths(home, loaded.name)
-    return _execute(
-        loaded,
-        paths,
-        address=address,
-        wait=wait_for_nodes,
-        launcher=launcher,
-        tracking_uri=tracking_uri,
-    )
+    return _execute(loaded, paths, address=address, wait=wait_for_nodes, launcher=launcher, tracking_uri=tracking_uri)
 
 
 def resume(
@@ -196,13 +190,7 @@ def train(
 
 
 def _execute(
-    spec: SweepSpec,
-    paths: SweepPaths,
-    *,
-    address: str | None,
-    wait: float,
-    launcher: str,
-    tracking_uri: str | None,
+    spec: SweepSpec, paths: SweepPaths, *, address: str | None, wait: float, launcher: str, tracking_uri: str | None
 ) -> int:
     from orchestrator.cli.display import watch_sweep
     from orchestrator.errors import Interrupted, UserError, nearest

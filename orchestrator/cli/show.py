@@ -71,7 +71,7 @@ def print_plan(plan: Plan) -> None:
     print(f"{plan.num_trials} trials, {plan.num_steps:,} optimizer steps at most")
     confirm = plan.num_concurrent_confirm
     in_confirm = "" if confirm == plan.num_concurrent else f", {confirm} in confirm"
-    print(f"on {plan.place}: {plan.num_concurrent} at once{in_confirm}")
+    print(f"on {plan.place}: {plan.num_concurrent} workers{in_confirm}; the search can keep {plan.num_busy} busy")
     if plan.seconds is None:
         print("time: unknown, nothing like it has run in this home; --pilot times an epoch of each study")
     else:

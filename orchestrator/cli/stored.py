@@ -111,17 +111,13 @@ def report(
     from orchestrator.cli.reports import asked_for
     from orchestrator.cli.show import print_verdicts
     from orchestrator.home import read_record
-    from orchestrator.report import full_report, join, render_json, transfers_of, write_best, write_formats
-    from orchestrator.search import Candidates
+    from orchestrator.report import Report, full_report, joint_report, render_json, write_best, write_formats
 
     asked = asked_for(home, names, formats, out)
     records = [read_record(paths) for paths in asked.sweeps]
-    reports = [full_report(record) for record in records]
-    if out is None and len(reports) == 1:
-        write_best(reports[0], asked.sweeps[0])
-    made = (
-        reports[0] if len(reports) == 1 else join(reports, transfers_of([Candidates.of(record) for record in records]))
-    )
+    made = full_report(records[0]) if len(records) == 1 else joint_report(records)
+    if out is None and isinstance(made, Report):
+        write_best(made, asked.sweeps[0])
     files = write_formats(made, asked.directory, asked.formats)
     if as_json:
         print(render_json(made), end="")

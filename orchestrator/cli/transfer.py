@@ -97,19 +97,13 @@ def _asked_for(
     home: Path, names: Sequence[str], metric: str, leave: str | None
 ) -> tuple[list[Candidates], TimeMetric, Leave | None]:
     """Read the sweeps, once everything that is wrong with the command has been told."""
-    from orchestrator.cli.reports import name_faults
-    from orchestrator.errors import Fault, SweepNotFound, UserError, nearest
-    from orchestrator.home import find_sweep, read_record
+    from orchestrator.cli.reports import named_sweeps
+    from orchestrator.errors import Fault, UserError, nearest
+    from orchestrator.home import read_record
     from orchestrator.report.schema import LEAVES, TIME_METRICS
     from orchestrator.search import Candidates
 
-    faults = list(name_faults(names))
-    paths = []
-    for name in dict.fromkeys(names):
-        try:
-            paths.append(find_sweep(home, name))
-        except SweepNotFound as error:
-            faults += error.faults
+    paths, faults = named_sweeps(home, names)
     costs: dict[str, TimeMetric] = {each: each for each in TIME_METRICS}
     if metric not in costs:
         faults.append(Fault("--metric", f"{metric!r} is no cost that compares; {nearest(metric, costs)}"))

@@ -2,9 +2,9 @@
 
 from orchestrator.home.archive import pack, unpack
 from orchestrator.home.checkpoint import Checkpoint, Checkpoints, UnusableCheckpoint
-from orchestrator.home.files import damage, left_parts, part_of
+from orchestrator.home.files import atomic_write, damage, left_parts, part_of
 from orchestrator.home.lock import held_since, locked
-from orchestrator.home.paths import SweepPaths, atomic_write, find_sweep, sweep_names
+from orchestrator.home.paths import SweepPaths, find_sweep, sweep_names
 from orchestrator.home.provenance import collect, versions
 from orchestrator.home.reading import read_record, stored_spec
 from orchestrator.home.records import (
@@ -28,7 +28,7 @@ from orchestrator.home.records import (
     WarmStart,
     objective_value,
 )
-from orchestrator.home.tail import NewRows, Place, Stamp, Tail, TrialStamps, rows_after, stamp_of
+from orchestrator.home.tail import NewRows, ReadUpTo, Stamp, Tail, rows_after, stamp_of
 
 __all__ = [
     "ANSWERS",
@@ -40,8 +40,8 @@ __all__ = [
     "LayerSummary",
     "Machine",
     "NewRows",
-    "Place",
     "Provenance",
+    "ReadUpTo",
     "SeedResult",
     "Stamp",
     "StepSummary",
@@ -54,7 +54,6 @@ __all__ = [
     "TrialConfig",
     "TrialFailure",
     "TrialResult",
-    "TrialStamps",
     "TrialState",
     "UnusableCheckpoint",
     "WarmStart",

@@ -1,7 +1,7 @@
-"""A sweep's record as one file: what its home holds of it, so that another machine can have that home.
+"""A sweep's record as one file, from which another machine makes the sweep's home.
 
-Configurations, curves and results, the spec and the search's journal; no log, no checkpoint, and no report, which is
-made of the rest. The same record gives the same bytes.
+The archive holds the spec, the search's journal, and each trial's configuration, curves and result. It leaves out
+logs, checkpoints and reports; a report can be made again. The same record gives the same bytes.
 """
 
 from __future__ import annotations
@@ -18,21 +18,14 @@ from orchestrator.errors import Fault, FileUnreadable
 from orchestrator.home.files import atomic_write
 from orchestrator.home.paths import SweepPaths
 
-# Curves are text that repeats itself: higher levels take three times as long for a tenth less.
+# Higher levels of compression take three times as long and make the archive a tenth smaller.
 LEVEL = 4
 _TRIAL = re.compile(r"trials/(?P<id>[0-9a-f]+)/")
 MAX_BYTES = 16 * 2**30
 
 
 def pack(paths: SweepPaths) -> Path:
-    """Write a sweep's archive.
-
-    Args:
-        paths: of a sweep that nobody writes meanwhile.
-
-    Returns:
-        The file, replaced in one step.
-    """
+    """Write the archive of a sweep that nobody writes meanwhile, in one step."""
     content = io.BytesIO()
     with (
         gzip.GzipFile(filename="", mode="wb", compresslevel=LEVEL, fileobj=content, mtime=0) as packed,
@@ -48,14 +41,10 @@ def pack(paths: SweepPaths) -> Path:
 
 
 def unpack(archive: Path, root: Path) -> None:
-    """Unpack an archive into a directory of its own.
-
-    Args:
-        archive: from :func:`pack`, or what somebody says is one.
-        root: directory of the sweep; must not be there.
+    """Unpack an archive into a directory that does not exist yet; the archive need not be trusted.
 
     Raises:
-        FileUnreadable: it holds anything but a sweep's record, or is cut short.
+        FileUnreadable: the archive holds anything but a sweep's record, or is cut short.
     """
     paths = SweepPaths(root.parent, root.name)
     paths.root.mkdir(parents=True)
@@ -90,15 +79,8 @@ def _members(paths: SweepPaths) -> Iterator[Path]:
 
 
 def _of_sweep(paths: SweepPaths) -> tuple[Path, ...]:
-    return (
-        paths.format,
-        paths.spec,
-        paths.provenance,
-        paths.plugins,
-        paths.warm_start,
-        paths.outcome,
-        paths.journal,
-    )
+    described = paths.format, paths.spec, paths.provenance, paths.plugins
+    return (*described, paths.warm_start, paths.outcome, paths.journal)
 
 
 def _of_trial(paths: SweepPaths, trial_id: str) -> tuple[Path, ...]:

@@ -1,7 +1,7 @@
-"""What a trial that was cut off goes on from: ``checkpoint.pt``.
+"""The checkpoint from which a trial that was cut off goes on: ``checkpoint.pt``.
 
-It holds tensors and plain values alone, so ``torch.load(..., weights_only=True)`` reads it and nothing in it can run.
-Torch is imported when one is written or read, never before.
+A checkpoint holds only tensors and plain values, so ``torch.load(..., weights_only=True)`` reads it and nothing in it
+is executed. Torch is imported when a checkpoint is written or read, and not before.
 """
 
 from __future__ import annotations
@@ -13,23 +13,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self, final
 
-from orchestrator.home.records import SeedResult
-
 VERSION = 2
 
 
 class UnusableCheckpoint(ValueError):
-    """A checkpoint that is damaged, or of something else; the message says which."""
+    """The checkpoint is damaged, or belongs to another trial, version or torch; the message says which."""
 
 
 @final
 @dataclass(frozen=True)
 class Checkpoints:
-    """Where a trial's checkpoints come from and go to, whichever machine it runs on.
+    """The checkpoint that a trial starts from, and where it sends new ones, on whichever machine it runs.
 
     Args:
-        start: what :meth:`Checkpoint.to_bytes` gave, to go on from; None: from the beginning.
-        save: keeps one in place of the one before; rows reported before it are kept before it.
+        start: from :meth:`Checkpoint.to_bytes`; None starts the trial at its beginning.
+        save: stores a checkpoint in place of the previous one, after the rows that were reported before it.
     """
 
     start: bytes | None
@@ -39,35 +37,28 @@ class Checkpoints:
 @final
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trial at one of its rows.
+    """The state of a trial right after one of its rows.
 
     Args:
-        trial_id: whose.
-        num_rows: rows of its curves so far, over all seeds.
-        seconds: wall-clock seconds it has run.
-        finished: the seeds that ended.
-        seed: the state of the seed after those; see ``orchestrator.trial.loop.State``.
+        trial_id: of the trial.
+        num_rows: rows of its curves so far.
+        seconds: wall-clock seconds that it has run.
+        seed: the state of its seed; see ``orchestrator.trial.loop.State``.
     """
 
     trial_id: str
     num_rows: int
     seconds: float
-    finished: tuple[SeedResult, ...]
     seed: dict[str, Any]
 
     def to_bytes(self) -> bytes:
-        """Write it as ``torch.save`` does.
-
-        Returns:
-            The content of a file.
-        """
+        """Give the content of the checkpoint's file, as ``torch.save`` writes it."""
         import torch
 
         plain = {
             **_identity(self.trial_id),
             "num_rows": self.num_rows,
             "seconds": self.seconds,
-            "finished": [result.model_dump_json() for result in self.finished],
             "seed": self.seed,
         }
         file = io.BytesIO()
@@ -76,22 +67,15 @@ class Checkpoint:
 
     @classmethod
     def from_bytes(cls, data: bytes, trial_id: str) -> Self:
-        """Read one back.
-
-        Args:
-            data: the content of a file.
-            trial_id: whose it must be.
-
-        Returns:
-            The checkpoint, its tensors on the CPU.
+        """Read a checkpoint of this trial from the content of its file, with its tensors on the CPU.
 
         Raises:
-            UnusableCheckpoint: it is damaged, or of another trial, version or torch.
+            UnusableCheckpoint: the content is damaged, or belongs to another trial, version or torch.
         """
         import torch
 
         try:
-            # Torch does not look at the checksums that it writes.
+            # Torch writes checksums and does not check them.
             broken = zipfile.ZipFile(io.BytesIO(data)).testzip()
             if broken is not None:
                 raise UnusableCheckpoint(f"{broken} in it is damaged")
@@ -106,14 +90,13 @@ class Checkpoint:
             trial_id=trial_id,
             num_rows=plain["num_rows"],
             seconds=plain["seconds"],
-            finished=tuple(SeedResult.model_validate_json(text) for text in plain["finished"]),
             seed=plain["seed"],
         )
 
 
 def _identity(trial_id: str) -> dict[str, Any]:
-    """What must be the same in the checkpoint and in what goes on from it."""
+    """List what must be the same in a checkpoint and in the program that goes on from it."""
     import torch
 
-    # What an optimizer keeps, and what a seed draws, may differ from one torch to the next; not by how it was built.
+    # An optimizer's state and a seed's draws may differ between torch's releases, but not between builds of one.
     return {"version": VERSION, "torch": str(torch.__version__).partition("+")[0], "trial_id": trial_id}

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read as the record that they are or not at all."""
+"""Writes a file whole or not at all, and reads a file as a record or says why it is none."""
 
 from __future__ import annotations
 
@@ -20,33 +20,24 @@ _PART = re.compile(r"\..+\.(?P<pid>[1-9]\d*)\.[0-9a-f]{8}")
 
 
 def part_of(path: Path) -> Path:
-    """Name a file beside another that is to replace it once it is whole."""
+    """Name a new file beside a path, which replaces the path once it is whole."""
     return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
 
 
 def left_parts(directory: Path) -> list[Path]:
-    """List what writers that are no more, killed before a file was whole, have left.
-
-    Args:
-        directory: looked through with all that is below it.
-
-    Returns:
-        The parts, of this process too.
-    """
+    """List the unfinished files below a directory whose writer is dead, or is this process."""
     named = ((path, _PART.fullmatch(path.name)) for path in directory.rglob(".*"))
     return [path for path, match in named if match is not None and not _is_other_process(int(match["pid"]))]
 
 
 def atomic_write(path: Path, content: str | bytes) -> None:
-    """Replace a file in one step: a reader, or a crash, sees the old content or the new, never a part.
+    """Replace a file in one step, so that neither a reader nor a crash ever meets a part of it.
 
-    Args:
-        path: the file; its directory is made where it is missing.
-        content: text is written as UTF-8.
+    Missing directories are made, and text is written as UTF-8.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
-    # Not tempfile's: its files are for their owner alone, and a report is for colleagues.
+    # The files of tempfile are readable for their owner alone, and colleagues have to read a report.
     part = part_of(path)
     try:
         with open(part, "xb") as file:
@@ -60,39 +51,25 @@ def atomic_write(path: Path, content: str | bytes) -> None:
 
 
 def read_record(model: type[M], path: Path) -> M:
-    """Read a file of one record.
-
-    Args:
-        model: of the record.
-        path: of the file.
-
-    Returns:
-        The record.
+    """Read a file that holds one record.
 
     Raises:
-        FileUnreadable: the file holds none.
+        FileUnreadable: the file does not hold such a record.
     """
     with naming(path):
         return model.model_validate_json(path.read_bytes())
 
 
 def read_record_if_there(model: type[M], path: Path) -> M | None:
-    """Read a file of one record; None where there is no file."""
+    """Read a file that holds one record, or return None if there is no file."""
     return read_record(model, path) if path.is_file() else None
 
 
 def read_lines(model: type[M], path: Path) -> Iterator[M]:
-    """Read a file of a record a line; a last line that was cut short is none.
-
-    Args:
-        model: of the records.
-        path: of the file.
-
-    Yields:
-        The records.
+    """Read a file that holds one record on each line; a last line without an end is left out.
 
     Raises:
-        FileUnreadable: a line holds none.
+        FileUnreadable: a line does not hold such a record.
     """
     with naming(path):
         for line in path.read_bytes().splitlines(keepends=True):
@@ -102,16 +79,10 @@ def read_lines(model: type[M], path: Path) -> Iterator[M]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Say of which file it is that what it holds is no record.
-
-    Args:
-        path: of the file.
-
-    Yields:
-        Nothing.
+    """Name the file in the error where a record that is read from it does not validate.
 
     Raises:
-        FileUnreadable: it is damaged, or of another version.
+        FileUnreadable: the file is damaged, or another version wrote it.
     """
     try:
         yield
@@ -120,15 +91,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def damage(path: Path, reason: str) -> Fault:
-    """Say of a file of a sweep that it cannot be read, and what to do.
-
-    Args:
-        path: of the file.
-        reason: what is wrong with it, in a line.
-
-    Returns:
-        The fault.
-    """
+    """Make the fault of a sweep's file that cannot be read, with the reason in one line and what to do."""
     return Fault(
         str(path),
         f"{reason}; it is damaged, or another version of teleport wrote it: put back a copy of it, go on with that "
@@ -137,7 +100,7 @@ def damage(path: Path, reason: str) -> Fault:
 
 
 def _in_a_line(error: ValidationError) -> str:
-    """Say the first thing that is wrong, which says more than those that follow from it."""
+    """Describe the first fault in one line, since later ones often follow from it."""
     first, num_more = error.errors()[0], error.error_count() - 1
     place = ".".join(map(str, first["loc"]))
     value = "" if first["type"] in {"missing", "json_invalid"} else f", is {str(first['input'])[:60]!r}"
@@ -146,7 +109,7 @@ def _in_a_line(error: ValidationError) -> str:
 
 
 def _is_other_process(pid: int) -> bool:
-    """Tell whether a process lives that is not this one: a report may be written while nobody holds the sweep."""
+    """Tell whether another process of this id lives; it may write a report without holding the sweep's lock."""
     if pid == os.getpid():
         return False
     try:

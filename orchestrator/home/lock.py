@@ -1,4 +1,4 @@
-"""One driver per sweep: a lock that its owner's death releases."""
+"""The lock that keeps a second driver from a sweep; the operating system drops it when its owner dies."""
 
 from __future__ import annotations
 
@@ -14,25 +14,17 @@ from typing import IO
 from orchestrator.errors import SweepLocked
 from orchestrator.home.paths import SweepPaths
 
-# Whoever looks whether a sweep is driven holds its lock for an instant, and must not be taken for a driver.
+# A process that asks whether a sweep is driven holds the lock for an instant, and must not pass for a driver.
 _TRIES = 20
 _PAUSE = 0.01
 
 
 @contextmanager
 def locked(paths: SweepPaths) -> Iterator[None]:
-    """Hold the sweep for as long as the block lasts.
-
-    The operating system drops the lock when its owner dies, so a stale one cannot be.
-
-    Args:
-        paths: of the sweep.
-
-    Yields:
-        Nothing.
+    """Hold the sweep's lock for as long as the block lasts.
 
     Raises:
-        SweepLocked: another process holds it; the message says which.
+        SweepLocked: another process holds the lock; the message names it.
     """
     paths.root.mkdir(parents=True, exist_ok=True)
     with open(paths.lock, "a+", encoding="utf-8") as file:
@@ -46,42 +38,36 @@ def locked(paths: SweepPaths) -> Iterator[None]:
 
 
 def is_locked(paths: SweepPaths) -> bool:
-    """Tell whether some process drives the sweep now."""
+    """Tell whether a process drives the sweep now."""
     if not paths.lock.is_file():
         return False
     with open(paths.lock, encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+        return not _flock(file, fcntl.LOCK_SH)
 
 
 def held_since(paths: SweepPaths) -> float | None:
-    """Tell since when some process has driven the sweep.
-
-    Args:
-        paths: of the sweep.
-
-    Returns:
-        Unix time in seconds; None where none drives it now.
-    """
+    """Tell since when a process has driven the sweep, in Unix time; None if none drives it now."""
     return paths.lock.stat().st_mtime if is_locked(paths) else None
 
 
 def _take(file: IO[str]) -> bool:
     for _ in range(_TRIES):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(_PAUSE)
-        else:
+        if _flock(file, fcntl.LOCK_EX):
             return True
+        time.sleep(_PAUSE)
     return False
 
 
+def _flock(file: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def owner(paths: SweepPaths) -> str:
-    """Say who holds, or last held, the lock."""
+    """Name the process that holds the lock, or held it last."""
     try:
         who = json.loads(paths.lock.read_text(encoding="utf-8"))
         return f"process {who['pid']} on {who['host']}"

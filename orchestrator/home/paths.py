@@ -1,4 +1,4 @@
-"""Where everything of a sweep lies: every file named once, written whole or not at all."""
+"""Names, writes and reads each file of a sweep; a file is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from orchestrator.home.records import (
 )
 from orchestrator.spec import Json, SweepSpec
 
-# Of all files of a sweep together: a version reads what it writes, and nothing else.
+# The format of all files of a sweep together. A version of teleport reads the format that it writes and no other.
 FORMAT = "1"
 
 
 @final
 class SweepPaths:
-    """The files of one sweep, ``HOME/NAME/``.
+    """The files of one sweep, below ``HOME/NAME/``.
 
     Args:
-        home: directory that holds the sweeps; made absolute, since Ray wants no relative one.
-        name: the sweep's name, already checked to be a plain file name.
+        home: the directory that holds the sweeps; it is made absolute, since Ray refuses a relative one.
+        name: of the sweep; the spec has checked that it is a plain file name.
     """
 
     def __init__(self, home: Path, name: str) -> None:
@@ -69,11 +69,11 @@ class SweepPaths:
         return self.trials / trial_id / "result.json"
 
     def checkpoint(self, trial_id: str) -> Path:
-        """Name the file of what a trial that was cut off goes on from."""
+        """Name the file of a trial's checkpoint."""
         return self.trials / trial_id / "checkpoint.pt"
 
     def best_config(self, workload: str, arm: str) -> Path:
-        """Name the file of an arm's best configuration: a spec that runs."""
+        """Name the file of an arm's best configuration, which is a spec that runs."""
         return self.best / f"{workload}.{arm}.yaml"
 
     def exists(self) -> bool:
@@ -81,13 +81,16 @@ class SweepPaths:
         return self.spec.is_file()
 
     def begin(self, spec: SweepSpec, provenance: Provenance) -> None:
-        """Store what a sweep is; the spec comes last, since with it the sweep counts as begun."""
+        """Store what a sweep is; the spec comes last, since the sweep counts as begun from then on."""
         atomic_write(self.format, f"{FORMAT}\n")
         atomic_write(self.provenance, provenance.model_dump_json(indent=1))
         atomic_write(self.spec, spec.to_yaml())
 
-    def check_format(self) -> None:
-        """Refuse a sweep that another version of teleport wrote, before anything of it is read or written.
+    def check_format(self, shown: str = "") -> None:
+        """Refuse a sweep that another version of teleport wrote; called before anything of it is read or written.
+
+        Args:
+            shown: what the message names instead of the sweep's format file.
 
         Raises:
             FileUnreadable: the sweep's format is not this version's.
@@ -99,23 +102,23 @@ class SweepPaths:
                 f"version's is {FORMAT}): use that version, which provenance.json names, or run the spec again under "
                 "a new name (teleport run SPEC --name NEW)"
             )
-            raise FileUnreadable(Fault(str(self.format), message))
+            raise FileUnreadable(Fault(shown or str(self.format), message))
 
     def parts(self) -> list[Path]:
-        """List the parts of files that writers which are no more have left."""
+        """List the unfinished files that dead writers have left."""
         return left_parts(self.root)
 
     def remove_parts(self) -> None:
-        """Remove those parts; for who holds the sweep's lock."""
+        """Remove the files of :meth:`parts`; only the process that holds the sweep's lock may do so."""
         for path in self.parts():
             path.unlink(missing_ok=True)
 
     def write_config(self, config: TrialConfig) -> None:
-        """Store what is about to run."""
+        """Store the configuration of a trial that is about to run."""
         atomic_write(self.config(config.trial_id), config.model_dump_json(indent=1))
 
     def began_at(self, trial_id: str) -> float:
-        """Tell when a trial that has not ended was started last, in Unix time: its configuration is written then."""
+        """Tell in Unix time when a trial was started last, which is when its configuration was written."""
         return self.config(trial_id).stat().st_mtime
 
     def append_history(self, trial_id: str, rows: Iterable[HistoryRow]) -> None:
@@ -124,51 +127,35 @@ class SweepPaths:
             file.write(_lines(rows))
 
     def start_history(self, trial_id: str, num_rows: int = 0) -> list[HistoryRow]:
-        """Begin a trial's curves, or go on with them.
-
-        Args:
-            trial_id: whose.
-            num_rows: how many rows of an attempt that was cut off to keep; what came after them is dropped.
-
-        Returns:
-            The rows that are kept.
-        """
+        """Cut a trial's curves back to the rows before its checkpoint, and return these rows."""
         kept = list(itertools.islice(self._read_history(trial_id), num_rows))
         atomic_write(self.history(trial_id), _lines(kept))
         return kept
 
     def write_checkpoint(self, trial_id: str, data: bytes) -> None:
-        """Store what to go on from, in place of the one before."""
+        """Store a trial's checkpoint in place of the previous one."""
         atomic_write(self.checkpoint(trial_id), data)
 
     def read_checkpoint(self, trial_id: str) -> bytes | None:
-        """Read what to go on from; None where there is nothing."""
+        """Read a trial's checkpoint, or return None if it has none."""
         path = self.checkpoint(trial_id)
         return path.read_bytes() if path.is_file() else None
 
     def remove_checkpoint(self, trial_id: str) -> None:
-        """Forget what to go on from, where there is something."""
+        """Remove a trial's checkpoint if it has one."""
         self.checkpoint(trial_id).unlink(missing_ok=True)
 
     def count_rows(self, trial_id: str) -> int:
-        """Count the rows of a trial's curves on file."""
+        """Count the rows of a trial's curves."""
         return sum(1 for _ in self._read_history(trial_id))
 
     def write_result(self, result: TrialResult) -> None:
-        """Store how a trial ended: from here on it counts as finished and never runs again."""
+        """Store how a trial ended; it counts as finished from then on and never runs again."""
         atomic_write(self.result(result.trial_id), result.model_dump_json(indent=1))
         self.remove_checkpoint(result.trial_id)
 
     def read_trial(self, trial_id: str, *, with_history: bool = True) -> Trial:
-        """Read one trial.
-
-        Args:
-            trial_id: whose directory.
-            with_history: whether to read the curves too.
-
-        Returns:
-            The trial; a last line that a crash cut short is left out of its history.
-        """
+        """Read one trial; without its history, its curves are left empty."""
         config = read_record(TrialConfig, self.config(trial_id))
         result = read_record_if_there(TrialResult, self.result(trial_id))
         history = tuple(self._read_history(trial_id)) if with_history else ()
@@ -182,47 +169,45 @@ class SweepPaths:
         return [self.read_trial(trial_id, with_history=with_history) for trial_id in ids]
 
     def write_plugins(self, names: Iterable[str]) -> None:
-        """Store which plug-ins the sweep needs, by module; where it needs none there is no file."""
-        names = list(names)
-        if names:
+        """Store the modules of the plug-ins that the sweep needs; if it needs none, no file is written."""
+        if names := list(names):
             atomic_write(self.plugins, json.dumps(names))
 
     def read_plugins(self) -> tuple[str, ...]:
-        """Read which plug-ins the sweep needs."""
+        """Read the modules of the plug-ins that the sweep needs."""
         needed = read_record_if_there(_Plugins, self.plugins)
         return () if needed is None else needed.root
 
     def write_warm_start(self, start: WarmStart) -> None:
-        """Store what each study begins with: from here on a resume proposes the same, whatever that sweep becomes."""
+        """Store the points that each study begins with, so that a resume proposes the same ones."""
         atomic_write(self.warm_start, start.model_dump_json(indent=1))
 
     def read_warm_start(self) -> dict[str, list[dict[str, Json]]]:
-        """Read what each study begins with, by its name; empty where there was no warm start."""
+        """Read the points that each study begins with, by the study's name; empty without a warm start."""
         start = read_record_if_there(WarmStart, self.warm_start)
         return {} if start is None else start.points
 
     def read_provenance(self) -> Provenance:
-        """Read where the sweep comes from."""
+        """Read the sweep's provenance."""
         return read_record(Provenance, self.provenance)
 
-    def write_outcome(self, end: SweepOutcome) -> None:
+    def write_outcome(self, outcome: SweepOutcome) -> None:
         """Store how the sweep ended."""
-        atomic_write(self.outcome, end.model_dump_json(indent=1))
+        atomic_write(self.outcome, outcome.model_dump_json(indent=1))
 
     def read_outcome(self) -> SweepOutcome | None:
-        """Read how the sweep ended; None where it has not."""
+        """Read how the sweep ended, or return None if it has not."""
         return read_record_if_there(SweepOutcome, self.outcome)
 
     def _read_history(self, trial_id: str) -> Iterator[HistoryRow]:
         path = self.history(trial_id)
-        if not path.is_file():
-            return
-        yield from read_lines(HistoryRow, path)
+        if path.is_file():
+            yield from read_lines(HistoryRow, path)
 
 
 @final
 class _Plugins(RootModel[tuple[str, ...]]):
-    """What ``plugins.json`` holds."""
+    """The content of ``plugins.json``."""
 
 
 def _lines(rows: Iterable[HistoryRow]) -> str:
@@ -237,16 +222,9 @@ def sweep_names(home: Path) -> list[str]:
 def find_sweep(home: Path, name: str) -> SweepPaths:
     """Find a sweep that was begun.
 
-    Args:
-        home: directory that holds the sweeps.
-        name: the sweep's name.
-
-    Returns:
-        Its files.
-
     Raises:
-        SweepNotFound: there is none of that name; the message has the nearest one.
-        FileUnreadable: another version of teleport wrote it.
+        SweepNotFound: no sweep has that name; the message has the nearest name.
+        FileUnreadable: another version of teleport wrote the sweep.
     """
     known = sweep_names(home)
     if name not in known:
@@ -254,6 +232,3 @@ def find_sweep(home: Path, name: str) -> SweepPaths:
     paths = SweepPaths(home, name)
     paths.check_format()
     return paths
-
-
-__all__ = ["SweepPaths", "atomic_write", "find_sweep", "sweep_names"]

@@ -31,13 +31,10 @@ def collect(command: str, plugin_names: Iterable[str] = ()) -> Provenance:
     """Collect the provenance of a sweep that begins now.
 
     Args:
-        command: what runs it again, for a shell.
-        plugin_names: of the plug-ins that it needs, loaded.
-
-    Returns:
-        The record; commit and dirtiness are None where the code lies in no git repository.
+        command: a shell's command that runs the sweep again.
+        plugin_names: modules of the plug-ins that the sweep needs, all of them loaded.
     """
-    # Installed into some other project's environment, the code is in a repository that is not its own.
+    # Code that is installed in another project's environment may lie in a repository that does not track it.
     is_tracked = _git("ls-files", "--error-unmatch", Path(__file__).name) is not None
     commit = _git("rev-parse", "HEAD") if is_tracked else None
     changes = None if commit is None else _git("status", "--porcelain", "--untracked-files=no")
@@ -52,7 +49,7 @@ def collect(command: str, plugin_names: Iterable[str] = ()) -> Provenance:
 
 
 def _git(*arguments: str) -> str | None:
-    """Ask git about the code's own directory; None where there is no git or no repository."""
+    """Ask git about the directory of this code, or return None if git does not answer or knows no repository."""
     here = Path(__file__).resolve().parent
     try:
         done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, timeout=10, check=True)

@@ -1,4 +1,4 @@
-"""Reads a sweep from its files."""
+"""Reads a whole sweep from its files."""
 
 from __future__ import annotations
 
@@ -9,16 +9,10 @@ from orchestrator.spec import SweepSpec, parse_spec, plugins, read_file
 
 
 def stored_spec(paths: SweepPaths) -> SweepSpec:
-    """Read the spec of a sweep that was begun, with the plug-ins that it was run with.
-
-    Args:
-        paths: of the sweep.
-
-    Returns:
-        The spec as run.
+    """Load the plug-ins of a sweep that was begun, and read its spec as it was run.
 
     Raises:
-        PluginError: a plug-in is no longer there, or no longer fits.
+        PluginError: a plug-in is missing, or no longer fits.
         FileUnreadable: another version of teleport wrote the sweep.
     """
     paths.check_format()
@@ -32,22 +26,7 @@ def stored_spec(paths: SweepPaths) -> SweepSpec:
 
 
 def read_record(paths: SweepPaths, *, with_history: bool = True) -> SweepRecord:
-    """Read a sweep from its files.
-
-    Args:
-        paths: of a sweep that was begun.
-        with_history: whether to read the curves too.
-
-    Returns:
-        What is stored.
-    """
-    end = paths.read_outcome()
-    return SweepRecord(
-        stored_spec(paths),
-        paths.read_provenance(),
-        tuple(paths.read_trials(with_history=with_history)),
-        "" if end is None else end.ended_early,
-    )
-
-
-__all__ = ["read_record", "stored_spec"]
+    """Read a sweep that was begun; without its history, the curves are left empty."""
+    spec, outcome = stored_spec(paths), paths.read_outcome()
+    trials = tuple(paths.read_trials(with_history=with_history))
+    return SweepRecord(spec, paths.read_provenance(), trials, "" if outcome is None else outcome.ended_early)

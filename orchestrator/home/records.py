@@ -1,7 +1,4 @@
-"""Trial configurations and results: the wire format between trial, launcher, files, tracker and report.
-
-Everything here is frozen pydantic and JSON both ways. Nothing here imports torch, ray or mlflow.
-"""
+"""The records of candidates, trials and sweeps, which trial, launcher, files, tracker and report exchange as JSON."""
 
 from __future__ import annotations
 
@@ -18,30 +15,29 @@ from orchestrator.spec import CHECKPOINT_EVERY, Arm, Json, Objective, Phase, Sha
 
 
 class Record(BaseModel):
-    """A frozen JSON record; unknown keys are refused."""
+    """A frozen record that is read from JSON and written to it; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TrialConfig(Record):
-    """One configuration on one list of seeds in one phase.
+    """What one trial runs: a candidate of an arm on a seed, in one phase. The last three fields do not identify it.
 
     Args:
         workload: label of the workload in the spec.
         arm: label of the arm in the spec.
-        phase: search may be adaptive; claims come from confirm alone.
-        seeds: each is trained from its own initial weights and data order.
-        training: what is trained, every value fixed.
-        method: how it is trained, every value fixed.
-        objective: what the search improves.
-        also: what it improves beside that.
-        values: what each distribution of the spec became, by dotted path; empty where none was.
-        number: the trial's number in its Optuna study; None in confirm.
-        origin: in confirm, the id of the search trial whose configuration this is.
-        share: what the trial is given; no part of its identity.
-        checkpoint_every: wall-clock seconds between checkpoints; None: none is taken; no part of its identity.
-        system_metrics_every: wall-clock seconds between measurements of the machine; None: none is taken; no part of
-            its identity.
+        phase: search or confirm; claims rest on confirm alone.
+        seeds: each seed has its own initial weights and data order.
+        training: the workload with every value fixed.
+        method: the arm with every value fixed.
+        objective: the metric that the search improves.
+        also: further metrics that it improves.
+        values: by dotted path, the value that was drawn from each distribution of the spec.
+        number: the candidate's number in its Optuna study; None in confirm.
+        origin: in confirm, the id of the search trial that had this configuration.
+        share: the resources that the trial is given.
+        checkpoint_every: wall-clock seconds between checkpoints; None takes none.
+        system_metrics_every: wall-clock seconds between measurements of the machine; None takes none.
     """
 
     workload: str
@@ -61,15 +57,15 @@ class TrialConfig(Record):
 
     @property
     def study(self) -> str:
-        """Name of the study: ``workload/arm``."""
+        """The name of the study, ``workload/arm``."""
         return f"{self.workload}/{self.arm}"
 
     @cached_property
     def configuration_id(self) -> str:
-        """Hash of workload, arm and every value, whatever the phase and seeds; where data lies does not count.
+        """Hash of workload, arm and every value; the phase, the seeds and the place of the data do not count.
 
-        A value at its default does not count either, so that an option added to the catalogue leaves the ids of
-        older homes as they are; which is why the default of an existing option is never changed.
+        Values at their defaults do not count either, so that a new option leaves the ids in older homes as they are.
+        For the same reason the default of an option is never changed.
         """
         training = self.training.model_dump(mode="json", exclude_defaults=True)
         training["data"].pop("root", None)
@@ -78,29 +74,28 @@ class TrialConfig(Record):
 
     @cached_property
     def trial_id(self) -> str:
-        """Hash of configuration, workload, arm, phase and seeds."""
+        """Hash of the configuration, the phase and the seeds."""
         return digest([self.configuration_id, self.phase, list(self.seeds)])
 
 
 class HistoryRow(Record):
-    """One evaluation of one seed: a line of ``history.jsonl``.
+    """One evaluation during a trial, which is one line of ``history.jsonl``.
 
     Args:
-        seed: which seed.
+        seed: the seed that ran.
         step: optimizer steps taken.
         epoch: passes over the training split, fractional.
-        seconds: on the optimizer clock: forward, backward, optimizer and teleport; evaluation is off it.
-        teleport_seconds: the teleports' part of ``seconds``.
-        gradient_evaluations: gradients computed so far, a double backward as what it costs.
+        seconds: on the optimizer clock, which counts forward, backward, optimizer and teleport, but no evaluation.
+        teleport_seconds: the part of ``seconds`` that teleports took.
+        gradient_evaluations: gradients computed so far; a double backward counts as what it costs.
         num_teleports: teleports so far that moved the weights.
-        metrics: ``train_loss`` (fixed training subset, evaluation mode), ``validation_loss``,
-            ``validation_accuracy``, and, where a teleport moved the weights since the last row,
-            ``teleport_loss_drift`` (largest absolute), ``teleport_gain`` (mean ratio of ‖g‖² after to before),
-            with a probe ``teleport_probe_drift`` (largest absolute) and, where it moved them in null spaces,
-            ``teleport_null_dim`` (mean over the layers moved); ``test_loss`` and ``test_accuracy`` in the last row of
-            a confirm trial. All finite.
-        system: how busy the machine is, in MLflow's names; empty where that was not asked for or not due, and then
-            not written. Nothing is decided by it.
+        metrics: all finite: ``train_loss`` (fixed training subset, evaluation mode), ``validation_loss`` and
+            ``validation_accuracy``. If a teleport moved the weights since the last row, also
+            ``teleport_loss_drift`` (largest absolute) and ``teleport_gain`` (mean ratio of ‖g‖² after to before);
+            with a probe ``teleport_probe_drift`` (largest absolute), and after moves in null spaces
+            ``teleport_null_dim`` (mean over the layers moved). The last row of a confirm trial has ``test_loss`` and
+            ``test_accuracy``.
+        system: how busy the machine is, under MLflow's names; empty unless it was measured for this row.
     """
 
     seed: int
@@ -120,10 +115,10 @@ class LayerSummary(Record):
     Args:
         name: dotted module name.
         d_in: input dimensions.
-        mean_rank: mean rank of the preserved subspace; None: never factorised.
-        mean_null_dim: mean dimension of the null space; None: never factorised.
-        moved: how many teleports moved it.
-        reason: why it did not move, the last time it did not.
+        mean_rank: mean rank of the preserved subspace; None if the layer was never factorised.
+        mean_null_dim: mean dimension of the null space; None if the layer was never factorised.
+        moved: number of teleports that moved the layer.
+        reason: why it did not move, the last time that it did not.
     """
 
     name: str
@@ -135,14 +130,14 @@ class LayerSummary(Record):
 
 
 class StepSummary(Record):
-    """What a seed's teleports had come to after so many of their steps.
+    """What a seed's teleports had reached after some number of their steps.
 
     Args:
         step: teleport steps taken, from 1.
-        count: teleports that got so far.
-        gain: geometric mean over these of ‖g‖² now over before the teleport.
-        loss_drift: mean absolute change of the loss on the teleport batch since then.
-        probe_drift: the same on the probe; None: none, or not measured at each step.
+        count: teleports that took so many steps.
+        gain: geometric mean over these of ‖g‖² after the step over ‖g‖² before the teleport.
+        loss_drift: mean absolute change of the loss on the teleport batch since the teleport began.
+        probe_drift: the same on the probe; None without a probe, or if it was not measured at each step.
     """
 
     step: int
@@ -153,13 +148,13 @@ class StepSummary(Record):
 
 
 class LayerSpectrum(Record):
-    """How the energy of a layer's inputs lies in their directions, the strongest first.
+    """How much of the energy of a layer's inputs lies in the strongest directions.
 
     Args:
         name: dotted module name.
         d_in: input dimensions.
-        directions: numbers of directions, at most 64 of them, the last all that have been found.
-        shares: of the energy that so many directions hold.
+        directions: at most 64 numbers of directions; the last one counts all that were found.
+        shares: the share of the energy that each of these numbers of directions holds.
     """
 
     name: str
@@ -173,15 +168,15 @@ class TeleportSummary(Record):
 
     Args:
         count: teleports tried.
-        outcomes: how many ended how.
-        mean_gain: geometric mean of ‖g‖² after over before, of those that moved, or were measured and put back;
-            None: none did.
-        max_loss_drift: largest absolute change of the loss on a teleport batch; None: none moved.
+        outcomes: number of teleports by outcome.
+        mean_gain: geometric mean of ‖g‖² after over before, of the teleports that moved the weights, or that were
+            measured and undone; None without any.
+        max_loss_drift: largest absolute change of the loss on a teleport batch; None if none moved.
         layers: the model's layers in order.
-        max_probe_drift: largest absolute change of the loss on a probe; None: none moved, or there was no probe.
-        steps: step by step, at most the first 64; empty where nothing moved or the results are older than this.
-        spectra: of the layers' inputs at the first teleport; empty where the options did not ask for them.
-        seconds: wall-clock of all of them by phase, as the engine measures it; empty where the results are older.
+        max_probe_drift: largest absolute change of the loss on a probe; None if none moved or there was no probe.
+        steps: at most the first 64 steps; empty if nothing moved.
+        spectra: of the layers' inputs at the first teleport; empty unless the options asked for them.
+        seconds: wall-clock seconds of all teleports by phase, as the engine measures them.
     """
 
     count: int
@@ -196,22 +191,22 @@ class TeleportSummary(Record):
 
 
 class SeedResult(Record):
-    """One seed of a trial.
+    """How one seed of a trial ended.
 
     Args:
-        seed: which.
-        outcome: ``diverged`` where the loss was no longer finite; ``stopped`` where the scheduler ended the trial
-            before the seed had its budget, which says nothing about what it did not reach.
+        seed: the seed that ran.
+        outcome: ``diverged`` if the loss was no longer finite; ``stopped`` if the scheduler ended the trial before the
+            seed had its budget, so that a target which it did not reach is no miss.
         num_steps: optimizer steps taken.
-        budget_steps: optimizer steps the workload allows: where a miss is censored.
-        steps_to_target: steps at the first evaluation that reached the target; None: not reached (censored).
+        budget_steps: optimizer steps that the workload allows; a miss is censored there.
+        steps_to_target: steps at the first evaluation that reached the target; None if none did (censored).
         seconds_to_target: the same on the optimizer clock.
         gradient_evaluations_to_target: the same in gradients.
         seconds: the whole run on the optimizer clock.
-        teleport_seconds: the teleports' part of it.
+        teleport_seconds: the part of ``seconds`` that teleports took.
         gradient_evaluations: gradients computed.
-        metrics: the last row's metrics; empty where none was finite.
-        teleports: None where the arm has none, and in a trial that was stopped.
+        metrics: of the last row; empty if none was finite.
+        teleports: None if the arm has none or the trial was stopped.
     """
 
     seed: int
@@ -237,7 +232,7 @@ class TrialState(StrEnum):
 
 
 FailureKind = Literal["diverged", "expression", "timeout", "crashed", "memory", "lost"]
-# They speak of the configuration rather than of the machine.
+# The failures that tell something about the configuration; the others tell something about the machine.
 ANSWERS: frozenset[str] = frozenset({"diverged", "expression", "timeout"})
 
 
@@ -245,11 +240,10 @@ class TrialFailure(Record):
     """Why a trial is FAIL.
 
     Args:
-        kind: ``diverged`` (a loss was not finite), ``expression`` (one of its rules gave no number that can be used),
-            ``timeout`` (it was over the budget of one trial), ``crashed`` (an exception), ``memory`` (there was not
-            enough) or ``lost`` (the worker died).
+        kind: ``diverged`` (a loss was not finite), ``expression`` (a rule gave no usable number), ``timeout`` (over the
+            budget of one trial), ``crashed`` (an exception), ``memory`` (too little) or ``lost`` (the worker died).
         message: one line.
-        traceback: where it was raised; empty for the other kinds.
+        traceback: of the exception of a crash; otherwise empty.
     """
 
     kind: FailureKind
@@ -258,19 +252,12 @@ class TrialFailure(Record):
 
     @property
     def is_answer(self) -> bool:
-        """Whether it speaks of the configuration rather than of the machine; such a trial has had its budget."""
+        """Whether the failure tells something about the configuration, and not only about the machine."""
         return self.kind in ANSWERS
 
 
 class Machine(Record):
-    """Where a trial ran.
-
-    Args:
-        host: the node's name.
-        device: ``cpu`` or the GPU's name.
-        num_threads: torch's threads.
-        versions: of python, torch and the platform.
-    """
+    """Where a trial ran: the host, ``cpu`` or the GPU's name, torch's threads, versions of python, torch, platform."""
 
     host: str
     device: str
@@ -282,16 +269,16 @@ class TrialResult(Record):
     """How a trial ended: ``result.json``.
 
     Args:
-        version: of this format.
-        trial_id: whose.
+        version: of this record's fields.
+        trial_id: of the trial.
         state: COMPLETE, PRUNED or FAIL.
-        value: the objective over the seeds; None unless COMPLETE.
-        values: where there are several objectives, each of them over the seeds; empty unless COMPLETE.
+        value: the objective; None unless COMPLETE.
+        values: all objectives if there are several; empty unless COMPLETE.
         seeds: a result for each seed that ran.
-        failure: why, where the state is FAIL.
+        failure: None unless FAIL.
         started_at: Unix time in seconds.
         ended_at: Unix time in seconds.
-        machine: where it ran; None where the worker died, or was ended from outside.
+        machine: None if the worker died or was killed.
     """
 
     version: Literal[1] = 1
@@ -307,26 +294,18 @@ class TrialResult(Record):
 
     @property
     def failure_kind(self) -> FailureKind | None:
-        """Why it is FAIL; None: it is not."""
+        """The kind of its failure; None unless FAIL."""
         return None if self.failure is None else self.failure.kind
 
     @property
     def is_no_answer(self) -> bool:
-        """Whether it failed without telling of its configuration."""
+        """Whether the trial failed in a way that tells nothing about its configuration."""
         return self.failure is not None and not self.failure.is_answer
 
     @classmethod
     def lost(cls, trial_id: str, message: str, started_at: float, ended_at: float, kind: FailureKind = "lost") -> Self:
-        """Make the result of a trial whose worker died without giving one."""
-        return cls._without_seeds(trial_id, TrialFailure(kind=kind, message=message), started_at, ended_at)
-
-    @classmethod
-    def timed_out(cls, trial_id: str, message: str, started_at: float, ended_at: float) -> Self:
-        """Make the result of a trial that was ended since it was over the budget of one trial."""
-        return cls._without_seeds(trial_id, TrialFailure(kind="timeout", message=message), started_at, ended_at)
-
-    @classmethod
-    def _without_seeds(cls, trial_id: str, failure: TrialFailure, started_at: float, ended_at: float) -> Self:
+        """Make the result of a trial that gave none, since its worker died or it was ended from outside."""
+        failure = TrialFailure(kind=kind, message=message)
         return cls(
             trial_id=trial_id,
             state=TrialState.FAIL,
@@ -339,44 +318,34 @@ class TrialResult(Record):
 
 
 def objective_value(objective: Objective, seeds: Iterable[SeedResult]) -> float:
-    """Average the objective over seeds that all completed.
+    """Take the arithmetic mean of the objective over at least one seed, all of them completed.
 
-    A seed that missed its target counts as twice its budget, or as twice what its run has cost: worse than any
-    hit, and finite, so that samplers can rank configurations that miss on some seeds only.
-
-    Args:
-        objective: which metric.
-        seeds: at least one result.
-
-    Returns:
-        The arithmetic mean over the seeds.
+    A seed that missed its target counts as twice its budget, or as twice what its run has cost. That is worse than any
+    hit and yet finite, so that samplers can rank configurations that miss on some seeds only.
     """
     values = [_seed_value(objective.metric, seed) for seed in seeds]
     return sum(values) / len(values)
 
 
 def _seed_value(metric: str, seed: SeedResult) -> float:
-    if metric == "steps_to_target":
-        return float(2 * seed.budget_steps if seed.steps_to_target is None else seed.steps_to_target)
-    if metric == "seconds_to_target":
-        return 2 * seed.seconds if seed.seconds_to_target is None else seed.seconds_to_target
-    if metric == "gradient_evaluations_to_target":
-        found = seed.gradient_evaluations_to_target
-        return 2 * seed.gradient_evaluations if found is None else found
-    if metric == "seconds":
-        return seed.seconds
-    if metric == "gradient_evaluations":
-        return seed.gradient_evaluations
+    of_a_miss = {
+        "steps_to_target": 2.0 * seed.budget_steps,
+        "seconds_to_target": 2 * seed.seconds,
+        "gradient_evaluations_to_target": 2 * seed.gradient_evaluations,
+    }
+    if metric in {*of_a_miss, "seconds", "gradient_evaluations"}:
+        found: float | None = getattr(seed, metric)
+        return of_a_miss[metric] if found is None else float(found)
     return seed.metrics[metric]
 
 
 class Trial(Record):
-    """A trial as the report and the tracker read it: its configuration, how it ended, its curves.
+    """A trial as it is on file.
 
     Args:
-        config: what ran.
-        result: how it ended; None while it runs or where it was cut off.
-        history: its rows in order; may be empty where only the end is asked for.
+        config: what it runs.
+        result: how it ended; None while it runs, or if it was cut off.
+        history: its rows in order; left empty by readers that need no curves.
     """
 
     config: TrialConfig
@@ -390,10 +359,10 @@ class Trial(Record):
 
 
 class Provenance(Record):
-    """Where a sweep comes from, so that its claim can be traced.
+    """Where a sweep comes from, so that its claims can be traced.
 
     Args:
-        command: the command that runs it again, for a shell.
+        command: a shell's command that runs the sweep again.
         git_commit: of the code; None outside a repository.
         git_dirty: whether the code differed from that commit; None outside a repository.
         versions: of python, torch, ray, optuna, mlflow and this package.
@@ -410,12 +379,12 @@ class Provenance(Record):
 
 
 class SweepOutcome(Record):
-    """How a sweep ended: ``outcome.json``, there only while no run of it is under way.
+    """How a sweep ended: ``outcome.json``, which is removed while the sweep runs again.
 
     Args:
-        status: FAILED where it counts as failed.
-        failures: why, a sentence each.
-        ended_early: the budget that ended it before its last trial, in a sentence; empty: it ran to its end.
+        status: whether the sweep counts as failed.
+        failures: a sentence for each reason why it failed.
+        ended_early: a sentence on the budget that ended it before its last trial; empty if none did.
     """
 
     status: Literal["FINISHED", "FAILED"]
@@ -424,11 +393,11 @@ class SweepOutcome(Record):
 
 
 class WarmStart(Record):
-    """What each study begins with: ``warm_start.json``.
+    """The points that each study proposes first: ``warm_start.json``.
 
     Args:
-        sweep: name of the one that it comes from.
-        points: name of each study -> what it proposes first.
+        sweep: name of the sweep that the points come from.
+        points: by the study's name.
     """
 
     sweep: str
@@ -437,14 +406,7 @@ class WarmStart(Record):
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """A sweep as it is stored: what was asked, where it comes from, what came out.
-
-    Args:
-        spec: as run.
-        provenance: where it comes from.
-        trials: every trial that was begun.
-        ended_early: the budget that ended it before its last trial, in a sentence; empty: none did.
-    """
+    """A whole sweep as it is on file; ``trials`` holds all that were begun, ``ended_early`` is the outcome's."""
 
     spec: SweepSpec
     provenance: Provenance

@@ -1,4 +1,4 @@
-"""Reads a sweep's files again and again while it runs, each time only what is new."""
+"""Reads what is new in the files of a sweep that runs."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from orchestrator.home.files import naming
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.records import HistoryRow
 
-# A file's modification time in nanoseconds, its size and its inode: a file that is replaced gets another stamp.
+# A file's modification time in nanoseconds, its size and its inode. A file that is replaced gets another stamp.
 Stamp = tuple[int, int, int]
 
 
 @final
 @dataclass(frozen=True)
 class TrialStamps:
-    """Which versions of a trial's files are there.
+    """The stamps of a trial's files.
 
     Args:
-        config: of ``config.json``, which is written anew at every start of the trial.
-        result: of ``result.json``; None while the trial has not ended.
+        config: of ``config.json``, which is written again at each start of the trial.
+        result: of ``result.json``; None until the trial has ended.
     """
 
     config: Stamp
@@ -31,9 +31,9 @@ class TrialStamps:
 
 @final
 class Tail:
-    """Finds the trials that have changed since the last look, without reading or locking anything.
+    """Finds the trials that have changed since the last look, without opening or locking a file.
 
-    Curves are left out: rows are appended to them all the time, and :func:`rows_after` reads those.
+    Curves are left out, since rows are appended to them all the time; :func:`rows_after` reads those.
     """
 
     def __init__(self, paths: SweepPaths) -> None:
@@ -41,11 +41,7 @@ class Tail:
         self._seen: dict[str, tuple[int, TrialStamps | None]] = {}
 
     def changes(self) -> dict[str, TrialStamps | None]:
-        """Look for trials that are new, have changed or are gone.
-
-        Returns:
-            The stamps of each by trial id; None for a trial whose files are gone.
-        """
+        """Give the stamps of each trial that is new or has changed, and None for each whose files are gone."""
         directories = _directories(self._paths.trials)
         changed: dict[str, TrialStamps | None] = {}
         for trial_id in self._seen.keys() - directories.keys():
@@ -53,7 +49,7 @@ class Tail:
                 changed[trial_id] = None
         for trial_id, modified in directories.items():
             before, stamps = self._seen.get(trial_id, (0, None))
-            # Two renames may fall into one tick of the file system's clock, so a running trial is always looked at.
+            # Two renames may fall into one tick of the file system's clock, so running trials are always looked at.
             if before == modified and stamps is not None and stamps.result is not None:
                 continue
             found = self._stamps(trial_id)
@@ -69,60 +65,59 @@ class Tail:
 
 @final
 @dataclass(frozen=True)
-class Place:
-    """A place in a trial's curves, up to which they have been read; the default is the beginning.
+class ReadUpTo:
+    """How far a trial's curves have been read; by default they have not.
 
     Args:
-        inode: of the file.
-        offset: in bytes.
-        num_rows: rows before it.
+        inode: of the file that was read.
+        offset: number of bytes that were read.
     """
 
     inode: int = 0
     offset: int = 0
-    num_rows: int = 0
 
 
 @final
 @dataclass(frozen=True)
 class NewRows:
-    """What has been appended to a trial's curves.
+    """The rows that have been appended to a trial's curves.
 
     Args:
         rows: the new rows in order.
-        place: where the next reading goes on.
-        is_restart: whether the file was begun again, so that the rows replace those before the old place.
+        end: where the next reading goes on.
+        is_restart: whether the trial was started again, so that these rows replace all that were read before.
     """
 
     rows: tuple[HistoryRow, ...]
-    place: Place
+    end: ReadUpTo
     is_restart: bool = False
 
 
-def rows_after(path: Path, place: Place) -> NewRows:
-    """Read the rows of a ``history.jsonl`` after a place; a line that is not complete yet is left for later.
+def rows_after(path: Path, start: ReadUpTo) -> NewRows:
+    """Read the rows of a ``history.jsonl`` that have not been read; a line without an end is left for later.
 
     Raises:
-        FileUnreadable: a line holds no row.
+        FileUnreadable: a line does not hold a row.
     """
     try:
-        file = open(path, "rb")  # noqa: SIM115 - closed below; the failing open is what is asked about
+        file = open(path, "rb")  # noqa: SIM115 - closed below; only a failing open is caught
     except FileNotFoundError:
-        return NewRows((), place)
+        return NewRows((), start)
     with file:
         status = os.fstat(file.fileno())
-        is_other = status.st_ino != place.inode or status.st_size < place.offset
-        start = Place(status.st_ino) if is_other else place
+        is_other = status.st_ino != start.inode or status.st_size < start.offset
+        is_restart = is_other and start != ReadUpTo()
+        if is_other:
+            start = ReadUpTo(status.st_ino)
         file.seek(start.offset)
         whole, newline, _ = file.read().rpartition(b"\n")
     with naming(path):
         rows = tuple(HistoryRow.model_validate_json(line) for line in whole.splitlines())
-    end = Place(start.inode, start.offset + len(whole) + len(newline), start.num_rows + len(rows))
-    return NewRows(rows, end, is_restart=is_other and place != Place())
+    return NewRows(rows, ReadUpTo(start.inode, start.offset + len(whole) + len(newline)), is_restart)
 
 
 def stamp_of(path: Path) -> Stamp | None:
-    """Look up a file's stamp; None where there is no file."""
+    """Look up a file's stamp, or return None if there is no file."""
     try:
         status = path.stat()
     except FileNotFoundError:

@@ -10,12 +10,11 @@ from orchestrator.launch.inline import InlineLauncher
 from orchestrator.launch.ray import RayLauncher
 from orchestrator.spec import Share
 
-# Of an address, what trials may ask for, and the seconds that nodes are waited for.
+# NAME -> what makes a launcher from an address, the shares that trials may ask for, and the seconds to wait for nodes.
 LAUNCHERS: dict[str, Callable[[str | None, Sequence[Share], float], Launcher]] = {
     "ray": RayLauncher,
     "inline": lambda address, shares, wait: InlineLauncher(),
 }
-
 
 __all__ = [
     "LAUNCHERS",

@@ -1,7 +1,7 @@
-"""The seam between what is to run and where it runs.
+"""The interface between what runs and where it runs.
 
-A :class:`TrialSource` knows what comes next and what became of it; a :class:`Launcher` knows how to run it.
-Neither knows the other's insides, so a launcher is some sixty lines, and every launcher runs the same suite.
+A :class:`TrialSource` knows which trial comes next, and takes in what becomes of it; a :class:`Launcher` knows how to
+run a trial. All launchers are tested by the same suite.
 """
 
 from __future__ import annotations
@@ -14,27 +14,23 @@ from orchestrator.home import HistoryRow, TrialConfig, TrialResult
 
 
 class TrialSource(ABC):
-    """Hands out trials and takes in what they say; called from one thread only."""
+    """Hands out trials and takes in their rows and results; it is called from one thread."""
 
     @abstractmethod
     def propose(self) -> TrialConfig | None:
-        """Hand out the next trial.
+        """Hand out the next trial, which is to run at once, or None if there is none now.
 
-        Returns:
-            A trial to run at once; None where there is none now. While nothing runs and the source is not
-            exhausted there always is one.
+        If nothing runs and the source is not exhausted, there always is one.
         """
 
     @property
     @abstractmethod
     def is_exhausted(self) -> bool:
-        """Whether no trial will ever come again, whatever becomes of those that run."""
+        """Whether no further trial will come, whatever becomes of those that run."""
 
     @abstractmethod
     def check(self) -> None:
-        """Stop the launch where the user has asked to.
-
-        Launchers call it between events, several times a second where they can: signals wait until then.
+        """Stop the launch if the user has asked to; launchers call it several times a second if they can.
 
         Raises:
             KeyboardInterrupt: the user asked to stop.
@@ -42,67 +38,55 @@ class TrialSource(ABC):
 
     @abstractmethod
     def checkpoint_of(self, config: TrialConfig) -> bytes | None:
-        """Look up what a trial is to go on from, before it is started.
-
-        Args:
-            config: of a trial that :meth:`propose` has handed out.
-
-        Returns:
-            What :meth:`on_checkpoint` took in last, of this launch or an earlier one; None: it begins anew.
-        """
+        """Look up the last checkpoint of a trial that is about to start; without one it begins at its beginning."""
 
     @abstractmethod
     def on_started(self, config: TrialConfig) -> None:
-        """Take note that a trial runs."""
+        """Take note that a trial runs now."""
 
     @abstractmethod
     def on_history(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> bool:
         """Take in new rows of a running trial's curves, in order.
 
         Returns:
-            Whether the trial goes on. Where it does not, the source has ended it: the launcher stops it and says no
-            more of it.
+            Whether the trial goes on. If not, the source has ended it, and the launcher stops it and reports no more
+            of it.
         """
 
     @property
     @abstractmethod
     def overdue(self) -> Collection[str]:
-        """Ids of running trials whose time is up though they say nothing.
+        """Ids of running trials whose time is up.
 
-        A launcher that can kills their workers, which ends them as any worker's death does.
+        A launcher kills their workers if it can; these trials then end as they do whenever a worker dies.
         """
 
     @abstractmethod
     def on_checkpoint(self, config: TrialConfig, data: bytes) -> None:
-        """Take in what a running trial could go on from; the rows before it have come before it."""
+        """Take in a running trial's checkpoint, after the rows that come before it."""
 
     @abstractmethod
     def on_ended(self, config: TrialConfig, result: TrialResult) -> None:
-        """Take in how a trial ended; called once for every trial that was started and not ended by the source."""
+        """Take in how a trial ended; called once for each trial that was started and not ended by the source."""
 
 
 class Launcher(ABC):
-    """Runs what a source hands out until it is exhausted."""
+    """Runs the trials of a source until it is exhausted."""
 
     @abstractmethod
     def prepared(self) -> AbstractContextManager[None]:
-        """Make ready before anything of a sweep is on file; a launch that finds nothing ready does so itself.
+        """Make the machines ready, before anything of a sweep is on file; :meth:`launch` does so itself if need be.
 
         Returns:
-            A block to launch in. Entering it raises Infeasible where no machine of this launcher can ever hold what a
-            trial asks for, and ClusterUnreachable where there is no machine.
+            A block to launch in. Entering it raises Infeasible if no machine can ever hold what a trial asks for, and
+            ClusterUnreachable if there is no machine.
         """
 
     @abstractmethod
     def launch(self, source: TrialSource) -> None:
-        """Run every trial of a source.
-
-        A trial that crashes, or whose worker dies, ends as FAIL and the others go on.
-
-        Args:
-            source: of the trials.
+        """Run each trial of a source; one that crashes, or whose worker dies, ends as FAIL and the others go on.
 
         Raises:
-            KeyboardInterrupt: the user asked to stop; what ran is stopped, and its workers are gone.
-            Infeasible: no machine of this launcher can ever hold what a trial asks for.
+            KeyboardInterrupt: the user asked to stop; the trials that ran are stopped and their workers are gone.
+            Infeasible: no machine can ever hold what a trial asks for.
         """

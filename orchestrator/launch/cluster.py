@@ -1,7 +1,7 @@
-"""Finding a Ray cluster, and what is in it. Ray itself is imported late.
+"""Finds a Ray cluster and says what its nodes hold. Ray itself is imported late.
 
-Ray waits for a cluster that does not answer for more than a minute and then ends the process, so whether one
-answers is found out first, in seconds.
+Ray waits more than a minute for a cluster that does not answer, and then ends the process. So this module finds out
+first, in seconds, whether a cluster answers.
 """
 
 from __future__ import annotations
@@ -25,72 +25,44 @@ from orchestrator.errors import ClusterUnreachable, UserError
 from orchestrator.spec import Share, plugins
 
 GB = 1e9
-# Ray counts in ten-thousandths; 1 / 0.1 must be ten.
+# Ray counts resources in ten-thousandths, and a GPU must hold ten trials of a tenth in spite of rounding.
 _SLACK = 1e-6
 
 
 @final
 @dataclass(frozen=True)
 class Node:
-    """One machine.
-
-    Args:
-        name: for people.
-        resources: Ray's names and amounts, memory in bytes.
-    """
+    """One machine, with its resources in Ray's names and amounts (memory in bytes)."""
 
     name: str
     resources: Mapping[str, float]
 
     def num_fitting(self, share: Share) -> int:
-        """Count the trials of this share that an empty node holds at once."""
+        """Count the trials of this share that the node holds at once when it is empty."""
         wanted = request(share)
         return min(math.floor(self.resources.get(kind, 0.0) / amount + _SLACK) for kind, amount in wanted.items())
 
 
 def request(share: Share) -> dict[str, float]:
-    """Say in Ray's words what a trial is given.
-
-    Args:
-        share: as the spec has it.
-
-    Returns:
-        Ray's names and amounts, memory in bytes; nothing that is zero.
-    """
+    """Give a trial's share in Ray's names and amounts, with memory in bytes and without what is zero."""
     amounts = {"CPU": share.cpu, "GPU": share.gpu, "memory": share.memory * GB, **share.custom}
     return {kind: amount for kind, amount in amounts.items() if amount}
 
 
 def this_machine() -> Node:
-    """Look at this machine without importing torch or Ray."""
+    """Describe this machine without importing torch or Ray."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     num_gpus = len(glob.glob("/proc/driver/nvidia/gpus/*"))
     return Node("this machine", {"CPU": float(os.cpu_count() or 1), "GPU": float(num_gpus), "memory": float(memory)})
 
 
 def num_concurrent(nodes: Sequence[Node], share: Share) -> int:
-    """Count how many trials of one share run at once.
-
-    Args:
-        nodes: that are alive.
-        share: of a trial.
-
-    Returns:
-        Their number on all nodes together; 0 where no node can hold one.
-    """
+    """Count how many trials of one share all nodes together hold at once."""
     return sum(node.num_fitting(share) for node in nodes)
 
 
 def shortfall(nodes: Sequence[Node], share: Share) -> str:
-    """Say what the nodes lack where none of them can ever hold a trial.
-
-    Args:
-        nodes: that are alive.
-        share: of a trial.
-
-    Returns:
-        What is asked, and what the node that comes closest has, resource by resource; empty where a node can hold it.
-    """
+    """Say what a trial asks for and what the closest node has, resource by resource; empty if a node can hold it."""
     if num_concurrent(nodes, share):
         return ""
     wanted = request(share)
@@ -121,27 +93,27 @@ def _amount(kind: str, amount: float) -> str:
     return f"{round(amount / GB, 1):g} GB memory" if kind == "memory" else f"{amount:g} {kind}"
 
 
-# Read by Ray when it is imported or initialised, here and in its workers.
+# Ray reads these when it is imported or initialised, here and in its workers.
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # Ctrl-C must reach the driver as KeyboardInterrupt, not end Tune's loop as if all were done.
+    # Ctrl-C must reach the driver as KeyboardInterrupt, and not end Tune's loop as if everything were done.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # Tune's snapshots are of no use here: the sweep's files are the truth.
+    # Tune's snapshots are of no use, since a sweep goes on from its files.
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    # A worker that dies is in the sweep's log, with the message: neither Tune's tracebacks nor the raylets' lines.
+    # The sweep's log tells of a worker that dies, so Tune's tracebacks and the raylets' lines are left out.
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "RAY_DEDUP_LOGS_SKIP_REGEX": "(?s).",
 }
 QUIETLY: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 CLIENT = "ray://"
-# What workers have no use for; the rest of a package travels whole.
+# Workers have no use for these parts of a package.
 EXCLUDED = ["__pycache__", "*.pyc", "tests"]
 SECONDS_TO_CONNECT = 5.0
-# Most of them are Python starting, on a machine that may be busy.
+# Most of this time is for Python to start, on a machine that may be busy.
 SECONDS_TO_ANSWER = 15.0
 NO_TOKEN = "it asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN where ~/.ray/auth_token is not its own"
 
@@ -150,17 +122,11 @@ _ADDRESS = re.compile(r"(?:ray://)?(?P<host>[\w.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """Connect to a cluster, or start one that ends with the block.
-
-    Args:
-        address: of a cluster, as the user gives it; None: start one on this machine.
-
-    Yields:
-        Nothing.
+    """Connect to the cluster of an address, or without one start a cluster here that ends with the block.
 
     Raises:
-        ClusterUnreachable: none answers there, or it is of another version.
-        UserError: it is no address.
+        ClusterUnreachable: no cluster answers there, or it is of another version of Ray or Python.
+        UserError: the address is none.
     """
     os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
     found = None if address is None else _find(address)
@@ -172,10 +138,10 @@ def connected(address: str | None) -> Iterator[None]:
         ray.init(address="local", include_dashboard=False, **QUIETLY)
     else:
         _join(found, str(address))
-    # What it says at the end, that trials did not complete, the sweep says itself.
+    # Tune would say at the end that trials did not complete, which the sweep says itself.
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
     try:
-        # Ray puts its own handler in place, which ends the process before the sweep can say how it ended.
+        # Ray has put a handler of its own in place, which ends the process before the sweep can say how it ended.
         signal.signal(signal.SIGTERM, on_terminate)
         yield
     finally:
@@ -183,18 +149,14 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 def _join(found: str, address: str) -> None:
-    """Connect to a cluster that answers.
-
-    Args:
-        found: where.
-        address: as the user gave it.
+    """Connect to a cluster that answers; ``found`` is its address for Ray, ``address`` the one that the user gave.
 
     Raises:
-        ClusterUnreachable: it went away meanwhile, or is of another version of Ray or Python.
+        ClusterUnreachable: the cluster has gone, or is of another version of Ray or Python.
     """
     import ray
 
-    # Ray's client passes on whatever else it is given, and says so. Its servers on the head now and then die at birth.
+    # Ray's client warns of options that it passes on. Its server on the head sometimes dies as it starts.
     options, num_tries = ({}, 2) if found.startswith(CLIENT) else (QUIETLY, 1)
     for num_left in reversed(range(num_tries)):
         try:
@@ -219,27 +181,20 @@ def alive_nodes() -> list[Node]:
 
 
 def nodes_of(address: str | None) -> list[Node]:
-    """Ask a cluster which nodes it has.
-
-    Args:
-        address: of a cluster; None: one that is started on this machine and ended again.
-
-    Returns:
-        Those that are alive.
-    """
+    """List the living nodes of the cluster that :func:`connected` gives."""
     with connected(address):
         return alive_nodes()
 
 
 def is_client() -> bool:
-    """Tell whether this process is connected through Ray's client (``ray://``), so is itself no part of the cluster."""
+    """Tell whether this process is connected through Ray's client (``ray://``), and so is no part of the cluster."""
     import ray
 
     return bool(ray.util.client.ray.is_connected())
 
 
 def _find(address: str) -> str:
-    """Make sure that a cluster answers, and say where in the words that Ray is to be told."""
+    """Make sure that a cluster answers, and give the address by which Ray connects to it."""
     found = _current() if address == "auto" else address
     if found is None:
         raise ClusterUnreachable(
@@ -253,7 +208,7 @@ def _find(address: str) -> str:
     except OSError as error:
         raise ClusterUnreachable(_unreachable(address, error.strerror or str(error))) from None
     refusal = "" if found.startswith(CLIENT) else _refusal(found)
-    # To a cluster that it finds here by itself Ray shows the token that lies here, to no other.
+    # Ray shows the token that lies on this machine only to a cluster that it finds here by itself.
     is_own = address == "auto" and not os.environ.get("RAY_ADDRESS")
     if refusal and not (is_own and refusal == NO_TOKEN):
         raise ClusterUnreachable(_unreachable(address, refusal))
@@ -261,7 +216,7 @@ def _find(address: str) -> str:
 
 
 def _current() -> str | None:
-    """The cluster that Ray itself would take: ``$RAY_ADDRESS``, or the last one started on this machine."""
+    """Give the address that Ray itself would take: ``$RAY_ADDRESS``, or the last cluster started on this machine."""
     told = os.environ.get("RAY_ADDRESS")
     if told and told != "auto":
         return told
@@ -272,8 +227,8 @@ def _current() -> str | None:
 
 
 def _refusal(address: str) -> str:
-    """Say why what listens there is of no use; empty where a cluster answers."""
-    # In a process of its own: Ray's client can neither be told how long to wait nor be kept from printing.
+    """Say why what listens at an address is of no use; empty if a cluster answers."""
+    # This runs in a process of its own, since Ray's client always prints, and cannot be told how long to wait.
     program = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--skip-version-check"]
     try:
         done = subprocess.run(
@@ -297,8 +252,8 @@ def _first_line(error: Exception) -> str:
 
 
 def _code() -> dict[str, Any]:
-    """Carry this package and the plug-ins to the workers of a cluster where they may not be installed."""
-    # Found, not imported: that would load torch, for which a driver has no use.
+    """Have Ray carry these packages and the plug-ins to workers on machines where they may not be installed."""
+    # The packages are found without importing them, which would load torch into the driver.
     specs = [importlib.util.find_spec(name) for name in ("orchestrator", "teleport_engine")]
     own = [os.path.dirname(str(spec.origin)) for spec in specs if spec is not None]
     return {

@@ -1,4 +1,4 @@
-"""Trials in this process, one after the other: no cluster, the same results."""
+"""Runs trials in this process, one after the other, with the same results as on a cluster."""
 
 from __future__ import annotations
 
@@ -13,18 +13,14 @@ from orchestrator.launch.base import Launcher, TrialSource
 
 @final
 class InlineLauncher(Launcher):
-    """Runs one trial at a time where it is called."""
+    """Runs one trial at a time in the process that calls it."""
 
     def prepared(self) -> AbstractContextManager[None]:
-        """Do nothing: what is here is all there is; see :meth:`Launcher.prepared`."""
+        """Do nothing, since this process is ready; see :meth:`Launcher.prepared`."""
         return nullcontext()
 
     def launch(self, source: TrialSource) -> None:
-        """Run every trial of a source; see :meth:`Launcher.launch`.
-
-        Args:
-            source: of the trials.
-        """
+        """Run each trial of a source; see :meth:`Launcher.launch`."""
         from orchestrator.trial import run_trial
 
         while not source.is_exhausted:
@@ -56,12 +52,12 @@ class InlineLauncher(Launcher):
 
 @final
 class _Ended(BaseException):
-    """Leaves a trial that the source has ended; no Exception, which a trial would take for its own."""
+    """Leaves a trial that the source has ended; the trial would take an Exception for its own failure."""
 
 
 @final
 class _SourceFailed(BaseException):
-    """Carries a failure of the source, such as a full disk, out of a trial that is not to blame."""
+    """Carries a failure of the source, such as a full disk, out of a trial that did not cause it."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))

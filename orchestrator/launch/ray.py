@@ -1,14 +1,13 @@
-"""Trials as Ray Tune trials, on this machine or on a cluster.
+"""Runs trials with Ray Tune, on this machine or on a cluster.
 
-Tune places, starts, watches and stops; it decides nothing about the search. Proposals come from the source
-through a :class:`Searcher`, so that none of the known losses between Tune's snapshots and Optuna's storage can
-happen: Tune's own state is thrown away when the launch ends.
+Tune places, starts, watches and stops trials, and decides nothing about the search. It asks the source for trials
+through a :class:`Searcher`. Its own state is thrown away when the launch ends, so nothing can get lost between Tune's
+snapshots and Optuna's storage.
 """
 
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -30,10 +29,10 @@ class RayLauncher(Launcher):
     """Runs trials with Ray Tune.
 
     Args:
-        address: of a running cluster (``auto``, ``HOST:PORT`` or ``ray://HOST:PORT``); None starts a private
-            one on this machine for as long as the launch lasts.
-        shares: what trials may ask for, checked against the cluster before anything starts.
-        wait: seconds that a cluster is given for nodes to join that can hold them.
+        address: of a running cluster (``auto``, ``HOST:PORT`` or ``ray://HOST:PORT``); None starts a private one on
+            this machine for as long as the launch lasts.
+        shares: that trials may ask for; they are checked against the cluster before anything starts.
+        wait: seconds to wait for nodes to join that can hold these shares.
     """
 
     def __init__(self, address: str | None = None, shares: Sequence[Share] = (), wait: float = 0.0) -> None:
@@ -44,7 +43,7 @@ class RayLauncher(Launcher):
 
     @contextmanager
     def prepared(self) -> Iterator[None]:
-        """Connect, and refuse what the cluster can never hold; see :meth:`Launcher.prepared`."""
+        """Connect to the cluster, and refuse what it can never hold; see :meth:`Launcher.prepared`."""
         with connected(self.address):
             self._check_feasible()
             self._is_prepared = True
@@ -54,36 +53,26 @@ class RayLauncher(Launcher):
                 self._is_prepared = False
 
     def launch(self, source: TrialSource) -> None:
-        """Run every trial of a source; see :meth:`Launcher.launch`.
-
-        Args:
-            source: of the trials.
-        """
+        """Run each trial of a source; see :meth:`Launcher.launch`."""
         if not self._is_prepared:
             with self.prepared():
                 self.launch(source)
             return
-        with _scratch() as scratch:
+        # Tune insists on a directory of its own.
+        with tempfile.TemporaryDirectory(prefix="teleport-tune-", ignore_cleanup_errors=True) as scratch:
             from orchestrator.launch.tune import fit
 
             fit(source, scratch, lambda: self.capacity(alive_nodes()))
 
     def capacity(self, nodes: Sequence[Node]) -> int:
-        """Count how many trials the nodes hold at once, of whichever share is the smallest.
-
-        Args:
-            nodes: that are alive.
-
-        Returns:
-            At least one.
-        """
+        """Count how many trials of the smallest share the nodes hold at once, but at least one."""
         return max([1, *(num_concurrent(nodes, share) for share in self.shares)])
 
     def _check_feasible(self) -> None:
-        """Wait for nodes that can hold the trials, as long as that is wanted.
+        """Wait for nodes that can hold the trials.
 
         Raises:
-            Infeasible: they do not come, all shares at once.
+            Infeasible: no such nodes have come; all shares that do not fit are told at once.
         """
         lacking = self._shortfalls()
         if lacking and self.wait:
@@ -104,7 +93,7 @@ class RayLauncher(Launcher):
 
 @contextmanager
 def _wanted(shares: Sequence[Share]) -> Iterator[None]:
-    """Have the cluster's autoscaler, where there is one, start the nodes that are waited for."""
+    """Ask the cluster's autoscaler, if it has one, to start the nodes that are waited for."""
     if is_client():
         yield
         return
@@ -114,15 +103,5 @@ def _wanted(shares: Sequence[Share]) -> Iterator[None]:
     try:
         yield
     finally:
-        # A request stands until the next one: nodes would be kept for ever.
+        # A request stands until the next one, so without an empty one the nodes would be kept for ever.
         request_resources(bundles=[])
-
-
-@contextmanager
-def _scratch() -> Iterator[str]:
-    """Make the directory that Tune insists on, and remove it afterwards."""
-    path = tempfile.mkdtemp(prefix="teleport-tune-")
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A source's trials as one Tune experiment. Imports Ray, so it is itself imported late."""
+"""Runs a source's trials as one Tune experiment. This module imports Ray, so it is itself imported late."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, final
 
 import ray
 from ray import tune
-from ray.tune.schedulers import TrialScheduler
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from orchestrator.home import Checkpoints, FailureKind, HistoryRow, TrialConfig, TrialResult
@@ -21,18 +21,18 @@ from orchestrator.launch.cluster import request
 from orchestrator.spec import plugins
 
 CAPACITY_SECONDS = 1.0
-# Tune asks for no more than so many at once; how many there are is the searcher's business.
+# Tune asks for at most so many trials at once; the searcher decides how many there are.
 MAX_PENDING = 10_000
-# What Ray says of a worker that it has killed because its machine ran out of memory.
+# Ray says one of these of a worker that it killed because its machine ran out of memory.
 OUT_OF_MEMORY = ("OutOfMemoryError", "memory pressure", "low on memory")
 
 
 def fit(source: TrialSource, scratch: str, capacity: Callable[[], int]) -> None:
-    """Run every trial of a source on the cluster that this process is connected to.
+    """Run each trial of a source on the cluster that this process is connected to.
 
     Args:
         source: of the trials.
-        scratch: directory for what Tune insists on writing.
+        scratch: a directory for the files that Tune insists on writing.
         capacity: asks the cluster how many trials it holds at once.
     """
     # By default Tune asks a searcher for one trial at a time and starts its workers one after the other.
@@ -52,14 +52,14 @@ def fit(source: TrialSource, scratch: str, capacity: Callable[[], int]) -> None:
             verbose=0,
             callbacks=[SourceCallback(running)],
             raise_on_failed_trial=False,
-            # Through Ray's client Tune would run on the cluster, away from the source. (Its Tuner has no such choice.)
+            # Otherwise Tune would run on the cluster if this process is a client. (Tune's Tuner lacks this option.)
             _remote=False,
         )
 
 
 @contextmanager
 def _a_session(scratch: str) -> Iterator[None]:
-    """Give Tune the session directory that it looks for, where this process is a client and has no node of its own."""
+    """Give Tune the session directory that it looks for, even if this process is a client without a node."""
     if ray._private.worker._global_node is not None:
         yield
         return
@@ -71,15 +71,10 @@ def _a_session(scratch: str) -> Iterator[None]:
 
 
 def run_in_worker(config: dict[str, Any]) -> None:
-    """Run one trial inside a Tune worker and report it through Tune.
-
-    Args:
-        config: ``{"trial": the trial's configuration as JSON, "start": a Box with what to go on from, "plugins": those
-            that it needs, module -> directory}``.
-    """
+    """Run one trial inside a Tune worker and report it through Tune; see :meth:`SourceSearcher.suggest`."""
     from orchestrator.trial import run_trial
 
-    # A configuration that names a plug-in's model cannot be read before the plug-in is there.
+    # A configuration that names a plug-in's model cannot be read before the plug-in is loaded.
     plugins.load_travelled(config["plugins"])
     trial = TrialConfig.model_validate_json(config["trial"])
     start: Box = config["start"]
@@ -95,17 +90,13 @@ def run_in_worker(config: dict[str, Any]) -> None:
 
 
 def placement(config: dict[str, Any]) -> tune.PlacementGroupFactory:
-    """Ask for what a trial's own configuration says, which differs between search and confirm."""
+    """Ask for the share in a trial's configuration, which differs between search and confirm."""
     return tune.PlacementGroupFactory([request(TrialConfig.model_validate_json(config["trial"]).share)])
 
 
 @final
 class Box:
-    """A checkpoint on its way, hidden from Tune, which copies, prints and keeps configurations and reports.
-
-    Args:
-        data: the checkpoint; None: there is none.
-    """
+    """Hides a checkpoint from Tune, which copies, prints and keeps configurations and reports."""
 
     def __init__(self, data: bytes | None) -> None:
         self._data = data
@@ -117,20 +108,17 @@ class Box:
         return "Box()"
 
     def take(self) -> bytes | None:
-        """Take it out: once it is where it is wanted, nobody has to hold it."""
+        """Take the checkpoint out, so that nothing keeps it in memory any longer."""
         data, self._data = self._data, None
         return data
 
 
 @final
 class Running:
-    """The trials that Tune has in hand, by Tune's own ids.
+    """The trials that Tune runs, by Tune's own ids.
 
-    Tune pickles whatever it might restore from. Nothing is ever restored from Tune, so this pickles to nothing,
+    Tune pickles whatever it might restore from. Nothing is ever restored from Tune, so this object pickles to nothing,
     and the source, with its files, threads and sockets, stays in the driver.
-
-    Args:
-        source: of the trials.
     """
 
     def __init__(self, source: TrialSource) -> None:
@@ -143,7 +131,7 @@ class Running:
 
     @contextmanager
     def asking(self) -> Iterator[TrialSource]:
-        """Give the source, and note where it fails."""
+        """Give the source, and keep the exception if it fails."""
         try:
             yield self.source
         except Exception as error:
@@ -152,7 +140,7 @@ class Running:
 
     @contextmanager
     def telling_own_failures(self) -> Iterator[None]:
-        """Raise what the source raised, such as of a full disk, in place of what Tune makes of it."""
+        """Raise what the source raised, for example about a full disk, in place of what Tune makes of it."""
         try:
             yield
         except Exception:
@@ -161,15 +149,7 @@ class Running:
             raise
 
     def hear(self, tune_id: str, report: Mapping[str, Any]) -> bool:
-        """Pass on what a trial has reported.
-
-        Args:
-            tune_id: of the trial.
-            report: rows, a checkpoint or its result.
-
-        Returns:
-            Whether it goes on.
-        """
+        """Pass on the rows, the checkpoint or the result that a trial has reported, and tell whether it goes on."""
         if tune_id not in self.trials:
             return False
         config, _ = self.trials[tune_id]
@@ -188,7 +168,7 @@ class Running:
         return False
 
     def lose(self, tune_id: str, message: str, kind: FailureKind = "lost") -> None:
-        """Tell the source that a trial ended without a result, unless it had already given one."""
+        """Tell the source that a trial ended without a result, unless the trial has given one."""
         if tune_id in self.trials:
             config, started_at = self.trials.pop(tune_id)
             with self.asking() as source:
@@ -196,19 +176,14 @@ class Running:
 
     @property
     def overdue(self) -> list[str]:
-        """Tune's ids of the trials whose time is up though they say nothing."""
+        """Tune's ids of the trials whose time is up."""
         overdue = self.source.overdue
         return [tune_id for tune_id, (config, _) in self.trials.items() if config.trial_id in overdue]
 
 
 @final
 class SourceSearcher(Searcher):  # type: ignore[misc]
-    """Lets Tune ask the source for trials.
-
-    Args:
-        running: where to note them.
-        capacity: tells how many trials the cluster holds at once, now.
-    """
+    """Lets Tune ask the source for trials."""
 
     def __init__(self, running: Running, capacity: Capacity) -> None:
         super().__init__()
@@ -220,7 +195,7 @@ class SourceSearcher(Searcher):  # type: ignore[misc]
         with self._running.asking() as source:
             if source.is_exhausted:
                 return str(Searcher.FINISHED)
-            # One trial beyond those that run keeps Tune's workers busy; more would be proposed unlearned.
+            # One trial more than the cluster holds keeps Tune's workers busy; even more would learn from fewer results.
             config = source.propose() if len(self._running.trials) <= self._capacity() else None
             if config is None:
                 return None
@@ -233,19 +208,15 @@ class SourceSearcher(Searcher):  # type: ignore[misc]
         }
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        """Do nothing: :class:`SourceCallback` says it."""
+        """Do nothing, since :class:`SourceCallback` tells the source."""
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
-        """Save nothing: the sweep's files are the truth."""
+        """Save nothing, since a sweep goes on from its files."""
 
 
 @final
-class SourceScheduler(TrialScheduler):  # type: ignore[misc]
-    """Stops what the source has ended; whom Tune starts first is no question, for the source proposes in order.
-
-    Args:
-        running: where the trials are noted.
-    """
+class SourceScheduler(FIFOScheduler):  # type: ignore[misc]
+    """Stops the trials that the source has ended; Tune starts them in the order of the source's proposals."""
 
     def __init__(self, running: Running) -> None:
         super().__init__()
@@ -253,54 +224,34 @@ class SourceScheduler(TrialScheduler):  # type: ignore[misc]
         self._killed: set[str] = set()
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
-        """Pass on what a trial reports, and stop it where it is over: its worker is free for the next at once."""
+        """Pass on what a trial reports, and stop it if it is over, so that its worker is free for the next."""
         return str(self.CONTINUE if self._running.hear(trial.trial_id, result) else self.STOP)
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
-        """Leave the choice to Tune, which takes them in order; Tune comes by several times a second."""
+        """Kill the workers of overdue trials, as Tune calls this several times a second; leave the choice to Tune."""
         for tune_id in self._running.overdue:
             worker = tune_controller.get_trial(tune_id).temporary_state.ray_actor
             if tune_id not in self._killed and worker is not None:
                 self._killed.add(tune_id)
                 ray.kill(worker)
 
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Do nothing."""
-
-    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Do nothing: :class:`SourceCallback` says it."""
-
-    def on_trial_complete(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> None:
-        """Do nothing: :class:`SourceCallback` says it."""
-
-    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        """Do nothing."""
-
-    def debug_string(self) -> str:
-        """Name it in Tune's own messages."""
-        return "the source's own order"
-
     def save(self, checkpoint_path: str) -> None:
-        """Save nothing: the sweep's files are the truth."""
+        """Save nothing, since a sweep goes on from its files."""
 
 
 @final
 class SourceCallback(tune.Callback):  # type: ignore[misc]
-    """Tells the source what becomes of its trials.
-
-    Args:
-        running: where they are noted.
-    """
+    """Tells the source what becomes of its trials."""
 
     def __init__(self, running: Running) -> None:
         self._running = running
 
     def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
-        """Let the user stop the launch: Tune comes by ten times a second."""
+        """Let the user stop the launch; Tune calls this ten times a second."""
         self._running.source.check()
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Take the time and tell the source."""
+        """Note the time, and tell the source that the trial runs."""
         config, _ = self._running.trials[trial.trial_id]
         self._running.trials[trial.trial_id] = (config, time.time())
         trial.config["start"].take()
@@ -308,7 +259,7 @@ class SourceCallback(tune.Callback):  # type: ignore[misc]
             source.on_started(config)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Tell the source that the worker died, and whether it was for want of memory."""
+        """Tell the source that the worker died, and whether its machine was out of memory."""
         text = str(trial.get_error() or "").strip()
         lines = text.splitlines()
         kind: FailureKind = "memory" if any(phrase in text for phrase in OUT_OF_MEMORY) else "lost"
@@ -317,24 +268,20 @@ class SourceCallback(tune.Callback):  # type: ignore[misc]
         _forget_statistics(trial)
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Tell the source of a worker that ended without a word."""
+        """Tell the source of a worker that ended without a result."""
         self._running.lose(trial.trial_id, "the worker ended without a result")
         _forget_statistics(trial)
 
 
 def _forget_statistics(trial: Any) -> None:
-    """Drop the means that Tune keeps of every number of every report: 12 kB a trial, which nobody reads."""
+    """Drop the means that Tune keeps of each number in each report, which take 12 kB a trial and which nobody reads."""
     trial.run_metadata.metric_analysis.clear()
     trial.run_metadata.metric_n_steps.clear()
 
 
 @final
 class Capacity:
-    """How many trials the cluster holds, asked for again now and then: nodes join and leave.
-
-    Args:
-        ask: asks the cluster.
-    """
+    """How many trials the cluster holds at once; it is asked again now and then, since nodes join and leave."""
 
     def __init__(self, ask: Callable[[], int]) -> None:
         self._ask = ask
@@ -342,7 +289,7 @@ class Capacity:
         self._last = 1
 
     def __call__(self) -> int:
-        """Tell it, at most so many seconds old."""
+        """Give the cluster's answer, which is at most :data:`CAPACITY_SECONDS` old."""
         if time.monotonic() - self._asked_at >= CAPACITY_SECONDS:
             self._last = self._ask()
             self._asked_at = time.monotonic()

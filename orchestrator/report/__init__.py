@@ -7,7 +7,6 @@ from orchestrator.report.joint import join
 from orchestrator.report.latex import render_latex
 from orchestrator.report.markdown import render_markdown
 from orchestrator.report.palette import LAYERS, arm_colours, dark_of
-from orchestrator.report.pdf import PrintingError
 from orchestrator.report.schema import JointReport, Report, Verdict, reports_of
 from orchestrator.report.sections import (
     Section,
@@ -19,13 +18,13 @@ from orchestrator.report.sections import (
 )
 from orchestrator.report.sources import mismatches, sources_of
 from orchestrator.report.summarise import summarise
-from orchestrator.report.tidy import render_csv, tidy_tables
+from orchestrator.report.tidy import render_csv
 from orchestrator.report.transfer import architectures_of, transfer_of, transfers_of
 from orchestrator.report.wording import number
 from orchestrator.report.write import (
-    DEFAULT_FORMATS,
     FORMATS,
     full_report,
+    joint_report,
     render_json,
     write_best,
     write_formats,
@@ -33,11 +32,9 @@ from orchestrator.report.write import (
 )
 
 __all__ = [
-    "DEFAULT_FORMATS",
     "FORMATS",
     "LAYERS",
     "JointReport",
-    "PrintingError",
     "Report",
     "Section",
     "Verdict",
@@ -47,6 +44,7 @@ __all__ = [
     "dark_of",
     "full_report",
     "join",
+    "joint_report",
     "mismatches",
     "number",
     "page_sections",
@@ -59,7 +57,6 @@ __all__ = [
     "sections",
     "sources_of",
     "summarise",
-    "tidy_tables",
     "transfer_of",
     "transfer_sections",
     "transfers_of",

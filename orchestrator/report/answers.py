@@ -7,30 +7,15 @@ from collections.abc import Sequence
 
 from orchestrator.report.comparisons import PRIMARY_KIND
 from orchestrator.report.schema import Answer, Comparison, Effect, Interval, StudyReport, Verdict
-from orchestrator.report.wording import change, interval_kind, p_text, percent, smallest
+from orchestrator.report.wording import METRIC_WORDS, change, interval_kind, p_text, percent, smallest
 from orchestrator.report.wording import interval as interval_text
 from orchestrator.spec import BASELINE, Target
-
-METRIC_WORDS = {
-    "train_loss": "training loss",
-    "validation_loss": "validation loss",
-    "validation_accuracy": "validation accuracy",
-}
 
 
 def answers_of(
     studies: Sequence[StudyReport], comparisons: Sequence[Comparison], targets: dict[str, Target]
 ) -> tuple[Answer, ...]:
-    """Put each workload's primary verdicts into words.
-
-    Args:
-        studies: of the sweep.
-        comparisons: of the sweep.
-        targets: of the workloads.
-
-    Returns:
-        One answer per workload.
-    """
+    """Put each workload's primary verdicts into one sentence."""
     found = []
     for workload, target in targets.items():
         primary = [c for c in comparisons if c.workload == workload and c.is_primary]
@@ -74,7 +59,7 @@ def _sentence(comparison: Comparison, target: Target) -> str:
 
 
 def _on_the_clock(comparison: Comparison, comparisons: Sequence[Comparison]) -> str:
-    """What fewer steps come to in seconds: whoever asks whether it pays must read both."""
+    """Say what fewer steps come to in seconds, since whoever asks whether it pays must read both."""
     if comparison.verdict not in {Verdict.FASTER, Verdict.SLOWER, Verdict.NO_DIFFERENCE}:
         return ""
     for other in comparisons:
@@ -85,7 +70,7 @@ def _on_the_clock(comparison: Comparison, comparisons: Sequence[Comparison]) -> 
 
 
 def _amount(effect: Effect, interval: Interval, word: str) -> str:
-    """How many fewer or more; where misses prevail the estimate is infinite and the interval's near end speaks."""
+    """Say how many steps fewer or more; the interval's near end speaks where the estimate is 0 or infinite."""
     if word == "fewer":
         if effect.estimate > 0.0:
             return f"{percent(1.0 - effect.estimate)} fewer steps"

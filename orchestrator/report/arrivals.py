@@ -11,14 +11,7 @@ from orchestrator.statistics import arrivals
 
 
 def arrivals_of(runs: Sequence[ConfirmSeed]) -> tuple[Arrival, ...]:
-    """Draw Kaplan and Meier's curves of an arm, on every axis.
-
-    Args:
-        runs: of the candidate that is compared.
-
-    Returns:
-        A curve per time metric; none before a run has given an answer.
-    """
+    """Estimate an arm's arrival curve (Kaplan-Meier) for each time metric; empty before a run has given an answer."""
     answers = [run for run in runs if run.is_answer]
     return tuple(_curves(answers)) if answers else ()
 

@@ -17,13 +17,13 @@ def best_spec(record: SweepRecord, workload: str, arm: str | None = None) -> str
     """Write an arm's best configuration as a spec that ``teleport run`` accepts: one trial, confirmed alike.
 
     Args:
-        record: a sweep whose search has found something.
-        workload: label.
-        arm: label; None: the best arm by confirm (fewest median steps to target, then lowest median training
+        record: the stored sweep.
+        workload: label of the workload.
+        arm: label of the arm; None: the best arm by confirm (fewest median steps to target, then lowest median training
             loss), or by search where confirm has not run.
 
     Returns:
-        The YAML, every value concrete, with a comment that says where it comes from.
+        The YAML with every value fixed, and a comment that says which trial it comes from.
 
     Raises:
         UserError: the study has no trial that ended well, or there is no such study.
@@ -40,15 +40,7 @@ def best_spec(record: SweepRecord, workload: str, arm: str | None = None) -> str
 
 
 def spec_of(record: SweepRecord, trial: Trial) -> str:
-    """Write a search trial's configuration as a spec that runs.
-
-    Args:
-        record: the sweep it is of.
-        trial: one of its search trials.
-
-    Returns:
-        The YAML.
-    """
+    """Write the configuration of a sweep's search trial as a spec that runs."""
     spec, config = record.spec, trial.config
     arms: dict[str, Json] = {BASELINE: {}}
     if config.arm != BASELINE:
@@ -59,26 +51,19 @@ def spec_of(record: SweepRecord, trial: Trial) -> str:
         "description": spec.description,
         "workloads": {config.workload: config.training.model_dump(mode="json", exclude_none=True)},
         "arms": arms,
-        # One trial has none to be stopped by, one configuration none to race, and one workload none to share with.
+        # One trial has no other to be stopped by, and one workload none to share its search with.
         "search": spec.search.model_dump(mode="json", exclude_none=True, exclude={"scheduler", "scope"})
         | {"trials": 1},
-        "confirm": spec.confirm.model_dump(mode="json", exclude={"race", "candidates"}),
+        "confirm": spec.confirm.model_dump(mode="json", exclude={"candidates"}),
         "resources": spec.resources.model_dump(mode="json", exclude_none=True),
     }
     return "".join(f"# {line}\n" for line in _comment(record, trial)) + dump_yaml(data)
 
 
 def best_name(sweep: str, workload: str, arm: str) -> str:
-    """Name the sweep that runs a best configuration.
+    """Name the sweep that runs a best configuration ``SWEEP-best-WORKLOAD-ARM``.
 
-    Args:
-        sweep: name of the sweep it comes from.
-        workload: label.
-        arm: label.
-
-    Returns:
-        A valid name: ``SWEEP-best-WORKLOAD-ARM``; where that is too long it is cut and ends in a digest of the
-        whole, so that two of them stay apart.
+    A name that would be too long is cut and ends in a digest of the whole, so that two of them stay apart.
 
     >>> best_name("quick", "mlp", "teleport")
     'quick-best-mlp-teleport'
@@ -113,7 +98,7 @@ def _best_arm(record: SweepRecord, found: dict[str, tuple[Trial, ...]]) -> str:
 
 
 def _confirmed(record: SweepRecord, champion: Trial) -> list[Trial]:
-    """The confirm trials of a champion that say something: a divergence or a timeout does, a crash does not."""
+    """List the confirm trials of a champion that say something: a divergence or a timeout does, a crash does not."""
     return [
         trial
         for trial in record.trials
@@ -129,7 +114,7 @@ def _is_answer(trial: Trial) -> bool:
 
 
 def _order(trials: list[Trial]) -> tuple[float, float]:
-    """Median steps to target, then median final training loss; a divergence or a timeout is infinite in both."""
+    """Give median steps to target, then median final training loss; a run that broke off is infinite in both."""
     steps = [steps_to_target(trial) if _is_well(trial) else math.inf for trial in trials]
     losses = [
         seed.metrics.get("train_loss", math.inf) if _is_well(trial) else math.inf

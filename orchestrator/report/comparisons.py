@@ -14,7 +14,7 @@ from orchestrator.spec import BASELINE
 from orchestrator.statistics import Pair
 
 PRIMARY_KIND = "teleport"
-# The share of the search's trials by which two arms' tuning may differ: a lost worker does not void a sweep.
+# Two arms' numbers of search trials may differ by this share, so that a lost worker does not void a sweep.
 BUDGET_TOLERANCE = 0.1
 
 
@@ -23,18 +23,18 @@ def comparisons_of(
 ) -> tuple[Comparison, ...]:
     """Compare every arm with the baseline of its workload, and every teleport arm with its controls and rivals.
 
-    The primary comparisons (each teleport arm on steps to target) are one family: Holm's rule counts all that the
-    spec has, also those that have no p yet. A workload with several teleport arms asks as many questions, and each
-    counts: to call one of them primary after a look at the results would be a choice that no p adjusts for.
+    The primary comparisons (each teleport arm on steps to target) are one family. Holm's rule counts all that the spec
+    has, also those that have no p yet. Each teleport arm of a workload counts: to call one of them primary after a look
+    at the results would be a choice that no p adjusts for.
 
     Args:
         studies: workload by workload.
-        confirm_seeds: what was planned.
-        num_search: search trials that each arm was offered.
-        ended_early: whether a budget ended the sweep, so that what has not run is not waited for.
+        confirm_seeds: the seeds that are planned.
+        num_search: how many search trials each arm was offered.
+        ended_early: whether a budget ended the sweep, so that runs which have not begun are not waited for.
 
     Returns:
-        Per workload the primary ones first, those against another arm than the baseline last.
+        For each workload its primary comparisons first, and those against another arm than the baseline last.
     """
     family = sum(study.kind == PRIMARY_KIND for study in studies)
     baselines = {study.workload: study for study in studies if study.arm == BASELINE}
@@ -49,12 +49,12 @@ def comparisons_of(
             beside = dataclasses.replace(contest, baseline=other)
             found += [beside.compare(arm, metric) for metric in METRICS]
     told = settled(found, max(family, 1))
-    # A stable sort: within a workload the primary ones come first, the rest stays in order.
+    # The sort is stable: within a workload the primary ones come first, and the rest stays in order.
     return tuple(sorted(told, key=lambda c: (list(baselines).index(c.workload), not c.is_primary)))
 
 
 def _matches(arms: Sequence[StudyReport]) -> list[tuple[StudyReport, StudyReport]]:
-    """Each teleport arm beside what it has to be more than; a control is beside the arm whose settings it takes."""
+    """Pair each teleport arm with each control and rival; a control goes with the arm whose settings it takes."""
     teleports = [arm for arm in arms if arm.kind == PRIMARY_KIND]
     others = [arm for arm in arms if arm.kind != PRIMARY_KIND]
     return [(arm, other) for arm in teleports for other in others if other.source in {None, arm.arm}]
@@ -63,7 +63,7 @@ def _matches(arms: Sequence[StudyReport]) -> list[tuple[StudyReport, StudyReport
 @final
 @dataclass(frozen=True)
 class _Contest:
-    """What an arm is compared with, the baseline of a workload as a rule, and what the comparison must respect."""
+    """One side of a workload's comparisons, its baseline as a rule, and what each comparison must respect."""
 
     baseline: StudyReport
     seeds: tuple[int, ...]
@@ -118,14 +118,14 @@ class _Contest:
             return Found(blank.model_copy(update={"verdict": verdict, "reason": reason}), metric)
         known = list(pairs.values())
         if done and metric.is_time and all(pair.is_missed_by_both for pair in known):
-            # A tie of misses is no measurement: an interval from it would say "anything", and look like a finding.
+            # Pairs that both miss measure nothing: an interval from them would span everything and look like a result.
             reason = f"neither arm reached the target on any of {len(pairs)} seeds"
             update = {"num_ties": len(pairs), "verdict": Verdict.NO_DIFFERENCE, "reason": reason}
             return Found(blank.model_copy(update=update), metric)
         return measured(blank, known, metric, self.family if blank.is_primary else 1, is_complete=done)
 
     def _unfinished(self, lacking: str) -> str:
-        """Say that confirm is not complete, and why; empty where it is."""
+        """Say why confirm is not complete; empty where it is."""
         why = "the sweep ended early" if self.ended_early else "confirm is running"
         return f"{why}: {lacking}" if lacking else ""
 
@@ -156,12 +156,12 @@ class _Contest:
 
 
 def _is_searched(study: StudyReport) -> bool:
-    """Confirm begins when the search is over, also where it ran out of configurations before its number."""
+    """Tell whether a search is over; confirm begins then, also where it ran out of configurations before its number."""
     return study.num_trials >= study.num_wanted or any(candidate.confirm for candidate in study.candidates)
 
 
 def _waiting(study: StudyReport) -> str:
-    """Say what a study still lacks before it can be compared at all."""
+    """Say what a study still lacks before it can be compared; empty where it lacks nothing."""
     if not _is_searched(study):
         return f"the search of {study.arm} is at {study.num_trials} of {study.num_wanted} trials"
     return "" if study.best is not None and study.best.confirm else "confirm has not run yet"
@@ -174,7 +174,7 @@ def _runs(study: StudyReport) -> dict[int, ConfirmSeed]:
 @final
 @dataclass(frozen=True)
 class _Sides:
-    """The confirm seeds by what became of them: both arms answered, one crashed or was lost, one still runs."""
+    """The confirm seeds by what became of them: on both arms an answer, on one no answer, or one still runs."""
 
     paired: dict[int, tuple[ConfirmSeed, ConfirmSeed]]
     missing: tuple[int, ...]

@@ -13,7 +13,7 @@ from orchestrator.report.sections import Section, sections, trial_section
 from orchestrator.report.wording import number
 from orchestrator.spec import dump_yaml
 
-# A sweep whose every trial crashes has one traceback a thousand times.
+# A sweep in which every trial crashes would show the same traceback a thousand times.
 MAX_FAILURES = 100
 TONES = {Verdict.FASTER: "good", Verdict.BETTER: "good", Verdict.SLOWER: "bad", Verdict.WORSE: "bad"}
 
@@ -21,10 +21,10 @@ TONES = {Verdict.FASTER: "good", Verdict.BETTER: "good", Verdict.SLOWER: "bad", 
 @final
 @dataclass(frozen=True)
 class Group:
-    """Figures that share a place on the page, one of which is seen at a time.
+    """Figures that share a place on the page, of which the reader sees one at a time.
 
     Args:
-        prefix: what the keys of the figures begin with where several sweeps are on the page.
+        prefix: begins the keys of the figures where several sweeps are on the page; else empty.
         figures: at least one.
     """
 
@@ -33,12 +33,12 @@ class Group:
 
     @property
     def title(self) -> str:
-        """Of the place: of what its figures have in common."""
+        """What its figures have in common, as a title."""
         return self.figures[0].title.split(" against optimizer steps")[0]
 
     @property
     def height(self) -> int:
-        """Pixels that hold the tallest of them."""
+        """The height in pixels of its tallest figure."""
         return max(figure.height for figure in self.figures)
 
 
@@ -56,13 +56,7 @@ def tone_of(verdict: Verdict) -> str:
 
 
 def content_of(report: Report, colours: dict[str, str], prefix: str) -> dict[str, Any]:
-    """Gather what the page says of a sweep, by the names that the template uses.
-
-    Args:
-        report: of the sweep.
-        colours: by arm.
-        prefix: what the ids and keys of its sections and figures begin with.
-    """
+    """Gather what the page says of a sweep, by the names that the template uses; ``prefix`` begins its ids and keys."""
     confirm = {workload: groups_of(figures(report, workload, colours), prefix) for workload in report.workloads}
     search = {workload: groups_of(search_figures(report, workload, colours), prefix) for workload in report.workloads}
     chapters: dict[str, list[Section]] = {"exploratory": [], "cost": [], "search": []}
@@ -104,7 +98,7 @@ def _bests(report: Report) -> Iterator[dict[str, str]]:
         if study.best is not None:
             summary = f"search trial #{study.best.number}, {metric} {number(study.best.value)} in search"
             if study.best.aggregate is not None:
-                summary += f", {number(study.best.aggregate)} of the baselines' over all workloads"
+                summary += f", {number(study.best.aggregate)} times the baselines' cost over all workloads"
             yield {"workload": study.workload, "arm": study.arm, "yaml": study.best.yaml, "summary": summary}
 
 
@@ -125,11 +119,11 @@ def _search(report: Report, study: StudyReport) -> dict[str, Any]:
 
 
 def _shared_summary(shared: SharedSearch) -> str:
-    named = {"geometric_mean": "geometric mean of", "worst": "worst of the workloads by"}[shared.aggregation]
-    value = "none ran in full" if shared.value is None else f"the chosen one has {shared.value:.3f}"
+    named = {"geometric_mean": "geometric mean of all workloads", "worst": "the worst workload"}[shared.aggregation]
+    chosen = f"the chosen one costs {number(shared.value)} times what the tuned baselines do ({named})"
     return (
         f"one search over all workloads: {shared.num_settings} candidates, {shared.num_pruned} given up early, "
-        f"{shared.num_units} runs, {shared.num_saved} saved; by {named} cost over the tuned baseline's {value}"
+        f"{shared.num_units} runs, {shared.num_saved} saved; {'none ran in full' if shared.value is None else chosen}"
     )
 
 

@@ -17,11 +17,12 @@ NAMED_DIGITS = 6
 def table_of(
     sweeps: Sequence[Candidates], sources: Sequence[Source], phase: Phase, metric: TimeMetric = "steps_to_target"
 ) -> SettingTable:
-    """Gather what ran, the first sweep counting where two ran the same on the same seed.
+    """Gather what each candidate cost on each workload and seed.
 
-    Of confirm, only seeds count that no search of the sources has seen. Of a shared search, only candidates count that
-    ran in full, since what the others would have cost is not known. The winners of the sources come first, in their
-    order, then what else ran on at least two workloads, by number.
+    Where two sweeps ran the same on the same seed, the first sweep counts. Of confirm, only seeds count that no search
+    of the sources has seen. Of a shared search, only candidates count that ran in full, since what the others would
+    have cost is not known. The winners of the sources come first, in their order, then what else ran on at least two
+    workloads, by number.
     """
     matcher = Matcher(sources)
     seen = {seed for source in sources for seed in source.sweep.spec.search.seeds} if phase == "confirm" else set()
@@ -56,7 +57,7 @@ def _settings(
     for key, won in winners.items():
         best, labels = won[0].best.config, [source.workload for source in won]
         if won[0].is_shared:
-            # Found on all workloads together: whoever leaves one out may choose it all the same.
+            # It was found on all workloads together, so a choice that leaves one of them out may still choose it.
             yield ComparedSetting(key, _label(key, best.number), best.values)
         else:
             yield ComparedSetting(key, f"from {', '.join(labels)}", best.values, frozenset(labels))
@@ -73,7 +74,7 @@ def _label(key: str, number: int | None) -> str:
 
 
 def _trials(sweeps: Iterable[Candidates], phase: Phase, arm: str) -> Iterator[Trial]:
-    """What may count: where its search is shared, an arm had its own candidates to choose from, not another's."""
+    """List the trials that may count; a shared search of an arm chose from its own candidates alone."""
     for sweep in sweeps:
         spec = sweep.spec
         only = {arm, BASELINE} if arm in spec.arms and spec.is_shared(arm) else spec.arms.keys()
@@ -89,7 +90,7 @@ def _trials(sweeps: Iterable[Candidates], phase: Phase, arm: str) -> Iterator[Tr
 
 
 def _limits(sweeps: Sequence[Candidates], matcher: Matcher, metric: TimeMetric) -> dict[str, float]:
-    """The budget of each workload, for runs that were ended before they could tell it."""
+    """Find the budget of each workload, for runs that were ended before they could tell it."""
     found: dict[str, float] = {}
     for trial in (trial for sweep in sweeps for trial in sweep.trials):
         seeds = trial.result.seeds if trial.result is not None else ()
@@ -103,13 +104,9 @@ def _limits(sweeps: Sequence[Candidates], matcher: Matcher, metric: TimeMetric) 
 def costs_of(trial: Trial, metric: TimeMetric, limit: float | None = None) -> dict[int, Cost]:
     """Tell what each seed of a trial cost.
 
-    A divergence or a timeout is a miss on every seed. The answer is empty where the trial gave none, and where a
-    scheduler stopped it: what it would have cost is not known.
-
-    Args:
-        trial: of any phase.
-        metric: what a cost is.
-        limit: the workload's budget, for a run that was ended without a result.
+    A divergence or a timeout is a miss on every seed. The answer is empty where the trial gave none, and where early
+    stopping ended it, since what it would have cost is not known. ``limit`` is the workload's budget, for a run that
+    was ended without a result.
     """
     result = trial.result
     if result is None or result.is_no_answer or result.state is TrialState.PRUNED:

@@ -21,14 +21,7 @@ DIGITS = 6
 
 
 def curve_of(trial: Trial) -> SeedCurve | None:
-    """Take a confirm run's curves, at most 200 points of them.
-
-    Args:
-        trial: with its history.
-
-    Returns:
-        The curves, first and last row always among them; None where nothing was measured.
-    """
+    """Take at most 200 points of a confirm run's curves, both ends among them; None where it has no rows."""
     rows = trial.history
     if not rows:
         return None
@@ -51,15 +44,9 @@ def curve_of(trial: Trial) -> SeedCurve | None:
 def bands_of(curves: Sequence[SeedCurve]) -> tuple[Band, ...]:
     """Take the median and the quartiles over seeds, against steps, seconds and gradient evaluations.
 
-    A run that diverged stays in: from there on its loss is infinite (its accuracy 0), so that the band does not
-    get better by losing its worst run. Against anything but steps each curve is interpolated, as far as the shortest
-    run that did not diverge goes.
-
-    Args:
-        curves: one per seed; with fewer than two there is no band.
-
-    Returns:
-        A band for each metric and axis.
+    A run that diverged stays in: from there on its loss is infinite (its accuracy 0), so that the band does not get
+    better by losing its worst run. Against anything but steps each curve is interpolated, as far as the shortest run
+    that did not diverge goes. With fewer than two curves there is no band.
     """
     if len(curves) < 2:
         return ()
@@ -79,7 +66,7 @@ def _band(curves: Sequence[SeedCurve], metric: str, axis: Axis) -> Band:
     values = np.empty((len(curves), len(positions)))
     for row, curve in zip(values, curves, strict=True):
         xs, ys = zip(*_points(curve, metric, axis), strict=True)
-        # Past its last point a run that diverged is as bad as can be, another stays put.
+        # Past its last point a run that diverged is infinitely bad; any other keeps its last value.
         row[:] = np.interp(positions, xs, ys, right=worst if curve.is_diverged else None)
     values.sort(axis=0)
     return Band(
@@ -102,7 +89,7 @@ def _positions(curves: Sequence[SeedCurve], axis: Axis) -> list[float]:
 
 
 def curve_axis(curve: SeedCurve, axis: Axis) -> Sequence[float]:
-    """Look up what a curve is drawn against."""
+    """Look up the positions of a curve's points along an axis."""
     match axis:
         case "step":
             return curve.step
@@ -119,7 +106,7 @@ def _points(curve: SeedCurve, metric: str, axis: Axis) -> list[tuple[float, floa
 
 
 def _quantile(ascending: NDArray[np.float64], share: float) -> tuple[float | None, ...]:
-    """Interpolate between order statistics, column by column; None where that is infinite."""
+    """Interpolate between order statistics, column by column; None where the quantile is infinite."""
     position = share * (len(ascending) - 1)
     below = math.floor(position)
     weight = position - below
@@ -132,5 +119,5 @@ def _quantile(ascending: NDArray[np.float64], share: float) -> tuple[float | Non
 
 
 def _rounded(value: float) -> float:
-    """Six significant digits: more than a screen shows, half the bytes."""
+    """Keep six significant digits, which are more than a screen shows, in half the bytes."""
     return float(f"{value:.{DIGITS}g}")

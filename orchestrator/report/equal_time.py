@@ -13,13 +13,8 @@ from orchestrator.statistics import censored_median
 def equal_time_of(arm: StudyReport, baseline: StudyReport, target: Target) -> EqualTime | None:
     """Read the baseline's curves at the seconds at which an arm reached its target, seed by seed.
 
-    Args:
-        arm: of any kind.
-        baseline: of the same workload.
-        target: of the workload.
-
     Returns:
-        The median; None where no seed has both, or the arm is the baseline.
+        The median over the seeds; None where no seed has both, or the arm is the baseline.
     """
     if arm.arm == baseline.arm or arm.best is None:
         return None
@@ -39,7 +34,7 @@ def equal_time_of(arm: StudyReport, baseline: StudyReport, target: Target) -> Eq
 
 
 def _at(curve: SeedCurve, seconds: float, target: Target) -> float | None:
-    """The last value measured by then; worse than any where the run had diverged."""
+    """Read the last value measured by then; it is infinitely bad where the run had diverged."""
     if target.metric not in curve.metrics:
         return None
     if curve.is_diverged and seconds > curve.seconds[-1]:

@@ -1,4 +1,4 @@
-"""From a measured effect to a verdict: one p for an exploratory comparison, a family of them for the claims."""
+"""Turns measured effects into verdicts: the claims share one family of p-values, every other one has its own."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Found:
     """A comparison on its way to a verdict.
 
     Args:
-        comparison: as far as it is known.
-        metric: of it.
-        pairs: what its p rests on; empty where it has none.
-        direction: on which side of the baseline the arm lies, by the test.
+        comparison: what is known of it so far.
+        metric: what the arms are compared on.
+        pairs: what its p rests on; empty where it has no p.
+        direction: the sign of the arm's shift from the baseline, by the test.
     """
 
     comparison: Comparison
@@ -44,19 +44,16 @@ class Found:
 
 
 def measured(blank: Comparison, pairs: Sequence[Pair], metric: Metric, family: int, *, is_complete: bool) -> Found:
-    """Estimate the effect over the pairs that are there.
+    """Estimate the effect over at least one pair, and its p where no more pairs are to come.
 
-    A p looked at after every seed would cross .05 too often: there is one look, at the end.
+    There is one look at the p, at the end: a p looked at after every seed would cross .05 too often.
 
     Args:
         blank: what is compared.
-        pairs: at least one.
-        metric: of them.
-        family: primary comparisons, where this is one; else 1.
+        pairs: those that are there.
+        metric: what the arms are compared on.
+        family: the number of primary comparisons where this is one of them; else 1.
         is_complete: whether no more pairs are to come.
-
-    Returns:
-        The comparison with its effect and interval, and where it is complete its p.
     """
     alpha = ALPHA / family
     effect = paired_effect(pairs, metric.scale, higher_is_better=metric.higher_is_better, alpha=alpha)
@@ -75,14 +72,10 @@ def measured(blank: Comparison, pairs: Sequence[Pair], metric: Metric, family: i
 
 
 def settled(found: Sequence[Found], family: int) -> list[Comparison]:
-    """Give every comparison that has a p its verdict: the primary ones by Holm's, the others by their own.
+    """Give every comparison that has a p its verdict, in the order given.
 
-    Args:
-        found: all comparisons.
-        family: primary comparisons of the spec, also those that have no p; at least 1.
-
-    Returns:
-        The comparisons in the order given.
+    A primary comparison follows the p that Holm's rule adjusts, each other one its own. ``family`` counts the primary
+    comparisons of the spec, also those that have no p.
     """
     claims = [index for index, one in enumerate(found) if one.comparison.is_primary and one.pairs]
     raw = [p for index in claims if (p := found[index].comparison.p) is not None]
@@ -106,16 +99,7 @@ def _settled(one: Found, decision: Decision | None, family: int) -> Comparison:
 
 
 def seed_pair(seed: int, pair: Pair, metric: Metric) -> SeedPair:
-    """Write a pair down as a raw point.
-
-    Args:
-        seed: of it.
-        pair: both sides.
-        metric: of them.
-
-    Returns:
-        The point.
-    """
+    """Write a pair down as a raw point of the report."""
     difference = pair.difference(metric.scale)
     effect = difference if metric.scale == "difference" else math.exp(min(difference, 700.0))
     return SeedPair(
@@ -167,7 +151,7 @@ def _verdict(p: float, one: Found, family: int) -> Verdict:
         if one.metric.is_time:
             return Verdict.FASTER if is_improvement else Verdict.SLOWER
         return Verdict.BETTER if is_improvement else Verdict.WORSE
-    # Asked last: Holm's later steps are less strict than what every comparison can count on.
+    # This is asked last, since a later step of Holm's rule is less strict than the first, which this assumes.
     is_hopeless = smallest_p(len(one.pairs)) * family > ALPHA
     return Verdict.NOT_ENOUGH_SEEDS if is_hopeless else Verdict.NO_DIFFERENCE
 

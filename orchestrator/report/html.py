@@ -87,5 +87,5 @@ def _file(name: str) -> str:
 
 
 def _plotly() -> str:
-    """plotly.js as the wheel ships it; read as a file, since importing plotly takes a second."""
+    """Read plotly.js from plotly's wheel as a file, since importing plotly takes a second."""
     return resources.files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Which parameters decide whether a trial of the search does well; imports optuna, late."""
+"""Which parameters decide whether a trial of the search does well; optuna is imported in the functions."""
 
 from __future__ import annotations
 
@@ -13,24 +13,17 @@ from orchestrator.spec import SweepSpec
 if TYPE_CHECKING:
     import optuna
 
-# Fewer say nothing: the evaluator compares the best with the rest, and wants five of these.
+# The evaluator compares the best trials with the rest, and needs at least five best ones.
 MIN_TRIALS = 10
 NUM_BEST = 5
 BEST_SHARE = 0.1
 
 
 def with_importance(report: Report, spec: SweepSpec) -> Report:
-    """Add each study's importances, from the report's own trials.
+    """Add each study's importances where it has enough trials, from the report's own trials.
 
-    PED-ANOVA takes about a second for a thousand trials, knows conditional parameters and several objectives, and
-    draws nothing at random; Optuna's fANOVA fits a forest and leaves out every parameter of a branch.
-
-    Args:
-        report: of a sweep.
-        spec: that sweep's.
-
-    Returns:
-        The report with ``importance`` in each study that has enough trials.
+    PED-ANOVA takes about a second for a thousand trials, knows conditional parameters and several objectives, and draws
+    nothing at random. Optuna's fANOVA fits a forest and leaves out every parameter of a branch.
     """
     studies = tuple(
         study.model_copy(update={"importance": _importance(study, spec)}) if _is_enough(study) else study
@@ -54,7 +47,7 @@ def _importance(study: StudyReport, spec: SweepSpec) -> tuple[Importance, ...]:
     share = max(BEST_SHARE, NUM_BEST / len(trials))
     rebuilt = _rebuild(study, trials, spec)
     with warnings.catch_warnings():
-        # It warns where a branch was hardly taken; what it gives there is near 0, as it should be.
+        # It warns where a branch was hardly taken; the importance that it gives there is near 0, as it should be.
         warnings.simplefilter("ignore")
         found = get_param_importances(rebuilt, evaluator=PedAnovaImportanceEvaluator(target_quantile=share))
     ordered = sorted(found.items(), key=lambda one: (-one[1], one[0]))

@@ -13,19 +13,11 @@ CLAIMS = {Verdict.FASTER, Verdict.SLOWER}
 
 
 def join(reports: Sequence[Report], transfers: Sequence[Transfer] = ()) -> JointReport:
-    """Put sweeps on one page.
+    """Put sweeps on one page, each with its ``p_adjusted``, verdicts and answers as they are in the family of all.
 
-    Whoever reads several sweeps together looks at all their claims: Holm's rule counts the primary comparisons of
-    all of them, those without a p included. A larger family only ever raises a p, so a claim can be lost and none
-    is won.
-
-    Args:
-        reports: one for each sweep.
-        transfers: whether one setting of an arm serves all workloads, of all sweeps together; the sweeps' own are left
-            out.
-
-    Returns:
-        The sweeps, each with its ``p_adjusted``, verdicts and answers as they are in the whole family.
+    Whoever reads several sweeps together looks at all their claims: Holm's rule counts the primary comparisons of all
+    of them, those without a p included. A larger family only ever raises a p, so a claim can be lost and none is won.
+    ``transfers`` are over the runs of all sweeps together; the sweeps' own are left out.
     """
     primary = [comparison for report in reports for comparison in report.comparisons if comparison.is_primary]
     family = len(primary)
@@ -46,7 +38,7 @@ def _is_told(comparison: Comparison) -> bool:
 
 
 def _among(comparison: Comparison, p: float, family: int) -> Comparison:
-    """A primary comparison as it stands in a larger family."""
+    """Restate a primary comparison as it stands in a larger family."""
     update: dict[str, object] = {"p_adjusted": p}
     smallest = min(1.0, smallest_p(comparison.num_pairs) * family)
     if comparison.verdict is not Verdict.REFUSED and smallest > ALPHA:
@@ -62,7 +54,7 @@ def _among(comparison: Comparison, p: float, family: int) -> Comparison:
 
 
 def _with_smallest(effect: Effect, pairs: Sequence[SeedPair], family: int) -> Effect:
-    """An effect with what these seeds would have shown at the level that the family leaves."""
+    """Restate the smallest effect that these seeds would have shown, at the level that the family leaves."""
     is_ratio = effect.scale == "ratio"
     telling = [pair.effect for pair in pairs if not (math.isinf(pair.baseline) and pair.baseline == pair.arm)]
     shift = smallest_shift([_log(each) if is_ratio else each for each in telling], ALPHA / family)

@@ -42,7 +42,7 @@ _SPECIAL = {
     "η": r"$\eta$",
     "ρ": r"$\rho$",
 }
-# What every engine's default fonts have: Latin letters. The rest is named by its code point, and so stays text.
+# The default fonts of every engine have Latin letters. Other characters are written as their code points.
 _LAST_LATIN = 0x17F
 
 
@@ -114,7 +114,7 @@ def _lines(report: Report | JointReport) -> Iterator[str]:
 
 
 def _table(section: Section, sweep: str = "") -> Iterator[str]:
-    """A table, or several where it would not fit a page; shrunk where it is wider than the text."""
+    """Write a table, or several where it would not fit a page; one wider than the text is shrunk."""
     caption = escape(": ".join(filter(None, [sweep, section.title])))
     columns = "".join("r" if place in section.right else "l" for place in range(len(section.header)))
     label = re.sub(r"[^a-zA-Z0-9]+", "-", "-".join(filter(None, [sweep, section.key])))

@@ -15,14 +15,13 @@ PRIMARY_METRIC = "steps_to_target"
 @final
 @dataclass(frozen=True)
 class Metric:
-    """What is compared.
+    """What two arms are compared on.
 
     Args:
-        name: in the report.
-        limit: the field that says where a miss is censored, or a hit would have been; None: it is a final figure,
-            always known.
-        scale: of the effect.
-        higher_is_better: of its values.
+        name: its name in the report.
+        limit: the field of a run that says where a miss is cut off; None: the metric is a final figure, always known.
+        scale: how an effect is measured.
+        higher_is_better: whether larger values are better.
     """
 
     name: str
@@ -32,18 +31,11 @@ class Metric:
 
     @property
     def is_time(self) -> bool:
-        """Whether it says how long, rather than how good."""
+        """Whether it measures how long a run took, rather than how good it became."""
         return self.limit is not None
 
     def measure(self, run: ConfirmSeed) -> Measured | None:
-        """Read it off a run.
-
-        Args:
-            run: that ended with an answer.
-
-        Returns:
-            The value; infinitely bad where the run diverged or timed out; None where the run has no such figure.
-        """
+        """Read it off a run with an answer: infinitely bad where the run broke off, None where it lacks the figure."""
         if self.limit is None:
             never = -math.inf if self.higher_is_better else math.inf
             value = never if run.is_broken_off else run.metrics.get(self.name)

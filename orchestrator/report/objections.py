@@ -10,7 +10,7 @@ from orchestrator.report.comparisons import PRIMARY_KIND
 from orchestrator.report.schema import Comparison, StudyReport, Verdict
 from orchestrator.spec import BASELINE
 
-# As the engine calls the outcome of a teleport that was measured and taken back.
+# The engine's name for the outcome of a teleport that was measured and taken back.
 PUT_BACK = "put back"
 
 
@@ -29,7 +29,7 @@ def study_objections(study: StudyReport) -> Iterator[str]:
     }
     yield from (f"{name}: {sentence}" for sentence, count in told.items() if count)
     price = study.price
-    # What puts its teleports back means to, and acts otherwise.
+    # An arm that takes its teleports back does so on purpose, and acts in another way.
     if price is None or not price.layers or PUT_BACK in price.outcomes:
         return
     if not any(layer.moved for layer in price.layers):

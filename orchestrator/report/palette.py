@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-# (light, dark): equal hues, each legible on its own ground (contrast at least 4.5). The baseline is the neutral one.
+# Pairs (light, dark) of one hue, each legible on its own ground (contrast at least 4.5). The baseline is grey.
 _BASELINE = ("#5a6472", "#a3adba")
 _ARMS = (
     ("#1d5fd0", "#74abff"),
@@ -20,7 +20,7 @@ INK = ("#1b1f24", "#e7eaee")
 MUTED = ("#667080", "#98a2b0")
 GRID = ("#e4e7eb", "#2b313a")
 PAPER = ("#ffffff", "#15181d")
-# The best first: it stands out most on either ground.
+# From best to worst: the best stands out most on either ground.
 SHADES = (
     ("#0b3d91", "#d6e6ff"),
     ("#2f6fc4", "#9cc3f7"),
@@ -32,36 +32,18 @@ BAND_OPACITY = 0.16
 
 
 def arm_colours(arms: Sequence[str]) -> dict[str, str]:
-    """Give each arm its colour on a light ground.
-
-    Args:
-        arms: labels, the baseline first.
-
-    Returns:
-        Label -> ``#rrggbb``; beyond seven arms the colours repeat.
-    """
+    """Give each arm its colour on a light ground, ``#rrggbb``, the baseline first; beyond seven arms colours repeat."""
     others = {arm: _ARMS[index % len(_ARMS)][0] for index, arm in enumerate(arms[1:])}
     return dict.fromkeys(arms[:1], _BASELINE[0]) | others
 
 
 def band_colour(colour: str) -> str:
-    """Make a colour transparent.
-
-    Args:
-        colour: ``#rrggbb``.
-
-    Returns:
-        ``rgba(...)``.
-    """
+    """Make a colour ``#rrggbb`` transparent: ``rgba(...)``."""
     red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
     return f"rgba({red},{green},{blue},{BAND_OPACITY})"
 
 
 def dark_of() -> dict[str, str]:
-    """List what each light colour is on a dark ground: a figure is put into the dark by replacing strings.
-
-    Returns:
-        Light -> dark, transparent variants included.
-    """
+    """Map each light colour, also each transparent one, to its twin on a dark ground."""
     arms = dict([_BASELINE, *_ARMS])
     return arms | {band_colour(a): band_colour(b) for a, b in arms.items()} | dict([*SHADES, INK, MUTED, GRID, PAPER])

@@ -1,7 +1,7 @@
 """The report as PDF: the page, printed by a headless Chromium.
 
-A browser it is rather than matplotlib or reportlab: what is printed is the page itself with its own print style, so
-there is no second layout to keep in step, and nothing to install for all who do not want a PDF.
+A browser prints the page itself with its own print style, so there is no second layout to keep in step with it, as
+there would be with matplotlib or reportlab. Whoever wants no PDF has nothing to install.
 """
 
 from __future__ import annotations
@@ -18,22 +18,16 @@ from orchestrator.report.schema import JointReport, Report
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
 MAX_SECONDS = 240
-# How long the page's own clock may run before it is printed, in milliseconds; it ends sooner where all is drawn.
+# How many milliseconds the page's own clock may run before it is printed; it stops sooner when everything is drawn.
 DRAWING = 30_000
 
 
 class PrintingError(TeleportError):
-    """There is no browser, or it did not print."""
+    """No browser was found, or it did not print."""
 
 
 def render_pdf(report: Report | JointReport) -> bytes:
     """Print the page.
-
-    Args:
-        report: of one sweep or of several.
-
-    Returns:
-        The PDF.
 
     Raises:
         PrintingError: there is no browser, it failed, or it took longer than four minutes.
@@ -58,7 +52,7 @@ def render_pdf(report: Report | JointReport) -> bytes:
             f"--user-data-dir={folder}/profile",
             f"--virtual-time-budget={DRAWING}",
             f"--print-to-pdf={printed}",
-            # Chromium refuses to sandbox for root, as in a container; the page is ours and asks for nothing.
+            # Chromium cannot sandbox for root, as in a container; the page is our own and loads nothing.
             *(["--no-sandbox"] if _is_root() else []),
             page.as_uri(),
         ]

@@ -1,4 +1,4 @@
-"""What a treatment cost and did."""
+"""What an arm cost, and what its teleports did."""
 
 from __future__ import annotations
 
@@ -12,14 +12,7 @@ from orchestrator.report.schema import Price, Spectrum
 
 
 def price_of(results: Sequence[TrialResult]) -> Price | None:
-    """Sum up the cost of an arm's confirm runs.
-
-    Args:
-        results: that ended, in whatever state.
-
-    Returns:
-        The price; None where no seed ran.
-    """
+    """Sum up the cost of an arm's confirm runs that ended, in whatever state; None where no seed ran."""
     seeds = [seed for result in results for seed in result.seeds]
     if not seeds:
         return None
@@ -51,7 +44,7 @@ def _seconds_per_teleport(seeds: Sequence[SeedResult]) -> float | None:
 
 
 def _steps(summaries: Sequence[TeleportSummary]) -> tuple[StepSummary, ...]:
-    """Average step by step, a run weighing as many teleports as it had."""
+    """Average step by step over the runs; a run counts as many times as it had teleports."""
     by_step: dict[int, list[StepSummary]] = {}
     for summary in summaries:
         for step in summary.steps:
@@ -76,7 +69,7 @@ def _weighted(values: Iterable[tuple[float, int]]) -> float:
 
 
 def _spectra(summaries: Sequence[TeleportSummary]) -> tuple[Spectrum, ...]:
-    """Average each layer's spectrum over the runs: same model and sample size, so the same numbers of directions."""
+    """Average each layer's spectrum over the runs, which have the same model and so the same directions."""
     by_layer: dict[tuple[str, tuple[int, ...]], list[LayerSpectrum]] = {}
     for summary in summaries:
         for spectrum in summary.spectra:
@@ -98,7 +91,7 @@ def _geometric_mean(gains: Iterable[float | None]) -> float | None:
 
 
 def _layers(summaries: Sequence[TeleportSummary]) -> tuple[LayerSummary, ...]:
-    """Average each layer over the runs, by name: a run that ended early may lack some."""
+    """Average each layer over the runs, by name, since a run that ended early may lack some layers."""
     by_name: dict[str, list[LayerSummary]] = {}
     for summary in summaries:
         for layer in summary.layers:

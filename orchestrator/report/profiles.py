@@ -13,14 +13,9 @@ MIN_COMPARED = 2
 
 
 def profiles_of(studies: Sequence[StudyReport]) -> tuple[Profile, ...]:
-    """Draw the performance profiles of a sweep; they are exploratory.
+    """Work out the performance profiles of a sweep whose confirm phase is over; they are exploratory.
 
-    Args:
-        studies: of the sweep, whose confirm phase is over.
-
-    Returns:
-        A profile per time metric and arm; none with fewer than two arms, or two workloads on which all arms have a
-        seed in common.
+    There are none with fewer than two arms, or with fewer than two workloads on which all arms have a seed in common.
     """
     workloads = list(dict.fromkeys(study.workload for study in studies))
     arms = list(dict.fromkeys(study.arm for study in studies))
@@ -33,11 +28,7 @@ def profiles_of(studies: Sequence[StudyReport]) -> tuple[Profile, ...]:
 def _profiles(
     studies: Sequence[StudyReport], workloads: Sequence[str], arms: Sequence[str], metric: Metric, name: TimeMetric
 ) -> Iterator[Profile]:
-    """One metric's.
-
-    Yields:
-        A profile per arm.
-    """
+    """Give each arm's profile for one metric."""
     by_label = {(study.workload, study.arm): study for study in studies}
     costs = {workload: _costs([by_label[workload, arm] for arm in arms], metric) for workload in workloads}
     compared = [workload for workload in workloads if costs[workload][0]]
@@ -60,7 +51,7 @@ def _profiles(
 
 
 def _costs(arms: Sequence[StudyReport], metric: Metric) -> list[list[float]]:
-    """Each arm's cost on the seeds that all of them answered."""
+    """List each arm's cost on the seeds that all of them answered."""
     runs = [{run.seed: run for run in arm.best.confirm if run.is_answer} if arm.best else {} for arm in arms]
     common = [seed for seed in runs[0] if all(seed in of_arm for of_arm in runs)]
     return [[side.value for seed in common if (side := metric.measure(of_arm[seed])) is not None] for of_arm in runs]

@@ -22,11 +22,7 @@ def sensitivities_of(
 ) -> Iterator[Sensitivity]:
     """Find the bands of every range that an arm was searched over, over the workloads that have it.
 
-    Args:
-        sources: the workloads on which the arm was tuned.
-        arm: its label.
-        metric: what a cost is.
-        tolerance: share above the best stretch that still counts as close.
+    ``tolerance`` is the share above the best stretch that still counts as close.
     """
     ranges: dict[str, list[tuple[_Search, Range]]] = {}
     for search in _searches(sources, arm, metric):
@@ -37,7 +33,7 @@ def sensitivities_of(
         bands = tuple(_band(search, within, tolerance) for search, within in found)
         ends = [(band.low, band.high) for band in bands if band.low is not None and band.high is not None]
         low, high = (max(e[0] for e in ends), min(e[1] for e in ends)) if len(ends) > 1 else (1.0, 0.0)
-        # Bands of whole numbers end at one, the others between two stretches.
+        # A band of whole numbers may be a single number; any other band has a length.
         is_common = low <= high if found[0][1].is_integer else low < high
         yield Sensitivity(
             parameter=name,
@@ -79,7 +75,7 @@ def _searches(sources: Sequence[Source], arm: str, metric: TimeMetric) -> Iterat
 def _shared_points(
     sources: Sequence[Source], arm: str, metric: TimeMetric
 ) -> Iterator[tuple[Mapping[str, Json], float]]:
-    """Each candidate's aggregate. One that diverged or was given up is a miss everywhere: it was bad enough."""
+    """Give each candidate's values and aggregate; one that diverged or was given up is a miss everywhere."""
     tuned = {source.workload: costs_of(source.baseline, metric) for source in sources}
     for candidate in sources[0].sweep.shared[arm]:
         ending = candidate.ending
@@ -128,7 +124,7 @@ def _band(search: _Search, within: Range, tolerance: float) -> SensitivityBand:
 
 
 def _point(trial: Trial, metric: TimeMetric) -> float | None:
-    """What a search trial cost over its seeds; one that was stopped was stopped for being worse, and is a miss."""
+    """Tell what a search trial cost over its seeds; one that was stopped was worse than others, and is a miss."""
     result = trial.result
     if result is not None and result.state is TrialState.PRUNED:
         limits = [seed.budget_steps for seed in result.seeds] if metric == "steps_to_target" else []

@@ -85,14 +85,14 @@ class Matcher:
                     self._changed.setdefault(place, []).append((key, source.workload))
 
     def places(self, config: TrialConfig) -> list[Place]:
-        """Find what a run counts as: keys of candidates, empty for the baseline, and labels of workloads."""
+        """Find what a run counts as: pairs of a candidate's key (empty for the baseline) and a workload."""
         kind, training = config.method.kind, training_id(config.training)
         if kind == BASELINE:
             return [("", workload) for workload in self._tuned.get(training, ())]
         if kind != self._kind:
             return []
         method = method_id(config.method)
-        # What a candidate asks for may be what was tuned; then its runs are its own, and none of the bare method's.
+        # A candidate may ask for the very values that were tuned; then its runs count as its own alone.
         changed = self._changed.get((training, method))
         return changed or [(method, workload) for workload in self._tuned.get(training, ())]
 
@@ -134,7 +134,7 @@ def _mixed(sweep: Candidates, first: Candidates, arm: str) -> Fault:
 
 
 def _own_bests(sweep: Candidates, arm: str) -> Champions:
-    """The candidate of a shared search that is best on each workload; empty of any other search."""
+    """Find the candidate of a shared search that is best on each workload; empty for any other search."""
     complete = complete_of(sweep.shared.get(arm, ()))
     return {
         (workload, label): tuple(trial for trial in trials if trial.config.number == best.number)
@@ -164,6 +164,6 @@ def mismatches(sweeps: Sequence[Candidates], sources: Sequence[Source]) -> Itera
 
 
 def _essence(training: Workload) -> dict[str, str]:
-    """What makes it that workload, beside what may be tuned."""
+    """Describe what makes it that workload, apart from what may be tuned."""
     target = f"{training.target.metric} {training.target.value:g}"
     return {"target": target, "model": training.model.name, "data": training.data.name}

@@ -12,7 +12,7 @@ from orchestrator.report.best import spec_of
 from orchestrator.report.curves import bands_of, curve_of
 from orchestrator.report.price import price_of
 from orchestrator.report.schema import ConfirmCandidate, ConfirmSeed, Parameter, SearchTrial, SharedSearch, StudyReport
-from orchestrator.search import Candidate, num_configurations, steps_to_target, stored_id
+from orchestrator.search import Candidate, num_candidates, steps_to_target, stored_id
 from orchestrator.spec import Arm, Choice, Distribution, Role, SweepSpec, kind_of
 from orchestrator.spec.options import ExpressionOptions, TeleportOptions
 from orchestrator.statistics import censored_median
@@ -54,14 +54,14 @@ def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]
 
 
 def _counts(spec: SweepSpec, workload: str, arm: str, ended: Sequence[TrialResult]) -> dict[str, int]:
-    """How many search trials were wanted, and how many ended how."""
+    """Count the search trials that were wanted, and those that ended, by how they ended."""
     kinds = [result.failure.kind for result in ended if result.failure is not None]
     num_crashed = sum(result.is_no_answer for result in ended)
-    num_answers_wanted = num_configurations(spec, workload, arm)
+    num_answers_wanted = num_candidates(spec, workload, arm)
     return {
         "num_trials": len(ended),
         "num_planned": num_answers_wanted,
-        "num_replaced": num_configurations(spec, workload, arm, num_crashed) - num_answers_wanted,
+        "num_replaced": num_candidates(spec, workload, arm, num_crashed) - num_answers_wanted,
         "num_complete": sum(result.state is TrialState.COMPLETE for result in ended),
         "num_pruned": sum(result.state is TrialState.PRUNED for result in ended),
         "num_diverged": kinds.count("diverged"),
@@ -79,7 +79,7 @@ def with_shared_search(
     Args:
         study: its search trials are the candidates of the shared search on that workload.
         found: all candidates of the search.
-        roles: number of a candidate -> for what it is confirmed on this workload.
+        roles: number of a candidate -> the roles in which it is confirmed on this workload.
     """
     values = {candidate.number: candidate.aggregate for candidate in found}
     candidates = tuple(
@@ -128,7 +128,7 @@ def _parameter(distribution: Distribution) -> Parameter:
 
 
 def _tau(arm: Arm) -> float | str | None:
-    """The tau of an arm's teleports, those of a control included."""
+    """Tell the tau of an arm's teleports, or of those that a control imitates; None where it has none."""
     settings = arm.settings
     teleport = settings if isinstance(settings, TeleportOptions) else getattr(settings, "teleport", None)
     if teleport is None:
@@ -141,7 +141,7 @@ def _tau(arm: Arm) -> float | str | None:
 
 
 def _confirm_trials(record: SweepRecord, champion: Trial) -> list[Trial]:
-    """A champion's confirm trials in the order of the sweep's seeds."""
+    """List a champion's confirm trials in the order of the sweep's seeds."""
     order = {seed: place for place, seed in enumerate(record.spec.confirm_seeds)}
     found = [
         trial
@@ -192,7 +192,7 @@ def _search_trial(trial: Trial) -> SearchTrial:
 
 
 def _cost(result: TrialResult) -> float:
-    """What a trial took of the search's time; of one that was ended from outside only the wall clock's is known."""
+    """Tell the seconds that a trial took of the search's time; for one ended from outside, those of the wall clock."""
     if result.failure_kind == "timeout" and not result.seeds:
         return result.ended_at - result.started_at
     return sum(seed.seconds for seed in result.seeds)

@@ -1,4 +1,4 @@
-"""From a sweep's record to its report: everything the pages say is worked out here, once."""
+"""Turns a sweep's record into its report; everything that the pages say is worked out here, once."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ from orchestrator.search import Candidates, champions, lints, roles, stored_id
 from orchestrator.spec import BASELINE, SweepSpec, Target
 
 
-def summarise(record: SweepRecord) -> Report:
-    """Work out a sweep's report, whatever state the sweep is in; without histories it has no curves."""
+def summarise(record: SweepRecord, candidates: Candidates | None = None) -> Report:
+    """Work out a sweep's report, whatever state the sweep is in; without histories it has no curves.
+
+    The candidates are those of the record; they are gathered here unless they are given.
+    """
     spec = record.spec
-    candidates = Candidates.of(record)
+    candidates = candidates or Candidates.of(record)
     targets = {label: _target(spec, label) for label in spec.workloads}
     studies = _studies(record, candidates, targets)
-    # What was cut off is not running, and may go on another time.
+    # A trial that a budget cut off does not run now, and may go on another time.
     known = _ended(record) if record.ended_early else record
     comparisons = comparisons_of(studies, spec.confirm_seeds, spec.search.trials, ended_early=bool(record.ended_early))
     stage = SweepStage.ENDED_EARLY if record.ended_early else _stage(spec, studies)
@@ -96,7 +99,7 @@ def _sweep(record: SweepRecord, stage: SweepStage, targets: dict[str, Target]) -
 
 
 def _target(spec: SweepSpec, workload: str) -> Target:
-    """A workload's target; where the spec searches over it, there is none but that of a corner."""
+    """Look up a workload's target; where the spec searches over it, take that of one corner of the space."""
     template = spec.workloads[workload]
     return Target.model_validate(template.concretise(template.corners()[0])["target"])
 

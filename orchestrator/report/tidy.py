@@ -12,36 +12,25 @@ from orchestrator.report.schema import Comparison, JointReport, Part, Report, St
 
 Row = dict[str, object]
 
-# What a spreadsheet takes for a formula at the start of a cell.
+# A spreadsheet takes a cell that begins with one of these for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def render_csv(report: Report | JointReport) -> dict[str, str]:
-    """Write the report's tables as CSV (RFC 4180, UTF-8).
+    """Write the report's tables as CSV files (RFC 4180, UTF-8), by name; one without rows is left out.
 
-    Args:
-        report: of one sweep or of several.
-
-    Returns:
-        File name -> content: ``studies.csv``, ``trials.csv`` (a row per search trial), ``confirm.csv`` (a row per
-        confirm run), ``comparisons.csv``, ``arrivals.csv`` (a row per time at which a run arrived), ``tuning.csv`` (a
-        row per number of trials or time), ``profiles.csv`` (a row per workload), ``transfer.csv`` (a row per setting
-        and workload) and ``sensitivity.csv`` (a row per stretch of a parameter); one without rows is left out. Each
-        has a ``sweep`` column, with a plus between those that are evaluated together. A value that is not there
-        is empty, a miss is ``inf``. Text that a spreadsheet would take for a formula begins with an apostrophe.
+    There are ``studies.csv``, ``trials.csv`` (a row per search trial), ``confirm.csv`` (a row per confirm run),
+    ``comparisons.csv``, ``arrivals.csv`` (a row per time at which a run arrived), ``tuning.csv`` (a row per number of
+    trials or time), ``profiles.csv`` (a row per workload), ``transfer.csv`` (a row per setting and workload) and
+    ``sensitivity.csv`` (a row per stretch of a parameter). Each has a ``sweep`` column, with a plus between sweeps that
+    are evaluated together. A value that is not there is empty, a miss is ``inf``. Text that a spreadsheet would take
+    for a formula begins with an apostrophe.
     """
     return {f"{name}.csv": _written(rows) for name, rows in tidy_tables(report).items() if rows}
 
 
 def tidy_tables(report: Report | JointReport) -> dict[str, list[Row]]:
-    """Make the report's tables.
-
-    Args:
-        report: of one sweep or of several.
-
-    Returns:
-        Name -> rows, each a mapping from column to value; ``pandas.DataFrame(rows)`` takes them.
-    """
+    """Make the report's tables: name -> rows, as ``pandas.DataFrame`` takes them."""
     reports = reports_of(report)
     return {
         "studies": [_study(each, study) for each in reports for study in each.studies],
@@ -186,13 +175,7 @@ def _written(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 def safe_cell(value: object) -> str:
-    """Write a cell that no spreadsheet runs.
-
-    Args:
-        value: a number, a text, or plain data, which is written as JSON.
-
-    Returns:
-        The text.
+    """Write a cell that no spreadsheet runs; plain data becomes JSON.
 
     >>> safe_cell("=1+1"), safe_cell(-0.5), safe_cell(float("inf")), safe_cell(None), safe_cell((1, 2))
     ("'=1+1", '-0.5', 'inf', '', '[1, 2]')

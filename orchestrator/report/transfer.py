@@ -1,4 +1,4 @@
-"""Does one setting serve all? From stored sweeps to the numbers; nothing here chooses for a claim."""
+"""Works out from stored sweeps whether one setting serves all workloads; no claim rests on it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from orchestrator.report.identity import key_of, training_id
 from orchestrator.report.schema.comparison import Interval
 from orchestrator.report.schema.evidence import TimeMetric
 from orchestrator.report.schema.transfer import (
+    CandidateForAll,
     EvidenceKind,
     Leave,
     LeftOutWorkload,
@@ -22,10 +23,9 @@ from orchestrator.report.schema.transfer import (
     OwnBest,
     RankAgreement,
     RankStability,
-    SharedSetting,
     Transfer,
+    TransferCandidate,
     TransferCell,
-    TransferSetting,
 )
 from orchestrator.report.sensitivity import sensitivities_of
 from orchestrator.report.sources import Matcher, Source, sources_of
@@ -47,6 +47,8 @@ from orchestrator.statistics import (
 )
 
 MIN_RANKED = 3
+# Key of a setting, its aggregate over the judges, how many it was chosen from, and on which kind of seeds.
+Choice = tuple[str, float, int, EvidenceKind]
 
 
 def transfers_of(sweeps: Sequence[Candidates]) -> tuple[Transfer, ...]:
@@ -83,12 +85,12 @@ def transfer_of(
 
     Args:
         sweeps: those that tuned the arm and those that ran its settings elsewhere, in order.
-        arm: its label.
+        arm: label of the arm.
         sources: the workloads on which it was tuned, at least one.
         metric: what a cost is.
         leave: what leaving one out leaves out; None: what a shared sweep has confirmed, else architectures, or
-            workloads where there is one architecture alone.
-        tolerance: of the sensitivity bands, as a share above the best.
+            workloads where all have the same architecture.
+        tolerance: how far above the best a sensitivity band reaches, as a share.
     """
     confirmed = table_of(sweeps, sources, "confirm", metric)
     searched = table_of(sweeps, sources, "search", metric)
@@ -108,7 +110,7 @@ def transfer_of(
         missing=found.missing,
         shared=_shared(confirmed, searched),
         leave=leave,
-        left_out=tuple((_left_out_of_shared if sources[0].is_shared else _left_out)(sources, found, groups)),
+        left_out=tuple(_left_out(sources, found, groups)),
         stability=_stability(confirmed, searched),
         sensitivity=tuple(sensitivities_of(sources, arm, metric, tolerance)),
     )
@@ -124,12 +126,12 @@ class _Evidence:
 
     @cached_property
     def settings(self) -> dict[str, ComparedSetting]:
-        """By key, those of confirm first."""
+        """Key of a setting -> the setting, those of confirm first."""
         return {each.key: each for each in (*self.confirmed.settings, *self.searched.settings)}
 
     @cached_property
     def cells(self) -> dict[tuple[str, str], TransferCell]:
-        """Key of a setting and workload -> cell, where there is something to compare."""
+        """Key of a setting and label of a workload -> cell, where there is something to compare."""
         return {
             (setting, workload): cell
             for setting in self.settings
@@ -139,21 +141,21 @@ class _Evidence:
 
     @property
     def missing(self) -> tuple[MissingCell, ...]:
-        """Cells of the matrix of winners that are not confirmed."""
+        """Cells of the transfer matrix of winners that are not confirmed."""
         told = {place for place, cell in self.cells.items() if cell.evidence == "confirmed"}
         winners = [key for key in self.settings if key in self.confirmed.own.values()]
         places = ((key, workload) for workload in self.confirmed.workloads for key in winners)
         return tuple(MissingCell(setting=key, workload=on) for key, on in places if (key, on) not in told)
 
 
-def _named(sweeps: Sequence[Candidates], sources: Sequence[Source], found: _Evidence) -> tuple[TransferSetting, ...]:
+def _named(sweeps: Sequence[Candidates], sources: Sequence[Source], found: _Evidence) -> tuple[TransferCandidate, ...]:
     matcher = Matcher(sources)
     methods = {source.key: source.best.config.method for source in sources}
     for trial in (trial for sweep in sweeps for trial in sweep.trials):
         for key, _ in matcher.places(trial.config):
             methods.setdefault(key, trial.config.method)
     return tuple(
-        TransferSetting(
+        TransferCandidate(
             key=each.key,
             label=each.label,
             sources=tuple(sorted(each.sources, key=found.confirmed.workloads.index)),
@@ -166,7 +168,7 @@ def _named(sweeps: Sequence[Candidates], sources: Sequence[Source], found: _Evid
 
 
 def _cell(confirmed: SettingTable, searched: SettingTable, setting: str, workload: str) -> TransferCell | None:
-    """From confirm where there is something to compare, else from search."""
+    """Compare a setting with the own one of a workload, on confirm seeds where there are any, else on search seeds."""
     evidence: EvidenceKind = "confirmed"
     table, found = confirmed, regret_of(confirmed, setting, workload)
     if found is None:
@@ -208,13 +210,13 @@ def _confirmed(sweep: Candidates, champion: Trial, metric: TimeMetric) -> dict[i
     return {seed: cost for trial in runs for seed, cost in costs_of(trial, metric).items()}
 
 
-def _shared(confirmed: SettingTable, searched: SettingTable) -> tuple[SharedSetting, ...]:
-    """Of each setting, on confirm seeds where it ran there on every workload, else on those of search."""
-    found: dict[str, SharedSetting] = {}
+def _shared(confirmed: SettingTable, searched: SettingTable) -> tuple[CandidateForAll, ...]:
+    """Rate each setting as the one for all, on confirm seeds where it ran on every workload, else on search seeds."""
+    found: dict[str, CandidateForAll] = {}
     kinds: tuple[tuple[EvidenceKind, SettingTable], ...] = (("confirmed", confirmed), ("exploratory", searched))
     for evidence, table in kinds:
         for each in shared_settings(table):
-            told = SharedSetting(
+            told = CandidateForAll(
                 setting=each.setting,
                 evidence=evidence,
                 geometric_mean=each.geometric_mean,
@@ -234,35 +236,52 @@ def architectures_of(sources: Iterable[Source]) -> dict[str, str]:
 
 
 def _leave(sources: Sequence[Source]) -> Leave:
-    """What a sweep has confirmed leaving out, or else architectures, where there are several."""
+    """Choose what is left out: what the sweep has confirmed leaving out, else architectures where there are several."""
     if len(set(architectures_of(sources).values())) < 2:
         return "workload"
     roles = sources[0].sweep.spec.confirm.candidates if sources[0].is_shared else ()
     return "workload" if "leave_one_out" in roles and "leave_architecture_out" not in roles else "architecture"
 
 
-def _left_out(_: Sequence[Source], found: _Evidence, groups: Mapping[str, str]) -> Iterator[LeftOutWorkload]:
-    """Chosen where there is more to choose from, on confirm seeds where that is no less."""
+def _left_out(sources: Sequence[Source], found: _Evidence, groups: Mapping[str, str]) -> Iterator[LeftOutWorkload]:
+    """Choose without each workload, and look up what the choice costs there."""
     for workload in found.confirmed.workloads:
         judges = judges_of("leave_architecture_out", workload, groups)
-        fresh, search = (_aggregates(table, judges) if judges else {} for table in (found.confirmed, found.searched))
-        is_fresh = bool(fresh) and len(fresh) >= len(search)
-        choices = fresh if is_fresh else search
-        if choices:
-            key = min(choices, key=choices.__getitem__)
+        choice = _choice_of_shared(sources[0], judges) if sources[0].is_shared else _choice(found, judges)
+        if choice is not None:
+            key, others, num_candidates, chosen_on = choice
             yield LeftOutWorkload(
                 workload=workload,
-                beside=_beside(workload, groups),
+                beside=tuple(each for each, of in groups.items() if each != workload and of == groups[workload]),
                 setting=key,
-                num_candidates=len(choices),
-                others=choices[key],
-                chosen_on="confirmed" if is_fresh else "exploratory",
+                num_candidates=num_candidates,
+                others=others,
+                chosen_on=chosen_on,
                 cell=found.cells.get((key, workload)),
             )
 
 
+def _choice(found: _Evidence, judges: set[str]) -> Choice | None:
+    """Choose from confirm's settings unless search has more of them; None where no setting ran on all judges."""
+    fresh, search = (_aggregates(table, judges) if judges else {} for table in (found.confirmed, found.searched))
+    is_fresh = bool(fresh) and len(fresh) >= len(search)
+    choices = fresh if is_fresh else search
+    if not choices:
+        return None
+    key = min(choices, key=choices.__getitem__)
+    return key, choices[key], len(choices), "confirmed" if is_fresh else "exploratory"
+
+
+def _choice_of_shared(source: Source, judges: set[str]) -> Choice:
+    """Choose as the sweep chose what it confirmed: by the search's objective and aggregate, over the judges."""
+    choice = best_over(judges, source.complete)
+    others = choice.over(judges)
+    assert others is not None
+    return key_of(source.sweep.spec, choice), others, len(source.complete), "exploratory"
+
+
 def _aggregates(table: SettingTable, judges: set[str]) -> dict[str, float]:
-    """Key -> geometric mean over the judges of the cost over the baseline's, of settings that they brought up."""
+    """Give key -> geometric mean over the judges of the cost over the baseline's, for settings that they brought up."""
     found = {}
     for setting in table.settings:
         ratios = {workload: against_baseline(table, setting.key, workload) for workload in sorted(judges)}
@@ -272,34 +291,8 @@ def _aggregates(table: SettingTable, judges: set[str]) -> dict[str, float]:
     return found
 
 
-def _beside(workload: str, groups: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(each for each, of in groups.items() if each != workload and of == groups[workload])
-
-
-def _left_out_of_shared(
-    sources: Sequence[Source], found: _Evidence, groups: Mapping[str, str]
-) -> Iterator[LeftOutWorkload]:
-    """Chosen as the sweep chose what it confirmed: by the search's objective and aggregate, over the others."""
-    spec, candidates = sources[0].sweep.spec, sources[0].complete
-    for workload in spec.workloads:
-        judges = judges_of("leave_architecture_out", workload, groups)
-        choice = best_over(judges, candidates)
-        others = choice.over(judges)
-        assert others is not None
-        key = key_of(spec, choice)
-        yield LeftOutWorkload(
-            workload=workload,
-            beside=_beside(workload, groups),
-            setting=key,
-            num_candidates=len(candidates),
-            others=others,
-            chosen_on="exploratory",
-            cell=found.cells.get((key, workload)),
-        )
-
-
 def _stability(confirmed: SettingTable, searched: SettingTable) -> RankStability | None:
-    """On the seeds on which more settings ran everywhere."""
+    """Compare the workloads' orders, on the seeds on which more settings ran everywhere."""
     fresh, search = _complete(confirmed), _complete(searched)
     evidence: EvidenceKind = "confirmed" if len(fresh) >= len(search) else "exploratory"
     rows = fresh if evidence == "confirmed" else search
@@ -319,7 +312,7 @@ def _stability(confirmed: SettingTable, searched: SettingTable) -> RankStability
 
 
 def _complete(table: SettingTable) -> list[list[float]]:
-    """Cost over the baseline's of each setting that ran everywhere, workload by workload."""
+    """List the costs over the baseline's of each setting that ran everywhere, workload by workload."""
     rows = []
     for setting in table.settings:
         ratios = [against_baseline(table, setting.key, workload) for workload in table.workloads]

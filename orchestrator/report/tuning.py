@@ -15,12 +15,7 @@ MAX_POINTS = 32
 def tunings_of(studies: Sequence[StudyReport], objective: Objective) -> Mapping[str, Tuning]:
     """Estimate the arms of one workload together.
 
-    Args:
-        studies: of one workload.
-        objective: of the search.
-
-    Returns:
-        Arm -> what less search would have found; without the arms that have no search of their own, or no answer yet.
+    An arm that has no search of its own, or no answer yet, is left out.
     """
     sign = 1.0 if objective.mode == "min" else -1.0
     answers = {study.arm: [trial for trial in study.search if trial.is_answer] for study in studies if not study.source}

@@ -7,6 +7,11 @@ import math
 from orchestrator.report.schema import Comparison, Effect, Interval
 from orchestrator.statistics import ALPHA, Scale
 
+METRIC_WORDS = {
+    "train_loss": "training loss",
+    "validation_loss": "validation loss",
+    "validation_accuracy": "validation accuracy",
+}
 UNITS = {
     "steps_to_target": "steps to target",
     "seconds_to_target": "seconds to target",
@@ -17,15 +22,12 @@ UNITS = {
     "test_accuracy": "test accuracy",
 }
 MISSING = "–"
-# From here on a change is said as a factor.
+# A ratio of this or more is written as a factor.
 FACTOR = 3.0
 
 
 def number(value: float | None, digits: int = 3) -> str:
     """Write a number with a few significant digits.
-
-    Returns:
-        The text.
 
     >>> number(1234567.0), number(0.04567), number(12.0), number(float("inf")), number(None)
     ('1,234,567', '0.0457', '12', '∞', '–')
@@ -48,9 +50,6 @@ def number(value: float | None, digits: int = 3) -> str:
 def p_text(p: float | None) -> str:
     """Write a p-value into a sentence.
 
-    Returns:
-        The text.
-
     >>> p_text(0.25), p_text(0.00002)
     ('p = 0.25', 'p < 0.001')
     """
@@ -59,9 +58,6 @@ def p_text(p: float | None) -> str:
 
 def p_value(p: float | None) -> str:
     """Write a p-value.
-
-    Returns:
-        The text.
 
     >>> p_value(0.0078125), p_value(1.0), p_value(0.00002), p_value(None)
     ('0.008', '1', '< 0.001', '–')
@@ -76,9 +72,6 @@ def p_value(p: float | None) -> str:
 def percent(share: float, digits: int = 0) -> str:
     """Write a share in percent.
 
-    Returns:
-        The text.
-
     >>> percent(0.123), percent(0.0004, 1), percent(float("inf"))
     ('12 %', '< 0.1 %', '∞ %')
     """
@@ -91,14 +84,9 @@ def percent(share: float, digits: int = 0) -> str:
 
 
 def change(effect: Effect, against: str = "baseline") -> str:
-    """Write an effect as a change from the baseline: ``−12 %``, or ``+0.4 points``.
+    """Write an effect as a change from the arm ``against``: ``−12 %``, or ``+0.4 points``.
 
-    Args:
-        effect: of a comparison.
-        against: the arm that is compared with, where it is not the baseline.
-
-    Returns:
-        The text; where misses on one side prevail there is no number, and the text says whose they are.
+    Where misses on one side prevail there is no number, and the text says whose they are.
     """
     if effect.scale == "difference":
         return _points(effect.estimate)
@@ -108,14 +96,10 @@ def change(effect: Effect, against: str = "baseline") -> str:
 
 
 def interval(comparison: Comparison) -> str:
-    """Write a comparison's interval as changes from the baseline.
+    """Write a comparison's interval as changes from the baseline: ``[−18 %, −5 %]``; a dash where there is none.
 
-    Args:
-        comparison: with or without an interval.
-
-    Returns:
-        ``[−18 %, −5 %]``; a dash where there is none. An end without a limit, and one at no effect that the interval
-        excludes, is open: ``[−18 %, 0 %)``. Where one end is a factor, so is the other: ``[×2.8, ×5]``.
+    An end without a limit, and one at no effect that the interval excludes, is open: ``[−18 %, 0 %)``. Where one end is
+    a factor, so is the other: ``[×2.8, ×5]``.
     """
     found, effect = comparison.interval, comparison.effect
     if found is None or effect is None:
@@ -124,15 +108,7 @@ def interval(comparison: Comparison) -> str:
 
 
 def interval_text(found: Interval, scale: Scale) -> str:
-    """Write an interval as changes; see :func:`interval`.
-
-    Args:
-        found: of an effect.
-        scale: of the effect.
-
-    Returns:
-        The text.
-    """
+    """Write the interval of an effect as changes; see :func:`interval`."""
     none = 1.0 if scale == "ratio" else 0.0
     ends = (found.low, found.high)
     if scale == "ratio" and any(FACTOR <= end < math.inf for end in ends):
@@ -147,13 +123,6 @@ def interval_text(found: Interval, scale: Scale) -> str:
 def effect_change(value: float, scale: Scale) -> str:
     """Write an effect, or an end of its interval, as a change.
 
-    Args:
-        value: a ratio or a difference.
-        scale: which of them.
-
-    Returns:
-        The text.
-
     >>> effect_change(0.88, "ratio"), effect_change(0.004, "difference")
     ('−12 %', '+0.40 points')
     """
@@ -165,14 +134,9 @@ def _is_open(end: float, none: float, found: Interval) -> bool:
 
 
 def interval_kind(comparison: Comparison) -> str:
-    """Say which interval a comparison has, as it stands before the ends: ``95 % interval``.
+    """Name a comparison's interval as it stands before its ends: ``95 % interval``.
 
-    Args:
-        comparison: with or without an interval.
-
-    Returns:
-        The words; that of a claim among several says that all of them hold at once, or at which level it stands by
-        itself.
+    That of a claim among several is simultaneous, or names the level of the Holm step at which the claim stands.
     """
     found = comparison.interval
     if found is not None and found.method == "bonferroni" and found.confidence > 1.0 - ALPHA:
@@ -183,14 +147,7 @@ def interval_kind(comparison: Comparison) -> str:
 
 
 def smallest(effect: Effect) -> str:
-    """Write the smallest effect that these seeds would have shown.
-
-    Args:
-        effect: of a comparison.
-
-    Returns:
-        A text such as ``14 %`` or ``0.5 points``; empty where no effect would have been seen.
-    """
+    """Write the smallest effect that these seeds would have shown, such as ``14 %``; empty where there is none."""
     if math.isinf(effect.smallest):
         return ""
     if effect.scale == "ratio":
@@ -200,9 +157,6 @@ def smallest(effect: Effect) -> str:
 
 def ratio_change(ratio: float) -> str:
     """Write a ratio to the baseline as a change.
-
-    Returns:
-        The text.
 
     >>> ratio_change(0.88), ratio_change(1.034), ratio_change(5.0), ratio_change(1.0), ratio_change(float("inf"))
     ('−12 %', '+3.4 %', '×5', '0 %', '+∞')

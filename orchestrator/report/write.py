@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.errors import Fault, UserError
 from orchestrator.home import SweepPaths, SweepRecord, atomic_write
 from orchestrator.report.html import render_html
 from orchestrator.report.importance import with_importance
+from orchestrator.report.joint import join
 from orchestrator.report.latex import render_latex
 from orchestrator.report.markdown import render_markdown
 from orchestrator.report.pdf import PrintingError, render_pdf
 from orchestrator.report.schema import JointReport, Report
 from orchestrator.report.summarise import summarise
 from orchestrator.report.tidy import render_csv
+from orchestrator.report.transfer import transfers_of
+from orchestrator.search import Candidates
 
 
 def render_json(report: Report | JointReport) -> str:
@@ -33,20 +36,20 @@ FORMATS: dict[str, Render] = {
     "tex": render_latex,
     "pdf": lambda report: {"report.pdf": render_pdf(report)},
 }
-# What every sweep ends with: it takes no other program, and each of them is quick.
+# Every sweep ends with these formats: they need no other program, and each of them is quick.
 DEFAULT_FORMATS = ("html", "md", "json")
 
 
 def write_formats(report: Report | JointReport, directory: Path, formats: Iterable[str]) -> list[Path]:
-    """Write a report in several formats. All are rendered before the first file is written.
+    """Write a report in several formats, all of which are rendered before the first file is written.
 
     Args:
-        report: of one sweep or of several.
-        directory: where to; made where it is missing.
+        report: the report.
+        directory: where the files go; it is made where it is missing.
         formats: names of :data:`FORMATS`.
 
     Raises:
-        UserError: a format takes a program that is not here, or fails; the other formats are written all the same.
+        UserError: a format needs a program that is not here, or that fails; the other formats are written all the same.
     """
     content: dict[str, str | bytes] = {}
     faults = []
@@ -71,11 +74,8 @@ def write_report(
 ) -> Report:
     """Write a sweep's report, and each arm's best configuration.
 
-    Args:
-        record: the sweep, with histories where there are to be curves.
-        paths: of its files.
-        directory: where to instead of the sweep's own ``report/``; the sweep's files then stay as they are.
-        formats: names of :data:`FORMATS`.
+    The record has histories where there are to be curves. With a ``directory`` the report goes there instead of the
+    sweep's own ``report/``, and the sweep's files stay as they are.
     """
     report = full_report(record)
     where = paths.report if directory is None else directory
@@ -92,6 +92,15 @@ def write_best(report: Report, paths: SweepPaths) -> None:
             atomic_write(paths.best_config(study.workload, study.arm), study.best.yaml)
 
 
-def full_report(record: SweepRecord) -> Report:
-    """Summarise a sweep, importances included, which take a second and import optuna."""
-    return with_importance(summarise(record), record.spec)
+def full_report(record: SweepRecord, candidates: Candidates | None = None) -> Report:
+    """Summarise a sweep, importances included, which take a second and import optuna.
+
+    The candidates are those of the record; they are gathered here unless they are given.
+    """
+    return with_importance(summarise(record, candidates), record.spec)
+
+
+def joint_report(records: Sequence[SweepRecord]) -> JointReport:
+    """Summarise several sweeps on one page, importances included."""
+    candidates = [Candidates.of(record) for record in records]
+    return join(list(map(full_report, records, candidates)), transfers_of(candidates))

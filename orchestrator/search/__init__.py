@@ -4,18 +4,18 @@ from orchestrator.search.candidates import (
     Candidate,
     Candidates,
     aggregate_of,
-    race_order,
     run_cost,
     run_limit,
+    run_order,
     steps_to_target,
     stored_id,
     training_of,
 )
 from orchestrator.search.confirm import Confirmation, ConfirmGrid, confirm_grids
-from orchestrator.search.counts import num_configurations, num_planned
+from orchestrator.search.counts import num_busy, num_candidates, num_planned
 from orchestrator.search.early_stopping import pruned_result
 from orchestrator.search.journal import open_journal
-from orchestrator.search.lints import lints, spec_lints
+from orchestrator.search.lints import lints, spec_lints, time_lints
 from orchestrator.search.points import distribution_of
 from orchestrator.search.selection import (
     Champions,
@@ -44,18 +44,20 @@ __all__ = [
     "distribution_of",
     "judges_of",
     "lints",
-    "num_configurations",
+    "num_busy",
+    "num_candidates",
     "num_planned",
     "open_journal",
     "plan_studies",
     "pruned_result",
-    "race_order",
     "refuse_unknown_source",
     "roles",
     "run_cost",
     "run_limit",
+    "run_order",
     "spec_lints",
     "steps_to_target",
     "stored_id",
+    "time_lints",
     "training_of",
 ]

@@ -19,6 +19,7 @@ from typing import Literal, Self, final
 from orchestrator.home import SeedResult, SweepRecord, Trial, TrialConfig, TrialResult, TrialState, objective_value
 from orchestrator.search.early_stopping import loses
 from orchestrator.spec import (
+    ALL,
     BASELINE,
     LR_FACTOR,
     Aggregate,
@@ -40,11 +41,14 @@ LEAST_SPENT = 1e-9
 SUFFIX = "_to_target"
 
 
-def race_order(spec: SweepSpec) -> tuple[Pair, ...]:
-    """Order a candidate's pairs of workload and seed, the same for every candidate, shuffled by the search's seed.
+def run_order(spec: SweepSpec, workload: str = ALL) -> tuple[Pair, ...]:
+    """Order the pairs of workload and seed on which each candidate of a search runs.
 
-    The workloads take turns, so that every workload is among the first pairs.
+    On one workload the seeds have the order of the spec. Over all workloads the pairs are shuffled by the search's
+    seed, and the workloads take turns, so that every workload is among the first pairs.
     """
+    if workload != ALL:
+        return tuple((workload, seed) for seed in spec.search.seeds)
     drawn = random.Random(int(digest([spec.search.seed, "race"], 8), 16))
     seeds = {label: drawn.sample(spec.search.seeds, len(spec.search.seeds)) for label in spec.workloads}
     labels = list(spec.workloads)
@@ -369,7 +373,7 @@ class Candidates:
 
     @cached_property
     def _pairs(self) -> tuple[Pair, ...]:
-        return race_order(self.spec)
+        return run_order(self.spec)
 
     def _runs_of_own(self) -> dict[tuple[str, str, int | None], list[Trial]]:
         """Workload, arm and number of each candidate -> its search trials."""

@@ -1,22 +1,22 @@
-"""Early stopping in the search: one pruner per study, so that losses of different workloads are never compared.
+"""Ends candidates of a search early: one pruner per study, so that losses of different workloads are never compared.
 
-Optuna's pruners decide, but not on the journal: asked twice they answer differently, since being asked makes a trial
-its own competitor, and they keep by-products there. They judge a study in memory that holds what the journal holds,
-number for number; the journal is told the values and, before the value that decided it, that a trial is to end. So a
-decision is made once, is the same under every launcher, and is there again after a crash at any moment.
+Optuna's pruners decide, but they are not asked on the journal. Asking a pruner makes the trial its own competitor and
+stores by-products, so a second question may have another answer. The pruners judge a study in memory, which holds the
+same values as the journal. The journal is told each value and, before the value that decided it, that a trial is to
+end. So a decision is made once, is the same under every launcher, and is still there after a crash.
 
-The journal's own study has no pruner. With Hyperband's in place a sampler would see its own bracket alone, and, until
-the pruner has been asked for the first time in a process, the first bracket: a resumed search would propose
-differently.
+The study in the journal has no pruner. With Hyperband's in place a sampler would see the candidates of its own bracket
+alone, and before the pruner is first asked in a process it would see the first bracket. A resumed search would then
+propose other candidates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, final, get_args
+from typing import TYPE_CHECKING, final, get_args
 
-from orchestrator.home import HistoryRow, Machine, SeedResult, TrialConfig, TrialResult, TrialState
-from orchestrator.search.journal import STOPPED_AT, CandidateOutcome
+from orchestrator.home import HistoryRow, SeedResult, TrialConfig, TrialResult, TrialState
+from orchestrator.search.journal import DIRECTIONS, STOPPED_AT, CandidateOutcome
 from orchestrator.spec import HIGHER_IS_BETTER, SweepSpec, target_metrics
 from orchestrator.spec.options import (
     SCHEDULERS,
@@ -40,15 +40,10 @@ CURVE_METRICS: tuple[CurveMetric, ...] = get_args(CurveMetric)
 
 
 def judged_metric(spec: SweepSpec, workload: str) -> CurveMetric:
-    """Tell what the trials of a workload are judged by.
+    """Choose the metric by which the trials of a workload are judged.
 
-    Args:
-        spec: with a scheduler that stops trials.
-        workload: label.
-
-    Returns:
-        The scheduler's own ``metric``; else the search's objective; else, as a time or a cost is not known before
-        the end, the target's metric.
+    It is the scheduler's own ``metric``, else the search's objective. A time or a cost is not known before the end of a
+    trial, so where the objective is one, the metric of the target stands in.
     """
     scheduler, objective = spec.search.scheduler, spec.search.objective.metric
     if isinstance(scheduler, StoppingOptions) and scheduler.metric is not None:
@@ -59,26 +54,27 @@ def judged_metric(spec: SweepSpec, workload: str) -> CurveMetric:
 
 @final
 class Reading:
-    """Reads a candidate's rows as they come, seed after seed; rows that come again, as after a crash, are read again.
+    """Reads the rows of a candidate's curve as they come, seed after seed.
 
-    The value at a position is the mean over the seeds begun so far, each weighing as much as it has been trained:
-    when a new seed begins the value does not jump, and at the end it is the mean of the final values.
+    The value at a position is the mean over the seeds begun so far, weighted by how much of its budget each has been
+    trained for. So the value does not jump when a new seed begins, and at the end it is the mean of the final values.
+    Rows that come again after a crash are read again.
 
     Args:
-        seeds: of the search, in the order in which they are run.
-        metric: that is read.
+        seeds: in the order in which they are run.
+        metric: what is read.
     """
 
     def __init__(self, seeds: Sequence[int], metric: CurveMetric) -> None:
         self._seeds = tuple(seeds)
         self._metric = metric
-        # Seed -> share of its budget that it has been trained for, and the metric there.
+        # Seed -> the share of its budget for which it has been trained, and the metric there.
         self._last: dict[int, tuple[float, float]] = {}
         self._seed = self._seeds[0]
         self.position = -1
 
     def add(self, row: HistoryRow, epochs: int) -> None:
-        """Read a row of a run of so many epochs; :attr:`position` and :attr:`value` are then those at it."""
+        """Read a row of a run of so many epochs; this updates :attr:`position` and :attr:`value`."""
         share = row.epoch / epochs
         self._last[row.seed] = (share, row.metrics[self._metric])
         self._seed = row.seed
@@ -99,26 +95,26 @@ class Reading:
 
 
 def rung_values(
-    runs: Iterable[tuple[Iterable[HistoryRow], int]], seeds: Sequence[int], metric: CurveMetric, rungs: Sequence[int]
+    rows: Iterable[HistoryRow], epochs: int, seeds: Sequence[int], metric: CurveMetric, rungs: Sequence[int]
 ) -> dict[int, float]:
-    """Read off what a candidate was judged by.
+    """Read the values by which a candidate was judged.
 
     Args:
-        runs: rows and epochs of each of its runs, in the order of the seeds.
+        rows: of all its runs, in the order of the seeds.
+        epochs: of each run.
         seeds: of the search.
-        metric: that is read.
-        rungs: positions in thousandths, ascending.
+        metric: what is read.
+        rungs: positions in thousandths of the budget, ascending.
 
     Returns:
-        Rung -> value at the first row at or past it; only those it reached.
+        Rung -> value at the first row at or past it, for the rungs that the candidate reached.
     """
     reading = Reading(seeds, metric)
     found: dict[int, float] = {}
-    for rows, epochs in runs:
-        for row in rows:
-            before = reading.position
-            reading.add(row, epochs)
-            found |= {rung: reading.value for rung in rungs if before < rung <= reading.position}
+    for row in rows:
+        before = reading.position
+        reading.add(row, epochs)
+        found |= {rung: reading.value for rung in rungs if before < rung <= reading.position}
     return found
 
 
@@ -128,30 +124,28 @@ def pruned_result(
     *,
     started_at: float,
     ended_at: float,
-    machine: Machine | None = None,
 ) -> TrialResult:
-    """Make the result of a trial that was ended before its budget was spent.
+    """Make the PRUNED result, without a value, of a trial that was ended before its budget was spent.
 
     Args:
         config: of the trial.
-        rows: that it keeps, from the beginning; at least one after a step was taken.
+        rows: the rows that the trial keeps, from its beginning; its seed has a result only where one comes after a
+            step.
         started_at: Unix time in seconds.
         ended_at: Unix time in seconds.
-        machine: where it ran, if that is known.
-
-    Returns:
-        A PRUNED result without a value.
     """
-    moved = next(row for row in rows if row.step)
-    budget = round(moved.step / moved.epoch) * config.training.epochs
+    moved = next((row for row in rows if row.step), None)
+    seeds: tuple[SeedResult, ...] = ()
+    if moved is not None:
+        budget_steps = round(moved.step / moved.epoch) * config.training.epochs
+        seeds = (_seed_result(config, rows, budget_steps),)
     return TrialResult(
         trial_id=config.trial_id,
         state=TrialState.PRUNED,
         value=None,
-        seeds=(_seed_result(config, rows, budget),),
+        seeds=seeds,
         started_at=started_at,
         ended_at=ended_at,
-        machine=machine,
     )
 
 
@@ -230,25 +224,24 @@ class Stopping:
     Args:
         spec: of the sweep.
         workload: label of the search's workload.
-        name: of the search.
-        storage: the journal, in which its study is.
+        name: of the study in the journal.
+        storage: the journal.
     """
 
     def __init__(self, spec: SweepSpec, workload: str, name: str, storage: optuna.storages.BaseStorage) -> None:
         import optuna
 
         scheduler, objective = spec.search.scheduler, spec.search.objective
-        direction: Any = {"min": "minimize", "max": "maximize"}[objective.mode]
         self._seeds = spec.search.seeds
         self._rungs = scheduler.rungs
         self._metric = judged_metric(spec, workload)
-        # Samplers rank pruned trials by their last value, in the objective's direction.
+        # Samplers rank pruned trials by their last value, in the direction of the objective.
         self._sign = 1.0 if (self._metric in HIGHER_IS_BETTER) == (objective.mode == "max") else -1.0
         self._storage = storage
         self._study_id = storage.get_study_id_from_name(name)
         self._judged = optuna.create_study(
             study_name=name,
-            direction=direction,
+            direction=DIRECTIONS[objective.mode],
             sampler=optuna.samplers.RandomSampler(seed=0),
             pruner=SCHEDULERS[scheduler.name].load()(scheduler),
         )
@@ -259,7 +252,7 @@ class Stopping:
         self._recall()
 
     def judge(self, number: int, config: TrialConfig, rows: Sequence[HistoryRow]) -> int | None:
-        """Take in new rows of a candidate's run.
+        """Take in new rows of a candidate's run, and decide whether it ends.
 
         Args:
             number: of the candidate.
@@ -275,7 +268,7 @@ class Stopping:
             before = reading.position
             reading.add(row, config.training.epochs)
             if reading.position <= before:
-                before = -1  # it was cut off and goes on from further back
+                before = -1  # the run was cut off, and goes on from an earlier position
             if number in self._stopped_at and before >= self._stopped_at[number]:
                 return index
             for rung in self._rungs:
@@ -284,12 +277,12 @@ class Stopping:
         return None
 
     def on_run_ended(self, number: int, result: TrialResult) -> None:
-        """Take in a run that had its whole budget, so that the next seed's rows are read beside it."""
+        """Take in a run that had its whole budget, so that the next seed's rows are averaged with it."""
         if result.state is TrialState.COMPLETE:
             self._reading(number).add_run(result.seeds[0])
 
     def end(self, number: int, outcome: CandidateOutcome) -> None:
-        """Take note of what a candidate came to; saying it again changes nothing."""
+        """Take in how a candidate ended; a repetition changes nothing."""
         import optuna
 
         self._follow(number)
@@ -307,7 +300,7 @@ class Stopping:
         if rung not in self._storage.get_trial(trial_id).intermediate_values:
             value = self._sign * reading.value
             is_out = self._enter(number, rung, value)
-            # At its end a trial competes with those behind it, and has nothing left to be spared.
+            # A trial at its end still competes with later ones, but stopping it would save nothing.
             if is_out and reading.position < WHOLE_BUDGET and number not in self._stopped_at:
                 self._stopped_at[number] = rung
                 self._storage.set_trial_user_attr(trial_id, STOPPED_AT, rung)
@@ -315,14 +308,14 @@ class Stopping:
         return self._stopped_at.get(number) != rung
 
     def _enter(self, number: int, rung: int, value: float) -> bool:
-        """Let a candidate compete at a rung; whether it is out."""
+        """Let a candidate compete at a rung, and tell whether the pruner ends it."""
         self._follow(number)
         trial = self._open[number]
         trial.report(value, rung)
         return trial.should_prune()
 
     def _follow(self, number: int) -> None:
-        """Have a trial in memory under the same number: Hyperband's brackets go by it."""
+        """Give the candidate a trial of the same number in memory, because Hyperband chooses brackets by number."""
         while self._num_judged <= number:
             self._open[self._num_judged] = self._judged.ask()
             self._num_judged += 1
@@ -330,6 +323,6 @@ class Stopping:
     def _recall(self) -> None:
         for stored in self._storage.get_all_trials(self._study_id, deepcopy=False):
             for rung, value in sorted(stored.intermediate_values.items()):
-                self._enter(stored.number, rung, value)  # what was decided then is in the journal
+                self._enter(stored.number, rung, value)  # the journal holds the decision already
             if STOPPED_AT in stored.user_attrs:
                 self._stopped_at[stored.number] = stored.user_attrs[STOPPED_AT]

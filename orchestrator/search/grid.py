@@ -1,10 +1,10 @@
-"""Every combination of a conditional space, by its index: nothing is listed, so the grid may be large."""
+"""Every combination of a conditional space, found by its index. The list is never made, so the grid may be large."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import final
 
 from orchestrator.spec import Branch, Choice, Fixed, Items, Json, Node, Range, Template
@@ -12,11 +12,11 @@ from orchestrator.spec import Branch, Choice, Fixed, Items, Json, Node, Range, T
 
 @final
 class Grid:
-    """The combinations of all choices and of some values of each range.
+    """The combinations of all choices with some values of each range.
 
     Args:
-        templates: whose distributions; their names must not collide.
-        points: values of a range, or as many as it holds.
+        templates: hold the distributions, whose names must not collide.
+        points: number of values of a range; a range that holds fewer gives all it has.
     """
 
     def __init__(self, templates: Sequence[Template], points: int) -> None:
@@ -25,34 +25,19 @@ class Grid:
 
     @property
     def num_points(self) -> int:
-        """How many combinations there are; only those of options that can be chosen together."""
+        """Number of combinations; options that exclude each other are not combined."""
         return math.prod(self._count(root) for root in self._roots)
 
     def point(self, index: int) -> dict[str, Json]:
-        """Look up a combination.
-
-        Args:
-            index: from 0, below the number of points.
-
-        Returns:
-            Parameter name -> value, the label for a choice.
-        """
+        """Look up a combination by its index from 0; the value of a choice is its label."""
         values: dict[str, Json] = {}
         self._put_all(self._roots, index, values)
         return values
 
     def order(self, seed: int, length: int) -> list[int]:
-        """Shuffle the indices.
-
-        Args:
-            seed: of the shuffle.
-            length: how many are wanted; all where there are fewer.
-
-        Returns:
-            Distinct indices.
-        """
+        """Shuffle the indices, and give the first ``length`` of them, or all where there are fewer."""
         num, drawn = self.num_points, random.Random(seed)
-        # Not ``sample``, which takes no more points than an address has bits.
+        # ``sample`` refuses a range whose length does not fit into an address.
         chosen: dict[int, None] = {}
         while len(chosen) < min(length, num):
             chosen[drawn.randrange(num)] = None
@@ -97,27 +82,23 @@ class Grid:
 
 
 def _values(distribution: Range, points: int) -> list[float]:
-    """Choose values of a range, both ends included, a single one in the middle; all where it holds no more."""
+    """Choose values of a range: all where it holds at most ``points``, else both ends and values between them.
+
+    A single value is the middle of the range.
+    """
     low, high = distribution.low, distribution.high
     step = distribution.step or (1 if distribution.is_integer else None)
     if low == high:
         return [low]
-    to, back = _scale(distribution)
-    wanted = [to(low) + share * (to(high) - to(low)) for share in _shares(points)]
+    to, back = (math.log, math.exp) if distribution.is_log else (float, float)
+    shares = [0.5] if points == 1 else [index / (points - 1) for index in range(points)]
+    wanted = [to(low) + share * (to(high) - to(low)) for share in shares]
     if step is None:
         return [min(max(back(value), low), high) for value in wanted]
     last = round((high - low) / step)
     if last + 1 <= points:
         indices = list(range(last + 1))
     else:
-        # Rounding may let two fall together where they lie close, at the lower end of a logarithmic range.
+        # At the lower end of a logarithmic range two values may lie so close that both round to the same one.
         indices = list(dict.fromkeys(min(max(round((back(value) - low) / step), 0), last) for value in wanted))
     return [low + index * step for index in indices]
-
-
-def _scale(distribution: Range) -> tuple[Callable[[float], float], Callable[[float], float]]:
-    return (math.log, math.exp) if distribution.is_log else (float, float)
-
-
-def _shares(points: int) -> list[float]:
-    return [0.5] if points == 1 else [index / (points - 1) for index in range(points)]

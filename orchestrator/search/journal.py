@@ -1,13 +1,13 @@
-"""The sweep's journal: what each search has proposed and been told, on file for good and in memory for its sampler.
+"""The sweep's journal: what each search has proposed and been told, kept on file and in memory.
 
-A sampler works on a study in memory. What it proposes goes into the journal whole, in one line: the values, and
-whatever the sampler has noted in study or trial meanwhile. So a driver that dies at any moment leaves a proposal on
-file or none, never a part of one, and a sampler that is asked again after that is where it was. The journal is read
-when a sweep is taken up, and never by a sampler.
+A sampler works on a study in memory. What it proposes goes into the journal in one line: the values, and whatever the
+sampler has noted in the study or the trial. So a driver that dies leaves a whole proposal on file or none, and the
+sampler then goes on from the same state. The journal is read when a sweep is taken up, and never by a sampler.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,19 +22,27 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
 
+DIRECTIONS: dict[Mode, Literal["minimize", "maximize"]] = {"min": "minimize", "max": "maximize"}
+
+# Names of attributes in the journal: a proposal's note, the rung at which it was stopped, the ids of its runs.
+NOTE = "teleport"
+STOPPED_AT = "stopped_at"
+RUN_IDS = "trial_ids"
+# The constraint that no candidate diverges, and its value where a candidate keeps it.
+DIVERGENCE = "divergence"
 KEPT = -1.0
 
 
 @final
 @dataclass(frozen=True)
 class CandidateOutcome:
-    """What a candidate came to.
+    """How a candidate ended.
 
     Args:
-        state: COMPLETE where it ran on every seed.
+        state: COMPLETE where the candidate ran on every seed.
         values: of each objective; empty unless COMPLETE.
-        failed: the run that settled it, where that did not end well.
-        curve: what a sampler ranks a PRUNED candidate by, step by step; empty where the journal has it already.
+        failed: the run that settled the candidate, where that run did not end well.
+        curve: step -> value by which a sampler ranks a PRUNED candidate; empty where the journal has the curve already.
     """
 
     state: TrialState
@@ -49,16 +57,16 @@ class CandidateOutcome:
 
 
 def told_to_sampler(outcome: CandidateOutcome, search: Search, worst: tuple[float, ...] | None) -> Ending:
-    """Translate what a candidate came to into what its sampler is told.
+    """Translate how a candidate ended into what its sampler is told.
 
-    Where divergence is a constraint, a candidate that diverged is COMPLETE to the sampler, which looks at the
-    constraints of no other. Its values are then the worst of the search so far, since a sampler wants some, and its
-    violation is the larger the earlier it diverged. In the sweep's own files it is FAIL all the same.
+    Where divergence is a constraint, a candidate that diverged is COMPLETE to the sampler, because a sampler looks at
+    the constraints of no other state. It is told the worst values of the search so far, and a violation that is the
+    larger the earlier the candidate diverged. In the sweep's own files the candidate is FAIL.
 
     Args:
         outcome: of the candidate.
         search: of the spec.
-        worst: value of each objective so far; None: there is none.
+        worst: worst value of each objective so far; None where no candidate has any.
     """
     import optuna
 
@@ -67,48 +75,35 @@ def told_to_sampler(outcome: CandidateOutcome, search: Search, worst: tuple[floa
         return Ending(states.COMPLETE, outcome.values, KEPT if is_constraint else None)
     if outcome.state is TrialState.PRUNED:
         return Ending(states.PRUNED, curve=outcome.curve)
-    # A FAIL is told without a value: Optuna refuses NaN with state COMPLETE and would keep the trial RUNNING, where
-    # constant_liar holds it against its neighbourhood for ever.
+    # A FAIL is told without a value. With NaN as the value of a COMPLETE trial Optuna would keep the trial RUNNING,
+    # and constant_liar would avoid its neighbourhood for ever.
     if outcome.is_no_answer or not is_constraint or outcome.failed is None:
         return Ending(states.FAIL)
     return Ending(states.COMPLETE, worst or tuple(0.0 for _ in search.objectives), _violation(outcome.failed))
 
 
 def _violation(result: TrialResult) -> float:
-    """From 1, diverged in the last step, to 2, in the first one."""
+    """Give 1 where it diverged in the last step, 2 where it diverged in the first one, and values in between."""
     if not result.seeds:
         return 2.0
     last = result.seeds[-1]
     return 2.0 - last.num_steps / last.budget_steps
 
 
-NOTE = "teleport"
-STOPPED_AT = "stopped_at"
-
-
 def open_journal(path: Path) -> optuna.storages.BaseStorage:
     """Open the sweep's Optuna storage; only the driver that holds the sweep's lock writes it.
 
-    Args:
-        path: of the journal file.
-
-    Returns:
-        The storage.
-
     Raises:
-        FileUnreadable: it is no journal.
+        FileUnreadable: the file is no journal.
+        OSError: the file cannot be read or written.
     """
-    if path.is_file():
-        _mend(path)
-    return _load(path)
-
-
-def _load(path: Path) -> optuna.storages.BaseStorage:
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    # Its INFO lines would break into the live display; the sweep's own log says more.
+    if path.is_file():
+        _mend(path)
+    # Optuna's INFO lines would break into the live display; the sweep's own log says more.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         return JournalStorage(JournalFileBackend(str(path)))
@@ -120,21 +115,12 @@ def _load(path: Path) -> optuna.storages.BaseStorage:
 
 
 def _mend(path: Path) -> None:
-    """Remove what a driver that was killed left: a line cut short, to which Optuna would append, and its lock."""
+    """Remove what a killed driver left: its lock, and a line cut short, to which Optuna would append."""
     path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
-    with open(path, "rb+") as file:
-        end = file.seek(0, 2)
-        keep = end
-        while keep:
-            start = max(0, keep - 65_536)
-            file.seek(start)
-            found = file.read(keep - start).rfind(b"\n")
-            if found >= 0:
-                keep = start + found + 1
-                break
-            keep = start
-        if keep < end:
-            file.truncate(keep)
+    written = path.read_bytes()
+    num_whole = written.rfind(b"\n") + 1
+    if num_whole < len(written):
+        os.truncate(path, num_whole)
 
 
 @final
@@ -144,7 +130,7 @@ class Note:
 
     Args:
         run_ids: trial ids of the candidate's runs, in the order in which they are looked at.
-        attributes: what the sampler set in the study meanwhile.
+        attributes: what the sampler set in the study while it proposed.
         is_duplicate: whether the candidate had been proposed before, so that it was dismissed.
     """
 
@@ -159,23 +145,17 @@ class Note:
         return cls(tuple(trial.user_attrs[RUN_IDS]), written["study"], written["duplicate"])
 
 
-# Under this name a proposal of the journal lists the ids of its trials, also for whoever browses it.
-RUN_IDS = "trial_ids"
-DIVERGENCE = "divergence"
-
-_DIRECTIONS: dict[Mode, Literal["minimize", "maximize"]] = {"min": "minimize", "max": "maximize"}
-
-
 @final
 @dataclass(frozen=True)
 class Ending:
-    """How a trial ended, as a sampler hears it.
+    """How a candidate ended, as its sampler is told.
 
     Args:
         state: Optuna's.
         values: one per objective; None unless COMPLETE.
-        violation: of the constraint not to diverge, above 0 where it did; None: there is no such constraint.
-        curve: of a PRUNED candidate, where it is not in the journal yet: step -> value.
+        violation: of the constraint not to diverge, above 0 where the candidate diverged; None where there is no such
+            constraint.
+        curve: step -> value of a PRUNED candidate, where the journal does not have it yet.
     """
 
     state: optuna.trial.TrialState
@@ -190,9 +170,9 @@ class Drawn:
     """What a sampler proposes.
 
     Args:
-        number: of the trial.
+        number: of the proposal.
         values: parameter name -> value.
-        attributes: what the sampler set in the study meanwhile.
+        attributes: what the sampler set in the study while it proposed.
     """
 
     number: int
@@ -208,7 +188,7 @@ class StudyLog:
         storage: from :func:`orchestrator.search.journal.open_journal`.
         name: of the study.
         modes: of the objectives.
-        keeps_attributes: whether what the sampler notes goes into the journal.
+        keeps_attributes: whether the sampler's notes go into the journal.
     """
 
     def __init__(
@@ -221,7 +201,7 @@ class StudyLog:
     ) -> None:
         import optuna
 
-        directions = [_DIRECTIONS[mode] for mode in modes]
+        directions = [DIRECTIONS[mode] for mode in modes]
         self._journal = optuna.create_study(
             storage=storage, study_name=name, directions=directions, load_if_exists=True
         )
@@ -250,26 +230,18 @@ class StudyLog:
         return found
 
     def recall(self, trial: FrozenTrial, note: Note) -> None:
-        """Bring a proposal of the journal back to memory; by number, all of them before anything is proposed."""
+        """Bring a proposal of the journal back to memory; all are recalled by number before a new one is drawn."""
         for key, value in note.attributes.items():
             self._in_memory.set_study_system_attr(self._memory_id, key, value)
         self._memory.add_trial(trial)
         self.num_trials += 1
 
     def draw(self, sampler: BaseSampler, suggest: Callable[[optuna.Trial], dict[str, Json]]) -> Drawn:
-        """Let a sampler propose; nothing is on file yet.
-
-        Args:
-            sampler: who proposes.
-            suggest: asks it for every value.
-
-        Returns:
-            The proposal.
-        """
+        """Let a sampler propose, where ``suggest`` asks it for every value; nothing is on file yet."""
         import optuna
 
         before = dict(self._in_memory.get_study_system_attrs(self._memory_id))
-        # As ``ask`` does it, but for its search through all trials for one that was enqueued.
+        # This does what ``ask`` does, without its search through all trials for an enqueued one.
         study = optuna.Study(self._memory.study_name, self._in_memory, sampler=sampler)
         trial = optuna.Trial(study, self._in_memory.create_new_trial(self._memory_id))
         values = suggest(trial)
@@ -279,44 +251,32 @@ class StudyLog:
         return Drawn(trial.number, values, noted)
 
     def keep(self, drawn: Drawn, run_ids: Sequence[str], *, is_duplicate: bool = False) -> None:
-        """Put a proposal on file; a duplicate is dismissed at once.
-
-        Args:
-            drawn: from :meth:`draw`.
-            run_ids: trial ids of the candidate's runs.
-            is_duplicate: whether the candidate had been proposed before.
-        """
+        """Put a proposal on file with the trial ids of its runs; a duplicate is dismissed at once."""
         import optuna
 
         states = optuna.trial.TrialState
         trial = self._in_memory.get_trial(drawn.number)
-        note = Note(tuple(run_ids), drawn.attributes if self._keeps_attributes else {}, is_duplicate)
-        attributes = trial.system_attrs if self._keeps_attributes else {}
+        of_trial, of_study = (trial.system_attrs, drawn.attributes) if self._keeps_attributes else ({}, {})
         self._journal.add_trial(
             optuna.trial.create_trial(
                 state=states.FAIL if is_duplicate else states.RUNNING,
                 params=trial.params,
                 distributions=trial.distributions,
                 user_attrs={RUN_IDS: list(run_ids)},
-                system_attrs={**attributes, NOTE: {"study": dict(note.attributes), "duplicate": is_duplicate}},
+                system_attrs={**of_trial, NOTE: {"study": dict(of_study), "duplicate": is_duplicate}},
             )
         )
-        self.repeat_keep(drawn, note)
+        if is_duplicate:
+            self.dismiss(drawn.number)
 
-    def repeat_keep(self, drawn: Drawn, note: Note) -> None:
-        """Do in memory what :meth:`keep` does there."""
+    def dismiss(self, number: int) -> None:
+        """Tell the sampler's study that a proposal was a duplicate."""
         import optuna
 
-        if note.is_duplicate:
-            self._memory.tell(drawn.number, state=optuna.trial.TrialState.FAIL)
+        self._memory.tell(number, state=optuna.trial.TrialState.FAIL)
 
     def tell(self, number: int, ending: Ending) -> None:
-        """Say how a trial ended, to memory and to the journal; saying it again changes nothing.
-
-        Args:
-            number: of the trial.
-            ending: how.
-        """
+        """Tell memory and the journal how a candidate ended; a repetition changes nothing."""
         stored = self._on_file(number)
         for step, value in ending.curve.items():
             if step not in stored.intermediate_values and not stored.state.is_finished():
@@ -327,19 +287,14 @@ class StudyLog:
         self._journal.tell(number, ending.values, state=ending.state, skip_if_finished=True)
 
     def repeat_tell(self, number: int, ending: Ending) -> None:
-        """Say how a trial ended to memory alone.
-
-        Args:
-            number: of the trial.
-            ending: how.
-        """
+        """Tell memory alone how a candidate ended."""
         import optuna
 
         if self._in_memory.get_trial(number).state.is_finished():
             return
         if ending.violation is not None:
             _constrain(self._memory, number, ending.violation)
-        if ending.state is optuna.trial.TrialState.PRUNED:  # what a sampler ranks it by
+        if ending.state is optuna.trial.TrialState.PRUNED:  # a sampler ranks it by its curve
             for step, value in self._on_file(number).intermediate_values.items():
                 self._in_memory.set_trial_intermediate_value(number, step, value)
         self._memory.tell(number, ending.values, state=ending.state)
@@ -349,14 +304,7 @@ class StudyLog:
 
 
 def ending_of(trial: FrozenTrial) -> Ending:
-    """Read how a trial ended.
-
-    Args:
-        trial: of the journal, finished.
-
-    Returns:
-        What was told of it.
-    """
+    """Read from a finished trial of the journal how its candidate ended."""
     import optuna
 
     is_complete = trial.state is optuna.trial.TrialState.COMPLETE

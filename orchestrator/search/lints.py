@@ -1,6 +1,6 @@
-"""What a careful reader would object to: warnings about a spec before it runs, and about a search after it.
+"""Lints: what a careful reader would object to in a spec before it runs, and in a search after it.
 
-Each is one sentence that names the study, the value and what to do. None stops a sweep.
+Each is one sentence that names the study, the value and what to do. None of them stops a sweep.
 """
 
 from __future__ import annotations
@@ -37,45 +37,46 @@ from orchestrator.spec.options import (
 )
 from orchestrator.statistics import rank_correlation
 
-# What a run is given after its first teleports to show what they were good for, as a share of it.
+# Share of a run that is allowed after the first teleports for their effect to show.
 RECOVERY_SHARE = 0.05
 MIN_COMPLETE = 3
-# Below five points a rank correlation takes any value by chance.
+# With fewer points a rank correlation takes any value by chance.
 MIN_CORRELATED = 5
 LOW_CORRELATION = 0.5
+BOUND_SHARE = 0.02
+INVERTIBLE_ACTIVATIONS = frozenset({"leaky_relu", "tanh"})
+# Objectives in seconds -> the one that counts work instead.
+TIMED_METRICS = {"seconds": "gradient_evaluations", "seconds_to_target": "gradient_evaluations_to_target"}
 
 
 def grace_lints(spec: SweepSpec) -> Iterator[str]:
-    """Object to a grace that ends before teleports can have paid.
-
-    Args:
-        spec: of the sweep.
-
-    Yields:
-        A sentence for each study.
-    """
+    """Object to a grace that ends before teleports can have paid."""
     scheduler = spec.search.scheduler
     if not isinstance(scheduler, StoppingOptions):
         return
     for label, template in spec.workloads.items():
-        trained = [Workload.model_validate(template.concretise(corner)) for corner in template.corners()]
+        trained = _trained(template)
         for arm in spec.arms:
             when = spec.example_of(arm).schedule
             ends = [end for one in trained if when is not None and (end := _first_end(one, when)) is not None]
             needed = (max(ends) + RECOVERY_SHARE) / len(spec.search.seeds) if ends else 0.0
             if scheduler.grace < needed:
                 yield (
-                    f"{label}/{arm}: search.scheduler judges from {scheduler.grace:g} of a trial's budget, but its "
-                    f"first teleports and {RECOVERY_SHARE:.0%} of a run to recover take until {needed:.2g}; raise grace"
+                    f"{label}/{arm}: search.scheduler judges a trial from {scheduler.grace:g} of its budget, but the "
+                    f"first teleports and {RECOVERY_SHARE:.0%} of a run to recover last until {needed:.2g}; raise grace"
                 )
 
 
+def _trained(template: Template) -> list[Workload]:
+    return [Workload.model_validate(template.concretise(corner)) for corner in template.corners()]
+
+
 def _first_end(workload: Workload, when: ScheduleOptions) -> float | None:
-    """Where the teleports of the first epoch that has any end, as a share of a run; None where there are none."""
+    """Tell at which share of a run the teleports of its first epoch with teleports end; None where there are none."""
     try:
         batches_per_epoch = max(1, workload.data.train_size // workload.data.batch_size)
     except (DataNotFound, DataCorrupt):
-        return None  # the dry run tells that the data is not here
+        return None  # the plan warns that the data is not here
     num_steps = batches_per_epoch * workload.epochs
     if when.at is not None:
         first = min(when.at, default=num_steps)
@@ -88,36 +89,23 @@ def _first_end(workload: Workload, when: ScheduleOptions) -> float | None:
 
 
 def wilcoxon_lints(spec: SweepSpec) -> Iterator[str]:
-    """Object to a race of settings that has too few pairs to give any up.
-
-    Args:
-        spec: of the sweep.
-
-    Yields:
-        At most one sentence.
-    """
+    """Object to ``wilcoxon`` where there are too few pairs of workload and seed to give any candidate up."""
     scheduler = spec.search.scheduler
     if not isinstance(scheduler, WilcoxonOptions):
         return
     num_pairs = len(spec.workloads) * len(spec.search.seeds)
     if num_pairs <= scheduler.min_pairs:
         yield (
-            f"search.scheduler: wilcoxon gives no setting up before it has had {scheduler.min_pairs} pairs of workload "
-            f"and seed, and there are {num_pairs}: nothing is saved; give search.seeds more, or leave it out"
+            f"search.scheduler: wilcoxon gives no candidate up before it has had {scheduler.min_pairs} pairs of "
+            f"workload and seed, and there are {num_pairs}, so it saves nothing; add seeds to search.seeds, or leave "
+            "the scheduler out"
         )
 
 
 def rung_lints(spec: SweepSpec, workload: str, arm: str, trials: Sequence[Trial]) -> Iterator[str]:
-    """Object to a scheduler that stopped nearly all, or whose early values say little of the final ones.
+    """Object to a scheduler that stopped nearly all candidates, or whose early values say little of the final ones.
 
-    Args:
-        spec: of the sweep.
-        workload: label.
-        arm: label.
-        trials: of the study's search; those without a history cannot be judged by their early values.
-
-    Yields:
-        A sentence each.
+    Each candidate is one trial; those without a history cannot be judged by their early values.
     """
     scheduler = spec.search.scheduler
     if not isinstance(scheduler, StoppingOptions):
@@ -126,50 +114,51 @@ def rung_lints(spec: SweepSpec, workload: str, arm: str, trials: Sequence[Trial]
     num_complete, num_pruned = states.count(TrialState.COMPLETE), states.count(TrialState.PRUNED)
     if num_pruned and num_complete < MIN_COMPLETE:
         yield (
-            f"{workload}/{arm}: {num_pruned} of {len(states)} search trials were stopped and {num_complete} ran in "
-            "full: too few to judge the stopping by; give it more trials or a longer grace"
+            f"{workload}/{arm}: {num_pruned} of {len(states)} candidates were stopped and {num_complete} ran in full, "
+            "which is too few to judge the stopping by; give the search more trials or a longer grace"
         )
     metric = judged_metric(spec, workload)
     sign = 1.0 if (metric in HIGHER_IS_BETTER) == (spec.search.objective.mode == "max") else -1.0
+    known = [trial for trial in trials if trial.result is not None and trial.result.value is not None]
     points = [
-        (
-            rung_values([(trial.history, trial.config.training.epochs)], trial.config.seeds, metric, scheduler.rungs),
-            trial.result.value,
-        )
-        for trial in trials
-        if trial.result is not None and trial.result.value is not None and trial.history
+        (rung_values(each.history, each.config.training.epochs, each.config.seeds, metric, scheduler.rungs), each)
+        for each in known
     ]
     for rung in scheduler.rungs:
-        at_rung = [(sign * early[rung], final) for early, final in points if rung in early]
+        at_rung = [(sign * early[rung], _value(trial)) for early, trial in points if rung in early]
         if len(at_rung) < MIN_CORRELATED:
             continue
         correlation = rank_correlation(*zip(*at_rung, strict=True))
         if correlation is not None and correlation < LOW_CORRELATION:
             yield (
                 f"{workload}/{arm}: {metric} at {rung / WHOLE_BUDGET:g} of the budget ranks {len(at_rung)} complete "
-                f"trials unlike their final {spec.search.objective.metric} (Spearman {correlation:.2f}); a longer "
+                f"candidates unlike their final {spec.search.objective.metric} (Spearman {correlation:.2f}); a longer "
                 "grace stops fewer good ones"
             )
 
 
-BOUND_SHARE = 0.02
-INVERTIBLE_ACTIVATIONS = frozenset({"leaky_relu", "tanh"})
-
-
-def spec_lints(spec: SweepSpec) -> list[str]:
-    """List what can be objected to before anything runs.
-
-    Args:
-        spec: of the sweep.
-
-    Returns:
-        A sentence each.
-    """
-    return list(_spec_lints(spec))
+def time_lints(spec: SweepSpec) -> Iterator[str]:
+    """Name everything that makes the results of a spec depend on how fast its trials run."""
+    search = spec.search
+    if isinstance(search.scheduler, StoppingOptions) and (search.concurrency > 1 or len(search.seeds) > 1):
+        yield (
+            f"search.scheduler: {search.scheduler.name} compares a trial with what has arrived by then, so the trials "
+            "that it stops depend on how fast others run; search.concurrency: 1 with one seed in search.seeds avoids "
+            "this"
+        )
+    for objective in search.objectives:
+        if objective.metric in TIMED_METRICS:
+            yield (
+                f"search: the objective {objective.metric} is measured by a clock, so another run of this sweep may "
+                f"propose and choose other candidates; {TIMED_METRICS[objective.metric]} does not depend on time"
+            )
+    for key in ("wall_clock", "gpu_hours", "per_trial"):
+        if getattr(spec.budget, key) is not None:
+            yield f"budget.{key} is a limit of time, so the speed of the machine decides what is cut off by it"
 
 
 def lints(candidates: Candidates) -> list[str]:
-    """List what can be objected to once the search has run, a sentence each, those of the spec first."""
+    """List the lints of a search that has run, those of its spec first."""
     found = spec_lints(candidates.spec)
     for workload, arm in candidates.spec.searches:
         if workload == ALL:
@@ -181,50 +170,52 @@ def lints(candidates: Candidates) -> list[str]:
     return found
 
 
-def _spec_lints(spec: SweepSpec) -> Iterator[str]:
+def spec_lints(spec: SweepSpec) -> list[str]:
+    """List the lints of a spec."""
+    parts = (_comparison_lints, _sampler_lints, _target_lints, _hook_lints, _resource_lints, _precision_lints)
+    return [lint for part in (*parts, _arm_lints, grace_lints, wilcoxon_lints) for lint in part(spec)]
+
+
+def _comparison_lints(spec: SweepSpec) -> Iterator[str]:
     for label, template in spec.workloads.items():
-        if not any(name.startswith("optimizer.") for name in (d.name for d in template.distributions())):
+        if not any(distribution.name.startswith("optimizer.") for distribution in template.distributions()):
             yield (
-                f"{label}: no optimizer setting is searched, so no arm is tuned and the comparison holds for these "
+                f"{label}: no optimizer setting is searched, so no arm is tuned, and the comparison holds for these "
                 "settings alone"
             )
     if len(spec.arms) == 1:
-        yield f"only the {BASELINE} arm is there: nothing is compared"
-    yield from _sampler_lints(spec)
+        yield f"the spec has only the {BASELINE} arm, so nothing is compared"
+
+
+def _target_lints(spec: SweepSpec) -> Iterator[str]:
+    metric = spec.search.objective.metric
     for label, template in spec.workloads.items():
         target = _value_at(template.raw, "target", "metric")
-        if target is not None and spec.search.objective.metric not in (
-            target,
-            "steps_to_target",
-            "seconds_to_target",
-            "gradient_evaluations_to_target",
-        ):
-            yield f"{label}: the search improves {spec.search.objective.metric}, the target is on {target}"
+        if target not in (None, metric) and not metric.endswith("_to_target"):
+            yield f"{label}: the search improves {metric}, the target is on {target}"
+
+
+def _hook_lints(spec: SweepSpec) -> Iterator[str]:
     for event, hook in spec.hooks.by_event.items():
         if hook.has_secrets:
             yield (
-                f"hooks.{event}: the webhook's user or query may be a secret, and the spec is kept and tracked; put it "
-                "into an environment variable and write $NAME"
+                f"hooks.{event}: the webhook's user or query may be a secret, and the spec is stored and tracked; put "
+                "it into an environment variable and write $NAME"
             )
-    yield from _resource_lints(spec)
-    yield from _precision_lints(spec)
-    yield from _arm_lints(spec)
-    yield from grace_lints(spec)
-    yield from wilcoxon_lints(spec)
 
 
 def _sampler_lints(spec: SweepSpec) -> Iterator[str]:
-    """What the sampler cannot do with so few trials, or in these spaces."""
+    """Object where the sampler cannot do its work with so few trials, or in these spaces."""
     sampler, trials = spec.search.sampler, spec.search.trials
     at_random = getattr(sampler, "n_startup_trials", getattr(sampler, "population_size", 0))
     if trials <= at_random:
-        yield f"search.trials is {trials}: {sampler.name} proposes its first {at_random} at random"
+        yield f"search.trials is {trials}, and {sampler.name} proposes its first {at_random} candidates at random"
     for workload, arm in spec.searches:
         size = num_points(spec.space(workload, arm), sampler)
         if isinstance(sampler, GridOptions) and trials < size:
             yield (
-                f"{workload}/{arm}: search.trials is {trials}, the grid has {size:.6g} points: a part drawn at random "
-                "is tried; raise search.trials or lower search.sampler.points"
+                f"{workload}/{arm}: search.trials is {trials} and the grid has {size:.6g} points, so the search tries "
+                "a random part of them; raise search.trials or lower search.sampler.points"
             )
     for label, template in (*spec.workloads.items(), *spec.arms.items()):
         names = _unmodelled(sampler, template)
@@ -233,7 +224,7 @@ def _sampler_lints(spec: SweepSpec) -> Iterator[str]:
 
 
 def _unmodelled(sampler: SamplerOptions, template: Template) -> list[str]:
-    """Parameters that a sampler does not learn about."""
+    """List the parameters about which a sampler learns nothing."""
     choices = [found for found in template.distributions() if isinstance(found, Choice)]
     inner = {
         distribution.name
@@ -247,12 +238,12 @@ def _unmodelled(sampler: SamplerOptions, template: Template) -> list[str]:
 
 
 def _resource_lints(spec: SweepSpec) -> Iterator[str]:
-    """Seconds that are not a device's own, or of another kind of device than the search's."""
+    """Object to seconds of a shared device, and to phases on different kinds of device."""
     search, confirm = (spec.resources.share(phase).gpu for phase in PHASES)
     if not confirm.is_integer():
         yield (
-            f"resources.confirm.gpu is {confirm:g}: confirm trials share a GPU, so their seconds depend on each other; "
-            f"give each {math.ceil(confirm)}"
+            f"resources.confirm.gpu is {confirm:g}, so confirm trials share a GPU and their seconds depend on each "
+            f"other; give each {math.ceil(confirm)}"
         )
     if bool(search) != bool(confirm):
         lacks, has = ("search", "confirm") if confirm else ("confirm", "search")
@@ -260,26 +251,25 @@ def _resource_lints(spec: SweepSpec) -> Iterator[str]:
 
 
 def _precision_lints(spec: SweepSpec) -> Iterator[str]:
-    """A precision that a CPU only pretends to have; it runs as asked all the same."""
+    """Object to a precision that a CPU emulates; it runs as asked all the same."""
     if all(spec.resources.share(phase).gpu for phase in PHASES):
         return
     for label, template in spec.workloads.items():
-        trained = [Workload.model_validate(template.concretise(corner)) for corner in template.corners()]
-        if any(one.precision == "float16" for one in trained):
+        if any(one.precision == "float16" for one in _trained(template)):
             yield (
-                f"{label}: float16 without a GPU is emulated, so its seconds say nothing; give trials a GPU "
-                "(resources.gpu), or take bfloat16 or float32"
+                f"{label}: a CPU emulates float16, so its seconds say nothing; give trials a GPU (resources.gpu), or "
+                "take bfloat16 or float32"
             )
 
 
 def _arm_lints(spec: SweepSpec) -> Iterator[str]:
-    """Arms that cannot do here what they are for."""
+    """Object to arms that cannot do here what they are for."""
     for label, template in spec.workloads.items():
-        trained = [Workload.model_validate(template.concretise(corner)) for corner in template.corners()]
+        trained = _trained(template)
         for arm in spec.arms:
             method = spec.example_of(arm)
             if method.state_reset is not None and all(map(_has_no_state, trained)):
-                yield f"{label}/{arm}: plain sgd keeps no state, so resetting it is the baseline"
+                yield f"{label}/{arm}: plain sgd keeps no state, so this arm does the same as the baseline"
             if method.symmetry is not None:
                 found = (_symmetry_objection(one, method.symmetry) for one in trained)
                 yield from (f"{label}/{arm}: {objection}" for objection in dict.fromkeys(filter(None, found)))
@@ -291,7 +281,7 @@ def _has_no_state(workload: Workload) -> bool:
 
 
 def _symmetry_objection(workload: Workload, options: SymmetryOptions) -> str:
-    """What is known of an MLP without building it; empty where nothing is wrong."""
+    """Say why a symmetry cannot work on an MLP, without building it; empty where nothing is known against it."""
     model = workload.model.model_dump()
     if model["name"] != "mlp":
         return ""
@@ -310,10 +300,10 @@ def _symmetry_objection(workload: Workload, options: SymmetryOptions) -> str:
 
 def _study_lints(spec: SweepSpec, workload: str, arm: str, trials: list[Trial]) -> Iterator[str]:
     complete = [trial for trial in trials if trial.result and trial.result.state is TrialState.COMPLETE]
-    # One that was stopped could have gone on: it is worse than others, not infeasible.
+    # A stopped trial is worse than others, and not infeasible: it could have gone on.
     num_feasible = sum(trial.result is not None and trial.result.state is not TrialState.FAIL for trial in trials)
     if trials and num_feasible < len(trials) / 2:
-        yield f"{workload}/{arm}: only {num_feasible} of {len(trials)} search trials are feasible; narrow the space"
+        yield f"{workload}/{arm}: only {num_feasible} of {len(trials)} candidates are feasible; narrow the space"
     yield from rung_lints(spec, workload, arm, trials)
     if not complete:
         return
@@ -321,28 +311,25 @@ def _study_lints(spec: SweepSpec, workload: str, arm: str, trials: list[Trial]) 
     best = min(complete, key=lambda trial: sign * _value(trial))
     for template in spec.space(workload, arm):
         for distribution in template.distributions():
-            if isinstance(distribution, Range) and distribution.name in best.config.values:
-                bound = _bound_hit(distribution, best.config.values[distribution.name])
-                if bound is not None:
-                    yield (
-                        f"{workload}/{arm}: the best {distribution.name} is at its bound {bound:g}; widen the range "
-                        f"[{distribution.low:g}, {distribution.high:g}]"
-                    )
+            name = distribution.name
+            if not isinstance(distribution, Range) or name not in best.config.values:
+                continue
+            low, high = distribution.low, distribution.high
+            if (bound := _bound_hit(distribution, best.config.values[name])) is not None:
+                told = f"{workload}/{arm}: the best {name} is at its bound {bound:g}"
+                yield f"{told}; widen the range [{low:g}, {high:g}]"
     number = best.config.number or 0
     if len(trials) >= 8 and number >= 0.75 * max(trial.config.number or 0 for trial in trials):
-        yield f"{workload}/{arm}: the best trial is #{number} of {len(trials)}: the search may still be improving"
-    hits = [trial for trial in complete if _all_hit(trial)]
-    if not hits:
-        yield f"{workload}/{arm}: no configuration reached the target on every seed; the target may be out of reach"
+        yield f"{workload}/{arm}: candidate #{number} of {len(trials)} is the best, so the search may still improve"
+    if not any(_all_hit(trial) for trial in complete):
+        yield f"{workload}/{arm}: no candidate reached the target on every seed; the target may be out of reach"
 
 
 def _device_lints(trials: Sequence[Trial]) -> Iterator[str]:
-    asked = [trial for trial in trials if trial.config.share.gpu > 0 and trial.result and trial.result.machine]
-    on_cpu = [
-        trial for trial in asked if trial.result and trial.result.machine and trial.result.machine.device == "cpu"
-    ]
+    results = [trial.result for trial in trials if trial.config.share.gpu > 0 and trial.result is not None]
+    on_cpu = [result for result in results if result.machine is not None and result.machine.device == "cpu"]
     if on_cpu:
-        yield f"{len(on_cpu)} trials asked for a GPU and ran on the CPU: their seconds compare with no GPU run"
+        yield f"{len(on_cpu)} trials asked for a GPU and ran on the CPU, so their seconds compare with no run on a GPU"
 
 
 def _value(trial: Trial) -> float:
@@ -356,7 +343,7 @@ def _all_hit(trial: Trial) -> bool:
 
 
 def _bound_hit(distribution: Range, value: Json) -> float | None:
-    """Tell at which bound a value lies, within 2 % of the range; whole numbers must be at it."""
+    """Tell at which bound a value lies: within 2 % of the range, or for whole numbers exactly at it."""
     assert isinstance(value, int | float)
     if distribution.low == distribution.high:
         return None

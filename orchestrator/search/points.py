@@ -1,4 +1,4 @@
-"""Distributions of a spec as Optuna's define-by-run."""
+"""Translates the distributions of a spec into Optuna's, and its points into values of a space."""
 
 from __future__ import annotations
 
@@ -15,14 +15,9 @@ if TYPE_CHECKING:
 
 
 def num_points(templates: Sequence[Template], sampler: SamplerOptions) -> float:
-    """Count the configurations that a sampler can propose; infinite where a distribution is continuous.
+    """Count the candidates that a sampler can propose; infinite where a distribution is continuous.
 
-    Args:
-        templates: whose distributions.
-        sampler: who proposes; a grid has fewer than the space.
-
-    Returns:
-        The number.
+    A grid proposes fewer candidates than the space holds.
     """
     if isinstance(sampler, GridOptions):
         return Grid(templates, sampler.points).num_points
@@ -33,15 +28,15 @@ def num_points(templates: Sequence[Template], sampler: SamplerOptions) -> float:
 
 
 def restricted(templates: Sequence[Template], values: Mapping[str, Json]) -> dict[str, Json] | None:
-    """Take of a point what means something in a space; the rest of it is for the sampler.
+    """Keep the part of a point that means something in a space; the sampler chooses the rest.
 
     Args:
         templates: the space.
-        values: parameter name -> value, of any space.
+        values: parameter name -> value, from any space.
 
     Returns:
-        The values of this space's distributions that these choices reach; None where one lies outside, or where
-        there is none at all.
+        The values of the distributions of this space that the choices among them reach. None where a value lies outside
+        the space, or where nothing is left.
     """
     reached: dict[str, Json] = {}
     unknown: set[str] = set()
@@ -83,14 +78,10 @@ def _holds(distribution: Distribution, value: Json) -> bool:
 
 
 def suggest(templates: Sequence[Template], trial: Trial) -> dict[str, Json]:
-    """Let a trial choose a value for every distribution that the choices before it make relevant.
-
-    Args:
-        templates: whose distributions; their names must not collide.
-        trial: Optuna's.
+    """Let Optuna choose a value for every distribution that the choices before it reach.
 
     Returns:
-        Parameter name -> value, the label for a choice; only the distributions that were reached.
+        Parameter name -> value, which is the label for a choice.
     """
     values: dict[str, Json] = {}
     for template in templates:
@@ -110,14 +101,7 @@ def _suggest(distribution: Range | Choice, trial: Trial) -> Json:
 
 
 def distribution_of(distribution: Distribution) -> BaseDistribution:
-    """Convert a distribution to the one that :func:`suggest` gives Optuna for it.
-
-    Args:
-        distribution: of a spec.
-
-    Returns:
-        Optuna's.
-    """
+    """Convert a distribution to the one that :func:`suggest` gives Optuna for it."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if isinstance(distribution, Choice):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, final
 
 from orchestrator.errors import SearchNotReproducible
-from orchestrator.search.counts import num_configurations
+from orchestrator.search.counts import num_candidates
 from orchestrator.search.grid import Grid
 from orchestrator.search.journal import CandidateOutcome, Note, StudyLog, ending_of, told_to_sampler
 from orchestrator.search.points import suggest
@@ -84,7 +84,7 @@ class Proposals:
         self._num_no_answer = 0
         self._is_space_exhausted = False
         # Candidates of this search in all, those that replace others included.
-        self.num_planned = num_configurations(spec, workload, arm)
+        self.num_planned = num_candidates(spec, workload, arm)
 
     @property
     def is_exhausted(self) -> bool:
@@ -151,7 +151,7 @@ class Proposals:
         """Take in how a candidate ended; the sampler is told when it is the candidate's turn."""
         if outcome.is_no_answer:
             self._num_no_answer += 1
-            self.num_planned = num_configurations(self._spec, self._workload, self._arm, self._num_no_answer)
+            self.num_planned = num_candidates(self._spec, self._workload, self._arm, self._num_no_answer)
         if number in self._untold:
             self._untold[number] = outcome
         is_over = self.is_exhausted and None not in self._untold.values()
@@ -205,7 +205,8 @@ class Proposals:
                 f"file; {name} or numpy was updated since: go on with the versions of provenance.json, or begin a new "
                 "sweep that takes this one's best points (search.warm_start)"
             )
-        self._log.repeat_keep(drawn, note)
+        if note.is_duplicate:
+            self._log.dismiss(drawn.number)
 
     def _draw(self, number: int) -> Draw | None:
         """Say what of a proposal is settled before a sampler is asked; None where a grid has no more points."""

@@ -1,4 +1,8 @@
-"""Optuna's samplers, made anew for every trial from the seed, the study and the trial's number alone."""
+"""Optuna's samplers, made anew for every proposal.
+
+Their seeds follow from the spec, the study and the number of the proposal alone, so that a resumed sweep proposes what
+the undisturbed one would have proposed.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +22,13 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class Draw:
-    """The draw of one trial.
+    """What is known of a proposal before its sampler is made.
 
     Args:
         seed: ``search.seed`` of the spec.
         study: name of the study.
-        number: of the trial that is about to be proposed.
-        templates: whose distributions are searched.
+        number: of the proposal.
+        templates: hold the distributions that are searched.
         fixed: parameter name -> value that is settled already; the sampler chooses the others.
     """
 
@@ -36,7 +40,7 @@ class Draw:
 
     @property
     def own_seed(self) -> int:
-        """The seed of this trial, so that a resumed search never draws another trial's numbers again."""
+        """The seed of this proposal; no other proposal of the sweep draws the same numbers."""
         return int(digest([self.seed, self.study, self.number], 8), 16)
 
     @property
@@ -46,18 +50,7 @@ class Draw:
 
 
 def make_sampler(options: SamplerOptions, draw: Draw) -> BaseSampler:
-    """Make the sampler that proposes one trial.
-
-    It is seeded by spec, study and trial number alone, so a resumed sweep proposes what the undisturbed one
-    would have.
-
-    Args:
-        options: of the catalogue's samplers.
-        draw: which trial.
-
-    Returns:
-        A fresh sampler.
-    """
+    """Make the sampler of one proposal."""
     with quietly():
         sampler: BaseSampler = SAMPLERS[options.name].load()(options, draw)
         if not draw.fixed:
@@ -82,7 +75,10 @@ def gp(options: SamplerOptions, draw: Draw) -> BaseSampler:
 
 
 def cmaes(options: SamplerOptions, draw: Draw) -> BaseSampler:
-    """Make Optuna's CMA-ES; a trial that is partly fixed is completed at random, since CMA-ES would adapt to it."""
+    """Make Optuna's CMA-ES.
+
+    A candidate that is partly fixed is completed at random, because CMA-ES would adapt to the fixed values.
+    """
     from optuna.samplers import CmaEsSampler, RandomSampler
 
     if draw.fixed:
@@ -91,7 +87,7 @@ def cmaes(options: SamplerOptions, draw: Draw) -> BaseSampler:
 
 
 def qmc(options: SamplerOptions, draw: Draw) -> BaseSampler:
-    """Make Optuna's quasi-random sampler over the whole space, branches that are not taken included."""
+    """Make Optuna's quasi-random sampler over the whole space, including branches that are not taken."""
     from optuna.samplers import QMCSampler, RandomSampler
 
     from orchestrator.search.whole_space import WholeSpaceSampler
@@ -114,7 +110,7 @@ def random(options: SamplerOptions, draw: Draw) -> BaseSampler:
 
 
 def grid(options: SamplerOptions, draw: Draw) -> BaseSampler:
-    """Make what completes a point of the grid, all of whose values are fixed: Optuna's grid knows no conditions."""
+    """Make a sampler for a point of the grid, whose values are all fixed: Optuna's grid knows no conditions."""
     return random(options, draw)
 
 
@@ -134,11 +130,7 @@ def nsga3(options: SamplerOptions, draw: Draw) -> BaseSampler:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Let pass that some arguments, samplers and pruners are experimental to Optuna; its version is pinned.
-
-    Yields:
-        Nothing.
-    """
+    """Silence Optuna's warnings of experimental arguments, samplers and pruners; its version is pinned."""
     from optuna.exceptions import ExperimentalWarning
 
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Which candidates the search sends to confirm: by its own results alone."""
+"""Chooses the candidates that go to confirm, by the results of the search alone."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Champions = dict[tuple[str, str], tuple[Trial, ...]]
 def champions(candidates: Candidates) -> Champions:
     """Choose the search trials of each study that go to confirm, the champion first.
 
-    The report compares the champion alone. The others, up to ``confirm.top_k``, are confirmed and shown, but to choose
-    among them by their confirm results would bias the claim as the search's winner is biased. Of a shared search the
-    candidates that ``confirm.candidates`` asks for come after these.
+    The report compares the champion alone. The others, up to ``confirm.top_k``, are confirmed and shown. To choose
+    among them by their confirm results would bias the claim. The candidates of a shared search that
+    ``confirm.candidates`` asks for come last.
     """
     top_k = candidates.spec.confirm.top_k
     numbers = roles(candidates)
@@ -27,11 +27,11 @@ def champions(candidates: Candidates) -> Champions:
 
 
 def roles(candidates: Candidates) -> dict[tuple[str, str], dict[int, tuple[Role, ...]]]:
-    """Tell for what candidates of shared searches are confirmed, beside the rank they have.
+    """Tell for which roles of ``confirm.candidates`` the candidates of shared searches are confirmed.
 
-    The roles are those that ``confirm.candidates`` asks for: ``chosen`` has the best aggregate, ``own`` is the best on
-    this workload alone, ``leave_one_out`` has the best aggregate over all the others, ``leave_architecture_out`` the
-    best over those of another architecture, and is left out where there is none.
+    ``chosen`` has the best aggregate, ``own`` is the best on this workload alone, ``leave_one_out`` has the best
+    aggregate over all other workloads, and ``leave_architecture_out`` the best over those of another architecture,
+    where there are any.
 
     Returns:
         Workload and arm -> number of a candidate -> its roles; empty where nothing is shared.
@@ -53,30 +53,28 @@ def roles(candidates: Candidates) -> dict[tuple[str, str], dict[int, tuple[Role,
 
 
 def complete_of(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Keep the candidates that ran in full, beside baselines: those that are chosen from."""
+    """Keep the candidates that ran in full and have baselines to compare with: the choice is among these."""
     return [candidate for candidate in candidates if candidate.aggregate is not None]
 
 
 def best_over(workloads: Collection[str], candidates: Iterable[Candidate]) -> Candidate:
-    """Choose the candidate with the smallest aggregate over some workloads; ties go to the first.
+    """Choose the candidate with the smallest aggregate over some workloads; ties go to the smallest number.
 
-    Args:
-        workloads: those that have a say, at least one.
-        candidates: that ran in full, at least one.
+    At least one workload and one candidate must be given, and all candidates must have run in full.
     """
     return min(candidates, key=lambda candidate: (candidate.over(workloads) or 0.0, candidate.number))
 
 
 def judges_of(role: Role, workload: str, architectures: Mapping[str, str]) -> set[str]:
-    """Tell which workloads have a say in the choice of a candidate that is to run on one of them.
+    """Tell which workloads decide on the candidate that runs on a workload in some role.
 
     Args:
-        role: what it is chosen for.
+        role: for which the candidate is chosen.
         workload: on which it is to run.
-        architectures: workload -> its model, of all workloads.
+        architectures: workload -> its architecture, for all workloads.
 
     Returns:
-        Their labels; none where a role asks for others that are not there.
+        Labels of workloads; none where the role asks for other workloads and there are none.
     """
     match role:
         case "chosen":
@@ -92,9 +90,9 @@ def judges_of(role: Role, workload: str, architectures: Mapping[str, str]) -> se
 def ranked(candidates: Candidates) -> Champions:
     """Order the COMPLETE search trials of each study, the best first.
 
-    They go by objective, ties by median steps to target, then by number. With several objectives the Pareto front comes
-    first, then the front of the rest, and so on, each in this order of the first objective. A shared search has its
-    candidates on that workload, in the order of their aggregates.
+    They are ordered by objective, ties by median steps to target, then by number. With several objectives the Pareto
+    front comes first, then the front of the rest, and so on, each in this order of the first objective. A shared search
+    has its candidates on each workload in the order of their aggregates.
     """
     spec = candidates.spec
     found = {study: [trial for trial in candidates.own.get(study, ()) if is_complete(trial)] for study in spec.studies}
@@ -114,13 +112,13 @@ def _ranked_shared(candidates: Candidates) -> Champions:
 
 
 def _by_front(trials: list[Trial], signs: list[float]) -> Iterator[Trial]:
-    """Peel off Pareto fronts, in the order given within a front; one objective leaves the order as it is."""
+    """Yield Pareto front after Pareto front, in the order given within each; one objective keeps the order."""
     if len(signs) == 1:
         yield from trials
         return
     left = [(trial, _losses(trial, signs)) for trial in trials]
     while left:
-        # Nothing dominates what is before it in this order, so a front is found in one pass.
+        # In sorted order no trial dominates an earlier one, so one pass finds the front.
         front: list[tuple[float, ...]] = []
         for _, losses in sorted(left, key=lambda one: one[1]):
             if not any(_dominates(other, losses) for other in front):

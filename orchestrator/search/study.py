@@ -3,9 +3,9 @@
 A candidate is a set of values; a trial is one run of a candidate, on one workload and one seed. A search's own sampler
 proposes candidates (:mod:`orchestrator.search.proposals`). This module runs each of them, looks at its results in a
 fixed order, whatever order they come in, and says what the candidate came to. The first result in that order that
-settles a candidate does so: a run that failed, or that a scheduler ended, or the one with which it lost the race.
-Runs behind that one are not begun, are ended, or do not count. So a candidate comes to the same with one worker or
-with many.
+settles a candidate does so: a run that failed, or that a scheduler ended, or the one with which it lost
+to the best candidate. Runs behind that one are not begun, are ended, or do not count. So a candidate comes to the same
+with one worker or with many.
 
 The sweep's files are the truth. After a crash a search is brought level with them, and what was cut off runs again.
 """
@@ -23,7 +23,7 @@ from orchestrator.search.candidates import (
     baseline_costs,
     log_ratio_of,
     mean_values,
-    race_order,
+    run_order,
     training_of,
 )
 from orchestrator.search.early_stopping import Stopping, loses
@@ -104,9 +104,7 @@ class Study:
         self._storage = storage
         self._results = results
         self._is_shared = workload == ALL
-        self._pairs: tuple[Pair, ...] = (
-            race_order(spec) if self._is_shared else tuple((workload, seed) for seed in spec.search.seeds)
-        )
+        self._pairs = run_order(spec, workload)
         self._proposals = Proposals(spec, workload, arm, storage, points, self._run_ids)
         self._stopping: Stopping | None = None
         self._baselines: dict[str, TrialConfig] = {}

@@ -13,16 +13,16 @@ from orchestrator.spec import ALL, Json, SweepSpec
 
 
 def best_points(record: SweepRecord, spec: SweepSpec) -> dict[str, list[dict[str, Json]]]:
-    """Choose the points that the studies of a sweep begin with.
+    """Choose the points of another sweep with which the studies of a sweep begin.
 
     Args:
-        record: of the sweep that they come from.
+        record: of the sweep that the points come from.
         spec: of the sweep that begins with them.
 
     Returns:
-        Name of each study that has some -> its best ``top_k`` points by that sweep's own objective, distinct, of
-        those that lie in the space of this spec; parameters that it does not have are left out. A shared search has
-        the best of each workload in turn, by rank.
+        Name of a study -> its distinct best ``top_k`` points, by the objective of the other sweep, among those that lie
+        in the study's space. Parameters that the space lacks are left out. A shared search takes the best points of
+        each workload in turn, by rank.
     """
     assert spec.search.warm_start is not None
     best = ranked(Candidates.of(record))
@@ -41,14 +41,11 @@ def best_points(record: SweepRecord, spec: SweepSpec) -> dict[str, list[dict[str
 
 
 def refuse_unknown_source(spec: SweepSpec, paths: SweepPaths) -> None:
-    """Check that the sweep whose points are asked for is there, unless they have been taken already.
-
-    Args:
-        spec: of the sweep that begins with them.
-        paths: of its files.
+    """Check that the sweep of ``search.warm_start`` exists, unless its points have been taken already.
 
     Raises:
         SweepNotFound: there is none of that name in the home; the message has the nearest one.
+        FileUnreadable: another version of teleport wrote that sweep.
     """
     wanted = spec.search.warm_start
     if wanted is None or paths.warm_start.is_file():
@@ -57,3 +54,4 @@ def refuse_unknown_source(spec: SweepSpec, paths: SweepPaths) -> None:
     if wanted.sweep not in known:
         message = f"no sweep {wanted.sweep!r} in {paths.home}; {nearest(wanted.sweep, known)}"
         raise SweepNotFound(Fault("search.warm_start.sweep", message))
+    SweepPaths(paths.home, wanted.sweep).check_format()

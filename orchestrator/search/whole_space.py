@@ -1,8 +1,8 @@
-"""A sampler that sees the whole space at once; imports optuna, so it is imported late."""
+"""A sampler that sees the whole space at once. It imports optuna, so it is imported late."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, final
 
 from optuna.samplers import BaseSampler
@@ -13,18 +13,18 @@ from orchestrator.spec import Distribution
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
-    from optuna.trial import FrozenTrial, TrialState
+    from optuna.trial import FrozenTrial
 
 
 @final
 class WholeSpaceSampler(BaseSampler):
-    """Lets a sampler choose every parameter of a conditional space jointly; those not reached are dropped.
+    """Lets a sampler choose all parameters of a conditional space jointly; values that are not reached are dropped.
 
-    Optuna's QMC takes the parameters of the first trial for the space, so that a parameter of a branch that this
-    one did not take would be drawn at random for ever, and it looks through all trials to find it.
+    Optuna's QMC takes the parameters of the first trial for the space. The parameters of a branch that this trial did
+    not take would then always be drawn at random.
 
     Args:
-        sampler: that chooses.
+        sampler: chooses the values.
         distributions: every distribution of the space.
     """
 
@@ -46,13 +46,5 @@ class WholeSpaceSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Choose one that is not in the space, which is then a constant or fixed."""
+        """Choose a parameter outside the joint space: a constant, or a fixed value."""
         return self._sampler.sample_independent(study, trial, param_name, param_distribution)
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Pass it on."""
-        self._sampler.before_trial(study, trial)
-
-    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        """Pass it on."""
-        self._sampler.after_trial(study, trial, state, values)

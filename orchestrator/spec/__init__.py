@@ -7,7 +7,7 @@ from orchestrator.spec.hooks import EVENT_KEYS, HookOptions, HooksOptions
 from orchestrator.spec.identity import Json, canonical_json, digest
 from orchestrator.spec.options import CurveMetric
 from orchestrator.spec.phases import ALL, LR_FACTOR, Aggregate, Confirm, ConfirmGridOptions, Role, Search, SharedScope
-from orchestrator.spec.resources import BudgetOptions, CheckpointOptions, Resources
+from orchestrator.spec.resources import BudgetOptions, Resources
 from orchestrator.spec.scalars import Duration, check_name, duration_text
 from orchestrator.spec.space import Branch, Choice, Distribution, Fixed, Items, Node, Range, Template
 from orchestrator.spec.sweep import SweepSpec, dump_yaml, kind_of, load_spec, parse_spec, spec_from_text
@@ -21,9 +21,7 @@ from orchestrator.spec.training import (
     Evaluate,
     Mode,
     Objective,
-    ObjectiveMetric,
     Phase,
-    Precision,
     Share,
     Target,
     Workload,
@@ -45,7 +43,6 @@ __all__ = [
     "Arm",
     "Branch",
     "BudgetOptions",
-    "CheckpointOptions",
     "Choice",
     "Confirm",
     "ConfirmGridOptions",
@@ -62,9 +59,7 @@ __all__ = [
     "Mode",
     "Node",
     "Objective",
-    "ObjectiveMetric",
     "Phase",
-    "Precision",
     "Range",
     "Resources",
     "Role",

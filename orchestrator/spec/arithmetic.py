@@ -58,7 +58,7 @@ FUNCTIONS: dict[str, tuple[int, int]] = {
 """Function -> fewest and most numbers it takes; ``log`` is the natural logarithm."""
 
 _UNDEFINED = {
-    "**": "no real number is this power: 0 to a negative one, or a negative number to one that is not whole",
+    "**": "this power is no real number: 0 to a negative power, or a negative number to a power that is not whole",
     "log": "the logarithm of a number that is not above 0",
     "sqrt": "the square root of a negative number",
 }
@@ -70,9 +70,9 @@ class ExpressionError(ValueError):
 
     Args:
         text: the expression.
-        faults: column, from 1, and what is wrong there; column 0: with the whole.
-        values: of the names, where it was evaluated.
-        place: what the value was wanted for; empty: what is read is told where it stands.
+        faults: a column, from 1, and what is wrong there; column 0 stands for the whole expression.
+        values: the values of the names when it was evaluated.
+        place: what the value was wanted for; empty for an expression that is read, whose place the spec's fault names.
     """
 
     def __init__(
@@ -93,11 +93,11 @@ class _Node:
 
     Args:
         operation: a key of ``_APPLY``; empty for a number or a name.
-        parts: what it acts on.
+        parts: what the operation acts on.
         number: the value of a number.
-        name: of a name.
-        column: where it stands, from 1.
-        text: what it was written as.
+        name: a name, else empty.
+        column: where the node stands, from 1.
+        text: how the node was written.
     """
 
     operation: str = ""
@@ -111,11 +111,11 @@ class _Node:
 @final
 @dataclass(frozen=True)
 class Expression:
-    """An expression that was read; made by :func:`read`.
+    """An expression that :func:`read` has read.
 
     Args:
-        text: as it was written.
-        names: in it, each once, with the column of the first.
+        text: the expression as it was written.
+        names: each name in it, with the column where it first stands.
         root: the operation at the top.
     """
 
@@ -124,29 +124,17 @@ class Expression:
     root: _Node
 
     def value(self, values: Mapping[str, float]) -> float:
-        """Evaluate it.
-
-        Args:
-            values: of every name; others are not looked at.
-
-        Returns:
-            A finite number.
+        """Evaluate the expression to a finite number, given a value for each of its names.
 
         Raises:
-            ExpressionError: a step has no finite value; told with the values that it comes of.
+            ExpressionError: a step has no finite value; the message holds the values that led to it.
         """
         found = self.known_value(values)
         assert found is not None, f"{self.text!r} needs {set(self.names) - set(values)}"
         return found
 
     def known_value(self, values: Mapping[str, float]) -> float | None:
-        """Evaluate it as far as it goes without the names that have no value yet.
-
-        Args:
-            values: of some names.
-
-        Returns:
-            A finite number; None where it depends on a name without a value.
+        """Evaluate the expression when some names have no value yet; None: it depends on one of them.
 
         Raises:
             ExpressionError: a step has no finite value whatever the other names are.
@@ -157,16 +145,10 @@ class Expression:
 
 @lru_cache(maxsize=1024)
 def read(text: str) -> Expression:
-    """Read an expression.
-
-    Args:
-        text: for example ``0.1 * fan_in ** -0.5``.
-
-    Returns:
-        The expression, its names not yet checked.
+    """Read an expression, for example ``0.1 * fan_in ** -0.5``; its names are not checked here.
 
     Raises:
-        ExpressionError: it is none of this grammar; every fault with its column.
+        ExpressionError: the text is not of this grammar; every fault with its column.
     """
     if len(text) > MAX_LENGTH:
         raise ExpressionError(text, (0, f"has {len(text)} characters; at most {MAX_LENGTH} are allowed"))
@@ -174,7 +156,7 @@ def read(text: str) -> Expression:
     if not stripped:
         raise ExpressionError(text, (0, "is empty"))
     lead = text.index(stripped)
-    strange = [(i + 1, f"{c!r} is in no expression") for i, c in enumerate(text) if not _ALLOWED.match(c)]
+    strange = [(i + 1, f"{c!r} is not allowed in an expression") for i, c in enumerate(text) if not _ALLOWED.match(c)]
     if strange:
         raise ExpressionError(text, strange[0])
     try:
@@ -184,7 +166,9 @@ def read(text: str) -> Expression:
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         offset = getattr(error, "offset", None) or 0
         column = lead + offset if 0 < offset <= len(stripped) else 0
-        raise ExpressionError(text, (column, "is no arithmetic: a number, name or operator is missing here")) from None
+        raise ExpressionError(
+            text, (column, "is not arithmetic: a number, a name or an operator is missing here")
+        ) from None
     reader = _TreeReader(stripped, lead)
     root = reader.node(tree.body, 1)
     if reader.faults:
@@ -209,7 +193,7 @@ def _walk(node: _Node) -> Iterator[_Node]:
 
 @final
 class _TreeReader:
-    """From Python's syntax tree to nodes, every fault noted."""
+    """Turns Python's syntax tree into nodes and collects every fault."""
 
     def __init__(self, text: str, lead: int) -> None:
         self.text = text
@@ -250,7 +234,7 @@ class _TreeReader:
 
     def _call(self, tree: ast.expr, name: str, args: Sequence[ast.expr], depth: int) -> _Node:
         if name not in FUNCTIONS:
-            return self._note(tree, f"no function {name!r}; {nearest(name, FUNCTIONS)}")
+            return self._note(tree, f"there is no function {name!r}; {nearest(name, FUNCTIONS)}")
         fewest, most = FUNCTIONS[name]
         if not fewest <= len(args) <= most:
             wanted = "1 number" if most == 1 else f"{fewest} to {most} numbers"
@@ -288,6 +272,6 @@ def _known(node: _Node, values: Mapping[str, float], text: str) -> float | None:
 
 
 def _fault(text: str, node: _Node, said: str, cause: _Node, values: Mapping[str, float]) -> ExpressionError:
-    """What is wrong at a node, with the values of the names that it comes of."""
+    """Describe what is wrong at a node, with the values of the names in ``cause``."""
     own = {one.name: values[one.name] for one in _walk(cause) if one.name}
     return ExpressionError(text, (node.column, said), values=own)

@@ -1,4 +1,4 @@
-"""Pydantic's errors in people's words: rule, value, place and the nearest valid name."""
+"""Rewrites pydantic's errors for people: rule, value, place and the nearest valid name."""
 
 from __future__ import annotations
 
@@ -15,16 +15,7 @@ from orchestrator.spec.yaml_text import KeyPath, shorten
 
 
 def faults_of(error: ValidationError, model: type[BaseModel], place: Callable[[KeyPath], str]) -> list[Fault]:
-    """Translate every error of a validation.
-
-    Args:
-        error: what pydantic raised.
-        model: what was validated.
-        place: how to name a path of the validated data.
-
-    Returns:
-        A fault for each error, in their order.
-    """
+    """Translate every error of a validation, in order; ``place`` says where a path of the validated data stands."""
     return [_fault(details, model, place) for details in error.errors()]
 
 

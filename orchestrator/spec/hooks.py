@@ -1,4 +1,4 @@
-"""Who is told of what happens to a sweep."""
+"""Hooks: the commands and webhooks that a sweep calls when something happens."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from orchestrator.spec.options import Options
 from orchestrator.spec.scalars import Duration
 from orchestrator.spec.yaml_text import shorten
 
-# What every event says, and what each says beside it: the keys of the JSON, of TELEPORT_* and of {placeholders}.
+# The values that every event has, and those of each event: keys of the JSON, of TELEPORT_* and of {placeholders}.
 COMMON_KEYS = ("version", "event", "time", "sweep", "home", "message")
 EVENT_KEYS: Mapping[str, tuple[str, ...]] = {
     "trial_failed": (*COMMON_KEYS, "trial", "trial_id", "study", "phase", "kind", "num_failed"),
     "sweep_finished": (*COMMON_KEYS, "status", "report"),
 }
 
-# A name in two pairs of braces stands for itself in one pair; other braces, such as JSON's, for themselves.
+# A name in two pairs of braces becomes the name in one pair; other braces, such as JSON's, stay as they are.
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}|\{(\w+)\}")
 _VARIABLE = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 def _check_command(command: tuple[str, ...]) -> tuple[str, ...]:
     if not command[0].strip():
-        raise ValueError("the first item must be a program, is empty")
+        raise ValueError("the first item must be a program, and it is empty")
     if any("\0" in word for word in command):
         raise ValueError("must not hold a NUL character")
     return command
 
 
 def _check_url(url: str) -> str:
-    """Check that something can be posted there; what is said does not repeat it, since it may be a secret."""
+    """Check that something can be posted to a URL; messages never repeat it, since it may be a secret."""
     try:
         parts = urlsplit(url)
         is_good = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
@@ -56,7 +56,8 @@ class HookOptions(Options):
     """One hook: a command or a webhook.
 
     Args:
-        command: program and arguments, run without a shell; ``{NAME}`` in an argument becomes what the event says.
+        command: program and arguments, run without a shell; ``{NAME}`` in an argument becomes the event's value of
+            NAME.
         webhook: an http or https URL, or ``$NAME`` of an environment variable that holds it.
     """
 
@@ -70,24 +71,14 @@ class HookOptions(Options):
         return self
 
     def arguments(self, values: Mapping[str, object]) -> tuple[str, ...]:
-        """Put what an event says into the command.
-
-        Args:
-            values: by key.
-
-        Returns:
-            Program and arguments.
-        """
+        """Return program and arguments with the event's values in place of their keys."""
         return tuple(
             _PLACEHOLDER.sub(lambda found: f"{{{found[1]}}}" if found[1] else str(values[found[2]]), word)
             for word in self.command or ()
         )
 
     def url(self) -> str:
-        """Look up where a webhook is.
-
-        Returns:
-            The address itself: a secret.
+        """Return the webhook's address, which is a secret.
 
         Raises:
             ValueError: the environment does not have it.
@@ -104,14 +95,10 @@ class HookOptions(Options):
             raise ValueError(f"{self.webhook} {error}") from None
 
     def lacks(self) -> str:
-        """Say what this machine lacks to call it.
-
-        Returns:
-            A clause; empty where it lacks nothing.
-        """
+        """Say in a clause what this machine lacks to call the hook; empty: it lacks nothing."""
         if self.command is not None:
             program = self.command[0]
-            return "" if shutil.which(program) else f"no program {shorten(program)} is here"
+            return "" if shutil.which(program) else f"this machine has no program {shorten(program)}"
         try:
             self.url()
         except ValueError as error:
@@ -133,12 +120,12 @@ class HookOptions(Options):
 
 
 class HooksOptions(Options):
-    """Hooks by event; none is called unless it is asked for.
+    """Hooks by event; an event without a hook calls nothing.
 
     Args:
-        trial_failed: a trial ended as FAIL.
-        sweep_finished: a run of the sweep is over, in whatever way.
-        timeout: after which a call is given up, and what it started is killed.
+        trial_failed: called when a trial ended as FAIL.
+        sweep_finished: called when a run of the sweep is over, in whatever way.
+        timeout: after this time a call is given up, and what it started is killed.
     """
 
     trial_failed: HookOptions | None = None
@@ -151,13 +138,13 @@ class HooksOptions(Options):
             for name in hook.placeholders:
                 if name not in EVENT_KEYS[event]:
                     raise ValueError(
-                        f"{event}.command: {shorten(f'{{{name}}}')} is nothing that the event says; "
-                        f"{nearest(name, EVENT_KEYS[event])}; for braces write {{{{{name}}}}}"
+                        f"{event}.command: the event has no value {shorten(f'{{{name}}}')}; "
+                        f"{nearest(name, EVENT_KEYS[event])}; to keep the braces write {{{{{name}}}}}"
                     )
         return self
 
     @property
     def by_event(self) -> dict[str, HookOptions]:
-        """The hooks that are asked for."""
+        """The hooks that the spec asks for."""
         asked = {"trial_failed": self.trial_failed, "sweep_finished": self.sweep_finished}
         return {event: hook for event, hook in asked.items() if hook is not None}

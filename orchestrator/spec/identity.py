@@ -15,13 +15,7 @@ Json = JsonValue
 
 
 def canonical_json(value: object) -> str:
-    """Write a JSON value in its one canonical form: sorted keys, no spaces, shortest floats.
-
-    Args:
-        value: a JSON value; tuples count as lists.
-
-    Returns:
-        ASCII text.
+    """Write a JSON value in its one canonical form: sorted keys, no spaces, shortest floats; a tuple counts as a list.
 
     Raises:
         ValueError: a number is not finite.
@@ -34,13 +28,8 @@ def canonical_json(value: object) -> str:
 
 
 def digest(value: object, length: int = 12) -> str:
-    """Hash a JSON value.
+    """Return the first ``length`` hexadecimal digits of the SHA-256 of a value's canonical JSON.
 
-    Args:
-        value: what :func:`canonical_json` takes.
-        length: number of hexadecimal digits; 12 keep 10,000 trials apart but for odds of 2e-7.
-
-    Returns:
-        The first ``length`` hexadecimal digits of the SHA-256 of the canonical JSON.
+    With 12 digits, two of 10,000 trials have the same digest with probability 2e-7.
     """
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:length]

@@ -1,4 +1,4 @@
-"""From plain data to a :class:`Template`: distributions are recognised, and every broken one is told."""
+"""Makes a :class:`Template` of plain data: it recognises distributions and reports every broken one."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ MAX_CORNERS = 2_000
 @final
 @dataclass(frozen=True)
 class Parsed:
-    """What became of a part of a document.
+    """A parsed part of a document.
 
     Args:
         template: the tree; a broken distribution in it stands as None.
         faults: what is wrong with its distributions.
-        broken: paths of the broken distributions: what is said about values below them is no news.
+        broken: paths of the broken distributions: further faults below them would tell the user nothing new.
     """
 
     template: Template
@@ -33,15 +33,7 @@ class Parsed:
 
 
 def parse(document: Document, path: KeyPath) -> Parsed:
-    """Parse the part of a document at ``path``.
-
-    Args:
-        document: the spec.
-        path: of a mapping in it.
-
-    Returns:
-        The template with every fault of its distributions.
-    """
+    """Parse the mapping at ``path`` of a document, and collect every fault of its distributions."""
     raw = document.data
     for part in path:
         raw = raw[part]
@@ -146,7 +138,7 @@ def _is_multiple(length: float, step: float) -> bool:
 
 
 def _label(option: Any) -> Json:
-    """Name an option of a choice: scalars are their own label, a mapping is told by its plain values."""
+    """Name an option of a choice: scalars are their own label, a mapping is named by its plain values."""
     if isinstance(option, dict):
         plain = [f"{k}={v}" for k, v in option.items() if not isinstance(v, dict | list)]
         return ", ".join(plain) or ", ".join(option) or "{}"
@@ -154,15 +146,7 @@ def _label(option: Any) -> Json:
 
 
 def merged(preset: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Let settings go before those of a preset, key by key; a distribution, or what has another name, as a whole.
-
-    Args:
-        preset: plain data.
-        own: plain data.
-
-    Returns:
-        Plain data with the keys of both.
-    """
+    """Merge settings into a preset key by key; a distribution, or settings of another ``name``, replace it whole."""
     both = {key for key in own if _is_refined(preset.get(key), own[key])}
     return {**preset, **own, **{key: merged(preset[key], own[key]) for key in both}}
 

@@ -32,7 +32,7 @@ from orchestrator.spec.training import Objective
 Aggregate = Literal["geometric_mean", "worst"]
 Role = Literal["chosen", "own", "leave_one_out", "leave_architecture_out"]
 
-# Stands for all workloads in the name of a study; no workload can be called so.
+# Stands for all workloads in the name of a study; no workload can have this name.
 ALL = "*"
 LR_FACTOR = "lr_factor"
 
@@ -50,17 +50,17 @@ class OwnScope(Options):
 
 
 class SharedScope(Options):
-    """Every arm but the baseline has one search over all workloads; a trial of it is one setting run on each of them.
+    """Every arm but the baseline has one search over all workloads; a candidate is a setting, run on each of them.
 
     The baseline is tuned on each workload by itself. A setting's cost on a workload and seed is divided by the tuned
-    baseline's on the same seed; what a setting does not name, a workload takes from its tuned baseline.
+    baseline's cost on the same seed. A workload takes all that a setting does not name from its tuned baseline.
 
     Args:
-        aggregate: what becomes of these ratios: their geometric mean, or the largest over the workloads of the
+        aggregate: how these ratios become one value: their geometric mean, or the largest over the workloads of the
             geometric mean over the seeds.
         common: parameters of the workloads that are part of a setting; each workload must search them alike.
-        lr_factor: ``[low, high]`` of a factor of a setting, by which every workload's tuned learning rate is
-            multiplied; None: there is none.
+        lr_factor: ``[low, high]`` of a factor in each setting that multiplies every workload's tuned learning rate;
+            None: there is no such factor.
     """
 
     name: Literal["shared"]
@@ -75,13 +75,13 @@ Scope = Annotated[OwnScope | SharedScope, Field(discriminator="name")]
 
 
 def _named(value: Any) -> Any:
-    """A bare name is that with nothing else said."""
+    """Read a bare name as the options of that name, all at their defaults."""
     return {"name": value} if isinstance(value, str) else value
 
 
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     if len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds must differ from each other, are {list(seeds)}")
+        raise ValueError(f"seeds must differ from each other; they are {list(seeds)}")
     return seeds
 
 
@@ -93,8 +93,8 @@ class WarmStartOptions(Options):
     """Begin a search with the best points of another sweep of the same home.
 
     Args:
-        sweep: its name.
-        top_k: points of each of its studies; they go to the study with the same labels.
+        sweep: the other sweep's name.
+        top_k: how many points each of its studies gives; they go to the study with the same labels.
     """
 
     sweep: Name
@@ -105,23 +105,23 @@ class Search(Options):
     """The first phase: find each arm's best configuration.
 
     Args:
-        sampler: who proposes: a sampler of the catalogue, or its bare name.
-        seed: of the sampler.
-        trials: per workload and arm.
-        seeds: each trial trains all of them.
-        objective: what is improved, over the mean of the seeds.
-        also: further objectives; the best are then the Pareto front.
-        divergence: what a configuration that diverges is to the sampler: a failure that it learns nothing from, or
-            the violation of a constraint that it learns to avoid.
-        max_replaced: search trials of a study that may be replaced because they crashed or were lost; None: a
-            quarter of ``trials``, at least 1.
-        warm_start: whose best points come first.
-        concurrency: candidates of one search that may be under way at once. A candidate is proposed with what all but
-            the last ``concurrency - 1`` before it have come to, so this number decides what is proposed; how many
+        sampler: proposes candidates; a bare name, or a name with arguments.
+        seed: the sampler's seed.
+        trials: candidates per workload and arm.
+        seeds: the seeds that each candidate is trained on, one trial for each.
+        objective: what is improved, as the mean over the seeds.
+        also: further objectives; the best candidates are then the Pareto front.
+        divergence: what the sampler makes of a candidate that diverges: a failure that it learns nothing from, or the
+            violation of a constraint that it learns to avoid.
+        max_replaced: search trials of a study that may be replaced because they crashed or were lost; None: a quarter
+            of ``trials``, at least 1.
+        warm_start: another sweep whose best points are tried first.
+        concurrency: how many candidates of one search may be under way at once. Each proposal knows the results of all
+            but the last ``concurrency - 1`` candidates before it, so this number shapes what is proposed; how many
             workers there are does not.
-        max_concurrent: trials at once, in confirm too; None: as many as the resources hold.
-        scheduler: who may end a trial before its budget is spent.
-        scope: whether each workload has a search of its own, or all of them have one in common.
+        max_concurrent: how many trials may run at once, in confirm too; None: as many as the resources hold.
+        scheduler: may stop a candidate before its budget is spent.
+        scope: whether each workload has a search of its own, or all of them share one.
     """
 
     sampler: Annotated[SamplerOptions, OneOf("sampler", SAMPLERS), BeforeValidator(_named)] = TpeOptions(name="tpe")
@@ -154,17 +154,17 @@ class Search(Options):
             raise ValueError(f"also: with several objectives scheduler {name} has nothing to judge by; leave it out")
         metrics = [objective.metric for objective in self.objectives]
         if len(set(metrics)) < len(metrics):
-            raise ValueError(f"also: objectives must differ from each other, are {', '.join(metrics)}")
+            raise ValueError(f"also: objectives must differ from each other; they are {', '.join(metrics)}")
         return self
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """Everything that is improved, the first objective first."""
+        """All objectives, the first one first."""
         return (self.objective, *self.also)
 
     @property
     def num_replaceable(self) -> int:
-        """Search trials of a study that may be replaced."""
+        """How many search trials of a study may be replaced."""
         return max(1, self.trials // 4) if self.max_replaced is None else self.max_replaced
 
 
@@ -195,16 +195,16 @@ class ConfirmGridOptions(Options):
 
 
 class Confirm(Options):
-    """The second phase: take the best of each arm to fresh seeds; no run is stopped early.
+    """The second phase: run the best of each arm on fresh seeds; no trial is stopped early.
 
     Args:
         top_k: candidates per arm. The first meets the grid and makes the claim; the others run as they were found.
-        seeds: how many, or which; never a seed of the search.
+        seeds: how many seeds, or which; never a seed of the search.
         grid: the learning rates on which every arm is confirmed. ``none``: each arm is confirmed at the rate that its
             own search found, so that the luck of one search is in every verdict.
-        candidates: of a shared search, which settings go to confirm: the ``chosen`` one, that of each workload's
-            ``own`` value, with ``leave_one_out`` for each workload the one that is best on the others, and with
-            ``leave_architecture_out`` the one that is best on those of another architecture.
+        candidates: which candidates of a shared search go to confirm: the ``chosen`` one; each workload's ``own`` best
+            one; with ``leave_one_out``, for each workload the one that is best on the others; and with
+            ``leave_architecture_out``, the one that is best on the workloads of another architecture.
     """
 
     top_k: PositiveInt = 1
@@ -218,5 +218,5 @@ class Confirm(Options):
         if "chosen" not in candidates:
             raise ValueError("must hold chosen, which alone is compared with other arms")
         if len(set(candidates)) < len(candidates):
-            raise ValueError(f"candidates must differ from each other, are {', '.join(candidates)}")
+            raise ValueError(f"candidates must differ from each other; they are {', '.join(candidates)}")
         return candidates

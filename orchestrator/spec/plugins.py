@@ -47,9 +47,9 @@ class Family:
     """One registry that a plug-in may add to.
 
     Args:
-        kind: what a member is called.
+        kind: what messages call a member.
         registry: NAME -> entry.
-        base: what the options of every member are.
+        base: the class that every member's options derive from.
     """
 
     kind: str
@@ -69,12 +69,9 @@ _loaded: dict[str, ModuleType] = {}
 
 
 def load(names: Iterable[str]) -> None:
-    """Import plug-ins and register what they bring; one that is loaded already is left as it is.
+    """Import plug-ins and register what they bring; one with a fault registers nothing, a loaded one stays.
 
-    A plug-in that is wrong in any way registers nothing.
-
-    Args:
-        names: of modules, found where Python looks and in the working directory.
+    Each is named by its module, which Python must find on its path or in the working directory.
 
     Raises:
         PluginError: every fault of every plug-in.
@@ -85,10 +82,9 @@ def load(names: Iterable[str]) -> None:
 
 
 def load_installed() -> list[Fault]:
-    """Load the plug-ins that installed packages declare.
+    """Load the plug-ins that installed packages declare, and return the faults of the broken ones.
 
-    Returns:
-        The faults of those that are broken: nobody asked for them here, so they stop nothing.
+    Nobody asked for these plug-ins here, so a broken one stops nothing.
     """
     return [fault for name in installed() if name not in _loaded for fault in _load(name)]
 
@@ -109,54 +105,26 @@ def is_loaded(names: Iterable[str]) -> bool:
 
 
 def describe(name: str) -> str:
-    """Say what a loaded plug-in brought.
-
-    Args:
-        name: of its module.
-
-    Returns:
-        For example ``model wide; data set wine``.
-    """
+    """Say what a loaded plug-in brought, for example ``model wide; data set wine``."""
     own = [f"{f.kind} {key}" for f in FAMILIES.values() for key, entry in f.registry.items() if entry.plugin == name]
     return "; ".join([*own, *(f"workload {key}" for key in _registry(_loaded[name], "WORKLOADS"))])
 
 
 def folder_of(name: str) -> str:
-    """Tell the directory that must be on the path for a loaded plug-in to be imported.
-
-    Args:
-        name: of its module.
-
-    Returns:
-        The directory that holds the module, or the package it is in.
-    """
+    """Return the directory that must be on Python's path for a loaded plug-in to be imported."""
     top = sys.modules[name.partition(".")[0]]
     place = Path(top.__file__) if top.__file__ else Path(next(iter(top.__path__))) / "__init__.py"
     return str(place.parent.parent if place.name == "__init__.py" else place.parent)
 
 
 def code_of(name: str) -> str:
-    """Tell the file or directory that carries a loaded plug-in to another machine.
-
-    Args:
-        name: of its module.
-
-    Returns:
-        The module's file, or the directory of the package it is in.
-    """
+    """Return the file, or the directory of the package, that carries a loaded plug-in to another machine."""
     top = sys.modules[name.partition(".")[0]]
     return str(next(iter(top.__path__))) if hasattr(top, "__path__") else str(top.__file__)
 
 
 def version_of(name: str) -> str:
-    """Tell the version of a loaded plug-in.
-
-    Args:
-        name: of its module.
-
-    Returns:
-        That of the package that installed it, else the beginning of its file's SHA-256.
-    """
+    """Return the version of the package that installed a loaded plug-in, else the beginning of its file's SHA-256."""
     packages = importlib.metadata.packages_distributions().get(name.partition(".")[0])
     if packages:
         return importlib.metadata.version(packages[0])
@@ -179,14 +147,14 @@ def load_travelled(names: Mapping[str, str]) -> None:
 
 
 def _load(name: str) -> list[Fault]:
-    """Register a plug-in; what is wrong with it, where anything is."""
+    """Register a plug-in, or return what is wrong with it."""
     place = f"plug-in {name}"
     if not _MODULE.match(name):
         hint = Path(name).stem
         return [Fault(place, f"must be a module's name as `import` has it, such as {hint}, not a path or an object")]
     here = os.getcwd()
     if here not in sys.path:
-        # Last, so that nothing that lies about here stands in for what is installed.
+        # It goes last, so that no file of the working directory hides an installed module.
         sys.path.append(here)
     try:
         module = importlib.import_module(name)
@@ -203,7 +171,7 @@ def _load(name: str) -> list[Fault]:
 
 
 def _told(error: Exception) -> str:
-    """The error, and the line of the user's code that it came from."""
+    """Describe an error and the line of the user's code that it came from."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
@@ -265,7 +233,7 @@ def _shape(name: str, entry: object, attribute: str, module: ModuleType) -> str:
 
 
 def _unfound(target: str, module: ModuleType) -> str:
-    """What is wrong with ``module:attribute``; of another module than the plug-in's it is not known before it runs."""
+    """Say what is wrong with ``module:attribute``; other modules than the plug-in's are not imported here."""
     if not target:
         return ""
     place, _, attribute = target.partition(":")

@@ -1,4 +1,4 @@
-"""What a trial is given, and how much of one may be lost."""
+"""Resources, budgets, checkpoints and tracking: what a spec says about the running of trials."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from orchestrator.spec.training import CHECKPOINT_EVERY, Phase, Share
 
 
 class BudgetOptions(Options):
-    """Limits over all runs of a sweep together: to resume does not begin them anew. None: no limit.
+    """Limits over all runs of a sweep together: to resume a sweep does not reset them. None: no limit.
 
     Args:
         wall_clock: time during which the sweep ran.
-        trials: that ended, of both phases.
-        gpu_hours: of all trials, the GPUs of each times its hours.
-        per_trial: time of one trial; one that is over it ends as FAIL with ``timeout``.
+        trials: trials that ended, of both phases.
+        gpu_hours: hours times GPUs, summed over all trials.
+        per_trial: time of one trial; a trial that takes longer ends as FAIL with ``timeout``.
     """
 
     wall_clock: Duration | None = None
@@ -29,11 +29,11 @@ class BudgetOptions(Options):
 
 
 class TrackingOptions(Options):
-    """What a tracker is told beside the results.
+    """What a tracker records beside the results.
 
     Args:
         system_metrics: whether each trial measures the machine it runs on: cores, memory, GPU.
-        every: wall-clock seconds between two measurements at least; they are taken at evaluations.
+        every: the fewest wall-clock seconds between two measurements, which are taken at evaluations.
     """
 
     system_metrics: bool = False
@@ -41,21 +41,21 @@ class TrackingOptions(Options):
 
     @property
     def system_metrics_every(self) -> float | None:
-        """Seconds between two measurements; None: none is taken."""
+        """The fewest seconds between two measurements; None: nothing is measured."""
         return self.every if self.system_metrics else None
 
 
 class Resources(Options):
-    """What one trial is given, for both phases or for each.
+    """What one trial is given: the same in both phases, or a share for each.
 
     Args:
-        cpu: cores, for both phases.
-        gpu: GPUs, for both phases. A fraction holds for the search; confirm, whose seconds are reported, is given
-            whole ones.
-        memory: GB of main memory, for both phases.
-        custom: custom resources of Ray's, for both phases.
-        search: instead, for the search alone.
-        confirm: instead, for confirm alone; a fraction of a GPU is given as it is written.
+        cpu: cores, in both phases.
+        gpu: GPUs, in both phases. A fraction holds for the search only; a trial of confirm, whose seconds are reported,
+            is given whole ones.
+        memory: GB of main memory, in both phases.
+        custom: custom resources of Ray, in both phases.
+        search: the share of a search trial, in place of all the above.
+        confirm: the share of a confirm trial, in place of all the above; a fraction of a GPU stays a fraction here.
     """
 
     cpu: float | None = None
@@ -69,12 +69,12 @@ class Resources(Options):
     def _one_form(self) -> Self:
         both = self._both()
         if (self.search or self.confirm) and both:
-            raise ValueError(f"give {', '.join(both)} for both phases, or search and confirm, not both forms")
+            raise ValueError(f"give either {', '.join(both)} for both phases, or search and confirm")
         Share.model_validate(both)
         return self
 
     def share(self, phase: Phase) -> Share:
-        """Tell what a trial of ``phase`` is given."""
+        """Return what a trial of ``phase`` is given."""
         own = self.search if phase == "search" else self.confirm
         if own is not None:
             return own
@@ -89,8 +89,8 @@ class CheckpointOptions(Options):
     """How much of a trial a crash or an interrupt may cost.
 
     Args:
-        every: wall-clock seconds between checkpoints of a trial, taken at evaluations, off the optimizer clock; a
-            trial that is shorter takes none. None: none at all, and a trial that was cut off begins anew.
+        every: wall-clock seconds between checkpoints of a trial, which are taken at evaluations, off the optimizer
+            clock; a shorter trial takes none. None: there are no checkpoints, and a trial that was cut off begins anew.
     """
 
     every: Annotated[float, Field(gt=0)] | None = CHECKPOINT_EVERY

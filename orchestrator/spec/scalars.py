@@ -1,4 +1,4 @@
-"""Spans of time as people write them: ``90``, ``90s``, ``10m``, ``1h30m``, ``2d``."""
+"""Names, and spans of time as people write them: ``90``, ``90s``, ``10m``, ``1h30m``, ``2d``."""
 
 from __future__ import annotations
 
@@ -16,16 +16,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 
 
 def check_name(name: str) -> str:
-    """Check that a name can be a file's and a label in every table.
-
-    Args:
-        name: of a sweep, workload or arm.
-
-    Returns:
-        The name.
+    """Return a name of a sweep, workload or arm if it can be a file's name and a label in every table.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it cannot.
     """
     if not _NAME.match(name) or ".." in name:
         raise ValueError(
@@ -38,10 +32,10 @@ def check_name(name: str) -> str:
 Name = Annotated[str, AfterValidator(check_name)]
 
 
-# Ten years: threads wait for no number of seconds, however large.
+# Ten years; a thread cannot wait for an arbitrarily large number of seconds.
 MAX_SECONDS = 3_650 * 86_400.0
 _UNITS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0}
-# Largest unit first, each at most once, so that a slip such as 10m5m is no silent sum.
+# Units stand from the largest down, each at most once, so that a slip such as 10m5m is refused.
 _TEXT = re.compile("".join(rf"(?:([0-9]+(?:\.[0-9]+)?){unit})?" for unit in _UNITS) + r"\Z", re.ASCII)
 
 
@@ -52,7 +46,7 @@ class Duration:
 
     Args:
         written: a number of seconds, or text with units.
-        seconds: what it comes to.
+        seconds: the length of the span.
     """
 
     written: float | str
@@ -60,13 +54,7 @@ class Duration:
 
     @classmethod
     def parse(cls, written: object) -> Duration:
-        """Read a span of time.
-
-        Args:
-            written: as the spec has it.
-
-        Returns:
-            The span.
+        """Read a span of time as the spec has it.
 
         Raises:
             ValueError: it is none; the message says what one looks like.
@@ -94,7 +82,7 @@ class Duration:
 
 
 def _seconds(written: object) -> float:
-    """What it comes to; NaN where it is no time."""
+    """Convert to seconds; NaN where it is no time."""
     if isinstance(written, int | float) and not isinstance(written, bool):
         return float(written)
     found = _TEXT.match(written) if isinstance(written, str) and written else None
@@ -104,13 +92,7 @@ def _seconds(written: object) -> float:
 
 
 def duration_text(seconds: float) -> str:
-    """Write a span of time as people say it.
-
-    Args:
-        seconds: how long.
-
-    Returns:
-        A number and one unit.
+    """Write a span of time as a number and one unit.
 
     >>> [duration_text(s) for s in (4.2, 90, 7000, 2e5)]
     ['4 s', '2 min', '1.9 h', '2.3 d']

@@ -1,4 +1,4 @@
-"""What the workloads of a spec have in common: the space of a shared search, and why there may be none."""
+"""Makes the space of a search that all workloads of a spec share, and finds what keeps them from sharing one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchestrator.spec.yaml_text import KeyPath
 
 LEARNING_RATE = "optimizer.lr"
 
-# A ratio of these is a share of work; of a loss or an accuracy it would depend on where that happens to have its zero.
+# A ratio of these is a share of work; a ratio of losses would depend on where the loss happens to have its zero.
 RATIO_METRICS = (
     "steps_to_target",
     "seconds_to_target",
@@ -26,14 +26,9 @@ ScopeFault = tuple[KeyPath, str]
 
 
 def shared_template(workloads: Mapping[str, Template], scope: SharedScope) -> Template:
-    """Make the part of a shared search's space that is not the arm's.
+    """Make the part of a shared search's space that is not the arm's: common parameters, then the learning-rate factor.
 
-    Args:
-        workloads: of the spec, checked by :func:`scope_faults`.
-        scope: of its search.
-
-    Returns:
-        The common parameters in the order of the spec, then the factor of the learning rate.
+    The workloads must have passed :func:`scope_faults`.
     """
     outer = _outer(next(iter(workloads.values())).root)
     parts = [(name, outer[name]) for name in scope.common if name in outer]
@@ -47,11 +42,7 @@ def shared_template(workloads: Mapping[str, Template], scope: SharedScope) -> Te
 def scope_faults(
     workloads: Mapping[str, Template], arms: Mapping[str, Template], search: Search, confirm: Confirm
 ) -> Iterator[ScopeFault]:
-    """Find what keeps a spec's scope from making sense; the spec is checked in all other respects.
-
-    Yields:
-        Key path and message of each fault.
-    """
+    """Yield the key path and message of each fault of a spec's scope; the spec must be right in all other respects."""
     scope = search.scope
     if isinstance(scope, SharedScope):
         yield from _search_faults(workloads, search)
@@ -62,8 +53,8 @@ def scope_faults(
     if isinstance(search.scheduler, WilcoxonOptions):
         yield (
             ("search", "scheduler"),
-            "wilcoxon races settings over pairs of workload and seed, and with search.scope: own a trial is no setting "
-            "of several workloads; write search.scope: shared, or take asha, median or hyperband",
+            "wilcoxon compares settings over pairs of workload and seed, and with search.scope: own no setting has "
+            "several workloads; write search.scope: shared, or take asha, median or hyperband",
         )
     others = [role for role in confirm.candidates if role != "chosen"]
     if others:
@@ -77,24 +68,24 @@ def _search_faults(workloads: Mapping[str, Template], search: Search) -> Iterato
     if len(workloads) < 2:
         yield (
             ("search", "scope"),
-            "shared needs at least two workloads, there is one; with one workload leave scope out",
+            "shared needs at least two workloads, and the spec has one; leave scope out",
         )
     if search.objective.metric not in RATIO_METRICS:
         yield (
             ("search", "objective"),
-            f"with search.scope: shared workloads are compared by ratios to their baselines, and a ratio of "
+            f"with search.scope: shared, workloads are compared by ratios to their baselines, and a ratio of "
             f"{search.objective.metric} says nothing; take one of {', '.join(RATIO_METRICS)}",
         )
     if search.also:
         yield (
             ("search", "also"),
-            "with search.scope: shared a setting has one value, the aggregate over the workloads; leave also out",
+            "with search.scope: shared, a setting has one value, the aggregate over the workloads; leave also out",
         )
     if not isinstance(search.scheduler, NoSchedulerOptions | WilcoxonOptions):
         yield (
             ("search", "scheduler"),
-            f"{search.scheduler.name} compares the curves of one workload's trials, and with search.scope: shared a "
-            "trial is a setting on all of them; take wilcoxon, or none",
+            f"{search.scheduler.name} compares the curves of one workload's trials, and with search.scope: shared "
+            "a candidate runs on all workloads; take wilcoxon, or none",
         )
 
 
@@ -104,7 +95,7 @@ def _one_architecture(workloads: Mapping[str, Template], confirm: Confirm) -> It
     if "leave_architecture_out" in confirm.candidates and len(names) == 1:
         yield (
             ("confirm", "candidates"),
-            f"leave_architecture_out needs workloads of at least two architectures, all are {names.pop()}; "
+            f"leave_architecture_out needs workloads of at least two architectures, but all are {names.pop()}; "
             "leave_one_out leaves out one workload",
         )
 
@@ -126,7 +117,7 @@ def _common_faults(workloads: Mapping[str, Template], scope: SharedScope) -> Ite
             told = ", ".join(f"{label} {_told(node)}" for label, node in found.items())
             yield (*path, "common"), f"{name} must have the same range in every workload; has {told}"
     if len(set(scope.common)) < len(scope.common):
-        yield (*path, "common"), f"parameters must differ from each other, are {', '.join(scope.common)}"
+        yield (*path, "common"), f"parameters must differ from each other; they are {', '.join(scope.common)}"
     if scope.lr_factor is None:
         return
     tuned = [name for name in scope.common if name in (LEARNING_RATE, "optimizer")]
@@ -145,7 +136,7 @@ def _common_faults(workloads: Mapping[str, Template], scope: SharedScope) -> Ite
 def _empty_arms(
     workloads: Mapping[str, Template], arms: Mapping[str, Template], scope: SharedScope
 ) -> Iterator[ScopeFault]:
-    """A search that has nothing to choose is none."""
+    """Find the arms whose search would have nothing to choose."""
     if scope.common or scope.lr_factor is not None:
         return
     for arm, template in arms.items():
@@ -179,20 +170,18 @@ def _name(located: Node) -> str:
 
 
 def _outer(located: Node) -> dict[str, Node]:
-    """Parameters that depend on no choice, by name."""
+    """Find the parameters that depend on no choice, by name."""
     match located.node:
         case Range(name=name) | Choice(name=name):
             return {name: located}
-        case Branch(items):
-            return {name: node for _, child in items for name, node in _outer(child).items()}
-        case Items(children):
+        case Branch(children=children) | Items(children=children):
             return {name: node for child in children for name, node in _outer(child).items()}
         case Fixed():
             return {}
 
 
 def _is_same(one: Node, other: Node) -> bool:
-    """Whether two distributions are alike, wherever they stand in the spec."""
+    """Tell whether two distributions are alike, wherever they stand in the spec."""
     return _plain(one) == _plain(other)
 
 

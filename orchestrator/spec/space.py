@@ -9,7 +9,7 @@ knows that a leaf may be searched.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -26,7 +26,7 @@ class Range:
     """Numbers between two bounds, both included.
 
     Args:
-        name: of the parameter: its dotted path, with the choices it depends on.
+        name: the parameter's name: its dotted path, with the choices it depends on.
         low: smallest value.
         high: largest value.
         is_integer: whole numbers only.
@@ -48,8 +48,8 @@ class Choice:
     """One of several values, each of which may hold distributions of its own.
 
     Args:
-        name: of the parameter.
-        labels: of the options, unique: what samplers, files and MLflow see.
+        name: the parameter's name.
+        labels: a unique name for each option, which samplers, files and MLflow see.
         options: what each label stands for.
     """
 
@@ -61,17 +61,22 @@ class Choice:
 @final
 @dataclass(frozen=True)
 class Branch:
-    """Keys and what stands under them."""
+    """A mapping: its keys and what stands under them."""
 
     items: tuple[tuple[str, Node], ...]
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        """What stands under the keys, in order."""
+        return tuple(child for _, child in self.items)
 
 
 @final
 @dataclass(frozen=True)
 class Items:
-    """Items in order."""
+    """A list: its items in order."""
 
-    items: tuple[Node, ...]
+    children: tuple[Node, ...]
 
 
 @final
@@ -98,12 +103,7 @@ Distribution = Range | Choice
 @final
 @dataclass(frozen=True)
 class Template:
-    """A tree of plain values and distributions.
-
-    Args:
-        root: the parsed tree.
-        raw: the plain data it was parsed from.
-    """
+    """A tree of plain values and distributions, and the plain data that it was parsed from (``raw``)."""
 
     root: Node
     raw: Json
@@ -121,8 +121,8 @@ class Template:
         """Choose a value for each distribution that the choices before it make relevant.
 
         Args:
-            pick: gives the value, for a choice its label.
-            values: filled with parameter name -> value.
+            pick: returns the value, for a choice its label.
+            values: is filled with parameter name -> value.
         """
         _choose(self.root, pick, values)
 
@@ -131,34 +131,21 @@ class Template:
         return _count(self.root)
 
     def concretise(self, values: Mapping[str, Json]) -> Any:
-        """Fix every distribution.
+        """Fix every distribution and return plain data.
 
         Args:
-            values: parameter name -> value, a label for a choice; distributions under options that were not
-                chosen need none.
-
-        Returns:
-            Plain data.
-
-        Raises:
-            KeyError: a distribution has no value.
+            values: parameter name -> value, a label for a choice; distributions under options that were not chosen need
+                none.
         """
         return _concretise(self.root, values, {}, ())
 
     def trace(self, values: Mapping[str, Json]) -> tuple[Any, dict[KeyPath, KeyPath]]:
-        """Fix every distribution and tell from where in the document each value came.
-
-        Args:
-            values: as for :meth:`concretise`.
-
-        Returns:
-            The plain data, and path in that data -> path in the document.
-        """
+        """Fix every distribution; also return, for each path in the data, the path in the document it came from."""
         origins: dict[KeyPath, KeyPath] = {}
         return _concretise(self.root, values, origins, ()), origins
 
     def corners(self) -> list[dict[str, Json]]:
-        """List the value assignments to check: all at their first, then each bound and option in turn."""
+        """List the value assignments to check: all distributions at their first, then each bound and option in turn."""
         return list(_corners(self.root))
 
 
@@ -166,14 +153,11 @@ def _walk(located: Node) -> Iterator[Distribution]:
     match located.node:
         case Range() as distribution:
             yield distribution
-        case Choice() as distribution:
+        case Choice(options=options) as distribution:
             yield distribution
-            for option in distribution.options:
+            for option in options:
                 yield from _walk(option)
-        case Branch(items):
-            for _, child in items:
-                yield from _walk(child)
-        case Items(children):
+        case Branch(children=children) | Items(children=children):
             for child in children:
                 yield from _walk(child)
         case Fixed():
@@ -190,10 +174,7 @@ def _choose(located: Node, pick: Callable[[Distribution], Json], values: dict[st
             label = pick(distribution)
             values[distribution.name] = label
             _choose(_option(distribution, label), pick, values)
-        case Branch(items):
-            for _, child in items:
-                _choose(child, pick, values)
-        case Items(children):
+        case Branch(children=children) | Items(children=children):
             for child in children:
                 _choose(child, pick, values)
 
@@ -209,9 +190,7 @@ def _count(located: Node) -> float:
             return math.inf if spacing is None else math.floor((high - low) / spacing + 1e-9) + 1
         case Choice(options=options):
             return sum(_count(option) for option in options)
-        case Branch(items):
-            return math.prod(_count(child) for _, child in items)
-        case Items(children):
+        case Branch(children=children) | Items(children=children):
             return math.prod(_count(child) for child in children)
 
 
@@ -246,13 +225,11 @@ def _corners(located: Node) -> Iterator[dict[str, Json]]:
             for label, option in zip(labels, options, strict=True):
                 for corner in _corners(option):
                     yield {name: label, **corner}
-        case Branch(items):
-            yield from _one_at_a_time([child for _, child in items])
-        case Items(children):
-            yield from _one_at_a_time(list(children))
+        case Branch(children=children) | Items(children=children):
+            yield from _one_at_a_time(children)
 
 
-def _one_at_a_time(children: list[Node]) -> Iterator[dict[str, Json]]:
+def _one_at_a_time(children: Sequence[Node]) -> Iterator[dict[str, Json]]:
     parts = [list(_corners(child)) for child in children]
     first = {name: value for part in parts for name, value in part[0].items()}
     yield first

@@ -1,4 +1,4 @@
-"""The sweep spec: from YAML to a frozen object, or to every fault at once."""
+"""The sweep spec: reads YAML into a frozen object, or reports every fault at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orchestrator.errors import Fault, SpecError, nearest
 from orchestrator.spec.confirm_grid import grid_faults
 from orchestrator.spec.faults import faults_of
 from orchestrator.spec.hooks import HooksOptions
-from orchestrator.spec.identity import Json, digest
+from orchestrator.spec.identity import digest
 from orchestrator.spec.options import WORKLOADS, CurveMetric, Options, StoppingOptions
 from orchestrator.spec.parse import Parsed, fixed, merged, parse
 from orchestrator.spec.phases import ALL, Confirm, Search, SharedScope
@@ -29,20 +29,13 @@ TELEPORT = "teleport"
 
 
 def kind_of(template: Template) -> str:
-    """Tell the kind of an arm: the one key under its label, whatever its settings turn out to be."""
+    """Return the kind of an arm: the one key under its label, whatever its settings turn out to be."""
     raw = template.raw
     return next(iter(raw), "baseline") if isinstance(raw, dict) else "baseline"
 
 
 def source_of(label: str, arms: Mapping[str, Template]) -> str | None:
-    """Find the teleport arm whose chosen settings an arm takes.
-
-    Args:
-        label: of the arm.
-        arms: of the spec.
-
-    Returns:
-        The label of the teleport arm; None where the arm has all its settings itself.
+    """Find the teleport arm whose chosen settings the arm ``label`` takes; None: the arm has all its settings itself.
 
     Raises:
         ValueError: there is no such arm, it is of another kind, or several could be meant.
@@ -60,18 +53,18 @@ def source_of(label: str, arms: Mapping[str, Template]) -> str | None:
         if not teleports:
             raise ValueError("takes its settings from a teleport arm, and the spec has none")
         raise ValueError(
-            f"several teleport arms are there ({', '.join(teleports)}): say whose settings it takes with of"
+            f"the spec has several teleport arms ({', '.join(teleports)}): name with of the one whose settings it takes"
         )
     if of not in arms:
-        raise ValueError(f"of: {of!r} is no arm of this spec; {nearest(of, teleports)}")
+        raise ValueError(f"of: the spec has no arm {of!r}; {nearest(of, teleports)}")
     if of not in teleports:
         kind = kind_of(arms[of])
-        raise ValueError(f"of: {of!r} is of kind {kind}, must be a teleport arm; {nearest(of, teleports)}")
+        raise ValueError(f"of: {of!r} is of kind {kind} and must be a teleport arm; {nearest(of, teleports)}")
     return of
 
 
 def _wanted(template: Template) -> set[str | None]:
-    """What ``of`` says wherever settings are lacking, over all that the template may become."""
+    """Collect what ``of`` says wherever settings are lacking, over all that the template may become."""
     found: set[str | None] = set()
     for corner in template.corners():
         arm = _arm(template.concretise(corner))
@@ -81,7 +74,7 @@ def _wanted(template: Template) -> set[str | None]:
 
 
 def _arm(data: Any) -> Arm | None:
-    """The arm; None where it is none, which is a fault that is told with its place elsewhere."""
+    """Validate an arm; None where it is none: that fault is reported elsewhere, with its place."""
     try:
         return Arm.model_validate(data)
     except ValidationError:
@@ -95,18 +88,18 @@ class SweepSpec(Options):
     """A whole sweep.
 
     Args:
-        version: of the spec's format.
-        name: of the sweep; its directory and its MLflow run are called so.
-        description: the question it asks, in a sentence.
+        version: the version of the spec's format.
+        name: the name of the sweep, of its directory and of its MLflow run.
+        description: the question that the sweep asks, in a sentence.
         workloads: what is trained, by label.
-        arms: how it is trained, by label; ``baseline`` comes first and is there even when not written.
+        arms: how it is trained, by label; ``baseline`` comes first and is there even when it is not written.
         search: the first phase.
         confirm: the second phase.
         resources: what a trial is given.
         checkpoint: how much of a trial may be lost.
-        budget: what it may cost at most.
-        hooks: who is told of what happens.
-        tracking: what a tracker is told beside the results.
+        budget: what the sweep may cost at most.
+        hooks: what is called when a trial fails and when the sweep ends.
+        tracking: what a tracker records beside the results.
     """
 
     version: Literal[1]
@@ -161,12 +154,12 @@ class SweepSpec(Options):
 
     @cached_property
     def sources(self) -> dict[str, str]:
-        """Label of a control arm -> that of the teleport arm whose chosen settings it takes."""
+        """Label of a control arm -> label of the teleport arm whose chosen settings it takes."""
         found = {label: source_of(label, self.arms) for label in self.arms}
         return {label: source for label, source in found.items() if source is not None}
 
     def example_of(self, arm: str) -> Arm:
-        """Make one of the arms that ``arm`` may become, all its settings in place: for what all have in common."""
+        """Make one of the arms that ``arm`` may become, with all its settings, to see what all have in common."""
         method = _first(self.arms[arm])
         source = self.sources.get(arm)
         teleport = None if source is None else _first(self.arms[source]).teleport
@@ -195,11 +188,11 @@ class SweepSpec(Options):
         return isinstance(self.search.scope, SharedScope) and arm != BASELINE
 
     def search_of(self, workload: str, arm: str) -> str:
-        """Name the search that an arm's settings on a workload come from, as it is called in the journal."""
+        """Name the search that an arm's settings on a workload come from, as the journal calls it."""
         return f"{ALL if self.is_shared(arm) else workload}/{arm}"
 
     def space(self, workload: str, arm: str) -> tuple[Template, Template]:
-        """Give the templates whose distributions a search tries; the workload counts where the search is its own."""
+        """Return the templates whose distributions a search tries; the workload counts where the search is its own."""
         return (self._shared_template if self.is_shared(arm) else self.workloads[workload], self.arms[arm])
 
     @cached_property
@@ -209,12 +202,12 @@ class SweepSpec(Options):
 
     @property
     def num_primary(self) -> int:
-        """Primary comparisons: each teleport arm of each workload against the baseline; at least 1."""
+        """Number of primary comparisons: each teleport arm of each workload against the baseline; at least 1."""
         return max(1, len(self.workloads) * sum(self.example_of(arm).kind == "teleport" for arm in self.arms))
 
     @cached_property
     def identity(self) -> str:
-        """Hash of all that shapes the results: not the words, where data lies, what it may take or who is told what."""
+        """Hash of all that shapes the results; descriptions, resources, data roots, hooks and the like do not."""
         unshaping = {"description", "resources", "checkpoint", "budget", "hooks", "tracking"}
         plain = self.model_dump(mode="json", exclude=unshaping, exclude_defaults=True)
         for workload in plain["workloads"].values():
@@ -252,14 +245,7 @@ _Dumper.add_representer(float, _float)
 
 
 def dump_yaml(data: object) -> str:
-    """Write plain data as YAML that people can read and edit.
-
-    Args:
-        data: dicts, lists and scalars.
-
-    Returns:
-        The text; keys keep their order.
-    """
+    """Write plain data as YAML that people can read and edit; keys keep their order."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
@@ -267,12 +253,9 @@ def load_spec(path: Path, overrides: Sequence[str] = (), *, name: str | None = N
     """Read a spec from a file.
 
     Args:
-        path: of the YAML file.
+        path: the YAML file.
         overrides: ``KEY=VALUE`` with a dotted key and a YAML value, as ``--set`` gives them.
-        name: of the sweep instead of the one in the file.
-
-    Returns:
-        The spec.
+        name: replaces the sweep's name in the file.
 
     Raises:
         SpecError: every fault that was found, each with file, line and key path.
@@ -286,15 +269,7 @@ def spec_from_text(text: str, source: str = "<text>", overrides: Sequence[str] =
 
 
 def parse_spec(document: Document, overrides: Sequence[str] = (), *, name: str | None = None) -> SweepSpec:
-    """Check a document and make the spec of it.
-
-    Args:
-        document: the YAML as plain data.
-        overrides: ``KEY=VALUE`` settings.
-        name: of the sweep instead of the one in the document.
-
-    Returns:
-        The spec.
+    """Check a document and make the spec of it; arguments as in :func:`load_spec`.
 
     Raises:
         SpecError: every fault that was found, each with its place.
@@ -327,7 +302,7 @@ def parse_spec(document: Document, overrides: Sequence[str] = (), *, name: str |
 
 
 def _expand(document: Document) -> list[Fault]:
-    """Put what a registered workload holds in place of its ``name``; what the spec says beside it goes before."""
+    """Replace the ``name`` of a registered workload by what it holds; the spec's own settings override it."""
     faults = []
     labels = document.data.get("workloads")
     for label, raw in labels.items() if isinstance(labels, dict) else ():
@@ -343,7 +318,7 @@ def _expand(document: Document) -> list[Fault]:
 
 
 def _with_baseline(arms: object) -> object:
-    """Put the empty arm first; it is there even when not written."""
+    """Put the empty arm first, even when it is not written."""
     if arms is None:
         return {BASELINE: {}}
     if not isinstance(arms, dict):
@@ -362,7 +337,7 @@ def _templates(document: Document, family: str, model: type[BaseModel]) -> tuple
             faults.append(Fault(document.place(path), f"must be a mapping of settings, is {shorten(raw)}"))
             continue
         if family == "workloads" and "name" in raw:
-            continue  # told already, and what it would hold is not known
+            continue  # no such workload is registered; _expand has reported it
         if family == "arms":
             faults += _kind_faults(document, label, raw)
         parsed = parse(document, path)
@@ -383,7 +358,7 @@ def _kind_faults(document: Document, label: str, raw: Mapping[str, Any]) -> list
 
 
 def _source_faults(document: Document, arms: Mapping[str, Template]) -> list[Fault]:
-    """A control takes its settings from a teleport arm of the spec, and it must be clear from which."""
+    """Check that each control which lacks settings has one teleport arm to take them from."""
     faults = []
     for label in arms:
         try:
@@ -428,7 +403,7 @@ def _override(data: dict[str, Any], overrides: Sequence[str]) -> list[Fault]:
                 node = node.setdefault(part, {})
             if not isinstance(node, dict):
                 where = dotted(tuple(parents[: depth + 1]))
-                faults.append(Fault(f"--set {shorten(override)}", f"{where} is no mapping and holds no keys"))
+                faults.append(Fault(f"--set {shorten(override)}", f"{where} is not a mapping, so it has no keys"))
                 break
         else:
             node[last] = read_value(text)
@@ -436,19 +411,5 @@ def _override(data: dict[str, Any], overrides: Sequence[str]) -> list[Fault]:
 
 
 def _unique(faults: list[Fault]) -> list[Fault]:
-    """Corners repeat each other's faults: keep the first of each, in order."""
+    """Keep the first of equal faults, in order, since the corners of a space repeat each other's faults."""
     return list(dict.fromkeys(faults))
-
-
-__all__ = [
-    "BASELINE",
-    "TELEPORT",
-    "Json",
-    "SweepSpec",
-    "dump_yaml",
-    "kind_of",
-    "load_spec",
-    "parse_spec",
-    "source_of",
-    "spec_from_text",
-]

@@ -1,4 +1,4 @@
-"""One configuration, every value fixed: what is trained and how. A spec's workloads and arms become these."""
+"""What is trained and how, with every value fixed; a spec's workloads and arms become these."""
 
 from __future__ import annotations
 
@@ -38,14 +38,7 @@ from orchestrator.spec.space import Template
 
 
 def target_metrics(workload: Template) -> tuple[CurveMetric, ...]:
-    """List the metrics that a workload's target may be on.
-
-    Args:
-        workload: of a spec.
-
-    Returns:
-        Each once; more than one only where the spec searches over the target's metric.
-    """
+    """List each metric that a workload's target may be on: several only where the spec searches over it."""
     corners = (workload.concretise(corner) for corner in workload.corners())
     return tuple(dict.fromkeys(Target.model_validate(corner["target"]).metric for corner in corners))
 
@@ -72,13 +65,13 @@ CHECKPOINT_EVERY = 60.0
 
 
 class Evaluate(Options):
-    """When and on how much the curves are measured; evaluation is off the optimizer clock.
+    """When and on how many samples the curves are measured; evaluation is off the optimizer clock.
 
     Args:
-        every: optimizer steps between evaluations; None: 2 % of the run, so that steps to target are told to
-            within 2 %.
-        num_validation: validation samples that are measured, the same ones each time and in every arm; None: the
-            whole split. Where a small model is evaluated often, the split is most of a trial's wall clock.
+        every: optimizer steps between evaluations; None: 2 % of the run, so that steps to target are known to within 2
+            %.
+        num_validation: validation samples that are measured, the same ones each time and in every arm; None: the whole
+            split. Where a small model is evaluated often, measuring it takes most of a trial's wall clock.
     """
 
     every: PositiveInt | None = None
@@ -86,11 +79,11 @@ class Evaluate(Options):
 
 
 class Target(Options):
-    """The quality to reach; set by the workload, never by the contestant.
+    """The quality to reach; the workload sets it, never an arm.
 
     Args:
         metric: a curve of the history.
-        value: reached when the metric is at or beyond it.
+        value: the target is reached when the metric is at least as good as this.
     """
 
     metric: CurveMetric
@@ -105,15 +98,15 @@ class Workload(Options):
     """What is trained.
 
     Args:
-        model: a model of the catalogue.
-        data: a data set of the catalogue, with the batch size.
-        optimizer: an optimizer of the catalogue.
-        lr_schedule: what its learning rate is multiplied with over the run.
+        model: the model and its options.
+        data: the data set and its options, with the batch size.
+        optimizer: the optimizer and its options.
+        lr_schedule: what the learning rate is multiplied with over the run.
         epochs: passes over the training split.
         evaluate: when the curves are measured.
         target: the quality whose reaching is timed.
-        precision: of forward and backward of training; ``bfloat16`` and ``float16`` by autocast. Weights, optimizer,
-            teleports and evaluation are float32 throughout.
+        precision: number format of forward and backward in training; ``bfloat16`` and ``float16`` use autocast.
+            Weights, optimizer, teleports and evaluation are float32 throughout.
         compile: whether training runs a compiled forward (``torch.compile``); compiling is off the clock.
     """
 
@@ -131,12 +124,12 @@ class Workload(Options):
 
     @property
     def architecture(self) -> str:
-        """Name of the model; of one of torchvision's, its name there."""
+        """The model's name; for a model of torchvision, torchvision's name for it."""
         return str(getattr(self.model, "architecture", self.model.name))
 
     @property
     def plugins(self) -> tuple[str, ...]:
-        """The plug-ins that brought what is named here."""
+        """The plug-ins that brought the model, data set, optimizer or schedule."""
         parts: tuple[tuple[dict[str, Entry], NamedOptions], ...] = (
             (MODELS, self.model),
             (DATASETS, self.data),
@@ -150,7 +143,7 @@ class Workload(Options):
     def _model_takes_the_data(self) -> Self:
         fault = _misfit(self.model, self.data)
         if fault is not None:
-            # A bare ValueError would be told of the whole workload.
+            # A bare ValueError would have the whole workload as its place.
             detail = {
                 "type": "value_error",
                 "loc": ("model",),
@@ -185,13 +178,13 @@ class Arm(Options):
     Each field is a kind in :data:`orchestrator.spec.options.ARMS`, with that kind's options.
 
     Args:
-        teleport: teleport by null-space projection.
-        random_move: control: random moves in the same null space.
-        level_set: rival: teleport along the level set of the loss.
-        symmetry: rival: teleport by a symmetry group.
-        lr_scaled: control: a larger learning rate instead of a move.
-        init_scaled: control: larger initial weights.
-        state_reset: control: the optimizer's state is reset.
+        teleport: teleports by null-space projection.
+        random_move: a control: random moves in the same null space.
+        level_set: a rival: teleports along the level set of the loss.
+        symmetry: a rival: teleports by a symmetry group.
+        lr_scaled: a control: a larger learning rate in place of each move.
+        init_scaled: a control: larger initial weights.
+        state_reset: a control: the optimizer's state is reset in place of each move.
     """
 
     teleport: TeleportOptions | None = None
@@ -204,7 +197,7 @@ class Arm(Options):
 
     @property
     def kind(self) -> str:
-        """The kind of arm, ``baseline`` where no field is set."""
+        """The kind of arm; ``baseline`` where no field is set."""
         return next((name for name in type(self).model_fields if getattr(self, name) is not None), BASELINE)
 
     @property
@@ -215,12 +208,12 @@ class Arm(Options):
 
     @property
     def schedule(self) -> ScheduleOptions | None:
-        """When the arm acts during training; None: it does not, or another arm's search is to say when."""
+        """When the arm acts during training; None: it does not act, or another arm's search decides when."""
         return None if self.settings is None else self.settings.timing
 
     @property
     def follows(self) -> bool:
-        """Whether the arm still lacks settings that the search of a teleport arm is to give."""
+        """Whether the arm still lacks settings, which come from the search of a teleport arm."""
         return isinstance(self.settings, FollowerOptions) and not self.settings.is_concrete
 
     def following(self, teleport: TeleportOptions) -> Arm:
@@ -232,12 +225,12 @@ class Arm(Options):
 
 
 class Objective(Options):
-    """What the search improves, over the mean of a trial's seeds.
+    """What the search improves: a metric of a trial.
 
     Args:
-        metric: a final metric of the history, the cost of reaching the workload's target, or that of the whole run
+        metric: a final metric of the history, the cost of reaching the workload's target, or the cost of the whole run
             on the optimizer clock.
-        mode: ``min`` or ``max``; the one that suits the metric where it is not written.
+        mode: ``min`` or ``max``; where it is left out, the one that suits the metric.
     """
 
     metric: ObjectiveMetric = "train_loss"
@@ -260,9 +253,9 @@ class Objective(Options):
         return self
 
 
-# Ray counts in ten-thousandths.
+# Ray counts shares in ten-thousandths.
 SMALLEST_SHARE = 1e-4
-# Names that Ray keeps for itself, and the key of a share that stands for each.
+# Names that Ray keeps for itself -> the key of a share to write instead.
 RAYS_OWN = {"cpu": "cpu", "gpu": "gpu", "memory": "memory", "object_store_memory": ""}
 
 
@@ -271,11 +264,11 @@ class Share(Options):
 
     Args:
         cpu: CPU cores; torch uses as many threads (at least one).
-        gpu: GPUs; a fraction shares one, above one they are whole.
-        memory: GB (10^9 bytes) of main memory to set aside. Ray counts it when it places trials and limits no trial
-            by it; 0: none is counted.
-        custom: resources that nodes were started with (``ray start --resources``), NAME -> amount: a kind of GPU, a
-            place for a trial.
+        gpu: GPUs; a fraction shares one GPU, and above 1 the number must be whole.
+        memory: GB (10^9 bytes) of main memory. Ray counts it when it places trials but stops no trial that uses more;
+            0: Ray counts none.
+        custom: resources that nodes were started with (``ray start --resources``), NAME -> amount; for example a kind
+            of GPU.
     """
 
     cpu: Annotated[float, Field(ge=SMALLEST_SHARE)] = 1.0
@@ -287,7 +280,9 @@ class Share(Options):
     @classmethod
     def _gpu_can_be_given(cls, gpu: float) -> float:
         if gpu > 1 and not gpu.is_integer():
-            raise ValueError(f"above 1, GPUs are whole: must be {math.floor(gpu)} or {math.ceil(gpu)}, is {gpu:g}")
+            raise ValueError(
+                f"above 1, GPUs must be whole: write {math.floor(gpu)} or {math.ceil(gpu)} instead of {gpu:g}"
+            )
         if 0 < gpu < SMALLEST_SHARE:
             raise ValueError(f"must be 0 or at least {SMALLEST_SHARE:g}, is {gpu:g}")
         return gpu

@@ -1,4 +1,4 @@
-"""YAML in, plain data and line numbers out; nothing is executed, nothing explodes.
+"""Reads YAML as plain data with line numbers; it runs nothing and bounds what aliases expand to.
 
 The text is composed to nodes with PyYAML's safe loader and converted here, because the stock constructor keeps
 the last of two equal keys, reads ``1e-3`` as a string and ``on`` as true (YAML 1.1), and expands aliases
@@ -22,7 +22,7 @@ MAX_DEPTH = 32
 
 KeyPath = tuple[str | int, ...]
 
-# YAML 1.2's core schema, as people expect it: 1e-3 is a float, `on` and `no` are words.
+# YAML 1.2's core schema, which people expect: 1e-3 is a float, `on` and `no` are words.
 _SCALARS: tuple[tuple[re.Pattern[str], Any], ...] = (
     (re.compile(r"(?:~|null|Null|NULL|)\Z"), lambda text: None),
     (re.compile(r"(?:true|True|TRUE)\Z"), lambda text: True),
@@ -51,7 +51,7 @@ class Document:
     lines: dict[KeyPath, int]
 
     def place(self, path: KeyPath) -> str:
-        """Say where a path is: file, line of the nearest known part, and the keys."""
+        """Say where a path is: the file, the line of the nearest known part, and the keys."""
         line = next((self.lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.lines), None)
         where = self.source if line is None else f"{self.source}:{line}"
         return f"{where}: {dotted(path)}" if path else where
@@ -69,19 +69,13 @@ def dotted(path: KeyPath) -> str:
 
 
 def shorten(value: object, limit: int = 60) -> str:
-    """Write a value for a message: its repr on one line, cut in the middle where it is long."""
+    """Write a value for a message: its repr on one line, cut off where it is long."""
     text = value if isinstance(value, str) and value.isidentifier() else repr(value)
     return text if len(text) <= limit else f"{text[: limit // 2]}… ({len(text)} characters)"
 
 
 def read_file(path: Path) -> Document:
-    """Read a YAML file.
-
-    Args:
-        path: of the file.
-
-    Returns:
-        Its data with line numbers.
+    """Read a YAML file as plain data with line numbers.
 
     Raises:
         SpecError: the file cannot be read or is no YAML mapping; every fault found, with its place.
@@ -104,14 +98,7 @@ def read_file(path: Path) -> Document:
 
 
 def read_text(text: str, source: str = "<text>") -> Document:
-    """Read YAML text.
-
-    Args:
-        text: the YAML.
-        source: how to name it in faults.
-
-    Returns:
-        Its data with line numbers.
+    """Read YAML text as plain data with line numbers; faults call the text ``source``.
 
     Raises:
         SpecError: it is no YAML mapping; every fault found, with its place.
@@ -138,16 +125,10 @@ def read_text(text: str, source: str = "<text>") -> Document:
 
 
 def read_value(text: str) -> Any:
-    """Read a value given on the command line as YAML; a text that is no YAML is itself.
-
-    Args:
-        text: for example ``0.1``, ``[0, 1]`` or ``{loguniform: [0.01, 1]}``.
-
-    Returns:
-        The value.
+    """Read a value given on the command line as YAML, for example ``[0, 1]``; a text that is no YAML stands for itself.
 
     Raises:
-        SpecError: duplicate keys, or YAML tags.
+        SpecError: a key is there twice, or the value has YAML tags.
     """
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)

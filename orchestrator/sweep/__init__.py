@@ -4,7 +4,7 @@ from orchestrator.sweep.interrupts import Interrupts
 from orchestrator.sweep.plan import Place, Plan, make_plan, measured_pace, pilot_pace
 from orchestrator.sweep.run import Outcome, run, sync
 from orchestrator.sweep.single import Show, single_config, train_one
-from orchestrator.sweep.standing import Progress, Standing, StudyProgress, Unread, standing, standing_of, standings
+from orchestrator.sweep.standing import Progress, Standing, StudyProgress, Unread, standing, standings
 
 __all__ = [
     "Interrupts",
@@ -22,7 +22,6 @@ __all__ = [
     "run",
     "single_config",
     "standing",
-    "standing_of",
     "standings",
     "sync",
     "train_one",

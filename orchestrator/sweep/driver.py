@@ -1,8 +1,8 @@
-"""What a sweep runs next, and what it does with what comes back: the source that launchers draw on.
+"""The driver of a sweep: what runs next, and what becomes of its result. Launchers draw on it.
 
-Search first, study by study in turn, a control after the teleport arm whose settings it takes; when the last
-search trial has ended, the best of each arm go on to fresh seeds. Everything that happens is put on file before
-anyone else hears of it.
+The search comes first, study by study in turn; a control comes after the teleport arm whose settings it takes. When the
+last search trial has ended, the best candidates of each arm run on fresh seeds. Whatever happens is put on file before
+anyone else is told.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from orchestrator.sweep.hooks import Hooks
 from orchestrator.sweep.interrupts import Interrupts
 from orchestrator.sweep.standing import Progress, TrialCounts
 
-# A worker that dies says nothing of its trial: a machine was taken away, or another trial took the memory.
+# A dead worker proves nothing against its trial: the machine may have gone, or another trial may have taken its memory.
 NUM_RETRIES = 2
 
 
 @final
 class Retries:
-    """Takes back trials that deserve another try.
+    """Keeps the trials that are to run again.
 
     A trial that was lost runs again a limited number of times. One that ran out of memory runs again once and alone:
-    with a GPU to itself where it had a share of one, else while nothing else runs.
+    with a whole GPU where it had a share of one, else while nothing else runs.
     """
 
     def __init__(self) -> None:
@@ -65,19 +65,11 @@ class Retries:
 
     @property
     def runs_alone(self) -> bool:
-        """Whether a trial runs beside which nothing else may start."""
+        """Whether a trial runs beside which no other may start."""
         return self._runs_alone is not None
 
     def take_back(self, config: TrialConfig, result: TrialResult) -> bool:
-        """Look at how a trial ended.
-
-        Args:
-            config: of the trial.
-            result: of this try.
-
-        Returns:
-            Whether it is to run again, so that this result does not stand.
-        """
+        """Tell whether a trial that ended is to run again, so that this result does not stand; if so, keep it."""
         was_alone = self._runs_alone == config.trial_id
         if was_alone:
             self._runs_alone = None
@@ -101,7 +93,7 @@ class Retries:
         return self._at_once.popleft() if self._at_once else None
 
     def take_alone(self) -> TrialConfig | None:
-        """Hand out a trial beside which nothing runs, and nothing may start; None where none waits."""
+        """Hand out a trial beside which nothing may run; None where none waits."""
         if not self._alone:
             return None
         config = self._alone.popleft()
@@ -111,13 +103,16 @@ class Retries:
 
 Observe = Callable[[Progress], None]
 
-# Trials report twice a second where their steps are short; one that is this long over its time may hang.
+# Trials with short steps report twice a second. One that has been over its time for so long without a word may hang.
 SILENT_SECONDS = 10.0
 
 
 @final
 class OutOfBudget(BaseException):
-    """A budget of the whole sweep is used up; no Exception, which a trial in this process would take for its own."""
+    """A budget of the whole sweep is used up.
+
+    It is no Exception, because a trial in this process would take that for its own failure.
+    """
 
 
 @final
@@ -152,7 +147,7 @@ class Driver(TrialSource):
         self._counts = TrialCounts(record.spec)
         results = [(trial.config, trial.result) for trial in record.trials if trial.result is not None]
         for config, result in results:
-            paths.remove_checkpoint(result.trial_id)  # where a crash came between the two
+            paths.remove_checkpoint(result.trial_id)  # a crash may have come between the result and this
             self._counts.end(config, result)
         self._cut_off = {trial.trial_id for trial in record.trials if trial.result is None}
         self._num_before = len(results)
@@ -169,7 +164,7 @@ class Driver(TrialSource):
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether no trial will ever come again; one that runs may be lost, and is then to run again."""
+        """Whether no trial is left to hand out; while one runs it may be lost, and would have to run again."""
         return self.is_finished or not (self._handed_out or self._budgets.may_start())
 
     @property
@@ -180,16 +175,17 @@ class Driver(TrialSource):
 
     @property
     def ended_early(self) -> str:
-        """Which budget ends the sweep before it is finished, in a sentence; empty where none does."""
+        """A sentence on the budget that ends the sweep before it is finished; empty where none does."""
         return "" if self.is_finished else self._budgets.reached() or ""
 
     def propose(self) -> TrialConfig | None:
         """Hand out the next trial; see :meth:`TrialSource.propose`.
 
+        Trials whose worker died come first, then search trials of the study that is furthest behind, then confirm
+        trials, then those that must run alone.
+
         Returns:
-            One whose worker died, or a search trial of the study that is furthest behind, or else a confirm trial, or
-            else one that is to run alone; None where the next one depends on trials that still run,
-            ``max_concurrent`` is reached, or a budget is used up.
+            None where the next trial depends on those that run, ``max_concurrent`` is reached, or a budget is used up.
         """
         limit = self._spec.search.max_concurrent
         is_full = limit is not None and len(self._handed_out) >= limit
@@ -208,14 +204,14 @@ class Driver(TrialSource):
         """Stop where the user has asked to, or a budget is used up; see :meth:`TrialSource.check`.
 
         Raises:
-            OutOfBudget: what runs is to be cut off; it can go on when there is more.
+            OutOfBudget: trials that run are to be cut off; they can go on under a larger budget.
         """
         self._interrupts.check()
         if self._budgets.reached():
             raise OutOfBudget
 
     def checkpoint_of(self, config: TrialConfig) -> bytes | None:
-        """Look up what a trial that was cut off goes on from; what cannot be used is told in the log and removed."""
+        """Read what a cut-off trial goes on from; a checkpoint that cannot be used is logged and removed."""
         trial_id = config.trial_id
         data = self._paths.read_checkpoint(trial_id)
         if data is None:
@@ -235,14 +231,14 @@ class Driver(TrialSource):
 
     @property
     def overdue(self) -> Collection[str]:
-        """Ids of trials whose time was up a while ago, and that say nothing; see :meth:`TrialSource.overdue`."""
+        """Ids of trials that have been over their time for a while and say nothing; see :meth:`TrialSource.overdue`."""
         now = time.monotonic()
         for trial_id in filter(self._budgets.overdue, self._running):
             self._overdue_since.setdefault(trial_id, now)
         return [trial_id for trial_id, since in self._overdue_since.items() if now - since >= SILENT_SECONDS]
 
     def on_started(self, config: TrialConfig) -> None:
-        """Put a configuration on file, then say that it runs; rows after its checkpoint will come again."""
+        """Put a configuration on file, and say that it runs; rows after its checkpoint will come again."""
         self._paths.write_config(config)
         start = self._goes_on_from.pop(config.trial_id, None)
         rows = self._paths.start_history(config.trial_id, 0 if start is None else start.num_rows)
@@ -259,7 +255,7 @@ class Driver(TrialSource):
         self._show()
 
     def on_history(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> bool:
-        """Put rows on file, and see whether the trial is to end here."""
+        """Put rows on file, and decide whether the trial ends here."""
         num_kept = self._judge(config, rows)
         rows = rows if num_kept is None else rows[:num_kept]
         if rows:
@@ -276,14 +272,14 @@ class Driver(TrialSource):
         return True
 
     def _judge(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> int | None:
-        """How many of these rows a trial keeps that is to end early; None where it goes on."""
+        """Tell how many of these rows a trial keeps, where it is to end early; None where it goes on."""
         return self._study_of(config).judge(config, rows) if config.phase == "search" else None
 
     def _study_of(self, config: TrialConfig) -> Study:
         return self._studies[self._spec.search_of(config.workload, config.arm)]
 
     def on_checkpoint(self, config: TrialConfig, data: bytes) -> None:
-        """Put on file what a trial could go on from; it is removed when the trial has its result."""
+        """Put a checkpoint on file; it is removed when the trial has its result."""
         self._paths.write_checkpoint(config.trial_id, data)
 
     def on_ended(self, config: TrialConfig, result: TrialResult) -> None:
@@ -297,8 +293,8 @@ class Driver(TrialSource):
             self._budgets.on_stopped(config)
             self._counts.take_back(config)
             assert result.failure is not None
-            told = result.failure.kind, describe(config), result.failure.message
-            self._log.warning("%s %s, it runs again: %s", *told)
+            failure = result.failure
+            self._log.warning("%s %s, it runs again: %s", failure.kind, describe(config), failure.message)
             self._show()
         else:
             self._end(config, result)
@@ -318,17 +314,13 @@ class Driver(TrialSource):
         self._show()
 
     def _close(self, config: TrialConfig) -> None:
-        """Forget a trial that is in no launcher's hands any more."""
+        """Forget a trial that no launcher runs any more."""
         self._handed_out.discard(config.trial_id)
         self._running.pop(config.trial_id, None)
         self._overdue_since.pop(config.trial_id, None)
 
-    def progress(self) -> Progress:
-        """Count where the sweep stands."""
-        return self._counts.progress(time.monotonic() - self._started_at, self._num_before)
-
     def _propose_search(self) -> TrialConfig | None:
-        # A study may find itself exhausted only when it is asked, and so let go of those that wait for it.
+        # A study may turn out to be exhausted only when it is asked. The studies that wait for it can then begin.
         while True:
             self._release()
             open_studies = [study for study in self._studies.values() if not study.is_exhausted]
@@ -341,11 +333,7 @@ class Driver(TrialSource):
                 return None
 
     def _release(self) -> bool:
-        """Begin the searches that have waited for others, where those are over.
-
-        Returns:
-            Whether any had waited for that.
-        """
+        """Begin the searches that waited for others which are over now; tell whether there were any."""
         ready = [
             study
             for study in self._studies.values()
@@ -355,29 +343,21 @@ class Driver(TrialSource):
             return False
         best = champions(Candidates.of(self._read()))
         for study in ready:
-            nothing_to_run = study.begin(best)
-            if nothing_to_run:
+            if nothing_to_run := study.begin(best):
                 self._log.warning("%s", nothing_to_run)
         self._drop()
         return True
 
     def _drop(self) -> None:
-        """Plan no longer what a search has given up; what of it was cut off by a crash has ended there."""
+        """Drop the runs that a search has given up; one that a crash had cut off ends as PRUNED."""
         for config in (config for study in self._studies.values() for config in study.take_dropped()):
             if config.trial_id in self._cut_off:
                 self._counts.begin(config)
-                self._end(config, self._given_up(config))
+                rows, now = self._paths.read_trial(config.trial_id).history, time.time()
+                self._end(config, pruned_result(config, rows, started_at=now, ended_at=now))
             else:
-                self._counts.drop(config)
+                self._counts.drop(config.workload, config.arm, config.phase)
                 self._log.info("dropped %s: its candidate has ended", describe(config))
-
-    def _given_up(self, config: TrialConfig) -> TrialResult:
-        rows, now = self._paths.read_trial(config.trial_id).history, time.time()
-        if any(row.step for row in rows):
-            return pruned_result(config, rows, started_at=now, ended_at=now)
-        return TrialResult(
-            trial_id=config.trial_id, state=TrialState.PRUNED, value=None, seeds=(), started_at=now, ended_at=now
-        )
 
     @property
     def _is_anything_open(self) -> bool:
@@ -406,7 +386,7 @@ class Driver(TrialSource):
         return SweepRecord(self._spec, self._paths.read_provenance(), trials)
 
     def _show(self) -> None:
-        self._observe(self.progress())
+        self._observe(self._counts.progress(time.monotonic() - self._started_at, self._num_before))
 
     def _write_log(self, config: TrialConfig, result: TrialResult) -> None:
         if result.state is not TrialState.FAIL:
@@ -419,6 +399,6 @@ class Driver(TrialSource):
 
 
 def describe(config: TrialConfig) -> str:
-    """Name a trial for people: study, phase, number or seed, id."""
+    """Name a trial for people, by study, phase, number or seed, and id."""
     which = f"#{config.number}" if config.phase == "search" else f"seed {config.seeds[0]}"
     return f"{config.study} {config.phase} {which} ({config.trial_id})"

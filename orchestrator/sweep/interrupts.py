@@ -1,8 +1,8 @@
-"""Ctrl-C and SIGTERM, taken where nothing is half done.
+"""Takes Ctrl-C and SIGTERM at points where nothing is half done.
 
-An exception that a signal handler raises lands between any two instructions, inside a library's clean-up too:
-Optuna's journal, caught while it gives its file lock back, turns it into an OSError about a lock file. So while a
-sweep runs its trials the handler only takes note, and those who run them ask at points of their own choosing.
+A signal handler that raises may interrupt any instruction, also one in a library's clean-up: when Ctrl-C meets Optuna's
+journal at the release of its file lock, Optuna raises an OSError about a lock file instead. So while a sweep runs its
+trials the handler only takes note, and the code that runs trials asks at suitable points.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import final
 
 @final
 class Interrupts:
-    """The wish to stop, as KeyboardInterrupt. Until :meth:`install`, nobody ever wishes."""
+    """Keeps the user's wish to stop, and raises it as KeyboardInterrupt. It hears nothing before :meth:`install`."""
 
     def __init__(self) -> None:
         self._num_asked = 0
@@ -28,25 +28,25 @@ class Interrupts:
         return self._num_asked > 0
 
     def install(self) -> None:
-        """Listen to Ctrl-C, and to SIGTERM, with which Slurm and Kubernetes ask the same."""
+        """Listen to Ctrl-C, and to SIGTERM, which Slurm and Kubernetes send for the same reason."""
         signal.signal(signal.SIGINT, self._take)
         signal.signal(signal.SIGTERM, self._take)
 
     def check(self) -> None:
-        """Stop here if anyone has asked to.
+        """Stop here if the user has asked to.
 
         Raises:
-            KeyboardInterrupt: someone has.
+            KeyboardInterrupt: the user has.
         """
         if self.is_asked:
             raise KeyboardInterrupt
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Take note only, for as long as the block lasts; a second wish is not kept waiting.
+        """Only take note of a first wish while the block lasts; a second wish takes effect immediately.
 
         Raises:
-            KeyboardInterrupt: at the end of a block that went well, where someone asked during it.
+            KeyboardInterrupt: at the end of a block that went well, where the user asked during it.
         """
         self._is_deferred = True
         try:

@@ -1,4 +1,4 @@
-"""The dry run: what a spec will do, what it will cost, what it can show; nothing is started."""
+"""The dry run: says what a spec will do, what it will cost and what it can show, and starts nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, final
 from orchestrator.errors import UserError, nearest
 from orchestrator.home import Trial, TrialConfig, TrialState
 from orchestrator.launch import Node, num_concurrent, shortfall, this_machine
-from orchestrator.search import num_planned, spec_lints
+from orchestrator.search import num_busy, num_planned, spec_lints, time_lints
 from orchestrator.spec import PHASES, Arm, Json, Phase, SweepSpec, Workload, canonical_json
 from orchestrator.statistics import ALPHA, seeds_needed, smallest_p
 from orchestrator.sweep.budgets import SECONDS_PER_HOUR, shortfalls
@@ -23,20 +23,20 @@ SecondsPerStep = Callable[[Workload, Arm], float | None]
 @final
 @dataclass(frozen=True)
 class StudyPlan:
-    """What one study will do.
+    """What one study will do. What depends on the pace of its trials is None where the pace is not known.
 
     Args:
         workload: label.
         arm: label.
-        parameters: names of what is searched.
-        num_search: search trials.
-        num_confirm: confirm trials.
+        parameters: names of the parameters that are searched.
+        num_search: number of search trials.
+        num_confirm: number of confirm trials.
         steps_per_seed: optimizer steps of one seed, at most.
         num_steps: optimizer steps of the whole study, at most.
-        seconds: on one worker; None where the pace is not known.
-        wall_clock: its part of the sweep's seconds, as many trials at once as fit; None where the pace is not known.
-        gpu_hours: GPUs that its trials hold times the hours they hold them; None where the pace is not known.
-        trial_seconds: of the longest trial.
+        seconds: time of the study on one worker.
+        wall_clock: its part of the sweep's seconds, with as many trials at once as fit.
+        gpu_hours: GPUs that its trials hold, times the hours for which they hold them.
+        trial_seconds: time of its longest trial.
     """
 
     workload: str
@@ -55,20 +55,21 @@ class StudyPlan:
 @final
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep will do.
+    """What a sweep will do. Times are None where the pace of its trials is not known.
 
     Args:
         name: of the sweep.
-        description: its question.
+        description: the question of the sweep.
         studies: workload by workload.
         place: where it is to run: this machine, or the address of a cluster.
-        num_concurrent: search trials at once there.
-        num_concurrent_confirm: confirm trials at once there.
-        seconds: wall-clock estimate there; None where the pace is not known.
-        gpu_hours: of all studies; None where the pace is not known.
+        num_concurrent: search trials that fit there at once.
+        num_concurrent_confirm: confirm trials that fit there at once.
+        num_busy: search trials that the studies can have running at once, were there room for all of them.
+        seconds: estimate of the wall-clock time there.
+        gpu_hours: of all studies.
         power: what the confirm seeds can show, a sentence each.
-        warnings: what that place lacks.
-        lints: what can be objected to.
+        warnings: what that place lacks, a sentence each.
+        lints: what a careful reader would object to, a sentence each.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Plan:
     place: str
     num_concurrent: int
     num_concurrent_confirm: int
+    num_busy: int
     seconds: float | None
     gpu_hours: float | None
     power: tuple[str, ...]
@@ -85,12 +87,12 @@ class Plan:
 
     @property
     def num_trials(self) -> int:
-        """Trials in all."""
+        """Number of all trials."""
         return sum(study.num_search + study.num_confirm for study in self.studies)
 
     @property
     def num_steps(self) -> int:
-        """Optimizer steps in all, at most."""
+        """Number of all optimizer steps, at most."""
         return sum(study.num_steps for study in self.studies)
 
     def to_json(self) -> dict[str, Any]:
@@ -106,7 +108,7 @@ class Place:
     Args:
         name: for people.
         nodes: its machines.
-        warnings: what is wrong with it as a whole.
+        warnings: what is wrong with the place as a whole, a sentence each.
     """
 
     name: str
@@ -124,57 +126,53 @@ def make_plan(
 
     Args:
         spec: of the sweep.
-        seconds_per_step: how long an optimizer step takes, teleports included; None where it is not known.
-        place: where it is to run; None: on this machine.
-        sweeps: names of those in the home; None: not looked at.
-
-    Returns:
-        The plan.
+        seconds_per_step: gives the time of an optimizer step with its share of teleports; None where it is not known.
+        place: where the sweep is to run; None for this machine.
+        sweeps: names of the sweeps in the home; None skips the checks that need them.
     """
-    here = this_machine()
-    place = place or Place(here.name, [here])
-    at_once = {phase: _num_concurrent(spec, phase, place) for phase in PHASES}
+    place = place or Place(this_machine().name, [this_machine()])
+    fitting = {phase: _num_concurrent(spec, phase, place) for phase in PHASES}
+    busy = num_busy(spec)
+    at_once: dict[Phase, int] = {**fitting, "search": min(fitting["search"], busy)}
     studies = tuple(_study(spec, workload, arm, seconds_per_step, at_once) for workload, arm in spec.studies)
+    seconds = _sum(study.wall_clock for study in studies)
+    gpu_hours = _sum(study.gpu_hours for study in studies)
+    longest = max((study.trial_seconds for study in studies if study.trial_seconds is not None), default=None)
     return Plan(
         name=spec.name,
         description=spec.description,
         studies=studies,
         place=place.name,
-        num_concurrent=at_once["search"],
-        num_concurrent_confirm=at_once["confirm"],
-        seconds=_sum(study.wall_clock for study in studies),
-        gpu_hours=_sum(study.gpu_hours for study in studies),
+        num_concurrent=fitting["search"],
+        num_concurrent_confirm=fitting["confirm"],
+        num_busy=busy,
+        seconds=seconds,
+        gpu_hours=gpu_hours,
         power=tuple(power(spec.num_primary, len(spec.confirm_seeds))),
-        warnings=(
-            *place.warnings,
-            *_warnings(spec, place),
-            *_over_budget(spec, studies),
-            *_source_warnings(spec, sweeps),
-        ),
-        lints=tuple(spec_lints(spec)),
+        warnings=(*_warnings(spec, place, sweeps), *shortfalls(spec, seconds, gpu_hours, longest)),
+        lints=(*spec_lints(spec), *_idle_workers(spec, fitting["search"]), *time_lints(spec)),
     )
 
 
-def _over_budget(spec: SweepSpec, studies: Sequence[StudyPlan]) -> Iterable[str]:
-    longest = [study.trial_seconds for study in studies if study.trial_seconds is not None]
-    seconds = _sum(study.wall_clock for study in studies)
-    gpu_hours = _sum(study.gpu_hours for study in studies)
-    return shortfalls(spec, seconds, gpu_hours, max(longest, default=None))
+def _idle_workers(spec: SweepSpec, fitting: int) -> Iterator[str]:
+    """Say which ``search.concurrency`` keeps all workers busy, where the one of the spec lets some wait."""
+    concurrency, busy = spec.search.concurrency, num_busy(spec)
+    wanted = min(fitting, num_busy(spec, spec.search.trials))
+    if busy < wanted:
+        enough = next(num for num in range(concurrency + 1, spec.search.trials + 1) if num_busy(spec, num) >= wanted)
+        yield (
+            f"search.concurrency is {concurrency}, so the studies keep at most {busy} of {fitting} workers busy in the "
+            f"search; {enough} would keep {min(fitting, num_busy(spec, enough))} busy, and each proposal would be made "
+            "with fewer results known"
+        )
 
 
 def power(num_comparisons: int, num_seeds: int) -> list[str]:
-    """Say what the confirm seeds can show.
+    """Say in sentences what so many confirm seeds can show of so many primary comparisons.
 
     The smallest p of an exact two-sided sign-flip test over n pairs is 2^(1-n); Holm multiplies it by the number
     of primary comparisons. The smallest effect is the normal approximation for 80 % power at 5 %, in standard
     deviations of the paired differences: (1.960 + 0.842) / sqrt(n).
-
-    Args:
-        num_comparisons: primary ones, one per workload and teleport arm.
-        num_seeds: pairs.
-
-    Returns:
-        A sentence each.
     """
     smallest = min(1.0, smallest_p(num_seeds) * num_comparisons)
     needed = seeds_needed(num_comparisons, ALPHA)
@@ -193,13 +191,9 @@ def power(num_comparisons: int, num_seeds: int) -> list[str]:
 
 
 def measured_pace(trials: Iterable[Trial]) -> SecondsPerStep:
-    """Look up the pace of earlier trials with the same model, data and kind of arm.
+    """Make a look-up of the pace of earlier trials on this machine with the same model, data and kind of arm.
 
-    Args:
-        trials: of earlier sweeps on this machine.
-
-    Returns:
-        The median seconds per optimizer step, evaluation included; None for what never ran.
+    The pace is the median of their seconds per optimizer step, evaluation included; None for what never ran.
     """
     paces: dict[tuple[str, str], list[float]] = {}
     for trial in trials:
@@ -219,12 +213,9 @@ def measured_pace(trials: Iterable[Trial]) -> SecondsPerStep:
 def pilot_pace(workload: Workload, arm: Arm) -> float:
     """Time one epoch of a configuration here and now; imports torch.
 
-    Args:
-        workload: what is trained.
-        arm: how.
-
     Returns:
-        Seconds per optimizer step over a full run: teleports stop after their epochs, so their time is spread.
+        Seconds per optimizer step over a full run. Teleports stop after their epochs, so their time is spread over the
+        run.
 
     Raises:
         UserError: the configuration does not run.
@@ -246,7 +237,7 @@ def pilot_pace(workload: Workload, arm: Arm) -> float:
 
 
 def _epochs_with_teleports(arm: Arm, short: Workload, workload: Workload) -> float:
-    """How many times the teleports of the first epoch a whole run has."""
+    """Tell how many times as many teleports a whole run has as its first epoch."""
     when = arm.schedule
     if when is None:
         return 0.0
@@ -267,26 +258,26 @@ def _study(
     template = spec.workloads[workload]
     corners = [Workload.model_validate(template.concretise(corner)) for corner in template.corners()]
     largest = max(corners, key=_num_steps)
-    method = spec.example_of(arm)
-    num_search = num_planned(spec, workload, arm, "search")
-    num_confirm = num_planned(spec, workload, arm, "confirm")
-    num_trials: dict[Phase, int] = {"search": num_search, "confirm": num_confirm}
+    num_trials = {phase: num_planned(spec, workload, arm, phase) for phase in PHASES}
     steps = {phase: _num_steps(largest) * num for phase, num in num_trials.items()}
-    pace = seconds_per_step(largest, method)
+    gpu_steps = sum(steps[phase] * spec.resources.share(phase).gpu for phase in PHASES)
+    pace = seconds_per_step(largest, spec.example_of(arm))
+
+    def timed(num_steps: float) -> float | None:
+        return None if pace is None else pace * num_steps
+
     return StudyPlan(
         workload=workload,
         arm=arm,
         parameters=tuple(d.name for part in spec.space(workload, arm) for d in part.distributions()),
-        num_search=num_search,
-        num_confirm=num_confirm,
+        num_search=num_trials["search"],
+        num_confirm=num_trials["confirm"],
         steps_per_seed=_num_steps(largest),
         num_steps=sum(steps.values()),
-        seconds=None if pace is None else pace * sum(steps.values()),
-        wall_clock=None if pace is None else sum(pace * steps[phase] / at_once[phase] for phase in PHASES),
-        gpu_hours=None
-        if pace is None
-        else sum(pace * steps[phase] * spec.resources.share(phase).gpu for phase in PHASES) / SECONDS_PER_HOUR,
-        trial_seconds=None if pace is None else pace * _num_steps(largest),
+        seconds=timed(sum(steps.values())),
+        wall_clock=timed(sum(steps[phase] / at_once[phase] for phase in PHASES)),
+        gpu_hours=timed(gpu_steps / SECONDS_PER_HOUR),
+        trial_seconds=timed(_num_steps(largest)),
     )
 
 
@@ -295,35 +286,29 @@ def _num_steps(workload: Workload) -> int:
 
 
 def _sum(values: Iterable[float | None]) -> float | None:
-    """Add up; what is not known of one is not known of all."""
-    total = 0.0
-    for value in values:
-        if value is None:
-            return None
-        total += value
-    return total
+    """Add up; None where a value is not known."""
+    found = list(values)
+    known = [value for value in found if value is not None]
+    return sum(known) if len(known) == len(found) else None
 
 
 def _num_concurrent(spec: SweepSpec, phase: Phase, place: Place) -> int:
     share = spec.resources.share(phase)
     fits = num_concurrent(place.nodes, share)
-    # Trials that do not fit are warned of; the estimate is what one after the other would take.
+    # A warning names trials that do not fit; the estimate is then for one trial after the other.
     return max(1, min(fits, spec.search.max_concurrent or fits))
 
 
-def _source_warnings(spec: SweepSpec, sweeps: Collection[str] | None) -> Iterable[str]:
+def _warnings(spec: SweepSpec, place: Place, sweeps: Collection[str] | None) -> Iterator[str]:
+    yield from place.warnings
     wanted = spec.search.warm_start
     if wanted is not None and sweeps is not None and wanted.sweep not in sweeps:
-        yield f"search.warm_start: no sweep {wanted.sweep!r} in this home; {nearest(wanted.sweep, sweeps)}"
-
-
-def _warnings(spec: SweepSpec, place: Place) -> Iterator[str]:
+        yield f"search.warm_start: this home has no sweep {wanted.sweep!r}; {nearest(wanted.sweep, sweeps)}"
     lacking = {phase: shortfall(place.nodes, spec.resources.share(phase)) for phase in PHASES}
     yield from (f"{phase}: {message}" for phase, message in lacking.items() if message and place.nodes)
     for label, template in spec.workloads.items():
         data = Workload.model_validate(template.concretise(template.corners()[0])).data
-        found = locate_for(data)
-        if not found.is_found:
+        if not (found := locate_for(data)).is_found:
             yield f"{label}: data set {data.name} is not here: {found.reason}"
     for event, hook in spec.hooks.by_event.items():
         if hook.lacks():

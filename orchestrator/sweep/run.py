@@ -1,4 +1,4 @@
-"""Run and resume a sweep: a launcher, a tracker and the sweep's files, put together."""
+"""Runs and resumes a sweep with a launcher, a tracker and the sweep's files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Outcome:
         report: what it found.
         paths: of its files.
         failures: why it counts as failed, a sentence each; empty where it succeeded.
-        num_untracked: runs that the tracking store has not got yet.
+        num_untracked: number of runs that the tracking store has not received yet.
     """
 
     report: Report
@@ -66,19 +66,16 @@ def run(
 
     Args:
         spec: what to run.
-        paths: where; where a sweep of that name began before, its finished trials are not repeated.
+        paths: where its files lie; trials that have ended there are not repeated.
         launcher: runs the trials.
-        tracker: hears of them.
-        command: what runs the sweep again, for its provenance.
+        tracker: follows the files.
+        command: the command that runs the sweep again, for its provenance.
         observe: is shown where the sweep stands after every change.
-        interrupts: installed, where the user may ask to stop.
-
-    Returns:
-        How it ended.
+        interrupts: are installed where the user may ask to stop.
 
     Raises:
         SweepConflict: the name is taken by another spec.
-        SweepNotFound: there is no sweep of the name in ``search.warm_start``.
+        SweepNotFound: the home holds no sweep of the name in ``search.warm_start``.
         SweepLocked: another process drives this sweep.
         Interrupted: the user asked to stop; ``resume`` goes on from here.
     """
@@ -90,12 +87,8 @@ def run(
     ready = launcher.prepared() if end is None or end.ended_early else nullcontext()
     with ready, locked(paths), _logging(paths) as log, closing(Hooks(spec.hooks, paths, log)) as hooks:
         record = _begin(spec, paths, command)
-        status: RunStatus = "FAILED"
-        ending: SweepEnding = "stopped on an error"
-        message = ""
-        report: Report | None = None
         tracker.follow(paths)
-        try:
+        with _told(paths, tracker, hooks, log, interrupts) as told:
             paths.outcome.unlink(missing_ok=True)
             with interrupts.deferred():
                 driver = Driver(record, paths, observe, log, interrupts, hooks)
@@ -103,31 +96,54 @@ def run(
                     if not driver.is_exhausted:
                         launcher.launch(driver)
             record = replace(read_record(paths), ended_early=driver.ended_early)
-            report = write_report(record, paths)
+            told.report = report = write_report(record, paths)
             end = end_of(record)
             paths.write_outcome(end)
-            status, ending, message = end.status, in_words(end), "; ".join(end.failures) or end.ended_early
-        except KeyboardInterrupt:
-            status, ending = "KILLED", "interrupted"
-            log.warning("interrupted")
+            told.status, told.words = end.status, in_words(end)
+            told.message = "; ".join(end.failures) or end.ended_early
+    return Outcome(report, paths, end.failures, told.num_untracked)
+
+
+@final
+@dataclass
+class _Told:
+    """What tracker and hooks are told of how a run of a sweep ended, and how many runs the tracker then lacks."""
+
+    status: RunStatus = "FAILED"
+    words: SweepEnding = "stopped on an error"
+    message: str = ""
+    report: Report | None = None
+    num_untracked: int = 0
+
+
+@contextmanager
+def _told(
+    paths: SweepPaths, tracker: Tracker, hooks: Hooks, log: logging.Logger, interrupts: Interrupts
+) -> Iterator[_Told]:
+    """Tell tracker and hooks how the block ended, in whatever way it did."""
+    told = _Told()
+    try:
+        yield told
+    except BaseException as error:
+        is_interrupt = isinstance(error, KeyboardInterrupt)
+        # A library may have turned an interrupt into an exception of its own.
+        if is_interrupt or (isinstance(error, Exception) and interrupts.is_asked):
+            told.status, told.words = "KILLED", "interrupted"
+            log.warning("interrupted", exc_info=not is_interrupt)
             raise Interrupted(f"sweep {paths.name!r} was interrupted") from None
-        except Exception as error:
-            if interrupts.is_asked:  # raised inside a library, which made something else of it
-                status, ending = "KILLED", "interrupted"
-                log.warning("interrupted", exc_info=True)
-                raise Interrupted(f"sweep {paths.name!r} was interrupted") from None
-            message = f"{type(error).__name__}: {error}"
+        if isinstance(error, Exception):
+            told.message = f"{type(error).__name__}: {error}"
             log.exception("the sweep stopped on an error")
-            raise
-        finally:
-            description = "" if report is None else render_markdown(report)
-            num_untracked = tracker.close(status, description=description, artifacts=_artifacts(paths, log))
-            hooks.sweep_finished(ending, message=message, report=paths.report_page if report is not None else None)
-    return Outcome(report, paths, end.failures, num_untracked)
+        raise
+    finally:
+        description = "" if told.report is None else render_markdown(told.report)
+        told.num_untracked = tracker.close(told.status, description=description, artifacts=_artifacts(paths, log))
+        page = None if told.report is None else paths.report_page
+        hooks.sweep_finished(told.words, message=told.message, report=page)
 
 
 def sync(paths: SweepPaths, tracker: Tracker) -> int:
-    """Send to a tracker what it lacks of a sweep that does not run, and count the runs that it still lacks.
+    """Send a tracker what it lacks of a sweep that does not run, and count the runs that it still lacks.
 
     Raises:
         SweepLocked: the sweep runs, and its own process is sending.
@@ -190,18 +206,15 @@ def _logging(paths: SweepPaths) -> Iterator[logging.Logger]:
         yield log
     finally:
         log.removeHandler(file)
-        with suppress(OSError):  # what a full disk has not taken is tried again
+        with suppress(OSError):  # closing writes what a full disk has refused before
             file.close()
 
 
 @final
 class _LogFile(logging.FileHandler):
-    """A log that loses the lines for which the disk has no room: what else that stops is told by the sweep."""
+    """A log that drops lines while the disk is full; the sweep itself reports what else that stops."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Say nothing where the disk is full, or gone."""
+        """Ignore that the disk is full or gone."""
         if not isinstance(sys.exception(), OSError):
             super().handleError(record)
-
-
-__all__ = ["Outcome", "run", "sync"]

@@ -1,4 +1,4 @@
-"""One configuration in this process, without a search: for looking closely."""
+"""Trains one configuration in this process, without a search, for a close look at it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,16 @@ Show = Callable[[Sequence[HistoryRow]], None]
 
 
 def single_config(spec: SweepSpec, workload: str | None, arm: str | None, seed: int | None) -> TrialConfig:
-    """Pick the one configuration that a spec without open distributions holds.
+    """Pick the one configuration of a spec without open distributions, as a search trial of one seed.
 
     Args:
         spec: of a sweep.
-        workload: label; None: the first.
-        arm: label; None: the last, which is the first treatment where there is one.
-        seed: None: the first search seed.
-
-    Returns:
-        The configuration, as a search trial of one seed.
+        workload: label; None for the first.
+        arm: label; None for the last, which is a treatment where there is one.
+        seed: None for the first search seed.
 
     Raises:
-        UserError: an unknown label, or distributions that ``--set`` has to fix; all of them.
+        UserError: a label is unknown, or ``--set`` has to fix distributions; the error names all of them.
     """
     workload = workload if workload is not None else next(iter(spec.workloads))
     arm = arm if arm is not None else list(spec.arms)[-1]
@@ -52,7 +49,7 @@ def single_config(spec: SweepSpec, workload: str | None, arm: str | None, seed: 
 
 
 def _open_keys(template: Template) -> list[str]:
-    """List the keys that hold a distribution; one below another is fixed with it, one in a list with the list."""
+    """List the outermost keys that hold a distribution: to fix such a key fixes the distributions below it."""
     names = [distribution.name for distribution in template.distributions()]
     outermost = [name for name in names if not any(name.startswith(f"{other}[") for other in names)]
     return list(dict.fromkeys(name.partition("[")[0] for name in outermost))
@@ -64,11 +61,11 @@ def train_one(config: TrialConfig, home: Path, name: str, show: Show) -> tuple[T
     Args:
         config: what to train.
         home: directory of the sweeps.
-        name: directory in it, apart from any sweep's.
+        name: directory in it that belongs to no sweep.
         show: is handed new rows of the curves.
 
     Returns:
-        How it ended, and the directory with its files.
+        The result, and the directory with the files.
     """
     from orchestrator.trial import run_trial
 

@@ -1,4 +1,4 @@
-"""Where a sweep stands: counted trial by trial, while it runs and after."""
+"""Says where a sweep stands while it runs and after; its trials are counted one by one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from orchestrator.home import (
     read_record,
     sweep_names,
 )
-from orchestrator.search import Candidates, Confirmation, num_configurations, num_planned, race_order
+from orchestrator.search import Candidates, Confirmation, num_candidates, num_planned, run_order
 from orchestrator.spec import PHASES, Phase, SweepSpec
 from orchestrator.sweep.budgets import Usage, spent, usages
 
@@ -29,35 +29,25 @@ CRASH_TOLERANCE = 0.1
 
 
 def end_of(record: SweepRecord) -> SweepOutcome:
-    """Judge a sweep that is over.
-
-    Args:
-        record: all of it; its trials may be without curves.
-
-    Returns:
-        How it ended.
-    """
+    """Judge how a sweep ended that is over; its trials need no curves."""
     failures = tuple(_failures(record))
     return SweepOutcome(status="FAILED" if failures else "FINISHED", failures=failures, ended_early=record.ended_early)
 
 
 def in_words(end: SweepOutcome) -> Literal["finished", "ended early", "failed"]:
-    """Name an end for people; a sweep that failed has failed, also where it ended early."""
+    """Name an end for people; a sweep with failures has failed, also where it ended early."""
     if end.status == "FAILED":
         return "failed"
     return "ended early" if end.ended_early else "finished"
 
 
 def _failures(record: SweepRecord) -> Iterator[str]:
-    """Say what makes a sweep count as failed: a crash in confirm, many in search, or an arm without a result.
+    """Say what makes a sweep count as failed: crashes in confirm, many in search, or an arm without a result.
 
-    A configuration that diverges, or takes too long, is an answer of the search, not a failure of the sweep; nor is
-    a study that a budget left without one.
-
-    Yields:
-        A sentence for each failure.
+    A candidate that diverges or takes too long is an answer of the search and no failure. Nor does a study fail
+    that a budget left without a result.
     """
-    crashed = [trial for trial in record.trials if _has_crashed(trial)]
+    crashed = [trial for trial in record.trials if trial.result is not None and trial.result.is_no_answer]
     confirm = [trial for trial in crashed if trial.config.phase == "confirm"]
     if confirm:
         yield f"{len(confirm)} confirm trials crashed"
@@ -67,22 +57,17 @@ def _failures(record: SweepRecord) -> Iterator[str]:
         yield f"{num_crashed} of {num_search} search trials crashed"
     merged = Candidates.of(record).merged
     for workload, arm in record.spec.studies:
-        study = [
-            trial.result for trial in merged if trial.config.study == f"{workload}/{arm}" and trial.result is not None
-        ]
-        is_cut_short = bool(record.ended_early) and len(study) < num_configurations(record.spec, workload, arm)
-        if not is_cut_short and not any(result.state is TrialState.COMPLETE for result in study):
+        own = (trial.result for trial in merged if trial.config.study == f"{workload}/{arm}")
+        states = [result.state for result in own if result is not None]
+        is_cut_short = bool(record.ended_early) and len(states) < num_candidates(record.spec, workload, arm)
+        if not is_cut_short and TrialState.COMPLETE not in states:
             yield f"{workload}/{arm} has no trial that ended well"
-
-
-def _has_crashed(trial: Trial) -> bool:
-    return trial.result is not None and trial.result.is_no_answer
 
 
 @final
 @dataclass(frozen=True)
 class StudyProgress:
-    """One phase of one study.
+    """Counts of one phase of one study.
 
     Args:
         study: ``workload/arm``.
@@ -90,8 +75,8 @@ class StudyProgress:
         num_planned: trials in all.
         num_done: trials that ended, in whatever state.
         num_running: trials that run now.
-        num_failed: of those that ended, how many are FAIL.
-        num_pruned: of those that ended, how many were stopped early.
+        num_failed: trials that ended as FAIL.
+        num_pruned: trials that were stopped early.
         best: best objective so far; None where nothing is COMPLETE.
     """
 
@@ -108,12 +93,12 @@ class StudyProgress:
 @final
 @dataclass(frozen=True)
 class Progress:
-    """A whole sweep.
+    """Counts of a whole sweep.
 
     Args:
-        studies: search of every study, then confirm of every study.
-        objective: name of the metric that ``best`` is of.
-        seconds_left: estimate from the pace so far; None where nothing has ended yet.
+        studies: the search of every study, then confirm of every study.
+        objective: name of the metric of ``best``.
+        seconds_left: estimate by the pace so far; None where nothing has ended yet.
     """
 
     studies: tuple[StudyProgress, ...]
@@ -122,22 +107,22 @@ class Progress:
 
     @property
     def num_planned(self) -> int:
-        """Trials in all."""
+        """Number of all trials."""
         return sum(study.num_planned for study in self.studies)
 
     @property
     def num_done(self) -> int:
-        """Trials that ended."""
+        """Number of trials that ended."""
         return sum(study.num_done for study in self.studies)
 
     @property
     def num_running(self) -> int:
-        """Trials that run now."""
+        """Number of trials that run now."""
         return sum(study.num_running for study in self.studies)
 
     @property
     def num_failed(self) -> int:
-        """Trials that are FAIL."""
+        """Number of trials that ended as FAIL."""
         return sum(study.num_failed for study in self.studies)
 
     @property
@@ -148,11 +133,7 @@ class Progress:
 
 @final
 class TrialCounts:
-    """Counts a sweep's trials as they begin and end, so that telling where it stands costs nothing of their number.
-
-    Args:
-        spec: of the sweep.
-    """
+    """Counts the trials of a sweep as they begin and end; no call takes longer where there are more trials."""
 
     def __init__(self, spec: SweepSpec) -> None:
         self._spec = spec
@@ -162,14 +143,14 @@ class TrialCounts:
             for phase in PHASES
             for workload, arm in spec.studies
         }
-        self._searches = {spec.search_of(workload, arm): _CandidateCounts(spec) for workload, arm in spec.studies}
+        self._searches = {f"{workload}/{arm}": _CandidateCounts(spec, workload) for workload, arm in spec.searches}
 
     def begin(self, config: TrialConfig) -> None:
         """Count a trial that runs."""
         self._of(config).running.add(config.trial_id)
 
     def take_back(self, config: TrialConfig) -> None:
-        """Uncount a trial that no longer runs and has not ended either."""
+        """Uncount a trial that no longer runs and has not ended."""
         self._of(config).running.discard(config.trial_id)
 
     def end(self, config: TrialConfig, result: TrialResult) -> None:
@@ -179,32 +160,28 @@ class TrialCounts:
         counts.num_done += 1
         counts.num_failed += result.state is TrialState.FAIL
         counts.num_pruned += result.state is TrialState.PRUNED
-        value = result.value
-        if config.phase == "search":
-            value = self._end_of_search(config, result)
+        value = self._end_of_search(config, result) if config.phase == "search" else result.value
         if value is not None:
             counts.best = value if counts.best is None else self._better(counts.best, value)
 
     def _end_of_search(self, config: TrialConfig, result: TrialResult) -> float | None:
-        """Count a trial for its candidate; the mean of the candidate's seeds on this workload once it has them all."""
+        """Count a search trial for its candidate.
+
+        Returns:
+            The mean objective of the candidate on this workload; None until it has all its seeds.
+        """
         candidates = self._searches[self._spec.search_of(config.workload, config.arm)]
         before = candidates.num_no_answer
         candidates.end(config, result)
-        if candidates.num_no_answer != before:
-            for workload, arm in self._spec.studies:
-                if self._spec.search_of(workload, arm) == self._spec.search_of(config.workload, config.arm):
-                    earlier, now = (
-                        num_planned(self._spec, workload, arm, "search", num)
-                        for num in (before, candidates.num_no_answer)
-                    )
-                    self._studies[f"{workload}/{arm}", "search"].num_planned += now - earlier
+        for workload, arm in self._spec.studies if candidates.num_no_answer != before else ():
+            if self._searches[self._spec.search_of(workload, arm)] is candidates:
+                earlier, now = (
+                    num_planned(self._spec, workload, arm, "search", num) for num in (before, candidates.num_no_answer)
+                )
+                self._studies[f"{workload}/{arm}", "search"].num_planned += now - earlier
         return candidates.mean(config)
 
-    def drop(self, config: TrialConfig) -> None:
-        """Uncount a trial that was planned and will not run."""
-        self.drop_from(config.workload, config.arm, config.phase)
-
-    def drop_from(self, workload: str, arm: str, phase: Phase, num_trials: int = 1) -> None:
+    def drop(self, workload: str, arm: str, phase: Phase, num_trials: int = 1) -> None:
         """Uncount trials that were planned and will not run."""
         self._studies[f"{workload}/{arm}", phase].num_planned -= num_trials
 
@@ -214,7 +191,7 @@ class TrialCounts:
             self._studies[f"{workload}/{arm}", "confirm"].num_planned = num_trials.get((workload, arm), 0)
 
     def close(self) -> None:
-        """Plan no more than has ended: what was given up by then is no part of the sweep."""
+        """Plan only the trials that have ended: the sweep is over, and what it gave up is no part of it."""
         for counts in self._studies.values():
             counts.num_planned = counts.num_done
 
@@ -222,8 +199,8 @@ class TrialCounts:
         """Tell where the sweep stands.
 
         Args:
-            seconds: how long this run of the sweep has lasted; None: nothing is said of the time left.
-            num_before: how many trials had ended before it.
+            seconds: how long this run of the sweep has lasted; None gives no time left.
+            num_before: number of trials that had ended before this run.
         """
         studies = tuple(counts.progress(study, phase) for (study, phase), counts in self._studies.items())
         done = sum(counts.num_done for counts in self._studies.values()) - num_before
@@ -248,27 +225,20 @@ class _StudyCounts:
         self.best: float | None = None
 
     def progress(self, study: str, phase: Phase) -> StudyProgress:
-        return StudyProgress(
-            study=study,
-            phase=phase,
-            num_planned=self.num_planned,
-            num_done=self.num_done,
-            num_running=len(self.running),
-            num_failed=self.num_failed,
-            num_pruned=self.num_pruned,
-            best=self.best,
-        )
+        num_running = len(self.running)
+        ended = self.num_done, num_running, self.num_failed, self.num_pruned
+        return StudyProgress(study, phase, self.num_planned, *ended, self.best)
 
 
 @final
 class _CandidateCounts:
-    """The candidates of one search, as far as counting goes."""
+    """Counts the candidates of one search by their trials."""
 
-    def __init__(self, spec: SweepSpec) -> None:
-        self._order = {pair: place for place, pair in enumerate(race_order(spec))}
+    def __init__(self, spec: SweepSpec, workload: str) -> None:
+        self._order = {pair: place for place, pair in enumerate(run_order(spec, workload))}
         self._num_seeds = len(spec.search.seeds)
         self._values: dict[tuple[int | None, str], list[float]] = {}
-        # Number of a candidate that failed -> place of the run that settles it, and whether that told nothing.
+        # Number of a failed candidate -> place of the run that settles it, and whether that run gave no answer.
         self._failed: dict[int | None, tuple[int, bool]] = {}
 
     def end(self, config: TrialConfig, result: TrialResult) -> None:
@@ -280,11 +250,11 @@ class _CandidateCounts:
 
     @property
     def num_no_answer(self) -> int:
-        """Candidates that failed without telling anything: another takes the place of each."""
+        """Number of candidates that failed without telling anything; each is replaced."""
         return sum(is_no_answer for _, is_no_answer in self._failed.values())
 
     def mean(self, config: TrialConfig) -> float | None:
-        """The objective of a candidate on a workload; None until it has all its seeds."""
+        """Give the mean objective of a candidate on a workload; None until it has all its seeds."""
         values = self._values.get((config.number, config.workload), [])
         return sum(values) / self._num_seeds if len(values) == self._num_seeds else None
 
@@ -292,17 +262,15 @@ class _CandidateCounts:
 def count(
     spec: SweepSpec, trials: Iterable[Trial], *, since: float | None = None, now: float = 0.0, is_over: bool = False
 ) -> Progress:
-    """Count where a sweep stands from its files.
+    """Count where a sweep stands from its files, with the time left while a process drives it.
 
     Args:
         spec: of the sweep.
-        trials: every trial that was begun.
-        since: Unix time since when a process has driven the sweep, so that what has not ended runs; None: none does.
+        trials: all trials that were begun.
+        since: Unix time when the process that drives the sweep began, so that trials that have not ended run; None
+            where no process drives it.
         now: Unix time.
         is_over: whether everything that was wanted has ended.
-
-    Returns:
-        The counts, and the time left where the sweep is driven.
     """
     counts = TrialCounts(spec)
     num_before = 0
@@ -315,7 +283,7 @@ def count(
             counts.begin(trial.config)
     candidates = Candidates(spec, trials)
     for workload, arm in candidates.given_up:
-        counts.drop_from(workload, arm, "search")
+        counts.drop(workload, arm, "search")
     if any(trial.config.phase == "confirm" for trial in trials):
         counts.plan_confirm(Confirmation(candidates).num_planned)
     if is_over:
@@ -330,8 +298,8 @@ class Unread:
 
     Args:
         name: of the sweep.
-        reason: why not, and what to do.
-        state: in the place of a :class:`Standing`'s.
+        reason: why it cannot be read, and what to do.
+        state: stands where a :class:`Standing` has its state.
     """
 
     name: str
@@ -348,8 +316,8 @@ class Standing:
         name: of the sweep.
         state: ``running``, ``finished``, ``ended early``, ``failed`` (it ended, with failures) or ``interrupted``.
         progress: its counts.
-        ended_early: the budget that ended it before its last trial, in a sentence; empty: none did.
-        usages: what is used of each of its budgets; what a running trial did before it was cut off is not in it.
+        ended_early: a sentence on the budget that ended it before its last trial; empty where none did.
+        usages: what is used of each of its budgets, without what running trials did before they were cut off.
     """
 
     name: str
@@ -359,28 +327,14 @@ class Standing:
     usages: tuple[Usage, ...] = ()
 
 
-def standing(paths: SweepPaths) -> Standing:
+def standing(paths: SweepPaths, record: SweepRecord | None = None) -> Standing:
     """Tell where a sweep stands, also while another process runs it.
 
     Args:
         paths: of a sweep that was begun.
-
-    Returns:
-        Its state and counts.
+        record: what is stored of it, without curves, where the caller has read it already.
     """
-    return standing_of(paths, read_record(paths, with_history=False))
-
-
-def standing_of(paths: SweepPaths, record: SweepRecord) -> Standing:
-    """Tell where a sweep stands that was read already.
-
-    Args:
-        paths: of the sweep.
-        record: what is stored; its trials need no curves.
-
-    Returns:
-        Its state and counts.
-    """
+    record = record or read_record(paths, with_history=False)
     since, now = held_since(paths), time.time()
     end = paths.read_outcome()
     is_over = since is None and end is not None and not end.ended_early
@@ -388,18 +342,12 @@ def standing_of(paths: SweepPaths, record: SweepRecord) -> Standing:
     begun = (trial.trial_id for trial in record.trials if since is not None and trial.result is None)
     began_at = {trial_id: paths.began_at(trial_id) for trial_id in begun}
     used = usages(record.spec.budget, spent(record.trials, began_at, now))
-    return Standing(paths.name, _state(since is not None, end), progress, record.ended_early, used)
+    state = "running" if since is not None else "interrupted" if end is None else in_words(end)
+    return Standing(paths.name, state, progress, record.ended_early, used)
 
 
 def standings(home: Path) -> list[Standing | Unread]:
-    """Tell where each sweep of a home stands.
-
-    Args:
-        home: directory that holds the sweeps.
-
-    Returns:
-        Their states by name; what is wrong with one is no matter of the others.
-    """
+    """Tell where each sweep of a home stands, by name; one that cannot be read does not hide the others."""
     found: list[Standing | Unread] = []
     for name in sweep_names(home):
         try:
@@ -407,9 +355,3 @@ def standings(home: Path) -> list[Standing | Unread]:
         except (UserError, OSError) as error:
             found.append(Unread(name, str(error)))
     return found
-
-
-def _state(is_running: bool, end: SweepOutcome | None) -> str:
-    if is_running:
-        return "running"
-    return "interrupted" if end is None else in_words(end)

@@ -1,4 +1,4 @@
-"""Where a store is: a tracking URI, checked and made absolute before anything is started."""
+"""The address of a store: a tracking URI that is checked before anything is started."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _KNOWN = "sqlite:///FILE, postgresql://USER:PASSWORD@HOST/NAME, http://HOST:PORT
 @final
 @dataclass(frozen=True)
 class Address:
-    """A store's address.
+    """The address of a store.
 
     Args:
-        uri: as MLflow takes it; holds credentials where the user gave some.
-        file: of a SQLite store; None for every other.
+        uri: as MLflow takes it, with the user's credentials if there are any.
+        file: of a SQLite store; None for all others.
     """
 
     uri: str
@@ -28,16 +28,10 @@ class Address:
 
     @classmethod
     def parse(cls, uri: str) -> Self:
-        """Read a tracking URI.
-
-        Args:
-            uri: of SQLite, PostgreSQL or an MLflow server.
-
-        Returns:
-            The address; a relative SQLite file is made absolute, for workers run elsewhere.
+        """Read the tracking URI of SQLite, PostgreSQL or an MLflow server; a relative file is made absolute.
 
         Raises:
-            UserError: it is none of these.
+            UserError: the URI is none of these.
         """
         scheme, separator, rest = uri.partition("://")
         dialect, _, driver = scheme.lower().partition("+")
@@ -61,28 +55,25 @@ class Address:
 
     @property
     def is_database(self) -> bool:
-        """Whether it is a database without a server in front."""
+        """Whether the store is a database without an MLflow server in front of it."""
         return not self.uri.lower().startswith("http")
 
     @property
     def artifact_root(self) -> Path | None:
-        """Where a SQLite store keeps artifacts: beside its file, never in the current directory."""
+        """The directory for a SQLite store's artifacts, which lies beside its file."""
         return None if self.file is None else self.file.parent / "mlartifacts"
 
     @property
     def shown(self) -> str:
-        """The address for people and logs, without credentials."""
+        """The address without credentials, for people and logs."""
         return redact(self.uri)
 
 
 def _postgres_driver() -> str:
-    """Choose a driver that is installed: a bare ``postgresql://`` means psycopg 3 to SQLAlchemy 2.1.
-
-    Returns:
-        Its module.
+    """Choose the module of an installed driver, since SQLAlchemy takes a bare ``postgresql://`` for psycopg 3.
 
     Raises:
-        UserError: none is installed.
+        UserError: no driver is installed.
     """
     for module in ("psycopg", "psycopg2"):
         if importlib.util.find_spec(module) is not None:

@@ -1,4 +1,4 @@
-"""What a tracker is: it shows a sweep's files in a store where people browse runs."""
+"""The interface of a tracker, which shows a sweep's files in a store where people browse runs."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 class Tracker(ABC):
     """Shows one sweep in a store of runs: one run for the sweep, and under it one run for each trial.
 
-    A tracker reads everything from the sweep's files and is told nothing else. Whatever it has failed to send can
-    be sent again later, and sending it twice changes nothing. So the sweep never waits for a tracker and never
-    fails because of it. Either :meth:`follow` and then :meth:`close` are called, or :meth:`sync` alone.
+    A tracker reads everything from the sweep's files. What it fails to send can be sent later, and sending it twice
+    changes nothing. So a sweep neither waits for its tracker nor fails because of it. A process that runs the sweep
+    calls :meth:`follow` and then :meth:`close`; any other calls :meth:`sync`.
     """
 
     @abstractmethod
     def follow(self, paths: SweepPaths) -> None:
-        """Begin to show a sweep that this process runs; returns at once and raises nothing because of the store.
+        """Begin to show a sweep that this process runs, without waiting for the store or raising because of it.
 
         Runs that an earlier process left RUNNING are ended, and what the store missed is sent.
         """
 
     @abstractmethod
     def close(self, status: RunStatus, *, description: str = "", artifacts: Sequence[Path] = ()) -> int:
-        """End the sweep's run, and send what is left for a bounded time.
+        """Spend a bounded time on sending what is left, and end the sweep's run.
 
         Trials without a result become KILLED, since nothing runs them any more.
 
         Args:
-            status: how the sweep ended; KILLED where it was interrupted.
-            description: Markdown for the sweep's run; the store's own text stays where this is empty.
-            artifacts: files and directories to store with it; those that do not exist are left out.
+            status: how the sweep ended; KILLED if it was interrupted.
+            description: Markdown for the sweep's run; an empty one leaves the store's text as it is.
+            artifacts: files and directories to store with the sweep's run; those that do not exist are left out.
 
         Returns:
-            How many runs, the sweep's own among them, are missing or incomplete in the store.
+            How many runs, counting the sweep's own, are missing or incomplete in the store.
         """
 
     @abstractmethod
@@ -51,16 +51,9 @@ class Tracker(ABC):
         description: str = "",
         artifacts: Sequence[Path] = (),
     ) -> int:
-        """Send everything that the store lacks of a sweep that does not run, for as long as the store answers.
+        """Send all that the store lacks of a sweep that does not run, and count as :meth:`close` does.
 
-        Args:
-            paths: of the sweep.
-            status: how it ended; without it the store's status stays, and RUNNING becomes KILLED.
-            description: as in :meth:`close`.
-            artifacts: as in :meth:`close`.
-
-        Returns:
-            How many runs, the sweep's own among them, are missing or incomplete in the store.
+        Without a status the sweep's run keeps the one that it has in the store, but RUNNING becomes KILLED.
         """
 
 

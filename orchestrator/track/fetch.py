@@ -1,4 +1,4 @@
-"""The home of a sweep from its run in MLflow: so that everything which reads a home works where the sweep never ran."""
+"""Makes the home of a sweep from its run in MLflow, for people on a machine where the sweep never ran."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Fetched:
     """What was fetched.
 
     Args:
-        paths: of the sweep here.
-        num_trials: that its record holds.
-        num_shown: that the store shows; more where the sweep has gone on since its archive was stored.
-        is_new: whether it was not here before.
+        paths: of the sweep on this machine.
+        num_trials: number of trials in its archive.
+        num_shown: number of trials in the store, which is larger if the sweep went on after its archive was stored.
+        is_new: whether the sweep was not on this machine before.
     """
 
     paths: SweepPaths
@@ -41,33 +41,29 @@ def fetch(
     Args:
         name: of the sweep.
         tracking_uri: of the store.
-        home: directory that holds sweeps.
-        run_id: of the sweep's own run, where several have the name.
-        plugins: modules that the sweep may have loaded; a store does not decide what is imported here.
-
-    Returns:
-        What came of it.
+        home: the directory that holds sweeps.
+        run_id: of the sweep's own run, needed if several sweeps of the store have the name.
+        plugins: modules that may be imported for the sweep, which the store must not decide.
 
     Raises:
-        UserError: the store does not answer, has no such sweep, several, or no archive of it, or the sweep needs a
-            plug-in that is not among these.
-        SweepConflict: there is another sweep of the name, or this one with fewer trials.
-        FileUnreadable: the archive is damaged, or of another version.
+        UserError: the store does not answer, or has no such sweep, several, or no archive of it; or the sweep needs
+            a plug-in that is not among these.
+        SweepConflict: the home has another sweep of the name, or this one with fewer trials.
+        FileUnreadable: the archive is damaged, or another version wrote it.
     """
     paths = SweepPaths(home, name)
     remote = Remote(tracking_uri)
     sweep = remote.find(name, run_id)
-    # One level deeper than a sweep, so that nobody who lists the home sees it; beside it, so that it can be renamed.
+    # In the same file system, so that it can be renamed; one level deeper than a sweep, so that no listing shows it.
     aside = part_of(paths.root)
-    for old in left_parts(paths.home):  # of one that was killed
+    for old in left_parts(paths.home):  # left by a fetch that was killed
         if old.is_dir():
             shutil.rmtree(old, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
         archive = remote.download(sweep, paths.archive.name, aside)
         unpack(archive, aside / name)
-        _refuse_unknown_plugins(SweepPaths(aside, name), plugins)
-        trial_ids = _checked(SweepPaths(aside, name), sweep, archive)
+        trial_ids = _checked(SweepPaths(aside, name), sweep, archive.name, plugins)
         is_new = not _is_here(paths, sweep, trial_ids)
         if is_new:
             (aside / name).rename(paths.root)
@@ -76,23 +72,20 @@ def fetch(
     return Fetched(paths, len(trial_ids), remote.num_trials(sweep), is_new)
 
 
-def _refuse_unknown_plugins(paths: SweepPaths, plugins: Collection[str]) -> None:
+def _checked(paths: SweepPaths, sweep: RemoteSweep, archive: str, plugins: Collection[str]) -> set[str]:
+    """Read the whole sweep, and give the ids of the trials that ended."""
+    if not paths.exists():
+        raise FileUnreadable(Fault(archive, "holds no spec.yaml, so it is no archive of a sweep"))
+    paths.check_format(archive)
     unknown = [name for name in paths.read_plugins() if name not in plugins]
     if unknown:
         options = " ".join(f"--plugin {name}" for name in unknown)
-        raise UserError(
-            f"sweep {paths.name!r} has plug-ins, which are code that runs here: give {options} if you trust them"
-        )
-
-
-def _checked(paths: SweepPaths, sweep: RemoteSweep, archive: Path) -> set[str]:
-    """Read all of it, as everyone who is to use it will."""
-    if not paths.exists():
-        raise FileUnreadable(Fault(archive.name, "holds no spec.yaml, so it is no archive of a sweep"))
+        message = "has plug-ins, which are code that runs here"
+        raise UserError(f"sweep {paths.name!r} {message}: give {options} if you trust them")
     record = read_record(paths)
-    # Not by the sweep's id, which a later version may work out differently from the same spec.
+    # The sweep's id is not compared, since a later version may work it out differently from the same spec.
     if (record.spec.name, round(record.provenance.started_at * 1000)) != (paths.name, sweep.started_at):
-        raise FileUnreadable(Fault(archive.name, f"is of another sweep than {sweep.name!r} ({sweep})"))
+        raise FileUnreadable(Fault(archive, f"is of another sweep than {sweep.name!r} ({sweep})"))
     return _ended(record)
 
 

@@ -1,7 +1,7 @@
 """Keeps exactly one run in the store for each trial, whatever was sent, lost or half done before.
 
-A run is whole when it bears the fingerprint of its trial's end, which is written last. Every other run is
-half-written: the process that began it goes on with it, and any other process replaces it.
+A run is whole if it bears the fingerprint of its trial's ending, which is written last. The process that began a run
+goes on with it until it is whole; any other process replaces a run that is not.
 """
 
 from __future__ import annotations
@@ -24,13 +24,9 @@ from orchestrator.track.text import note
 @final
 @dataclass(frozen=True)
 class SweepRunEnd:
-    """How the sweep's own run ends.
+    """How the sweep's own run ends; the first three fields are explained at :class:`Tracker`.
 
-    Args:
-        status: None keeps the store's status, and makes KILLED of RUNNING.
-        description: Markdown; empty keeps the store's text.
-        artifacts: files and directories to store; those that do not exist are left out.
-        ended_at: Unix time in milliseconds; None: when the last trial ended.
+    ``ended_at`` is a Unix time in milliseconds; None stands for the end of the last trial.
     """
 
     status: RunStatus | None
@@ -43,12 +39,12 @@ class SweepRunEnd:
 class Ledger:
     """Keeps one sweep's runs in a store.
 
-    Every method raises what the store raises. After an :class:`Unreachable` it is not known what was done, so
-    :meth:`open` has to be called before anything else.
+    Each method raises what the store raises. After :class:`Unreachable` nobody knows what was done, so :meth:`open`
+    has to be called before anything else.
 
     Args:
-        store: of the runs.
-        record: the sweep's spec and provenance; its trials are not looked at.
+        store: that holds the runs.
+        record: of the sweep; its trials are not looked at.
         is_running: whether the sweep runs now, so that its run has to be RUNNING.
     """
 
@@ -61,13 +57,9 @@ class Ledger:
         self._complete: dict[str, str] = {}
 
     def open(self, live: Collection[str]) -> set[str]:
-        """Take up or create the sweep's run, learn what the store has, and end the runs that nobody writes any more.
+        """Find or create the sweep's run, learn what the store has, and end the runs that nobody writes any more.
 
-        Args:
-            live: ids of the trials whose runs this process has begun.
-
-        Returns:
-            Those of them whose runs are still there.
+        Of the trials whose runs this process has begun, the ids are given and those are returned whose runs remain.
         """
         found = self._store.find(sweep_id(self._record))
         self._adopt([run for run in found if run.trial_id is None], {run.parent for run in found})
@@ -82,11 +74,11 @@ class Ledger:
         return {trial_id for trial_id, run_id in mine.items() if self._children.get(trial_id) == run_id}
 
     def has_whole(self, trial: Trial, num_rows: int) -> bool:
-        """Tell whether the store has all of a trial that no longer runs; see :func:`fingerprint`."""
+        """Tell by its fingerprint whether the store has all of a trial that no longer runs."""
         return self._complete.get(trial.trial_id) == fingerprint(trial.result, num_rows)
 
     def begin(self, config: TrialConfig, started_at: int) -> None:
-        """Begin a trial's run, in Unix milliseconds, in place of any that was there."""
+        """Begin a trial's run at a Unix time in milliseconds, in place of the run that the store had."""
         assert self._parent is not None, "open comes first"
         old = self._children.pop(config.trial_id, None)
         self._complete.pop(config.trial_id, None)
@@ -97,25 +89,25 @@ class Ledger:
 
     def log(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> None:
         """Add rows to the run of a trial that was begun."""
-        self._store.log(self._children[config.trial_id], history_points(self._record, config, rows))
+        self._store.log(self._children[config.trial_id], history_points(self._record, rows))
 
     def end(self, trial: Trial, rows: Sequence[HistoryRow], num_rows: int) -> None:
-        """Add the last rows to a trial's run and end it: its status first and its fingerprint last.
+        """End a trial's run: its status is set first, and its last rows and its fingerprint are added after it.
 
         Args:
-            trial: without curves; where it has no result, it was cut off.
-            rows: what its run lacks.
-            num_rows: all rows of a trial that was cut off.
+            trial: a trial without a result was cut off; its curves are not looked at.
+            rows: the rows that its run lacks.
+            num_rows: the number of all rows of a trial that was cut off.
         """
-        end = run_end(self._record, trial.config, trial.result, num_rows)
+        end = run_end(self._record, trial.result, num_rows)
         run_id = self._children[trial.trial_id]
-        points = [*history_points(self._record, trial.config, rows), *end.points]
+        points = [*history_points(self._record, rows), *end.points]
         self._store.set_status(run_id, end.status, _now() if end.ended_at is None else end.ended_at)
         self._store.log(run_id, points, end.tags)
         self._complete[trial.trial_id] = end.tags[COMPLETE]
 
     def end_sweep(self, end: SweepRunEnd, last_ended_at: float) -> None:
-        """End the sweep's run, whose last trial ended at a Unix time in seconds; 0 where none has."""
+        """End the sweep's run; its last trial ended at this Unix time in seconds, which is 0 if none has ended."""
         assert self._parent is not None, "open comes first"
         run_id = self._parent.run_id
         if end.status is not None or self._parent.is_running:
@@ -129,7 +121,7 @@ class Ledger:
         self._store.log(run_id, (), {COMPLETE: end.status or "as before"})
 
     def _adopt(self, runs: list[StoredRun], parents: set[str | None]) -> None:
-        """Take up the sweep's run; of two, which a lost answer can leave, the one that has children."""
+        """Take the sweep's run. If a lost answer has left two, the one that has children is kept."""
         if not runs:
             started_at = round(self._record.provenance.started_at * 1000)
             run_id = self._store.create(sweep_facts(self._record), parent=None, started_at=started_at)
@@ -144,7 +136,7 @@ class Ledger:
             self._store.set_status(self._parent.run_id, "RUNNING", None)
 
     def _settle(self, trial_id: str, runs: list[StoredRun], mine: str | None) -> None:
-        """Keep one run of a trial, this process's own or else a whole one; none that nobody writes stays RUNNING."""
+        """Keep one run of a trial, by preference this process's own or a whole one, and end it if nobody writes it."""
         runs.sort(key=lambda run: (run.run_id != mine, not run.complete, run.started_at, run.run_id))
         kept, *extras = runs
         self._children[trial_id] = kept.run_id
@@ -156,7 +148,7 @@ class Ledger:
             if kept.is_running and kept.run_id != mine:
                 self._store.log(kept.run_id, (), {"state": "cut off"})
                 self._store.set_status(kept.run_id, "KILLED", _now())
-        except Refused:  # it concerns this trial alone, which is written anew, and the refusal is told then
+        except Refused:  # this trial is written again and tells of the refusal then; no other is concerned
             self._complete.pop(trial_id, None)
 
 

@@ -1,4 +1,4 @@
-"""Where a browser finds a trial's run in MLflow."""
+"""Finds the page on which MLflow shows a trial's run."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from orchestrator.track.store import Refused, Unreachable
 @final
 @dataclass(frozen=True)
 class RunLink:
-    """What a store says about a trial's run.
+    """A link to a trial's run.
 
     Args:
-        url: of its page; of a search for it where it is not there yet; empty where there is nothing to open.
-        note: why it does not lead to the run itself, and what to do; empty where it does.
+        url: of the run's page, or of a search for the run if the store does not have it; empty if nothing can open.
+        note: why the link does not lead to the run, and what to do; otherwise empty.
     """
 
     url: str
@@ -28,15 +28,7 @@ class RunLink:
 
 
 def page_of(tracking_uri: str, ui: str) -> str:
-    """Tell where a store is browsed.
-
-    Args:
-        tracking_uri: of the store.
-        ui: where ``teleport ui`` shows a store that is no server.
-
-    Returns:
-        The URL of its page, without credentials.
-    """
+    """Give the URL of a store's page without credentials; ``ui`` is where ``teleport ui`` shows a database."""
     address = Address.parse(tracking_uri)
     if address.is_database:
         return ui.rstrip("/")
@@ -45,17 +37,7 @@ def page_of(tracking_uri: str, ui: str) -> str:
 
 
 def run_link(tracking_uri: str, page: str, record: SweepRecord, trial_id: str) -> RunLink:
-    """Ask a store for a trial's run; may take as long as the store takes to answer, ten seconds at most.
-
-    Args:
-        tracking_uri: of the store.
-        page: from :func:`page_of`.
-        record: of the sweep.
-        trial_id: of the trial.
-
-    Returns:
-        The link, or why there is none.
-    """
+    """Ask a store, for ten seconds at most, where a trial's run is; ``page`` comes from :func:`page_of`."""
     address = Address.parse(tracking_uri)
     if address.file is not None and not address.file.exists():
         return RunLink("", f"nothing is tracked in {address.file} yet")
@@ -67,9 +49,8 @@ def run_link(tracking_uri: str, page: str, record: SweepRecord, trial_id: str) -
     late = f"MLflow has not got this run yet; `teleport track sync {record.spec.name}` sends it"
     if place is None:
         return RunLink("", late)
-    experiment, run = place
-    base = f"{page}/#/experiments/{experiment}"
-    if run is None:
-        search = f"tags.trial_id = '{trial_id}'"
-        return RunLink(f"{base}/runs?searchFilter={quote(search)}", late)
-    return RunLink(f"{base}/runs/{run}")
+    base = f"{page}/#/experiments/{place[0]}"
+    if place[1] is not None:
+        return RunLink(f"{base}/runs/{place[1]}")
+    search = quote(f"tags.trial_id = '{trial_id}'")
+    return RunLink(f"{base}/runs?searchFilter={search}", late)

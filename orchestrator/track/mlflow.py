@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,15 +22,15 @@ CLOSE_SECONDS = 30.0
 class MlflowTracker(Tracker):
     """Writes to MLflow from one background thread.
 
-    All sweeps of a store share the experiment ``teleport``: MLflow compares runs within an experiment, and what
-    people compare are arms and architectures across sweeps. Tags tell the sweeps apart.
+    All sweeps of a store share the experiment ``teleport``, since MLflow compares runs within an experiment and people
+    compare arms and architectures across sweeps. Tags tell the sweeps apart.
 
     Args:
         tracking_uri: of a SQLite file, a PostgreSQL database or an MLflow server.
-        artifact_root: where artifacts go if the store is a database; without it they go beside a SQLite file, and
-            for PostgreSQL nowhere, since the current directory is no place for them.
+        artifact_root: where a database's artifacts go. By default they go beside a SQLite file, and for PostgreSQL
+            they are not stored.
         close_seconds: how long :meth:`close` waits at most.
-        store: used instead of MLflow's own client on that URI, for example one that fails on purpose.
+        store: takes the place of MLflow's client, for example to fail on purpose.
 
     Raises:
         UserError: the URI is none of these.
@@ -49,20 +48,17 @@ class MlflowTracker(Tracker):
         self._store = MlflowStore(self._address, artifact_root) if store is None else store
         self._close_seconds = close_seconds
         self._writer: Writer | None = None
-        self._paths: SweepPaths | None = None
 
     def follow(self, paths: SweepPaths) -> None:
         """Begin to show a sweep that runs; see :meth:`Tracker.follow`."""
         assert self._writer is None, "a tracker follows one sweep"
-        self._paths = paths
         self._writer = Writer(self._store, self._address.shown, paths)
 
     def close(self, status: RunStatus, *, description: str = "", artifacts: Sequence[Path] = ()) -> int:
         """End the sweep's run; see :meth:`Tracker.close`."""
         assert self._writer is not None, "follow comes first"
-        assert self._paths is not None
         end = SweepRunEnd(status, description, tuple(artifacts), round(time.time() * 1000))
-        return self._told(self._paths, self._writer.finish(end, self._close_seconds))
+        return self._writer.finish(end, self._close_seconds)
 
     def sync(
         self,
@@ -74,14 +70,4 @@ class MlflowTracker(Tracker):
     ) -> int:
         """Send everything that the store lacks; see :meth:`Tracker.sync`."""
         end = SweepRunEnd(status, description, tuple(artifacts), None)
-        return self._told(paths, Writer(self._store, self._address.shown, paths, end).wait(None))
-
-    def _told(self, paths: SweepPaths, num_missing: int) -> int:
-        if num_missing:
-            logging.getLogger(f"teleport.{paths.name}").warning(
-                "tracking: %s has not got %d runs of this sweep; `teleport track sync %s` sends them",
-                self._address.shown,
-                num_missing,
-                paths.name,
-            )
-        return num_missing
+        return Writer(self._store, self._address.shown, paths, end).wait()

@@ -1,4 +1,4 @@
-"""MLflow as a store of runs: by its client alone, never by its global state, and imported when it is opened."""
+"""MLflow as a store of runs. It is imported when a store is opened, and its global state is never used."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ MAX_METRICS = 1_000
 MAX_PARAMS = 100
 PAGE = 1_000
 
-# One try, soon given up: the writer has its own patience, and must notice when it is asked to close.
+# MLflow tries a request once and gives up soon: the writer repeats by itself, and must notice when it has to close.
 QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-# What SQLite says to a step of MLflow's that was taken before, or that comes after one that was not.
+# SQLite says one of these if MLflow repeats a step of making its tables, or takes one whose predecessor is missing.
 _HALF_MADE = ("already exists", "duplicate column", "no such column", "no such table")
 _TRY_LATER = frozenset({401, 403, 408, 429})
 
@@ -42,21 +42,15 @@ _TRY_LATER = frozenset({401, 403, 408, 429})
 def open_client(address: Address) -> MlflowClient:
     """Import MLflow and open a client; the first one on a new database makes its tables.
 
-    Args:
-        address: of the store.
-
-    Returns:
-        The client.
-
     Raises:
-        Unreachable: its tables were left half made, and it may hold something.
+        Unreachable: the store's tables were left half made, and it may hold something.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     _quiet()
     import mlflow
 
-    _quiet()  # again, for MLflow sets its own levels
+    _quiet()  # again, since MLflow sets levels of its own
     prepare(address)
     try:
         return mlflow.MlflowClient(address.uri)
@@ -70,16 +64,7 @@ def open_client(address: Address) -> MlflowClient:
 
 
 def all_runs(client: MlflowClient, experiment_id: str, where: str) -> Iterator[Run]:
-    """Search runs, however many pages they fill.
-
-    Args:
-        client: of the store.
-        experiment_id: where to search.
-        where: MLflow's filter string.
-
-    Yields:
-        The runs.
-    """
+    """Yield the runs that MLflow's filter string finds, however many pages they fill."""
     token = None
     while True:
         page = client.search_runs([experiment_id], where, max_results=PAGE, page_token=token)
@@ -90,21 +75,13 @@ def all_runs(client: MlflowClient, experiment_id: str, where: str) -> Iterator[R
 
 
 def _quiet() -> None:
-    """Neither the steps in which tables are made, nor tracebacks of what is raised all the same and told in a line."""
+    """Silence the steps in which tables are made, and tracebacks of errors that are raised and told in a line."""
     for name, level in (("mlflow.store.db.utils", logging.CRITICAL), ("alembic", logging.WARNING)):
         logging.getLogger(name).setLevel(level)
 
 
 def reach(tracking_uri: str) -> str:
-    """Try a store.
-
-    Args:
-        tracking_uri: of the store.
-
-    Returns:
-        What was found, in a line.
-
-    """
+    """Try to read a store, and say in a line what was found."""
     address = Address.parse(tracking_uri)
     num_runs = MlflowStore(address).num_runs()
     return f"{address.shown}: {num_runs}{'+' if num_runs == PAGE else ''} runs in experiment {EXPERIMENT!r}"
@@ -112,11 +89,11 @@ def reach(tracking_uri: str) -> str:
 
 @final
 class MlflowStore(RunStore):
-    """Runs in one experiment for all sweeps of a store, so that they compare in one table; tags tell them apart.
+    """The runs of an MLflow store; those of all sweeps are in one experiment, and tags tell them apart.
 
     Args:
         address: of the store.
-        artifact_root: where a database without a server keeps artifacts; None: beside a SQLite file.
+        artifact_root: where a database without a server keeps artifacts; None stands for beside a SQLite file.
     """
 
     def __init__(self, address: Address, artifact_root: Path | None = None) -> None:
@@ -126,35 +103,21 @@ class MlflowStore(RunStore):
         self._experiment_id = ""
 
     def num_runs(self) -> int:
-        """Count the runs, up to one page of them; creates nothing but a database's tables."""
-        with translated():
-            client = self._opened or open_client(self._address)
-            experiment = client.get_experiment_by_name(EXPERIMENT)
-            if experiment is None:
-                return 0
-            return len(client.search_runs([experiment.experiment_id], max_results=PAGE))
+        """Count the runs, up to one page of them; this creates nothing but a database's tables."""
+        found = self._search("", PAGE)
+        return 0 if found is None else len(found[1])
 
     def place_of(self, sweep_id: str, trial_id: str) -> tuple[str, str | None] | None:
-        """Find where a trial's run is shown; creates nothing but a database's tables.
-
-        Args:
-            sweep_id: of the sweep.
-            trial_id: of the trial.
+        """Find the ids of the experiment and of a trial's run; this creates nothing but a database's tables.
 
         Returns:
-            The ids of the experiment and of the run, None for a run that is not there; None without an experiment.
+            None if the experiment is missing; a run id of None if only the run is missing.
         """
-        with translated():
-            client = self._opened or open_client(self._address)
-            experiment = client.get_experiment_by_name(EXPERIMENT)
-            if experiment is None:
-                return None
-            where = f"tags.`{SWEEP_ID}` = '{sweep_id}' AND tags.`{TRIAL_ID}` = '{trial_id}'"
-            runs = client.search_runs([experiment.experiment_id], where, max_results=1)
-            return str(experiment.experiment_id), runs[0].info.run_id if runs else None
+        found = self._search(f"tags.`{SWEEP_ID}` = '{sweep_id}' AND tags.`{TRIAL_ID}` = '{trial_id}'", 1)
+        return None if found is None else (found[0], found[1][0].info.run_id if found[1] else None)
 
     def find(self, sweep_id: str) -> list[StoredRun]:
-        """Find every run of a sweep; see :meth:`RunStore.find`."""
+        """Find all runs of a sweep; see :meth:`RunStore.find`."""
         with translated():
             client = self._client()
             return [
@@ -192,7 +155,7 @@ class MlflowStore(RunStore):
             from mlflow.entities import Metric, RunTag
 
             metrics = [Metric(point.key, point.value, point.timestamp, point.step) for point in points]
-            # The tags go with the last points and not before: one of them says that the run is whole.
+            # The tags go with the last points, since one of them says that the run is whole.
             while len(metrics) > MAX_METRICS:
                 client.log_batch(run_id, metrics=metrics[:MAX_METRICS])
                 del metrics[:MAX_METRICS]
@@ -209,7 +172,7 @@ class MlflowStore(RunStore):
                 self._client().set_terminated(run_id, status, ended_at)
 
     def delete(self, run_id: str) -> None:
-        """Take a run out of sight; see :meth:`RunStore.delete`."""
+        """Remove a run; see :meth:`RunStore.delete`."""
         with translated():
             self._client().delete_run(run_id)
 
@@ -222,6 +185,16 @@ class MlflowStore(RunStore):
                 self._client().log_artifacts(run_id, str(path), artifact_path=path.name)
             else:
                 self._client().log_artifact(run_id, str(path))
+
+    def _search(self, where: str, max_results: int) -> tuple[str, Sequence[Run]] | None:
+        """Search the experiment, and return its id and the runs; None if the store has no such experiment."""
+        with translated():
+            client = self._opened or open_client(self._address)
+            experiment = client.get_experiment_by_name(EXPERIMENT)
+            if experiment is None:
+                return None
+            experiment_id = str(experiment.experiment_id)
+            return experiment_id, client.search_runs([experiment_id], where, max_results=max_results)
 
     def _client(self) -> MlflowClient:
         if self._opened is None:
@@ -243,12 +216,12 @@ class MlflowStore(RunStore):
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Sort what MLflow raises into what may pass and what will not, without the credentials it quotes.
+    """Turn what MLflow raises into one of our two errors, without the credentials that MLflow quotes.
 
     Raises:
-        Unreachable: the store does not answer, or not now.
-        Refused: the store will not take this.
-        UserError: as it was raised, for it is no matter of the store's.
+        Unreachable: the store does not answer at the moment.
+        Refused: the store refuses this, and would refuse it again.
+        UserError: it is passed on as it was raised.
     """
     try:
         yield
@@ -269,7 +242,7 @@ def _is_final(error: Exception) -> bool:
 
 
 def _line(error: BaseException) -> str:
-    """Say in a line what went wrong: in the system's own words where it is the network or the disk."""
+    """Say in a line what went wrong; the network's and the disk's errors keep the system's own words."""
     root = error
     while root.__cause__ or root.__context__:
         root = root.__cause__ or root.__context__ or root

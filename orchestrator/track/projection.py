@@ -1,10 +1,9 @@
-"""What a sweep looks like in a tracking store: names, parameters, tags, endings. Pure: records in, facts out."""
+"""How a sweep looks in a tracking store: the names, parameters, tags and endings of its runs."""
 
 from __future__ import annotations
 
 import getpass
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
@@ -12,9 +11,9 @@ from typing import final
 from orchestrator.home import SweepRecord, TrialConfig, TrialResult, TrialState
 from orchestrator.spec import Json, digest
 from orchestrator.track.points import Point, summary_points
-from orchestrator.track.text import MAX_PARAM, clean
+from orchestrator.track.text import MAX_PARAM, clean, clean_key
 
-# Bookkeeping, apart from the plain tags that people filter by.
+# Tags for our own bookkeeping; people filter by the others.
 SWEEP_ID = "teleport.sweep_id"
 TRIAL_ID = "teleport.trial_id"
 COMPLETE = "teleport.complete"
@@ -27,13 +26,7 @@ STATUS_OF = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "FINISHED", Tri
 @final
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a run when it begins.
-
-    Args:
-        name: for people.
-        params: what it was asked to do.
-        tags: what to find it by.
-    """
+    """What is known of a run when it begins."""
 
     name: str
     params: Mapping[str, str]
@@ -47,9 +40,9 @@ class RunEnd:
 
     Args:
         status: FINISHED, FAILED or KILLED.
-        ended_at: Unix time in milliseconds; None: now.
-        points: the summary over its seeds.
-        tags: to add; the one that says it is whole is among them.
+        ended_at: Unix time in milliseconds; None stands for the present.
+        points: that sum up the trial.
+        tags: to add, among them :data:`COMPLETE`.
     """
 
     status: str
@@ -59,19 +52,14 @@ class RunEnd:
 
 
 def sweep_id(record: SweepRecord) -> str:
-    """Tell a sweep from every other, also from one of the same name and spec in another home."""
+    """Make an id that differs even from that of a sweep with the same name and spec in another home."""
     return digest([record.spec.name, record.spec.identity, record.provenance.started_at])
 
 
 def fingerprint(result: TrialResult | None, num_rows: int = 0) -> str:
-    """Tell one ending of a trial from another, so that a run which is whole is known to be this one.
+    """Hash how a trial ended, or, without a result, the number of rows that it had when it was cut off.
 
-    Args:
-        result: how it ended; None: it was cut off.
-        num_rows: of the curves of one that was cut off.
-
-    Returns:
-        A short hash.
+    A run in the store is whole if it bears the fingerprint of its trial's ending.
     """
     return digest(["cut off", num_rows] if result is None else result.model_dump(mode="json"))
 
@@ -82,27 +70,24 @@ def sweep_facts(record: SweepRecord) -> Facts:
     plain = spec.model_dump(mode="json", exclude_unset=True, exclude={"version", "name", "description", "hooks"})
     tags = {
         **_sweep_tags(record),
-        **{f"version.{name}": version for name, version in provenance.versions.items()},
         "phase": "sweep",
         "command": provenance.command,
         "host": provenance.host,
         "num_workloads": str(len(spec.workloads)),
         "num_arms": str(len(spec.arms)),
-        "mlflow.source.name": provenance.command,
         NOTE: spec.description,
     }
     return Facts(spec.name, _params(plain), _cleaned(tags))
 
 
 def trial_facts(record: SweepRecord, config: TrialConfig) -> Facts:
-    """Describe a trial's run; what the sweep is stands on it too, since stores search runs one by one."""
+    """Describe a trial's run. It repeats the sweep's tags, since stores search runs one by one."""
     plain = {
         **config.training.model_dump(mode="json", exclude_none=True),
         **config.method.model_dump(mode="json", exclude_none=True),
     }
     tags = {
         **_sweep_tags(record),
-        **{f"version.{name}": version for name, version in record.provenance.versions.items()},
         TRIAL_ID: config.trial_id,
         "trial_id": config.trial_id,
         "configuration_id": config.configuration_id,
@@ -111,12 +96,9 @@ def trial_facts(record: SweepRecord, config: TrialConfig) -> Facts:
         "arm_kind": config.method.kind,
         "study": config.study,
         "phase": config.phase,
-        "seeds": ",".join(map(str, config.seeds)),
+        "seed": str(config.seeds[0]),
         "objective": f"{config.objective.mode} {config.objective.metric}",
-        "mlflow.source.name": record.provenance.command,
     }
-    if len(config.seeds) == 1:
-        tags["seed"] = str(config.seeds[0])
     if config.number is not None:
         tags["number"] = str(config.number)
         if record.spec.is_shared(config.arm):
@@ -126,35 +108,27 @@ def trial_facts(record: SweepRecord, config: TrialConfig) -> Facts:
     return Facts(_trial_name(record, config), _params(plain), _cleaned(tags))
 
 
-def run_end(record: SweepRecord, config: TrialConfig, result: TrialResult | None, num_rows: int = 0) -> RunEnd:
-    """Describe the end of a trial's run.
-
-    Args:
-        record: the sweep.
-        config: what ran.
-        result: how it ended; None: it was cut off, since the process that drove it stopped.
-        num_rows: of the curves of a trial that was cut off.
-    """
+def run_end(record: SweepRecord, result: TrialResult | None, num_rows: int = 0) -> RunEnd:
+    """Describe the end of a trial's run; a trial without a result was cut off after so many rows."""
     tags = {COMPLETE: fingerprint(result, num_rows)}
     if result is None:
         return RunEnd("KILLED", None, (), tags | {"state": "cut off"})
     tags["state"] = result.state.value
-    num_diverged = sum(seed.outcome == "diverged" for seed in result.seeds)
+    is_diverged = any(seed.outcome == "diverged" for seed in result.seeds)
     if result.failure is not None:
         tags |= {"failure": result.failure.kind, "failure_message": result.failure.message}
         tags[NOTE] = _failure_note(result)
-        num_diverged = max(num_diverged, int(result.failure.kind == "diverged"))
+        is_diverged |= result.failure.kind == "diverged"
     if result.seeds:
-        num_reached = sum(seed.steps_to_target is not None for seed in result.seeds)
-        stopped = " before it was stopped" if result.state is TrialState.PRUNED else ""
-        tags["target"] = f"reached by {num_reached} of {len(result.seeds)} seeds{stopped}"
-    if num_diverged:
+        reached = "not reached" if result.seeds[0].steps_to_target is None else "reached"
+        tags["target"] = f"{reached} before it was stopped" if result.state is TrialState.PRUNED else reached
+    if is_diverged:
         tags["diverged"] = "true"
     if result.machine is not None:
         machine = result.machine
         tags |= {"device": machine.device, "host": machine.host, "num_threads": str(machine.num_threads)}
         tags |= {f"version.{name}": version for name, version in machine.versions.items()}
-    points = list(summary_points(record, config, result, num_diverged))
+    points = list(summary_points(record, result, is_diverged=is_diverged))
     return RunEnd(STATUS_OF[result.state], round(result.ended_at * 1000), points, _cleaned(tags))
 
 
@@ -166,6 +140,8 @@ def _sweep_tags(record: SweepRecord) -> dict[str, str]:
         "spec": record.spec.identity,
         "mlflow.user": _user(),
         "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": provenance.command,
+        **{f"version.{name}": version for name, version in provenance.versions.items()},
     }
     if provenance.git_commit is not None:
         tags |= {"git_commit": provenance.git_commit, "mlflow.source.git.commit": provenance.git_commit}
@@ -176,17 +152,17 @@ def _sweep_tags(record: SweepRecord) -> dict[str, str]:
 
 def _trial_name(record: SweepRecord, config: TrialConfig) -> str:
     if config.phase == "search":
-        seed = f" seed {config.seeds[0]}" if record.spec.is_shared(config.arm) else ""
-        return f"{config.study} #{config.number}{seed}"
-    # The best k of an arm share their seeds, so their names need the configuration too.
+        is_one_of_many = record.spec.is_shared(config.arm) or len(record.spec.search.seeds) > 1
+        return f"{config.study} #{config.number}{f' seed {config.seeds[0]}' if is_one_of_many else ''}"
+    # The best candidates of an arm share their seeds, so their names need the configuration too.
     is_one_of_many = record.spec.confirm.top_k > 1 or len(record.spec.confirm.candidates) > 1
     which = f" of {config.configuration_id[:6]}" if is_one_of_many else ""
-    return f"{config.study} {config.phase} seed {','.join(map(str, config.seeds))}{which}"
+    return f"{config.study} {config.phase} seed {config.seeds[0]}{which}"
 
 
 def _failure_note(result: TrialResult) -> str:
     assert result.failure is not None
-    # Indented text is code in Markdown whatever it holds; a fence could be closed from inside.
+    # Markdown shows indented text as code whatever it holds, whereas text could close a fence around it.
     lines = f"{result.failure.message}\n{result.failure.traceback}".splitlines()
     return f"The trial failed: {result.failure.kind}\n\n" + "\n".join(f"    {line}" for line in lines)
 
@@ -196,7 +172,7 @@ def _params(plain: Mapping[str, Json]) -> dict[str, str]:
 
 
 def _leaves(plain: Mapping[str, Json], prefix: str) -> Iterator[tuple[str, str]]:
-    """Walk to the leaves, by dotted path; a list is a leaf, as it is in the YAML."""
+    """Yield each leaf with its dotted path; a list is a leaf, as it is in the YAML."""
     for name, value in plain.items():
         path = f"{prefix}{name}"
         if isinstance(value, dict) and value:
@@ -206,14 +182,11 @@ def _leaves(plain: Mapping[str, Json], prefix: str) -> Iterator[tuple[str, str]]
 
 
 def _cleaned(tags: Mapping[str, str]) -> dict[str, str]:
-    return {_TAG_KEY.sub("_", key)[:250]: clean(value) for key, value in tags.items()}
-
-
-_TAG_KEY = re.compile(r"[^\w.\-/ ]", re.ASCII)
+    return {clean_key(key): clean(value) for key, value in tags.items()}
 
 
 def _user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):
-        return "unknown"  # containers run users whom no passwd file knows
+        return "unknown"  # a container may run a user who is in no passwd file

@@ -1,8 +1,10 @@
-"""Sweeps as an MLflow store has them: found by name, and their archives brought here."""
+"""Finds sweeps in an MLflow store by their names, and downloads their archives."""
 
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, final
@@ -20,16 +22,7 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class RemoteSweep:
-    """A sweep's own run in a store.
-
-    Args:
-        name: of the sweep.
-        run_id: the store's.
-        sweep_id: of :func:`orchestrator.track.projection.sweep_id`.
-        status: the store's word for how it stands.
-        started_at: Unix time in milliseconds.
-        host: where its driver ran.
-    """
+    """A sweep's own run in a store, which started at a Unix time in milliseconds."""
 
     name: str
     run_id: str
@@ -45,39 +38,26 @@ class RemoteSweep:
 
 @final
 class Remote:
-    """The sweeps of one MLflow store, to be read.
-
-    Args:
-        tracking_uri: of the store.
+    """Reads the sweeps of one MLflow store.
 
     Raises:
-        UserError: the URI is none, or the store does not answer.
+        UserError: the tracking URI is wrong, or the store does not answer.
     """
 
     def __init__(self, tracking_uri: str) -> None:
         self._address = Address.parse(tracking_uri)
         if self._address.file is not None and not self._address.file.is_file():
             raise UserError(f"--tracking-uri: {self._address.shown} is not there")
-        try:
-            with translated():
-                self._client = open_client(self._address)
-                experiment = self._client.get_experiment_by_name(EXPERIMENT)
-        except StoreError as error:
-            raise self._silent(error) from None
+        with self._answering():
+            self._client = open_client(self._address)
+            experiment = self._client.get_experiment_by_name(EXPERIMENT)
         self._experiment_id = None if experiment is None else str(experiment.experiment_id)
 
     def find(self, name: str, run_id: str | None = None) -> RemoteSweep:
-        """Find a sweep.
-
-        Args:
-            name: of the sweep.
-            run_id: of its own run, where several sweeps have the name.
-
-        Returns:
-            The sweep.
+        """Find a sweep by its name; if several have it, the run id of the sweep's own run is needed too.
 
         Raises:
-            UserError: there is none, or there are several.
+            UserError: the store has no such sweep, or several.
         """
         sweeps = [_sweep_of(run) for run in self._search("tags.phase = 'sweep'")]
         found = [sweep for sweep in sweeps if sweep.name == name and run_id in (None, sweep.run_id)]
@@ -100,41 +80,32 @@ class Remote:
         return sum(TRIAL_ID in run.data.tags for run in self._search(where))
 
     def download(self, sweep: RemoteSweep, name: str, directory: Path) -> Path:
-        """Bring a sweep's archive here.
-
-        Args:
-            sweep: from :meth:`find`.
-            name: of the archive.
-            directory: where to.
-
-        Returns:
-            The file.
+        """Download a sweep's archive of this name into a directory, and return its path.
 
         Raises:
-            UserError: the store has none, or does not answer.
+            UserError: the store has no archive of the sweep, or does not answer.
         """
-        try:
-            with translated():
-                if all(artifact.path != name for artifact in self._client.list_artifacts(sweep.run_id)):
-                    raise UserError(
-                        f"{self._address.shown} has no archive of sweep {sweep.name!r} ({sweep}): it is stored when "
-                        "the sweep ends or is interrupted, or by `teleport track sync` where the sweep's home is"
-                    )
-                return Path(self._client.download_artifacts(sweep.run_id, name, str(directory)))
-        except StoreError as error:
-            raise self._silent(error) from None
+        with self._answering():
+            if all(artifact.path != name for artifact in self._client.list_artifacts(sweep.run_id)):
+                raise UserError(
+                    f"{self._address.shown} has no archive of sweep {sweep.name!r} ({sweep}): it is stored when the "
+                    "sweep ends or is interrupted, or by `teleport track sync` where the sweep's home is"
+                )
+            return Path(self._client.download_artifacts(sweep.run_id, name, str(directory)))
 
     def _search(self, where: str) -> list[Run]:
         if self._experiment_id is None:
             return []
+        with self._answering():
+            return list(all_runs(self._client, self._experiment_id, where))
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
         try:
             with translated():
-                return list(all_runs(self._client, self._experiment_id, where))
+                yield
         except StoreError as error:
-            raise self._silent(error) from None
-
-    def _silent(self, error: StoreError) -> UserError:
-        return UserError(f"--tracking-uri: {self._address.shown} does not answer: {error}")
+            raise UserError(f"--tracking-uri: {self._address.shown} does not answer: {error}") from None
 
 
 def _sweep_of(run: Run) -> RemoteSweep:
@@ -147,6 +118,3 @@ def _sweep_of(run: Run) -> RemoteSweep:
         started_at=run.info.start_time or 0,
         host=tags.get("host", "?"),
     )
-
-
-__all__ = ["Remote", "RemoteSweep"]

@@ -1,6 +1,6 @@
-"""The tables of a SQLite store: made beside it and put in its place whole.
+"""Makes the tables of a SQLite store in a file beside it, and puts that in the store's place when it is whole.
 
-MLflow makes them in the file itself, in some forty steps of which not each can be repeated. A process that is killed
+MLflow makes them in the store's own file, in some forty steps that cannot all be repeated. A process that is killed
 meanwhile leaves a file that MLflow can neither use nor finish.
 """
 
@@ -16,20 +16,17 @@ from pathlib import Path
 
 from orchestrator.track.address import Address
 
-# An older version, or a server of MLflow's own, may be making tables in the file right now.
+# A file that was written so recently may be one in which another program is making tables now.
 SETTLED_SECONDS = 60.0
-# Filled while the tables are made.
+# The tables that have rows as soon as all tables are made.
 _MADE_WITH_THE_TABLES = frozenset({"alembic_version", "workspaces", "sqlite_sequence"})
 
 
 def prepare(address: Address) -> None:
-    """Give a SQLite store its tables where it has none; a file that holds anything is left as it is.
+    """Make the tables of a SQLite store that has none; a file that holds anything is left as it is.
 
-    A file whose making was cut off is replaced where that is certain: it lacks tables, holds no row of anyone's, and
-    nobody has touched it for a while.
-
-    Args:
-        address: of any store; one that is no file has its own ways.
+    A file whose making was certainly cut off is replaced: one that lacks tables, holds nobody's rows, and has not
+    been touched for a while. Stores of other kinds are left alone.
     """
     file = address.file
     if file is None or is_used(file):
@@ -49,11 +46,11 @@ def prepare(address: Address) -> None:
 
 
 def is_used(file: Path) -> bool:
-    """Tell whether a store has an experiment, as each has from the moment that its tables are whole."""
+    """Tell whether a store has an experiment, which every store has as soon as its tables are whole."""
     try:
         with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
             return connection.execute("SELECT 1 FROM experiments LIMIT 1").fetchone() is not None
-    except sqlite3.Error:  # no file, no such table, or nothing that is a database: those who use it will say
+    except sqlite3.Error:  # no file, no such table, or no database, of which those who use it will tell
         return False
 
 
@@ -62,7 +59,7 @@ def _is_settled(file: Path) -> bool:
 
 
 def _is_empty(file: Path) -> bool:
-    """Tell whether a database holds no row of anyone's; first it takes back what a dead writer had begun."""
+    """Tell whether a database holds nobody's rows; opening it undoes what a dead writer had begun."""
     try:
         with closing(sqlite3.connect(file)) as connection:
             names = _names(connection) - _MADE_WITH_THE_TABLES
@@ -70,7 +67,7 @@ def _is_empty(file: Path) -> bool:
             is_empty = not any(filled)
     except sqlite3.Error:
         return False
-    # The journal of another file would be played back into the new one.
+    # SQLite would play the journal of the old file back into the new one.
     return is_empty and not any(side.exists() for side in _sides(file))
 
 
@@ -102,7 +99,7 @@ def _sides(file: Path) -> list[Path]:
 
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """Let one process of this program at a time make tables; its death lets go of the directory."""
+    """Let one process at a time make tables; the operating system drops the lock if it dies."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -14,11 +14,7 @@ from orchestrator.track.text import redact
 
 
 class StoreError(Exception):
-    """A call to the store came to nothing.
-
-    Args:
-        reason: why; credentials in it are taken out, for it ends in logs.
-    """
+    """A call to the store failed; credentials are taken out of the reason, since it ends up in logs."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(redact(reason))
@@ -26,12 +22,12 @@ class StoreError(Exception):
 
 @final
 class Unreachable(StoreError):
-    """The store does not answer, or not now; the same call may succeed later."""
+    """The store does not answer at the moment; the same call may succeed later."""
 
 
 @final
 class Refused(StoreError):
-    """The store will not take this, however often it is sent."""
+    """The store refuses this, and would refuse it again."""
 
 
 @final
@@ -41,11 +37,10 @@ class StoredRun:
 
     Args:
         run_id: the store's own id.
-        trial_id: whose; None: the sweep's own run.
-        parent: run id of the sweep's run; None: it is that.
-        is_running: whether it counts as RUNNING.
-        status: the store's word for it.
-        complete: fingerprint of the ending it holds whole; empty: it is not whole.
+        trial_id: of the trial; None for the sweep's own run.
+        parent: run id of the sweep's run; None for that run itself.
+        status: as the store calls it.
+        complete: fingerprint of the ending that the run shows; empty while it is not whole.
         started_at: Unix time in milliseconds.
     """
 
@@ -58,45 +53,36 @@ class StoredRun:
 
     @property
     def is_running(self) -> bool:
-        """Whether it counts as RUNNING."""
+        """Whether the run counts as RUNNING."""
         return self.status in ("RUNNING", "SCHEDULED")
 
 
 class RunStore(ABC):
-    """A store of runs, used from one thread.
+    """A store of runs, which is used from one thread.
 
-    Every method raises :class:`Unreachable` or :class:`Refused` and nothing else because of the store.
+    If the store fails, a method raises :class:`Unreachable` or :class:`Refused` and nothing else.
     """
 
     @abstractmethod
     def find(self, sweep_id: str) -> list[StoredRun]:
-        """Find every run of a sweep, its own and its trials'."""
+        """Find all runs of a sweep, its own and those of its trials."""
 
     @abstractmethod
     def create(self, facts: Facts, *, parent: str | None, started_at: int) -> str:
-        """Create a run.
-
-        Args:
-            facts: its name, parameters and tags.
-            parent: run id of the sweep's run; None for that run itself.
-            started_at: Unix time in milliseconds.
-
-        Returns:
-            Its run id.
-        """
+        """Create a run that started at a Unix time in milliseconds, and return its id; see :class:`StoredRun`."""
 
     @abstractmethod
     def log(self, run_id: str, points: Sequence[Point], tags: Mapping[str, str] | None = None) -> None:
-        """Add points, then tags; doing it again changes nothing."""
+        """Add points and then tags; a second time changes nothing."""
 
     @abstractmethod
     def set_status(self, run_id: str, status: str, ended_at: int | None) -> None:
-        """Set a run's status and the time it ended, in milliseconds."""
+        """Set a run's status, and the Unix time in milliseconds at which it ended."""
 
     @abstractmethod
     def delete(self, run_id: str) -> None:
-        """Take a run out of sight."""
+        """Remove a run from what people see."""
 
     @abstractmethod
     def attach(self, run_id: str, path: Path) -> None:
-        """Store a file, or a directory with all it holds."""
+        """Store a file, or a directory with all that it holds."""

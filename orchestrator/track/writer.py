@@ -1,6 +1,6 @@
 """The background thread that reads what is new in a sweep's files and writes it to a store of runs.
 
-The thread waits for a store that is slow or gone. It keeps nothing in memory meanwhile, since the files have it.
+The thread waits for a store that is slow or gone, and keeps no rows in memory meanwhile, since the files have them.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from dataclasses import dataclass
 from typing import final
 
 from orchestrator.errors import FileUnreadable
-from orchestrator.home import NewRows, Place, Stamp, SweepPaths, SweepRecord, Tail, Trial, rows_after, stored_spec
+from orchestrator.home import NewRows, ReadUpTo, Stamp, SweepPaths, SweepRecord, Tail, Trial, rows_after, stored_spec
 from orchestrator.track.ledger import Ledger, SweepRunEnd
 from orchestrator.track.store import Refused, RunStore, Unreachable
 
 LOOK_SECONDS = 1.0
-# After the first failure in a row, the second, and so on.
+# Seconds to wait after the first failure in a row, after the second, and so on.
 PAUSES = (1.0, 2.0, 5.0, 15.0, 30.0)
 
 
 @final
 @dataclass
 class _Pending:
-    """A trial that the store has not got whole.
+    """A trial of which the store lacks something.
 
     Args:
-        started: stamp of its configuration, which is written anew at every start of the trial.
+        started: stamp of its configuration, which is written again at each start of the trial.
         trial: without curves; None until it has been read.
-        place: how much of the curves the run holds; None while this process has begun no run for it.
+        read: how much of the curves its run holds; None if this process has not begun the run.
         has_failed: whether the last try to write it failed, so that it waits until its files change.
     """
 
     started: Stamp
     trial: Trial | None = None
-    place: Place | None = None
+    read: ReadUpTo | None = None
     has_failed: bool = False
 
 
@@ -45,10 +45,10 @@ class Writer:
     """Brings a store level with a sweep's files, in a thread of its own that starts at once.
 
     Args:
-        store: used by this thread only.
+        store: used by this thread alone.
         shown: the store's address for messages, without credentials.
         paths: of the sweep.
-        end: how the sweep's run ends, where the sweep does not run; None: it runs until :meth:`finish`.
+        end: how the sweep's run ends; None while the sweep runs, until :meth:`finish` is called.
     """
 
     def __init__(self, store: RunStore, shown: str, paths: SweepPaths, end: SweepRunEnd | None = None) -> None:
@@ -58,7 +58,7 @@ class Writer:
         self._log = logging.getLogger(f"teleport.{paths.name}")
         self._tail = Tail(paths)
         self._is_running = end is None
-        # A trial that was started before this process took the lock is not running, whatever the store shows.
+        # A trial that was started before this process took the lock does not run, whatever the store shows.
         self._since = paths.lock.stat().st_mtime_ns if paths.lock.is_file() else 0
         self._ledger: Ledger | None = None
         self._is_open = False
@@ -76,17 +76,25 @@ class Writer:
         self._thread.start()
 
     def finish(self, end: SweepRunEnd, seconds: float) -> int:
-        """Send what is left for so many seconds at most, and count the runs that the store still lacks."""
+        """Spend so many seconds at most on sending what is left, and count the runs that the store still lacks."""
         self._end = end
         self._closing.set()
         return self.wait(seconds)
 
-    def wait(self, seconds: float | None) -> int:
+    def wait(self, seconds: float | None = None) -> int:
         """Wait until all is sent or the store fails, and count the runs that the store still lacks."""
         self._thread.join(seconds)
         self._is_abandoned = True
         trial_ids = {path.parent.name for path in self._paths.trials.glob("*/config.json")}
-        return len(trial_ids - self._whole) + (not self._is_end_sent)
+        num_missing = len(trial_ids - self._whole) + (not self._is_end_sent)
+        if num_missing:
+            self._log.warning(
+                "tracking: %s has not got %d runs of this sweep; `teleport track sync %s` sends them",
+                self._shown,
+                num_missing,
+                self._paths.name,
+            )
+        return num_missing
 
     def _run(self) -> None:
         while not self._is_abandoned:
@@ -96,7 +104,7 @@ class Writer:
                 if not self._level(is_over=is_last):
                     pause = 0.0
             except Unreachable as error:
-                self._fail()
+                self._num_failures += 1
                 if self._num_failures == 1:
                     self._log.warning(
                         "tracking: %s does not answer (%s); trials go on, and what it misses is sent when it is "
@@ -106,7 +114,7 @@ class Writer:
                         self._paths.name,
                     )
             except Exception:  # noqa: BLE001 - the sweep must not notice a fault in this thread
-                self._fail()
+                self._num_failures += 1
                 self._log.exception("tracking: could not write to %s", self._shown)
             else:
                 if self._num_failures:
@@ -115,30 +123,23 @@ class Writer:
             if is_last:
                 return
             if self._num_failures:
+                self._is_open = False
                 pause = PAUSES[min(self._num_failures, len(PAUSES)) - 1]
             self._closing.wait(pause)
 
-    def _fail(self) -> None:
-        self._num_failures += 1
-        self._is_open = False
-
     def _level(self, *, is_over: bool) -> bool:
-        """Bring the store level with the files, or do a second's part of it while the sweep runs.
+        """Bring the store level with the files, but stop after a second while the sweep runs.
 
-        Args:
-            is_over: whether nothing runs any more, so that trials without a result were cut off.
-
-        Returns:
-            Whether all of it is done.
+        If it is over, trials without a result were cut off. Returns whether nothing is left to do.
         """
         ledger = self._opened()
         self._look()
         deadline = math.inf
-        # The newest first: trials that run are seen to run, however many ended ones the store still lacks.
+        # The newest come first, so that running trials are shown however many ended ones the store still lacks.
         for trial_id, pending in sorted(self._pending.items(), key=lambda item: item[1].started, reverse=True):
             if self._is_abandoned:
                 return False
-            if not is_over and pending.place is None:
+            if not is_over and pending.read is None:
                 deadline = min(deadline, time.monotonic() + LOOK_SECONDS)
                 if time.monotonic() > deadline:
                     return False
@@ -154,14 +155,14 @@ class Writer:
             record = SweepRecord(stored_spec(self._paths), self._paths.read_provenance(), ())
             self._ledger = Ledger(self._store, record, is_running=self._is_running)
         if not self._is_open:
-            live = [trial_id for trial_id, pending in self._pending.items() if pending.place is not None]
+            live = [trial_id for trial_id, pending in self._pending.items() if pending.read is not None]
             try:
                 kept = self._ledger.open(live)
             except Refused as error:
                 raise Unreachable(str(error)) from None
             for trial_id in live:
                 if trial_id not in kept:
-                    self._pending[trial_id].place = None
+                    self._pending[trial_id].read = None
             self._is_open = True
         return self._ledger
 
@@ -171,32 +172,30 @@ class Writer:
             known = self._pending.pop(trial_id, None)
             if stamps is not None:
                 is_same = known is not None and known.started == stamps.config
-                place = known.place if known is not None and is_same else None
-                self._pending[trial_id] = _Pending(stamps.config, place=place)
+                read = known.read if known is not None and is_same else None
+                self._pending[trial_id] = _Pending(stamps.config, read=read)
 
     def _try(self, trial_id: str, pending: _Pending, ledger: Ledger, *, is_over: bool) -> None:
-        """Write a trial; one that cannot be written keeps no other from the store, and is told of once."""
+        """Write a trial. If that fails, the fault is told once and the other trials go on."""
         try:
             self._write(trial_id, pending, ledger, is_over=is_over)
         except Unreachable:
             raise
-        except Exception as error:  # noqa: BLE001 - also a fault of ours
-            if not pending.has_failed:
-                self._tell(trial_id, error)
+        except Exception as error:  # noqa: BLE001 - a fault in this code must not reach other trials either
+            if pending.has_failed:
+                pass
+            elif isinstance(error, Refused):
+                self._log.warning("tracking: %s refused trial %s: %s", self._shown, trial_id, error)
+            elif isinstance(error, (OSError, FileUnreadable)):
+                self._log.warning("tracking: trial %s cannot be read from the files: %s", trial_id, error)
+            else:
+                self._log.exception("tracking: could not write trial %s to %s", trial_id, self._shown)
             pending.has_failed = True
-            pending.place = None
+            pending.read = None
             self._is_open = False
 
-    def _tell(self, trial_id: str, error: Exception) -> None:
-        if isinstance(error, Refused):
-            self._log.warning("tracking: %s refused trial %s: %s", self._shown, trial_id, error)
-        elif isinstance(error, (OSError, FileUnreadable)):
-            self._log.warning("tracking: trial %s cannot be read from the files: %s", trial_id, error)
-        else:
-            self._log.error("tracking: could not write trial %s to %s", trial_id, self._shown, exc_info=error)
-
     def _write(self, trial_id: str, pending: _Pending, ledger: Ledger, *, is_over: bool) -> None:
-        """Write what is new of a trial; one that no longer runs is written to its end."""
+        """Write the new rows of a trial that runs, or all that is left of one that does not."""
         trial = pending.trial or self._paths.read_trial(trial_id, with_history=False)
         pending.trial = trial
         if trial.result is None and not is_over:
@@ -204,7 +203,7 @@ class Writer:
                 new = self._new_rows(trial, pending, ledger)
                 if new.rows:
                     ledger.log(trial.config, new.rows)
-                pending.place = new.place
+                pending.read = new.end
             return
         num_rows = self._paths.count_rows(trial_id) if trial.result is None else 0
         if not ledger.has_whole(trial, num_rows):
@@ -215,13 +214,13 @@ class Writer:
         self._whole.add(trial_id)
 
     def _new_rows(self, trial: Trial, pending: _Pending, ledger: Ledger) -> NewRows:
-        """Read the rows that the trial's run lacks; the run is begun where there is none of this start."""
+        """Read the rows that the trial's run lacks, and first begin the run if there is none of this start."""
         history = self._paths.history(trial.trial_id)
-        new = rows_after(history, pending.place or Place())
-        if pending.place is None or new.is_restart:
+        new = rows_after(history, pending.read or ReadUpTo())
+        if pending.read is None or new.is_restart:
             started_at = pending.started[0] // 10**6 if trial.result is None else round(trial.result.started_at * 1000)
             ledger.begin(trial.config, started_at)
-            pending.place = Place()
+            pending.read = ReadUpTo()
         return new
 
     def _end_sweep(self, ledger: Ledger, end: SweepRunEnd) -> None:

@@ -1,4 +1,4 @@
-"""What a training step is computed with: float32 as it is written, low precision, a compiled forward."""
+"""Makes the loss of a training step: in float32 or low precision, with a compiled forward or without."""
 
 from __future__ import annotations
 
@@ -16,17 +16,11 @@ COMPILE_BACKEND = "inductor"
 
 
 def training_loss(workload: Workload, model: nn.Module, split: Split) -> LossFn:
-    """Make what a training step computes: weights and their gradients stay float32 whatever the precision.
+    """Make the function ``loss(inputs, targets)`` that a training step computes.
 
-    Teleports and evaluation use the model itself, in float32 and not compiled, so they mean the same for all.
-
-    Args:
-        workload: its ``precision`` and ``compile``.
-        model: in training mode, on its device.
-        split: training samples to compile on, so that compiling is over before the clock starts.
-
-    Returns:
-        ``loss(inputs, targets)``.
+    Weights and gradients are float32 whatever the precision. Teleports and evaluation call the model itself, in float32
+    and not compiled, so that they mean the same for every workload. A compiled forward is compiled here on samples of
+    ``split``, before the clock starts.
     """
     forward = torch.compile(model, backend=COMPILE_BACKEND) if workload.compile else model
     loss_of = _loss_through(forward, workload.precision, split.targets.device)
@@ -36,15 +30,7 @@ def training_loss(workload: Workload, model: nn.Module, split: Split) -> LossFn:
 
 
 def scaler_of(workload: Workload, device: torch.device) -> torch.amp.GradScaler | None:
-    """Make what keeps small gradients from vanishing; only float16, whose exponents are short, needs it.
-
-    Args:
-        workload: its ``precision``.
-        device: of the training.
-
-    Returns:
-        The scaler; None where there is none.
-    """
+    """Make the scaler that keeps small gradients from vanishing, which only float16 needs: its exponents are short."""
     return torch.amp.GradScaler(device.type) if workload.precision == "float16" else None
 
 

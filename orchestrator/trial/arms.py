@@ -70,7 +70,7 @@ OBJECTIVES: dict[str, Objective] = {
     "sharper": GradCurvature("sharper"),
     "flatter": GradCurvature("flatter"),
 }
-# A spectrum is thinned to this many points.
+# A spectrum is thinned to at most this many points.
 MAX_POINTS = 64
 
 
@@ -303,7 +303,7 @@ class _NullSpaceTeleport:
             # The probe lies outside the training batch too, because the next step is about to fit that one.
             probe = extra.samples(extra.indices(self._probe_size, [extra.batch(step_index), *seen]))
         if options.spectrum and self._first is None:
-            # The full factorisation is made after training: its time is not the teleport's.
+            # The full factorisation is made after training, so that the teleport does not take its time.
             weights = {name: value.clone() for name, value in self._model.state_dict().items()}
             self._first = weights, inputs if subspace is None else subspace
         return self._teleporter.teleport(inputs, targets, subspace=subspace, probe=probe)
@@ -373,14 +373,14 @@ def step_rule_of(options: FixedStepOptions | GrowthStepOptions | None) -> StepRu
         return GrowthStep(factor)
 
     def rho(model: ModelFacts) -> float:
-        return factor.value({name: getattr(model, name) for name in factor.leaf().names})
+        return factor.value({name: getattr(model, name) for name in factor.leaf.names})
 
     return MeasuredGrowth(rho)
 
 
 def _per_layer(options: ExpressionOptions) -> LayerRule:
     def rule(layer: LayerFacts) -> float:
-        measured = {name: getattr(layer, name) for name in options.leaf().names if options.uses(name)}
+        measured = {name: getattr(layer, name) for name in options.leaf.names if options.uses(name)}
         return options.value(measured, f"layer {layer.name!r}")
 
     return rule

@@ -1,4 +1,4 @@
-"""The order in which a seed sees its data: its own generator, so that nothing an arm does can move it."""
+"""Orders a seed's data by a generator of its own, so that nothing an arm does can change the order."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from orchestrator.trial.isolation import stream_seed
 
 @final
 class Batches:
-    """Full batches for ever, from a fresh permutation of the split each epoch.
+    """Gives full batches without end, from a fresh permutation of the split in each epoch.
 
     Args:
         split: the training split.
         batch_size: samples per batch; more than the split has means the whole split.
-        seed: of the trial; the order depends on it alone, on CPU and CUDA alike.
+        seed: the trial's seed; the order depends on it alone, on CPU and CUDA alike.
     """
 
     def __init__(self, split: Split, batch_size: int, seed: int) -> None:
@@ -30,37 +30,29 @@ class Batches:
         return self
 
     def __next__(self) -> tuple[Tensor, Tensor]:
-        """Give inputs ``[batch_size, *input_shape]`` and targets ``[batch_size]``, copies."""
+        """Return inputs ``[batch_size, *input_shape]`` and targets ``[batch_size]``, copies."""
         indices = self._order.next()
         return self._inputs.index_select(0, indices), self._targets.index_select(0, indices)
 
     def state_dict(self) -> dict[str, Any]:
-        """Tell the position in the data.
-
-        Returns:
-            The state, for :meth:`load_state_dict`.
-        """
+        """Return the position in the data."""
         return self._order.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a position.
-
-        Args:
-            state_dict: of the same split, batch size and seed.
-        """
+        """Continue from a position in the same split, with the same batch size and seed."""
         self._order.load_state_dict(state_dict)
 
 
 @final
 class _Order:
-    """Which samples each batch has, step by step; drawn on the CPU, moved to the device once an epoch."""
+    """Chooses the samples of each batch, step by step; drawn on the CPU, moved to the device once an epoch."""
 
     def __init__(self, num_samples: int, batch_size: int, seed: int, device: torch.device) -> None:
         self._num_samples = num_samples
         self._size = min(batch_size, num_samples)
         self._device = device
         self._generator = torch.Generator().manual_seed(stream_seed(seed, "order"))
-        # The generator as the permutation of this epoch found it: with it, an epoch can be drawn again.
+        # The generator's state before this epoch was drawn, from which the epoch can be drawn again.
         self._drawn_from = self._generator.get_state()
         self._epoch: tuple[Tensor, ...] = ()
         self._position = 0
@@ -91,12 +83,12 @@ class _Order:
 
 @final
 class ExtraBatches:
-    """Samples of the training split that a treatment takes for itself, by a generator of its own.
+    """Draws samples of the training split for an arm, by a generator of its own.
 
     Args:
         split: the training split.
-        batch_size: of the training batches.
-        seed: of the trial; what is drawn depends on it and on what was drawn before.
+        batch_size: the size of the training batches.
+        seed: the trial's seed; a draw depends on it and on the draws before.
     """
 
     def __init__(self, split: Split, batch_size: int, seed: int) -> None:
@@ -108,17 +100,14 @@ class ExtraBatches:
         self.batch_size = min(batch_size, len(split))
 
     def indices(self, size: int, outside: Sequence[Tensor] = ()) -> Tensor:
-        """Draw samples without repetition.
+        """Draw ``size`` samples without repetition, or all that are left, as indices ``[m]``, int64, on the CPU.
 
         Args:
-            size: how many; where there are fewer, all.
-            outside: indices of samples that are not to be among them.
-
-        Returns:
-            Indices ``[m]``, int64, on the CPU.
+            size: how many samples to draw.
+            outside: indices of samples that must not be drawn.
 
         Raises:
-            ValueError: if no sample is left.
+            ValueError: no sample is left.
         """
         order = torch.randperm(len(self._split), generator=self._generator)
         if outside:
@@ -128,38 +117,20 @@ class ExtraBatches:
         return order[:size]
 
     def samples(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Look samples up.
-
-        Args:
-            indices: of them.
-
-        Returns:
-            Inputs and targets, copies on the split's device.
-        """
+        """Return copies of the inputs and targets of these samples, on the split's device."""
         found = self._split.select(indices.to(self._split.targets.device))
         return found.inputs, found.targets
 
     def batch(self, step_index: int) -> Tensor:
-        """Tell which samples the batch of an optimizer step holds.
-
-        Args:
-            step_index: of the step; asked for in ascending order.
-
-        Returns:
-            Their indices, on the CPU.
-        """
+        """Return the indices, on the CPU, of the batch of an optimizer step; steps must be asked for in order."""
         while self._step < step_index:
             self._batch = self._order.next()
             self._step += 1
         return self._batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Tell what the next draws depend on.
-
-        Returns:
-            The state, for :meth:`load_state_dict`.
-        """
-        # Cloned: a view would be saved with all of the epoch that it is a part of.
+        """Return what the next draws depend on."""
+        # A view would be saved with the whole epoch that it is a part of.
         return {
             "generator": self._generator.get_state(),
             "order": self._order.state_dict(),
@@ -168,11 +139,7 @@ class ExtraBatches:
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a state.
-
-        Args:
-            state_dict: of the same split, batch size and seed.
-        """
+        """Continue from a state of the same split, batch size and seed."""
         self._generator.set_state(state_dict["generator"])
         self._order.load_state_dict(state_dict["order"])
         self._step, self._batch = state_dict["step"], state_dict["batch"]

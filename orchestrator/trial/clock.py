@@ -1,4 +1,4 @@
-"""How many steps a seed takes and how many seconds they cost, evaluation left out; loads no torch for the dry run."""
+"""Counts a seed's steps and seconds, evaluation left out; importing it loads no torch, for the dry run."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Budget:
     """The optimizer steps of one seed.
 
     Args:
-        batches_per_epoch: optimizer steps per pass over the training split.
-        num_steps: of the whole run.
-        evaluate_every: steps between evaluations.
+        batches_per_epoch: optimizer steps in one pass over the training split.
+        num_steps: optimizer steps of the whole run.
+        evaluate_every: optimizer steps between two evaluations.
     """
 
     batches_per_epoch: int
@@ -31,17 +31,10 @@ class Budget:
 
     @classmethod
     def of(cls, workload: Workload, num_train: int) -> Self:
-        """Work out a workload's budget.
+        """Work out the budget of a workload whose training split has ``num_train`` samples.
 
-        An epoch has full batches only: what is left over of one permutation is not used in that epoch. So
-        every step costs the same, and steps compare. A batch larger than the split is the whole split.
-
-        Args:
-            workload: batch size, epochs and evaluation.
-            num_train: size of the training split.
-
-        Returns:
-            The budget.
+        An epoch has full batches only, so that every step costs the same: the samples left over from one permutation
+        are not used in that epoch. Where a batch is larger than the split, the whole split is the batch.
         """
         batches_per_epoch = max(1, num_train // workload.data.batch_size)
         num_steps = batches_per_epoch * workload.epochs
@@ -49,22 +42,18 @@ class Budget:
         return cls(batches_per_epoch, num_steps, every)
 
     def stretches(self) -> Iterator[tuple[int, int]]:
-        """Give the runs of steps between evaluations.
-
-        Yields:
-            First step and the one after the last; together they are ``0 .. num_steps``.
-        """
+        """Yield the first step and the one after the last of each run of steps between two evaluations."""
         for first in range(0, self.num_steps, self.evaluate_every):
             yield first, min(first + self.evaluate_every, self.num_steps)
 
 
 @final
 class OptimizerClock:
-    """Counts seconds while it runs: forward, backward, optimizer, teleport. Evaluation happens while it stands.
+    """Counts the seconds of forward, backward, optimizer and teleport, and stands still during evaluation.
 
     Args:
-        device: of the training; on CUDA each reading waits until the device has finished.
-        now: seconds from any origin, monotone.
+        device: the training's device; on CUDA each reading waits until the device has finished.
+        now: returns seconds since any origin; they never decrease.
     """
 
     def __init__(self, device: torch.device, now: Callable[[], float] = time.perf_counter) -> None:
@@ -85,11 +74,7 @@ class OptimizerClock:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Count what happens inside.
-
-        Yields:
-            Nothing.
-        """
+        """Count the seconds of the ``with`` block."""
         start = self._read()
         try:
             yield
@@ -98,11 +83,7 @@ class OptimizerClock:
 
     @contextmanager
     def teleporting(self) -> Iterator[None]:
-        """Mark what happens inside as the teleports' part; does not start the clock.
-
-        Yields:
-            Nothing.
-        """
+        """Count the seconds of the ``with`` block as the teleports' part; this does not start the clock."""
         start = self._read()
         try:
             yield
@@ -110,19 +91,11 @@ class OptimizerClock:
             self._teleport_seconds += self._read() - start
 
     def state_dict(self) -> dict[str, float]:
-        """Tell the seconds so far.
-
-        Returns:
-            The state, for :meth:`load_state_dict`.
-        """
+        """Return the seconds so far."""
         return {"seconds": self._seconds, "teleport_seconds": self._teleport_seconds}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Go on from there; what passed between is not counted.
-
-        Args:
-            state_dict: from :meth:`state_dict`.
-        """
+        """Continue from a state; the time that passed since it was taken is not counted."""
         self._seconds, self._teleport_seconds = state_dict["seconds"], state_dict["teleport_seconds"]
 
     def _read(self) -> float:

@@ -1,4 +1,4 @@
-"""What the curves show: losses on fixed samples, in evaluation mode."""
+"""Measures what the curves show: losses on fixed samples, in evaluation mode."""
 
 from __future__ import annotations
 
@@ -14,35 +14,24 @@ from orchestrator.trial.data.dataset import DataSet, Split
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
-    """Cross-entropy over all predictions: every token of every sample counts the same.
+    """Compute the cross-entropy, a tensor without dimensions, in which every token of every sample counts the same.
 
     Args:
         outputs: scores ``[..., num_classes]``: ``[n, C]``, or ``[n, T, V]``.
         targets: ``[...]``, int64.
-        reduction: the mean over predictions, or their sum.
-
-    Returns:
-        A tensor without dimensions.
+        reduction: the mean over all predictions, or their sum.
     """
     return F.cross_entropy(outputs.flatten(end_dim=-2), targets.flatten(), reduction=reduction)
 
 
 def num_correct(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Count the predictions whose largest score is the target's.
-
-    Args:
-        outputs: scores ``[..., num_classes]``.
-        targets: ``[...]``, int64.
-
-    Returns:
-        A tensor without dimensions.
-    """
+    """Count the predictions whose largest score is the target's; shapes as in :func:`cross_entropy`."""
     return (outputs.argmax(dim=-1) == targets).sum()
 
 
 # Enough that one more sample hardly moves the loss, few enough that 50 evaluations a run cost little.
 NUM_TRAIN_SUBSET = 1024
-# Samples at a time: evaluation is not to need more memory than training does.
+# Samples evaluated at a time; evaluation must not need more memory than training.
 CHUNK = 512
 CHUNK_TOKENS = 65_536
 
@@ -53,14 +42,14 @@ LossFn = Callable[[Tensor, Tensor], Tensor]
 class Evaluator:
     """Measures a model; leaves it in training mode and touches no random state.
 
-    The training subset is the first ``min(n, 1024)`` samples of one permutation of the training split, the same
-    for every seed and arm (numpy's frozen ``RandomState(0)``); a validation subset likewise.
+    The training subset is the first ``min(n, 1024)`` samples of one permutation of the training split, the same for
+    every seed and arm (numpy's frozen ``RandomState(0)``). A validation subset is chosen in the same way.
 
     Args:
-        model: whose outputs are class scores ``[n, num_classes]``; or, where targets are ``[n, T]``, of every token,
+        model: returns class scores ``[n, num_classes]``; or, where targets are ``[n, T]``, the scores of every token,
             ``[n, T, num_classes]``: losses and accuracies are then means over tokens.
-        data_set: on the model's device.
-        num_validation: samples of the validation split to measure; None: all.
+        data_set: must lie on the model's device.
+        num_validation: how many samples of the validation split are measured; None: all.
     """
 
     def __init__(self, model: nn.Module, data_set: DataSet, num_validation: int | None = None) -> None:
@@ -75,8 +64,8 @@ class Evaluator:
         """Measure what tuning may see.
 
         Returns:
-            ``train_loss`` (on the fixed subset), ``validation_loss``, ``validation_accuracy``, and
-            ``grad_norm`` of the gradients at hand (absent before the first step).
+            ``train_loss`` (on the fixed subset), ``validation_loss``, ``validation_accuracy``, and ``grad_norm`` of the
+            gradients that the last step left (absent before the first step).
         """
         train_loss, _ = self._measure(self._train)
         loss, accuracy = self._measure(self._validation)
@@ -87,11 +76,7 @@ class Evaluator:
         return metrics
 
     def test(self) -> dict[str, float]:
-        """Measure the test split: for the end of a confirm trial.
-
-        Returns:
-            ``test_loss`` and ``test_accuracy``.
-        """
+        """Measure ``test_loss`` and ``test_accuracy``, at the end of a confirm trial."""
         loss, accuracy = self._measure(self._test)
         return {"test_loss": loss, "test_accuracy": accuracy}
 
@@ -110,12 +95,12 @@ class Evaluator:
 
 
 def _subset(split: Split, size: int) -> Split:
-    """The same samples for everyone: the first of one permutation."""
+    """Take the first samples of one fixed permutation, so that everyone measures the same samples."""
     order = np.random.RandomState(0).permutation(len(split))[:size]
     return split.select(torch.from_numpy(order).to(split.targets.device))
 
 
 def _chunk(inputs: Tensor) -> int:
-    """Samples at a time: of long sequences fewer, since a model keeps a vector, or scores, for each token."""
+    """Return how many samples to evaluate at a time: fewer of long sequences, since each token takes memory."""
     num_tokens = inputs.shape[1] if inputs.dim() < 4 else 1
     return max(1, min(CHUNK, CHUNK_TOKENS // num_tokens))

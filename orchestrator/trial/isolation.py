@@ -1,4 +1,4 @@
-"""What keeps trials of one process apart: named random streams, and torch's global state put back."""
+"""Keeps trials of one process apart: named random streams, and torch's global state restored."""
 
 from __future__ import annotations
 
@@ -13,14 +13,9 @@ import torch
 
 
 def stream_seed(seed: int, stream: str) -> int:
-    """Derive the seed of a named random stream: streams of one seed are independent, whatever draws from them.
+    """Derive from a trial's seed the seed, below 2^63, of a random stream that is named for its use, such as ``order``.
 
-    Args:
-        seed: of the trial.
-        stream: what it is for, for example ``order``.
-
-    Returns:
-        A whole number in ``0 .. 2**63 - 1``.
+    Streams of different names are independent of each other, whatever is drawn from them.
     """
     return int.from_bytes(hashlib.blake2b(f"{stream}:{seed}".encode(), digest_size=8).digest(), "big") >> 1
 
@@ -33,14 +28,7 @@ def seed_everything(seed: int) -> None:
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """Take down the global random state.
-
-    Args:
-        device: of the training; a CUDA device has a generator of its own.
-
-    Returns:
-        The state, for :func:`set_random_state`: tensors and plain values alone.
-    """
+    """Return the state of the global generators, CUDA's included on a CUDA device, as tensors and plain values."""
     kind, keys, position, has_gauss, gauss = np.random.get_state()
     state: dict[str, Any] = {
         "torch": torch.get_rng_state(),
@@ -53,12 +41,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """Go on from a global random state.
-
-    Args:
-        state: from :func:`random_state`.
-        device: of the training.
-    """
+    """Set the global generators to a state that :func:`random_state` returned."""
     torch.set_rng_state(state["torch"])
     kind, keys, position, has_gauss, gauss = state["numpy"]
     np.random.set_state((kind, np.array(keys, dtype=np.uint32), position, has_gauss, gauss))
@@ -69,16 +52,10 @@ def set_random_state(state: dict[str, Any], device: torch.device) -> None:
 
 @contextmanager
 def isolated(num_threads: int) -> Iterator[None]:
-    """Give a trial torch as if freshly imported, and put back what it found.
+    """Run the ``with`` block with torch as if freshly imported, then restore what was there before.
 
-    Ray reuses workers, and its CPU request sets OMP_NUM_THREADS only: threads, default dtype, grad mode and
-    random state would leak from trial to trial.
-
-    Args:
-        num_threads: torch's threads inside.
-
-    Yields:
-        Nothing.
+    Ray reuses workers and sets only OMP_NUM_THREADS by its CPU request, so without this the number of threads, the
+    default dtype, grad mode and random state of one trial would reach the next.
     """
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()

@@ -25,7 +25,7 @@ from orchestrator.trial.isolation import random_state, seed_everything, set_rand
 from orchestrator.trial.optimizers import scheduler_of
 from orchestrator.trial.running_arm import ArmEffect, MakeArm, RunningArm, TrainingContext
 
-# Tensors and plain values alone: a pickle of these can be read without running code.
+# Only tensors and plain values, because torch can read a pickle of these without running code.
 State = dict[str, Any]
 
 
@@ -36,9 +36,9 @@ class SeedTask:
 
     Args:
         workload: what is trained, every value fixed.
-        phase: the test split is measured in confirm alone.
+        phase: only the confirm phase measures the test split.
         seed: initial weights and data order follow from it.
-        device: where.
+        device: where the model is trained.
     """
 
     workload: Workload
@@ -75,19 +75,12 @@ def train_seed(
     parts, loss_of = _prepared(task, data_set, budget, make_arm, now)
     loop = _Loop(parts, loss_of, task.device)
     curve = _Curve(task, budget, loop, Evaluator(parts.model, data_set, task.workload.evaluate.num_validation), emit)
-
-    def state() -> State:
-        own = {"loop": loop.state_dict(), "curve": curve.state_dict(), "random": random_state(task.device)}
-        return {**own, "parts": parts.state_dict()}
-
+    state = _SeedState(parts, loop, curve, task.device)
     if start is None:
         is_finite = curve.record()
     else:
         is_finite = True
-        parts.load_state_dict(start["parts"])
-        loop.load_state_dict(start["loop"])
-        curve.load_state_dict(start["curve"])
-        set_random_state(start["random"], task.device)
+        state.restore(start)
     for first, last in budget.stretches():
         if not is_finite:
             break
@@ -95,7 +88,7 @@ def train_seed(
             continue
         is_finite = loop.advance(first, last) and curve.record()
         if is_finite and last < budget.num_steps:
-            keep(state)
+            keep(state.take)
     return curve.result("completed" if is_finite else "diverged")
 
 
@@ -118,7 +111,7 @@ def _prepared(
     )
     scheduler = scheduler_of(workload.lr_schedule, optimizer, budget.num_steps)
     loss_of = training_loss(workload, model, data_set.train)
-    # What was drawn so far differs from model to model.
+    # Models draw different numbers of initial weights, so the generators are seeded anew.
     seed_everything(stream_seed(task.seed, "training"))
     extra = ExtraBatches(data_set.train, workload.data.batch_size, task.seed)
     parts = _Parts(
@@ -137,7 +130,7 @@ def _prepared(
 @final
 @dataclass(frozen=True)
 class _Parts:
-    """Every part of a seed's training whose state a checkpoint holds; a part that the training lacks is None."""
+    """The parts of a seed's training whose state a checkpoint holds; one that the training lacks is None."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -256,7 +249,7 @@ class _Loop:
 
 @final
 class _Curve:
-    """Evaluates the model, writes the rows of the curves, and notes the row that reaches the target."""
+    """Evaluates the model, writes the rows of the curves, and remembers the row that reaches the target."""
 
     def __init__(
         self,
@@ -331,6 +324,31 @@ class _Curve:
                 "teleports": None if loop.arm is None else loop.arm.summary(),
             }
         )
+
+
+@final
+@dataclass(frozen=True)
+class _SeedState:
+    """Takes and restores all of a seed's state at a row of its curves."""
+
+    parts: _Parts
+    loop: _Loop
+    curve: _Curve
+    device: torch.device
+
+    def take(self) -> State:
+        return {
+            "parts": self.parts.state_dict(),
+            "loop": self.loop.state_dict(),
+            "curve": self.curve.state_dict(),
+            "random": random_state(self.device),
+        }
+
+    def restore(self, state: State) -> None:
+        self.parts.load_state_dict(state["parts"])
+        self.loop.load_state_dict(state["loop"])
+        self.curve.load_state_dict(state["curve"])
+        set_random_state(state["random"], self.device)
 
 
 def _metrics_of(effects: list[ArmEffect]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""How busy the machine is that a trial runs on: for people who look at a run, and part of no result."""
+"""Measures how busy a trial's machine is, for people who look at a run; no result depends on it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ MEGABYTE = 1e6
 
 @final
 class SystemMetrics:
-    """Measures now and then, in MLflow's own names and units, so that its page groups them.
+    """Measures the machine at intervals, under MLflow's names and in its units, so that MLflow's page groups them.
 
     Args:
-        device: that the trial runs on.
-        every: seconds between two measurements at least; None: none is taken.
-        now: source of seconds.
+        device: the device that the trial runs on.
+        every: the fewest seconds between two measurements; None: nothing is measured.
+        now: returns seconds since any origin.
     """
 
     def __init__(self, device: torch.device, every: float | None, now: Callable[[], float] = time.monotonic) -> None:
@@ -30,14 +30,10 @@ class SystemMetrics:
         self._now = now
         self._measured_at = now()
         if every is not None:
-            self._measure()  # each figure of the cores tells of the time since the last, and the first tells nothing
+            self._measure()  # psutil measures the cores since its last call, so the first call has nothing to tell
 
     def take(self) -> dict[str, float]:
-        """Measure where it is due.
-
-        Returns:
-            The figures by name; empty where none is due, or where the machine does not tell.
-        """
+        """Return new figures by name if a measurement is due; empty: none is due, or the machine tells none."""
         if self._every is None or self._now() - self._measured_at < self._every:
             return {}
         return self._measure()
@@ -64,7 +60,7 @@ def _of_machine() -> dict[str, float]:
 
 
 def _of_gpu(device: torch.device) -> dict[str, float]:
-    """A trial sees one GPU, its own, whatever number the machine gives it."""
+    """Measure the trial's own GPU, which is called 0 whatever number the machine gives it."""
     free, total = torch.cuda.mem_get_info(device)
     figures = {
         "gpu_0_memory_usage_megabytes": (total - free) / MEGABYTE,

@@ -1,4 +1,4 @@
-"""Builders of optimizers that are torch's under a name of their own."""
+"""Builders of learning-rate schedules, and of torch's SGD under the names momentum and nesterov."""
 
 from __future__ import annotations
 
@@ -12,48 +12,26 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from orchestrator.spec.options import LR_SCHEDULES, ConstantOptions, CosineOptions, LrScheduleOptions, StepOptions
 
-# Step index, from 0 -> what the learning rate of that step is multiplied with.
+# Maps the index of a step, from 0, to the factor of its learning rate.
 Multiplier = Callable[[int], float]
 
 
 def scheduler_of(options: LrScheduleOptions, optimizer: Optimizer, num_steps: int) -> LambdaLR | None:
-    """Make the scheduler of an optimizer, to be stepped after each of its steps.
+    """Make the scheduler to step after each optimizer step, and set the optimizer's rate to that of step 0.
 
-    Args:
-        options: a schedule of the catalogue.
-        optimizer: its learning rate is set to that of step 0.
-        num_steps: of the run.
-
-    Returns:
-        The scheduler; None where the learning rate never changes.
+    None: the learning rate never changes.
     """
     multiplier: Multiplier | None = LR_SCHEDULES[options.name].load()(options, num_steps)
     return None if multiplier is None else LambdaLR(optimizer, multiplier)
 
 
 def constant(options: ConstantOptions, num_steps: int) -> Multiplier | None:
-    """Keep the full rate.
-
-    Args:
-        options: warm-up.
-        num_steps: of the run.
-
-    Returns:
-        The multiplier; None where there is no warm-up.
-    """
+    """Keep the full rate; None: there is no warm-up, so nothing ever changes."""
     return _warmed_up(options.warmup, lambda index: 1.0) if options.warmup else None
 
 
 def cosine(options: CosineOptions, num_steps: int) -> Multiplier:
-    """Go down half a cosine; the last step is one before ``final`` would be reached.
-
-    Args:
-        options: warm-up and final share.
-        num_steps: of the run.
-
-    Returns:
-        The multiplier.
-    """
+    """Lower the rate along half a cosine; the step after the last one would reach ``final``."""
     length = max(1, num_steps - options.warmup)
 
     def after(index: int) -> float:
@@ -64,15 +42,7 @@ def cosine(options: CosineOptions, num_steps: int) -> Multiplier:
 
 
 def step(options: StepOptions, num_steps: int) -> Multiplier:
-    """Drop every so many steps.
-
-    Args:
-        options: warm-up, distance and factor of drops.
-        num_steps: of the run.
-
-    Returns:
-        The multiplier.
-    """
+    """Multiply the rate by ``factor`` every so many steps."""
     factor, every = options.factor, options.every
     return _warmed_up(options.warmup, lambda index: factor ** (index // every))
 
@@ -89,31 +59,10 @@ def momentum(
     dampening: float = 0.0,
     weight_decay: float = 0.0,
 ) -> torch.optim.SGD:
-    """Make ``torch.optim.SGD`` with momentum.
-
-    Args:
-        params: what is trained.
-        lr: learning rate.
-        momentum: share of the last step kept; torch's own default is 0, which is ``sgd``.
-        dampening: share of the gradient left out.
-        weight_decay: the L2 penalty's factor.
-
-    Returns:
-        The optimizer.
-    """
+    """Make ``torch.optim.SGD`` with momentum; torch's own default is 0, which is ``sgd``."""
     return torch.optim.SGD(params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay)
 
 
 def nesterov(params: Iterable[Tensor], lr: float, momentum: float = 0.9, weight_decay: float = 0.0) -> torch.optim.SGD:
-    """Make ``torch.optim.SGD`` with Nesterov's momentum; arguments as in :func:`momentum`.
-
-    Args:
-        params: what is trained.
-        lr: learning rate.
-        momentum: share of the last step kept.
-        weight_decay: the L2 penalty's factor.
-
-    Returns:
-        The optimizer.
-    """
+    """Make ``torch.optim.SGD`` with Nesterov's momentum."""
     return torch.optim.SGD(params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=True)

@@ -1,4 +1,4 @@
-"""Runs one trial: it trains every seed of a configuration under its arm."""
+"""Runs one trial: it trains one candidate on one seed, and reports the curves on the way."""
 
 from __future__ import annotations
 
@@ -37,35 +37,34 @@ Report = Callable[[Sequence[HistoryRow]], None]
 
 
 def run_trial(config: TrialConfig, report: Report, checkpoints: Checkpoints | None = None) -> TrialResult:
-    """Train every seed of a trial in this process.
+    """Train a trial, which has one seed, in this process.
 
-    The trial ends as FAIL where a seed diverges, and where anything else goes wrong: the data, a plug-in, memory. The
-    result then holds the seeds that ended before, and the one that diverged. The sweep continues.
+    The trial ends as FAIL if its loss is not finite, and if anything else goes wrong: the data, a plug-in, memory. The
+    sweep continues.
 
     Args:
         config: what to run.
-        report: takes new rows of the curves in order, about twice a second and at the end of each seed. A trial that
-            continues from a checkpoint reports the rows after it.
-        checkpoints: the checkpoint to continue from, and where to put further ones; None: neither.
+        report: takes new rows of the curves in order, about twice a second and at the end. A trial that continues from
+            a checkpoint reports the rows after it.
+        checkpoints: the checkpoint to continue from, and where to save further ones; None: there are none.
     """
+    assert len(config.seeds) == 1, f"a trial trains one seed, and this one has {config.seeds}"
     started_at = time.time()
-    seeds: list[SeedResult] = []
+    seeds: tuple[SeedResult, ...] = ()
     values: tuple[float, ...] = ()
-    failure: TrialFailure | None = None
     machine: Machine | None = None
     try:
-        start = None
-        if checkpoints is not None and checkpoints.start is not None:
-            start = Checkpoint.from_bytes(checkpoints.start, config.trial_id)
-            # As if the trial had begun later by the time between, and had run without a break.
+        start = _start_of(config, checkpoints)
+        if start is not None:
+            # The trial is timed as if it had begun later and had run without a break.
             started_at -= start.seconds
-            seeds += start.finished
         device, num_threads = _device(config.share), max(1, int(config.share.cpu))
         machine = _machine(device, num_threads)
         system = SystemMetrics(device, config.system_metrics_every)
-        diary = _Diary(config, report, checkpoints, seeds, started_at, 0 if start is None else start.num_rows, system)
+        diary = _Diary(config, report, checkpoints, started_at, 0 if start is None else start.num_rows, system)
         with isolated(num_threads):
-            failure = _run_seeds(config, device, diary, seeds, None if start is None else start.seed)
+            seeds = (_train(config, device, diary, start),)
+        failure = _divergence_of(seeds[0])
         if failure is None:
             values = tuple(objective_value(objective, seeds) for objective in (config.objective, *config.also))
     except Exception as error:  # noqa: BLE001 - a trial's crash is a result, not the sweep's end
@@ -75,7 +74,7 @@ def run_trial(config: TrialConfig, report: Report, checkpoints: Checkpoints | No
         state=TrialState.COMPLETE if failure is None else TrialState.FAIL,
         value=values[0] if values else None,
         values=values if config.also else (),
-        seeds=tuple(seeds),
+        seeds=seeds,
         failure=failure,
         started_at=started_at,
         ended_at=time.time(),
@@ -83,10 +82,35 @@ def run_trial(config: TrialConfig, report: Report, checkpoints: Checkpoints | No
     )
 
 
+def _start_of(config: TrialConfig, checkpoints: Checkpoints | None) -> Checkpoint | None:
+    if checkpoints is None or checkpoints.start is None:
+        return None
+    return Checkpoint.from_bytes(checkpoints.start, config.trial_id)
+
+
+def _train(config: TrialConfig, device: torch.device, diary: _Diary, start: Checkpoint | None) -> SeedResult:
+    task = SeedTask(config.training, config.phase, config.seeds[0], device)
+    make = functools.partial(make_arm, config.method)
+    try:
+        result = train_seed(task, make, diary.add, start=None if start is None else start.seed, keep=diary.keep)
+    except Exception:
+        diary.flush()
+        raise
+    diary.flush()
+    return result
+
+
+def _divergence_of(seed: SeedResult) -> TrialFailure | None:
+    if seed.outcome != "diverged":
+        return None
+    message = f"seed {seed.seed}: the loss was not finite after {seed.num_steps} of {seed.budget_steps} steps"
+    return TrialFailure(kind="diverged", message=message)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error says that a GPU or the machine had too little memory."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        # Torch raises a plain RuntimeError where the machine's own memory is used up.
+        # Torch raises a plain RuntimeError if the machine's own memory is used up.
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )
 
@@ -97,26 +121,6 @@ def _failure_of(error: Exception) -> TrialFailure:
     message = f"{type(error).__name__}: {error}".splitlines()[0]
     kind: FailureKind = "memory" if is_out_of_memory(error) else "crashed"
     return TrialFailure(kind=kind, message=message, traceback="".join(traceback.format_exception(error)))
-
-
-def _run_seeds(
-    config: TrialConfig, device: torch.device, diary: _Diary, seeds: list[SeedResult], start: State | None
-) -> TrialFailure | None:
-    make = functools.partial(make_arm, config.method)
-    for seed in config.seeds[len(seeds) :]:
-        task = SeedTask(config.training, config.phase, seed, device)
-        try:
-            result = train_seed(task, make, diary.add, start=start, keep=diary.keep)
-        except Exception:
-            diary.flush()
-            raise
-        diary.flush()
-        start = None
-        seeds.append(result)
-        if result.outcome == "diverged":
-            message = f"seed {seed}: the loss was not finite after {result.num_steps} of {result.budget_steps} steps"
-            return TrialFailure(kind="diverged", message=message)
-    return None
 
 
 @final
@@ -131,7 +135,6 @@ class _Diary:
         config: TrialConfig,
         report: Report,
         checkpoints: Checkpoints | None,
-        finished: Sequence[SeedResult],
         started_at: float,
         num_rows: int,
         system: SystemMetrics,
@@ -139,7 +142,6 @@ class _Diary:
         self._config = config
         self._report = report
         self._save = None if checkpoints is None or config.checkpoint_every is None else checkpoints.save
-        self._finished = finished
         self._started_at = started_at
         self._num_rows = num_rows
         self._system = system
@@ -170,7 +172,6 @@ class _Diary:
             trial_id=self._config.trial_id,
             num_rows=self._num_rows,
             seconds=time.time() - self._started_at,
-            finished=tuple(self._finished),
             seed=state(),
         )
         self._save(checkpoint.to_bytes())

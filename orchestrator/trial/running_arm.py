@@ -23,7 +23,7 @@ class ArmEffect:
 
     Args:
         has_moved: whether weights changed.
-        gradient_evaluations: its cost, in gradients of the training batch.
+        gradient_evaluations: what it cost, in gradients of the training batch.
         loss_drift: change of the loss on the batch.
         gain: ‖g‖² after over before.
         probe_drift: change of the loss on data outside the batch; None: not measured.
@@ -90,5 +90,5 @@ class TrainingContext:
     extra_batches: ExtraBatches
 
 
-# Makes an arm for one seed; None: nothing is to be done during training.
+# Makes an arm for one seed; None: the arm does nothing during training.
 MakeArm = Callable[[TrainingContext], RunningArm | None]

@@ -1,4 +1,4 @@
-"""What all teleports of a seed come to, added up as they happen: no report is kept."""
+"""Sums up the teleports of a seed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, final
 from orchestrator.home import LayerSummary, StepSummary, TeleportSummary
 from teleport_engine import LayerReport, Outcome, TeleportReport
 
-# Steps of a teleport that are told apart, and what a gain may be at most.
+# The most steps of a teleport that are summed up one by one, and the largest logarithm of a gain.
 MAX_STEPS = 64
 MAX_LOG_GAIN = 700.0
 
@@ -21,20 +21,20 @@ def has_moved(report: TeleportReport) -> bool:
 
 
 def gain_of(report: TeleportReport) -> float:
-    """‖g‖² after over before, also where it was put back then; 1 where there is nothing to divide by."""
+    """Return ‖g‖² after the teleport over ‖g‖² before it, even where it was put back; 1 where that has no value."""
     ratio = report.grad_norm_ratio
     return ratio * ratio if math.isfinite(ratio) else 1.0
 
 
 def null_dim_of(report: TeleportReport) -> float | None:
-    """Average the null spaces over the layers that moved in one; None where none did, as with a rival's moves."""
+    """Average the null dimension over the layers that moved in a null space; None: none did, as in a rival."""
     dims = [layer.null_dim for layer in report.layers if layer.moved and layer.null_dim is not None]
     return sum(dims) / len(dims) if dims else None
 
 
 @final
 class TeleportTotals:
-    """Adds teleports up."""
+    """Adds up the teleports of a seed as they happen, so that no report has to be kept."""
 
     def __init__(self) -> None:
         self._outcomes: Counter[str] = Counter()
@@ -47,11 +47,7 @@ class TeleportTotals:
         self._seconds: Counter[str] = Counter()
 
     def add(self, report: TeleportReport) -> None:
-        """Take in one teleport.
-
-        Args:
-            report: of it.
-        """
+        """Add one teleport."""
         self._outcomes[report.outcome.value] += 1
         self._seconds.update(asdict(report.seconds))
         moved = has_moved(report)
@@ -73,11 +69,7 @@ class TeleportTotals:
             self._steps[index].add(report, index)
 
     def summary(self) -> TeleportSummary:
-        """Sum up what was added.
-
-        Returns:
-            The summary; means and largest values over the teleports that acted.
-        """
+        """Sum up; means and largest values are over the teleports that moved weights."""
         return TeleportSummary(
             count=self._outcomes.total(),
             outcomes=dict(self._outcomes),
@@ -90,11 +82,7 @@ class TeleportTotals:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Tell what was added so far.
-
-        Returns:
-            The state, for :meth:`load_state_dict`: plain values alone.
-        """
+        """Return the sums so far, as plain values."""
         return {
             "outcomes": dict(self._outcomes),
             "gain": (self._sum_log_gain, self._num_gains),
@@ -105,24 +93,20 @@ class TeleportTotals:
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a state.
-
-        Args:
-            state_dict: from :meth:`state_dict`.
-        """
+        """Continue from a state."""
         self._outcomes = Counter(state_dict["outcomes"])
         self._sum_log_gain, self._num_gains = state_dict["gain"]
         self._max_loss_drift, self._max_probe_drift = state_dict["max_drift"]
         self._layers = {index: _Layer(**layer) for index, layer in state_dict["layers"].items()}
         self._steps = [_Step(**step) for step in state_dict["steps"]]
-        # A checkpoint from before this was kept has none.
+        # Older checkpoints have no seconds.
         self._seconds = Counter(state_dict.get("seconds", {}))
 
 
 @final
 @dataclass
 class _Layer:
-    """One linear map over the teleports."""
+    """The sums of one linear map over the teleports."""
 
     name: str
     d_in: int
@@ -158,7 +142,7 @@ class _Layer:
 @final
 @dataclass
 class _Step:
-    """What the teleports had come to after so many of their steps."""
+    """The sums over the teleports after a certain number of their steps."""
 
     count: int = 0
     sum_log_gain: float = 0.0
@@ -174,7 +158,7 @@ class _Step:
         self.count += 1
         self.sum_log_gain += 2.0 * math.log(step.grad_norm / report.grad_norm_before)
         self.sum_loss_drift += abs(step.loss_drift)
-        # Measured at each step where it is bounded, else at the end alone.
+        # The engine measures this at each step only if it is bounded, else after the last step.
         drift = report.probe_drift if step.probe_drift is None and index == len(report.trace) - 1 else step.probe_drift
         if drift is not None and math.isfinite(drift):
             self.num_probed += 1

@@ -24,7 +24,7 @@ from teleport_engine.model import (
 )
 from teleport_engine.objective import Problem, square_norm
 from teleport_engine.report import LayerReport, Outcome, Seconds, StepTrace, TeleportReport
-from teleport_engine.step import Probe
+from teleport_engine.step import Probe, difference
 
 __all__ = ["Attempt", "Point", "attempt"]
 
@@ -50,20 +50,13 @@ class Point:
 
     @property
     def is_finite(self) -> bool:
-        """Whether both numbers are."""
+        """Whether loss and gradient norm are finite."""
         return math.isfinite(self.loss) and math.isfinite(self.square_norm)
 
 
 @final
 class Attempt:
-    """The weights of a model on the way, and how to get back.
-
-    Args:
-        model: the model.
-        problem: its loss on the batch.
-        probe: data outside the batch.
-        random_state: to refuse a random forward with.
-    """
+    """The weights of a model during one teleport, and the way back to where they were."""
 
     def __init__(self, model: nn.Module, problem: Problem, probe: Probe, random_state: RandomState) -> None:
         self._model = model
@@ -79,14 +72,7 @@ class Attempt:
         self.messages: list[str] = []
 
     def evaluate(self, *, with_ascent: bool) -> Point:
-        """Loss and gradient at the present weights.
-
-        Args:
-            with_ascent: `Hg` too, by a second backward.
-
-        Returns:
-            The point.
-        """
+        """Takes loss and gradient at the present weights; `with_ascent` also `Hg`, by a second backward."""
         found = self._problem.differentiate(self._problem.record(()), with_graph=with_ascent)
         grads = _filled(found.grads, self.parameters)
         if not with_ascent:
@@ -99,14 +85,7 @@ class Attempt:
         return Point(found.loss, found.square_norm, grads, _filled(ascent, self.parameters))
 
     def inputs_of(self, weights: Sequence[nn.Parameter]) -> list[list[Tensor]]:
-        """What each weight of a Linear layer multiplies on the batch.
-
-        Args:
-            weights: `[d_out, d_in]` each.
-
-        Returns:
-            Per weight and use, rows `[N, d_in]`.
-        """
+        """Gives what each Linear weight `[d_out, d_in]` multiplies on the batch: per use, rows `[N, d_in]`."""
         watch = Watch(WeightLayer("", "", weight) for weight in weights)
         with torch.no_grad(), watch:
             self._problem.forward(self._problem.inputs)
@@ -114,49 +93,26 @@ class Attempt:
         return [[use.inputs.detach().flatten(0, -2) for use in uses] for uses in watch.uses]
 
     def snapshot(self) -> list[Tensor]:
-        """The present weights, copied.
-
-        Returns:
-            One tensor per trainable parameter.
-        """
+        """Copies the present weights: one tensor per trainable parameter."""
         return [parameter.detach().clone() for parameter in self.parameters]
 
     def put(self, weights: Sequence[Tensor]) -> None:
-        """Moves the model to some weights.
-
-        Args:
-            weights: one tensor per trainable parameter.
-        """
+        """Moves the model to some weights, one tensor per trainable parameter."""
         with torch.no_grad():
             torch._foreach_copy_(list(self.parameters), list(weights))
 
     def roll_back(self) -> None:
-        """Bit for bit back to where the teleport began."""
+        """Puts the weights back, bit for bit, to where the teleport began."""
         self.put(self._origin)
         self.trace.clear()
 
     def keep(self, point: Point, eta: float) -> None:
-        """Notes a step that was kept.
-
-        Args:
-            point: where it landed.
-            eta: its length.
-        """
+        """Notes a step of length `eta` that was kept, and the point where it landed."""
         self.trace.append(StepTrace(point.loss, math.sqrt(point.square_norm), eta))
 
     def report(self, outcome: Outcome, route: str) -> TeleportReport:
-        """What was done, measured at the present weights.
-
-        Args:
-            outcome: how it ended.
-            route: name of the rival.
-
-        Returns:
-            The report.
-        """
+        """Reports what was done, measured at the present weights; `route` is the name of the rival."""
         end = self.evaluate(with_ascent=False) if self.trace else self.start
-        probe_after = self._probe.loss()
-        drift = None if probe_after is None or self._probe_before is None else probe_after - self._probe_before
         return TeleportReport(
             outcome=outcome,
             loss_before=self.start.loss,
@@ -166,7 +122,7 @@ class Attempt:
             num_steps=len(self.trace),
             layers=self._layers(),
             trace=tuple(self.trace),
-            probe_drift=drift,
+            probe_drift=difference(self._probe.loss(), self._probe_before),
             num_gradient_evaluations=self._problem.num_gradient_evaluations,
             seconds=Seconds(direction=time.perf_counter() - self._started_at),
             route=route,
@@ -194,17 +150,7 @@ class Attempt:
 def attempt(
     model: nn.Module, loss_fn: LossFn, inputs: Inputs, targets: Any, probe: tuple[Inputs, Any] | None
 ) -> Iterator[Attempt]:
-    """A teleport from the present weights; whatever raises, they are put back first.
-
-    Args:
-        model: any module.
-        loss_fn: the loss.
-        inputs: of the batch.
-        targets: of the batch.
-        probe: inputs and targets outside the batch.
-
-    Yields:
-        The attempt.
+    """Begins a teleport from the present weights; whatever raises inside, the weights are put back first.
 
     Raises:
         BaseException: whatever the model or the loss raises.

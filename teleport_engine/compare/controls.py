@@ -26,39 +26,23 @@ __all__ = [
 
 @final
 class IdentityMove:
-    """The placebo of equal wall-clock: the teleport is made, and at its end the weights are put back bit for bit."""
+    """Undoes the teleport: it is made at full cost, and at its end the weights are put back bit for bit."""
 
     @property
     def is_kept(self) -> bool:
-        """No."""
+        """The weights are put back."""
         return False
 
     def along(self, directions: Sequence[Tensor | None], projectors: Sequence[Projector]) -> Sequence[Tensor | None]:
-        """The directions as they are.
-
-        Args:
-            directions: per live layer.
-            projectors: not looked at.
-
-        Returns:
-            The same object.
-        """
+        """Gives the directions as they are, the same object."""
         return directions
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing to remember.
-
-        Returns:
-            An empty dict.
-        """
+        """There is nothing to remember: an empty dict."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to take over.
-
-        Args:
-            state_dict: not looked at.
-        """
+        """There is nothing to take over."""
 
 
 @final
@@ -85,19 +69,11 @@ class RandomMove:
 
     @property
     def is_kept(self) -> bool:
-        """Yes."""
+        """The weights stay where the moves have led them."""
         return True
 
     def along(self, directions: Sequence[Tensor | None], projectors: Sequence[Projector]) -> Sequence[Tensor | None]:
-        """Draws a direction for each layer that would move.
-
-        Args:
-            directions: per live layer, the directed move: its shape and norm are taken.
-            projectors: per live layer.
-
-        Returns:
-            Per live layer, `G P` scaled to the norm of the directed one, times `scale`; None where that is None.
-        """
+        """Draws `G P` for each layer that would move, scaled to the norm of its directed move times `scale`."""
         generator = torch.Generator("cpu")
         generator.set_state(self._state)
         found: list[Tensor | None] = []
@@ -115,27 +91,18 @@ class RandomMove:
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        """Where its draws stand.
-
-        Returns:
-            The state, for `load_state_dict`.
-        """
+        """Gives the state of the generator, which the next draws depend on."""
         return {"generator": self._state.clone()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from a state.
-
-        Args:
-            state_dict: from `state_dict`.
-        """
+        """Goes on from a state that `state_dict` gave."""
         self._state = state_dict["generator"].clone()
 
 
 def reset_state(optimizer: Optimizer) -> None:
     """Forgets what an optimizer has gathered (momenta, second moments, step counts); its options stay.
 
-    Args:
-        optimizer: of torch, or one wrapped by `TeleportOptimizer`; its next step is that of a fresh one.
+    The next step of the optimizer, of torch or wrapped by `TeleportOptimizer`, is that of a fresh one.
     """
     optimizer.state.clear()
     for group in optimizer.param_groups:
@@ -153,17 +120,10 @@ def reset_state(optimizer: Optimizer) -> None:
 
 @contextmanager
 def scaled_lr(optimizer: Optimizer, ratio: float) -> Iterator[None]:
-    """Steps taken inside have their learning rates times a ratio; they are put back at the end.
+    """Multiplies the learning rates by a ratio for the steps taken inside; at the end they are put back.
 
     With `ratio = report.grad_norm_ratio` of a teleport that was measured and put back (`move=IdentityMove()`), this
     is the teleport's larger step without its move. A scheduler of the learning rate must step outside.
-
-    Args:
-        optimizer: whose learning rates.
-        ratio: to multiply with.
-
-    Yields:
-        Nothing.
 
     Raises:
         ValueError: if the ratio is not finite and above zero.
@@ -181,11 +141,7 @@ def scaled_lr(optimizer: Optimizer, ratio: float) -> Iterator[None]:
 
 
 def scale_initial_weights(model: nn.Module, factor: float) -> list[str]:
-    """Multiplies the weights that a teleport could move; biases, norms and embeddings stay.
-
-    Args:
-        model: any module.
-        factor: to multiply with.
+    """Multiplies the weights that a teleport could move by a factor; biases, norms and embeddings stay.
 
     Returns:
         Names of the parameters scaled, each once, as in `model.named_parameters()`.

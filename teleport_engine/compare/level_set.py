@@ -35,17 +35,8 @@ class LevelSetTeleporter(Rival):
     `-log ||g|| + gamma |L - L_0|` falls by a share of what the first order promises, and doubled after a step
     that needed no halving. The last steps, `-(L - L_0) g / ||g||^2` alone, take the loss back to `L_0`.
 
-    Args:
-        model: any module; every trainable parameter moves.
-        loss_fn: `loss_fn(outputs, targets)` gives a tensor without dimensions.
-        step_size: the first `rho` tried, in units of squared weights.
-        num_steps: at most.
-        schedule: when `step()` teleports.
-        grad_norm_cap: a step that would take the gradient norm above this is undone, and is the last.
-        max_loss_drift: how far the loss may be from where it began, in the end; else all is put back.
-
-    Raises:
-        ValueError: if an option is out of its range.
+    The options are those of `Rival`. Every trainable parameter moves, and `step_size` is in units of squared weights.
+    If the loss is further than `max_loss_drift` from its start in the end, all is put back.
     """
 
     route = "level_set"
@@ -73,7 +64,7 @@ class LevelSetTeleporter(Rival):
     def _search(
         self, now: Attempt, here: Point, before: Sequence[Tensor], rho: float, *, with_ascent: bool
     ) -> tuple[Point | None, float]:
-        """The first point on the way to the present weights, by halving, that makes the merit fall enough."""
+        """Halves the way until the merit falls enough; gives the first such point, which the weights are put to."""
         square, gap = here.square_norm, here.loss - now.start.loss
         along = _dot(here.ascent, here.grads)  # g^T H g
         tangent = max(_dot(here.ascent, here.ascent) / square**2 - along**2 / square**3, 0.0)  # ||P q||^2
@@ -98,7 +89,7 @@ class LevelSetTeleporter(Rival):
         return None, rho
 
     def _restore_loss(self, now: Attempt, here: Point, outcome: Outcome) -> Outcome:
-        """Newton steps on the constraint alone, while they bring the loss nearer to where it was."""
+        """Takes Newton steps on the constraint alone, while they bring the loss nearer to where it was."""
         best, weights = here, now.snapshot()
         scale = max(1.0, abs(now.start.loss))
         exact = 1e-12 if here.grads[0].dtype == torch.float64 else 1e-6

@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 from torch import nn
 
 from teleport_engine.compare.attempt import Attempt, attempt
-from teleport_engine.model import Inputs, LossFn, checked_limit, is_whole
+from teleport_engine.model import Inputs, LossFn, is_whole
 from teleport_engine.report import Outcome, TeleportReport
 from teleport_engine.schedule import Schedule
+from teleport_engine.step import Limits
 
 __all__ = ["Rival"]
 
@@ -20,8 +21,8 @@ class Rival(ABC):
     Args:
         model: any module.
         loss_fn: `loss_fn(outputs, targets)` gives a tensor without dimensions.
-        step_size: the first length tried; None: that of the class.
-        num_steps: at most.
+        step_size: the first length tried; None takes that of the class.
+        num_steps: at most so many steps are taken.
         schedule: when `step()` teleports.
         grad_norm_cap: a step that would take the gradient norm above this is undone, and is the last.
         max_loss_drift: how far the loss may be from where it began.
@@ -57,22 +58,14 @@ class Rival(ABC):
         self._step_size = step_size
         self._num_steps = num_steps
         self._schedule = schedule
-        self._cap = checked_limit("grad_norm_cap", grad_norm_cap) or math.inf
-        self._max_loss_drift = checked_limit("max_loss_drift", max_loss_drift) or math.inf
+        limits = Limits(grad_norm_cap=grad_norm_cap, max_loss_drift=max_loss_drift)
+        self._cap = limits.grad_norm_cap or math.inf
+        self._max_loss_drift = limits.max_loss_drift or math.inf
 
     def step(
         self, step_index: int, inputs: Inputs, targets: Any, *, probe: tuple[Inputs, Any] | None = None
     ) -> TeleportReport | None:
-        """Teleports where the schedule says so.
-
-        Args:
-            step_index: index of the optimizer step about to be taken, from 0.
-            inputs: as in `teleport`.
-            targets: as in `teleport`.
-            probe: as in `teleport`.
-
-        Returns:
-            The report, or None where no teleport is due.
+        """Teleports where the schedule says so; the arguments are those of `Teleporter.step`. None where none is due.
 
         Raises:
             ValueError: if there is no schedule; as in `teleport`.
@@ -82,18 +75,9 @@ class Rival(ABC):
         return self.teleport(inputs, targets, probe=probe) if self._schedule.is_due(step_index) else None
 
     def teleport(self, inputs: Inputs, targets: Any, *, probe: tuple[Inputs, Any] | None = None) -> TeleportReport:
-        """Moves the weights, the loss on the batch staying; see `Teleporter.teleport` for what is left untouched.
+        """Moves the weights while the loss on the batch stays; arguments and what is left untouched as in `Teleporter`.
 
-        Args:
-            inputs: of the batch.
-            targets: of the batch.
-            probe: inputs and targets on which drift is watched.
-
-        Returns:
-            What was done. Numerical trouble is an outcome in it, never an exception.
-
-        Raises:
-            ValueError: if the input is wrong: see `Teleporter.teleport`.
+        Numerical trouble is an outcome in the report, never an exception.
         """
         with attempt(self._model, self._loss_fn, inputs, targets, probe) as now:
             if not now.start.is_finite:
@@ -104,11 +88,4 @@ class Rival(ABC):
 
     @abstractmethod
     def _climb(self, now: Attempt) -> Outcome:
-        """Moves the weights; the start is finite and below the cap.
-
-        Args:
-            now: where they are, and the way back.
-
-        Returns:
-            How it ended.
-        """
+        """Moves the weights and says how it ended; the start is finite and below the cap."""

@@ -27,13 +27,7 @@ Elementwise = Callable[[Tensor], Tensor]
 @final
 @dataclass(frozen=True, eq=False)
 class _Chain:
-    """Linear layers one after the other, each but the last followed by a bijective activation.
-
-    Args:
-        names: of the layers.
-        layers: the layers.
-        activations: what follows each layer but the last.
-    """
+    """Linear layers one after the other, each but the last followed by a bijective activation."""
 
     names: list[str]
     layers: list[nn.Linear]
@@ -51,17 +45,8 @@ class SymmetryTeleporter(Rival):
     where the batch has no more samples than that layer has inputs; elsewhere the report says so and the loss
     drifts.
 
-    Args:
-        model: whose `nn.Sequential`s hold `Linear, LeakyReLU | Tanh | Sigmoid | Identity, Linear` in a row.
-        loss_fn: `loss_fn(outputs, targets)` gives a tensor without dimensions.
-        step_size: the first `eta` tried.
-        num_steps: at most.
-        schedule: when `step()` teleports.
-        grad_norm_cap: a step that would take the gradient norm above this is undone, and is the last.
-        max_loss_drift: how far the loss may be from where it began; else the step is undone, and is the last.
-
-    Raises:
-        ValueError: if an option is out of its range.
+    The options are those of `Rival`. The model must hold `nn.Sequential`s with `Linear, LeakyReLU | Tanh | Sigmoid |
+    Identity, Linear` in a row. A step that takes the loss further than `max_loss_drift` is undone, and is the last.
     """
 
     route = "symmetry"
@@ -100,7 +85,7 @@ class SymmetryTeleporter(Rival):
         *,
         with_ascent: bool,
     ) -> tuple[Point | None, float]:
-        """The first length, by halving, at which all is finite and the gradient norm has grown."""
+        """Halves the length until all is finite and the gradient norm has grown; gives the first such point."""
         eta = self._step_size
         for _ in range(_MAX_HALVINGS):
             with torch.no_grad():
@@ -124,12 +109,7 @@ class SymmetryTeleporter(Rival):
 
 @final
 class _Action:
-    """The group's action on one chain, at the weights and on the batch of the moment.
-
-    Args:
-        now: the teleport.
-        chain: the layers.
-    """
+    """The group's action on one chain, at the weights and on the batch of the moment of creation."""
 
     def __init__(self, now: Attempt, chain: _Chain) -> None:
         self._chain = chain
@@ -148,14 +128,7 @@ class _Action:
         self.warning = f"not exact, the batch is larger than the width of: {', '.join(short)}" if short else ""
 
     def pull_back(self, here: Point) -> list[Tensor]:
-        """`d/dT of <Hg, W(T)>` at `T = 0`.
-
-        Args:
-            here: with `Hg`.
-
-        Returns:
-            Per pair `[d, d]`.
-        """
+        """Gives `d/dT of <Hg, W(T)>` at `T = 0`: per pair `[d, d]`."""
         T = [torch.zeros(a.shape[1], a.shape[1], dtype=a.dtype, device=a.device) for a in self._inputs[1:]]
         for part in T:
             part.requires_grad_()
@@ -163,11 +136,7 @@ class _Action:
         return list(torch.autograd.grad(self._act(T), T, vector))
 
     def move(self, T: Sequence[Tensor]) -> None:
-        """Moves the weights to where `g = I + T` takes those of the moment of creation.
-
-        Args:
-            T: per pair `[d, d]`.
-        """
+        """Moves the weights to where `g = I + T`, per pair `[d, d]`, takes those of the moment of creation."""
         for layer, weight in zip(self._chain.layers, self._act(T), strict=True):
             layer.weight.copy_(weight)
 
@@ -188,7 +157,7 @@ class _Action:
 
 
 def _inverse(activation: nn.Module) -> Elementwise:
-    """The inverse of a bijective activation; NaN outside its range."""
+    """Gives the inverse of a bijective activation; it is NaN outside its range."""
     if isinstance(activation, nn.LeakyReLU):
         slope = activation.negative_slope
         return lambda a: torch.where(a >= 0.0, a, a / slope)
@@ -204,7 +173,7 @@ def _is_bijective(module: nn.Module) -> bool:
 
 
 def _chains(model: nn.Module) -> tuple[list[_Chain], str]:
-    """The chains of a model, and why there is none where there is none."""
+    """Finds the chains of a model, and says why there is none if there is none."""
     found: list[_Chain] = []
     kinds: set[str] = set()
     for path, module in model.named_modules():
@@ -230,7 +199,7 @@ def _chains(model: nn.Module) -> tuple[list[_Chain], str]:
 
 
 def _used_once(now: Attempt, chains: Sequence[_Chain], refusal: str) -> tuple[list[_Chain], str]:
-    """The chains whose layers each multiply one input: the action knows no other."""
+    """Keeps the chains whose layers each multiply one input: the action knows no other."""
     kept = [chain for chain in chains if all(len(uses) == 1 for uses in now.inputs_of(_weights(chain)))]
     return kept, "every pair has a layer that is used more than once" if chains and not kept else refusal
 

@@ -1,9 +1,9 @@
 """Runs a model without leaving a trace, and sees what each weight multiplies."""
 
+from teleport_engine.model.call_patch import CallPatch, Calls, unrolled_grad
 from teleport_engine.model.checks import (
     checked_data,
     checked_inputs,
-    checked_limit,
     checked_model,
     is_whole,
     num_samples,
@@ -15,7 +15,6 @@ from teleport_engine.model.layers import FrozenModule, WeightLayer, find_layers,
 from teleport_engine.model.linear_maps import Use
 from teleport_engine.model.parallel import Workers
 from teleport_engine.model.types import Inputs, LossFn, Params, Product
-from teleport_engine.model.unrolled import CallPatch, Calls, unrolled_grad
 from teleport_engine.model.wrapped import Wrapped, eagerly
 
 __all__ = [
@@ -37,7 +36,6 @@ __all__ = [
     "Wrapped",
     "checked_data",
     "checked_inputs",
-    "checked_limit",
     "checked_model",
     "eagerly",
     "find_layers",

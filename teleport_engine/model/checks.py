@@ -1,7 +1,6 @@
 """What users hand in, checked and normalised once."""
 
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any
 
 import torch
@@ -9,42 +8,16 @@ from torch import Tensor, nn
 
 from teleport_engine.model.types import Inputs, tensors_in, with_tensors
 
-__all__ = ["checked_data", "checked_inputs", "checked_limit", "checked_model", "is_whole", "num_samples"]
-
-
-def checked_limit(name: str, value: Any) -> float | None:
-    """A limit that may be absent.
-
-    Args:
-        name: of the option.
-        value: what was given.
-
-    Returns:
-        The value, a float where there is one.
-
-    Raises:
-        ValueError: if it is given but not above zero.
-    """
-    if value is None:
-        return None
-    if not (isinstance(value, Real) and float(value) > 0.0):
-        raise ValueError(f"{name} must be > 0 or None, got {value!r}")
-    return float(value)
+__all__ = ["checked_data", "checked_inputs", "checked_model", "is_whole", "num_samples"]
 
 
 def is_whole(value: Any, least: int) -> bool:
-    """Whether a value is a whole number, no bool, and at least `least`."""
+    """Says whether a value is a whole number, no bool, and at least `least`."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def checked_model(model: nn.Module) -> torch.device:
-    """The one device of a model.
-
-    Args:
-        model: any module.
-
-    Returns:
-        Where its parameters are; the CPU for a model without any.
+    """Gives the one device that the parameters of a model are on; the CPU for a model without any.
 
     Raises:
         ValueError: if a parameter is in a precision too low to teleport in, or they lie on several devices.
@@ -66,20 +39,12 @@ def checked_model(model: nn.Module) -> torch.device:
 
 
 def _detached(tensor: Tensor) -> Tensor:
-    """Free of the caller's graph, and of inference mode, whose tensors no backward may save."""
+    """Frees a tensor of the caller's graph, and of inference mode, whose tensors no backward may save."""
     return tensor.clone() if tensor.is_inference() else tensor.detach()
 
 
 def checked_data(name: str, value: Any, device: torch.device) -> Any:
-    """Inputs or targets, detached.
-
-    Args:
-        name: of the argument.
-        value: a tensor or a structure of tensors; anything else passes as it is.
-        device: where the model is.
-
-    Returns:
-        The same structure, free of autograd.
+    """Detaches inputs or targets: a tensor or a structure of tensors. Anything else passes as it is.
 
     Raises:
         ValueError: if a tensor is on another device, or all are empty (one may be: the boxes of a picture with none).
@@ -97,15 +62,7 @@ def checked_data(name: str, value: Any, device: torch.device) -> Any:
 
 
 def checked_inputs(name: str, value: Any, device: torch.device) -> Inputs:
-    """Inputs of the model, detached.
-
-    Args:
-        name: of the argument.
-        value: a tensor, or a tuple or dict of what the model takes.
-        device: where the model is.
-
-    Returns:
-        The same, free of autograd.
+    """Detaches inputs of the model: a tensor, or a tuple or dict of what the model takes.
 
     Raises:
         ValueError: if it is none of these, or as `checked_data`.
@@ -119,13 +76,6 @@ def checked_inputs(name: str, value: Any, device: torch.device) -> Inputs:
 
 
 def num_samples(inputs: Inputs) -> int:
-    """Samples of a batch: the length of its first tensor.
-
-    Args:
-        inputs: of the model.
-
-    Returns:
-        The length; 1 where no tensor says it.
-    """
+    """Counts the samples of a batch: the length of its first tensor, or 1 where no tensor says it."""
     first = next(tensors_in(inputs), None)
     return 1 if first is None or first.ndim == 0 else max(1, first.shape[0])

@@ -33,9 +33,9 @@ class Window:
 
     Args:
         kernel: its sizes.
-        stride: from one place to the next.
+        stride: how far one place is from the next.
         padding: zeros before and after the input.
-        dilation: from one tap to the next.
+        dilation: how far one tap is from the next.
     """
 
     kernel: tuple[int, ...]
@@ -45,16 +45,9 @@ class Window:
 
     @classmethod
     def of_call(cls, kernel: Sequence[int], stride: Any = 1, padding: Any = 0, dilation: Any = 1) -> "Window":
-        """Reads the arguments of `F.conv1d`, `F.conv2d`, `F.conv3d`.
+        """Reads the arguments of `F.conv1d`, `F.conv2d`, `F.conv3d`; `kernel` holds the spatial sizes of the weight.
 
-        Args:
-            kernel: spatial sizes of the weight.
-            stride: an int, or one per dimension.
-            padding: the same, or "valid" or "same" (the odd zero comes after).
-            dilation: an int, or one per dimension.
-
-        Returns:
-            The window.
+        Each argument is an int, or one per dimension; padding may be "valid", or "same" (the odd zero comes after).
         """
         taps = _per_dimension(dilation, len(kernel))
         if padding == "same":
@@ -65,26 +58,12 @@ class Window:
         return cls(tuple(kernel), _per_dimension(stride, len(kernel)), pairs, taps)
 
     def padded(self, inputs: Tensor) -> Tensor:
-        """Puts the zeros on.
-
-        Args:
-            inputs: `[n, C, *sizes]`.
-
-        Returns:
-            `[n, C, *padded sizes]`; the inputs themselves where there is no padding.
-        """
+        """Puts zeros around inputs `[n, C, *sizes]`; gives the inputs themselves where there is no padding."""
         ends = [end for pair in reversed(self.padding) for end in pair]
         return nn.functional.pad(inputs, ends) if any(ends) else inputs
 
     def patches(self, padded: Tensor) -> Tensor:
-        """What the kernel sees at each place.
-
-        Args:
-            padded: `[n, C, *sizes]`.
-
-        Returns:
-            A view `[n, C, *places, *kernel]`.
-        """
+        """Gives what the kernel sees at each place of padded inputs: a view `[n, C, *places, *kernel]`."""
         view = padded
         for axis, (size, step, tap) in enumerate(zip(self.kernel, self.stride, self.dilation, strict=True)):
             view = view.unfold(2 + axis, tap * (size - 1) + 1, step)
@@ -111,18 +90,11 @@ class ConvUse(Use):
 
     @property
     def is_shared(self) -> bool:
-        """Only without groups."""
+        """Blocks share their rows only without groups."""
         return self.num_blocks == 1
 
     def chunks(self, max_elements: int) -> Iterator[Tensor]:
-        """The patches: of as many samples as fit, or of as many lines of one sample.
-
-        Args:
-            max_elements: of one part, all blocks together.
-
-        Yields:
-            `[num_blocks, m, d]`, detached.
-        """
+        """Gives the patches: of as many samples as fit into `max_elements`, or of as many lines of one sample."""
         samples = self._samples(self.inputs.detach())
         num_dims = len(self.window.kernel)
         channels = samples.shape[1]
@@ -138,7 +110,7 @@ class ConvUse(Use):
             yield columns.mT
 
     def _parts(self, samples: Tensor, max_elements: int) -> Iterator[tuple[slice, slice]]:
-        """Which samples, and which places along the first spatial dimension, make one part each."""
+        """Says which samples, and which places along the first spatial dimension, make one part each."""
         shape = self.window.patches(self.window.padded(samples[:1])).shape
         num_places, per_sample = shape[2], math.prod(shape[1:])
         whole = max_elements // max(1, per_sample)
@@ -150,15 +122,7 @@ class ConvUse(Use):
             yield slice(start, start + step), slice(line, line + line_step)
 
     def product(self, tangent: Tensor, delta: Tensor) -> Product:
-        """`delta^T dX` as the weight's gradient of a convolution, without patches.
-
-        Args:
-            tangent: of the inputs, in their shape.
-            delta: `[n, C_out, *places]` or `[C_out, *places]`.
-
-        Returns:
-            The product taken, `[g, o, d]`.
-        """
+        """Takes `delta^T dX` as the weight's gradient of a convolution, without patches."""
         window = self.window
         samples, deltas = self._samples(tangent), self._samples(delta)
         padding = [before for before, _ in window.padding]

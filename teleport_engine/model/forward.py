@@ -66,15 +66,7 @@ class Forward:
             _collect(module._buffers, self._buffer_slots)
 
     def __call__(self, inputs: Inputs, replace: Mapping[int, Tensor] | None = None) -> Any:
-        """Runs the model once.
-
-        Args:
-            inputs: what the model takes.
-            replace: `id(parameter)` to the tensor to run with in its place.
-
-        Returns:
-            The model's outputs.
-        """
+        """Runs the model once, with `replace[id(parameter)]` in the place of a parameter."""
         with self._swapped(replace):
             # The first call finds out whether any operation needs its substitute, and whether inputs are written to.
             given = with_tensors(inputs, Tensor.clone) if self._writes_inputs is not False else inputs
@@ -90,17 +82,13 @@ class Forward:
 
     @contextmanager
     def isolated(self) -> Iterator[None]:
-        """Around a backward: the parts of a model that are checkpointed run once more in it, as in the forward.
-
-        Yields:
-            Nothing.
-        """
+        """Leaves no trace of a backward either, in which checkpointed parts of a model run once more."""
         with self._swapped(None), Substitutes() if self._has_substitutes else nullcontext():
             yield
 
     @contextmanager
     def _swapped(self, replace: Mapping[int, Tensor] | None) -> Iterator[None]:
-        """Buffers copied and parameters replaced; what is written to modules meanwhile is taken back."""
+        """Copies buffers and replaces parameters; takes back what is written to modules meanwhile."""
         slots = self._buffer_slots
         swap: dict[int, Tensor] = {id(buffer): buffer for _, _, buffer in slots}
         if swap:
@@ -135,7 +123,7 @@ class Forward:
 
 @contextmanager
 def _native_kernels() -> Iterator[None]:
-    """Recurrent layers by torch's own kernels: cuDNN's have no double backward, oneDNN's no forward mode."""
+    """Runs recurrent layers by torch's own kernels: cuDNN's have no double backward, oneDNN's no forward mode."""
     backends: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.mkldnn)
     before = [backend.enabled for backend in backends]
     try:
@@ -158,7 +146,7 @@ def _listed(container: Any) -> list[Any]:
 
 
 def _refill(container: Any, old: list[Any]) -> None:
-    """By identity: tensors have no truth value to compare by."""
+    """Compares by identity, because tensors have no truth value to compare by."""
     is_dict, now = isinstance(container, dict), _listed(container)
     if len(now) == len(old):
         pairs = (
@@ -195,11 +183,7 @@ def _call(model: nn.Module, inputs: Inputs) -> Any:
 
 @final
 class RandomState:
-    """The state of torch's random generators that a forward on one device can draw from.
-
-    Args:
-        device: where the model lives.
-    """
+    """The state of torch's random generators that a forward on one device can draw from."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -212,10 +196,10 @@ class RandomState:
         return states
 
     def refuse_if_moved(self) -> None:
-        """Refuses a forward that drew random numbers: its loss has no level set.
+        """Refuses a forward that drew random numbers since this object was made: its loss has no level set.
 
         Raises:
-            ValueError: if a generator has moved since this object was made.
+            ValueError: if a generator has moved.
         """
         if not all(map(torch.equal, self._states, self._read())):
             raise ValueError(
@@ -244,15 +228,10 @@ def _put_back_at_the_end(device: torch.device) -> Iterator[RandomState]:
 
 @contextmanager
 def untouched(device: torch.device) -> Iterator[RandomState]:
-    """Global state for the length of a teleport: gradients on, autocast and fused attention off, all put back.
+    """Turns gradients on, autocast and fused attention off for the length of a teleport, then puts all of it back.
 
-    One teleport at a time has it; those of other threads wait.
-
-    Args:
-        device: where the model lives.
-
-    Yields:
-        The random state at the start, restored at the end.
+    Gives the random state at the start, which is restored at the end. One teleport at a time has the global state;
+    those of other threads wait.
     """
     with (
         _TURN,

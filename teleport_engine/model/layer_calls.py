@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from teleport_engine.model.call_patch import CallPatch, Calls, unrolled_attention
 from teleport_engine.model.convolution import ConvUse, Window
 from teleport_engine.model.layers import WeightLayer
 from teleport_engine.model.linear_maps import LinearUse, Use
-from teleport_engine.model.unrolled import CallPatch, Calls, unrolled_attention
 
 __all__ = ["Watch"]
 
@@ -62,7 +62,7 @@ def _linear_use(call: _Call) -> Use | None:
 
 
 def _conv_use(call: _Call) -> Use | None:
-    """None where the groups of the call are not the blocks of the weight."""
+    """Reads a call of a convolution; None where the groups of the call are not the blocks of the weight."""
     given = call.arguments
     if call.blocks != slice(0, given.get("groups", 1)):
         return None
@@ -143,7 +143,7 @@ class Watch(CallPatch):
             self.num_other_bias_uses[rows.layer_index] += -1 if fits else 1
 
     def _note_views(self, args: Sequence[Any], result: Any) -> None:
-        """Rows of a watched parameter that are whole blocks are watched too, and taking them is no other use."""
+        """Watches rows of a watched parameter that are whole blocks too; taking them is no other use."""
         rows = self._rows.get(id(args[0])) if args else None
         if rows is None:
             return
@@ -173,7 +173,7 @@ class Watch(CallPatch):
 
 
 def _row_blocks(whole: Tensor, part: Tensor, blocks: slice) -> slice | None:
-    """Which blocks a view holds, of a tensor that holds some; None where it is no run of whole ones."""
+    """Says which blocks a view holds, of a tensor that holds some; None where it is no run of whole ones."""
     if part.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr():
         return None
     if part.shape[1:] != whole.shape[1:] or part.stride() != whole.stride() or not part.numel():

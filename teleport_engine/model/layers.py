@@ -56,28 +56,14 @@ class WeightLayer:
         return (self.weight,) if self.bias is None else (self.weight, self.bias)
 
     def matrix(self, tensors: Sequence[Tensor]) -> Tensor:
-        """Tensors of the parameters' shapes as one matrix per block.
-
-        Args:
-            tensors: one for each of `parameters`.
-
-        Returns:
-            `[g, o, d]`.
-        """
+        """Gives tensors of the shapes of `parameters` as one matrix per block: `[g, o, d]`."""
         matrix = tensors[0].reshape(self.num_blocks, -1, self.d_in)
         if self.bias is None:
             return matrix
         return torch.cat([matrix, tensors[1].reshape(self.num_blocks, -1, 1)], 2)
 
     def unpack(self, matrix: Tensor) -> tuple[Tensor, ...]:
-        """The way back from `matrix`.
-
-        Args:
-            matrix: `[g, o, d]`.
-
-        Returns:
-            A tensor for each of `parameters`, in its shape.
-        """
+        """Takes a matrix `[g, o, d]` apart into a tensor for each of `parameters`, in its shape."""
         if self.bias is None:
             return (matrix.reshape(self.weight.shape),)
         weight, bias = matrix[:, :, :-1], matrix[:, :, -1]
@@ -95,7 +81,7 @@ class FrozenModule:
 
 
 def find_layers(model: nn.Module, *, move_bias: bool = False) -> list[WeightLayer | FrozenModule]:
-    """Every module with parameters of its own: those that may move, and the rest with the reason.
+    """Finds every module with parameters of its own: those that may move, and the rest with the reason.
 
     Args:
         model: any module.
@@ -139,7 +125,7 @@ def find_layers(model: nn.Module, *, move_bias: bool = False) -> list[WeightLaye
 
 
 def _frozen_kind(module: nn.Module) -> str:
-    """Why no parameter of a module of this kind is a linear map; empty where one may be."""
+    """Says why no parameter of a module of this kind is a linear map; nothing where one may be."""
     if isinstance(module, (ParametrizationList, *_COMPUTABLE)) and "weight" not in module._parameters:
         # Parametrizations and the old weight norm keep the numbers elsewhere.
         return _COMPUTED
@@ -149,7 +135,7 @@ def _frozen_kind(module: nn.Module) -> str:
 
 
 def _may_be_matrix(module: nn.Module, parameter: Tensor) -> bool:
-    """Matrices anywhere; kernels in convolutions and in modules that are not torch's own."""
+    """Accepts matrices anywhere, and kernels in convolutions and in modules that are not torch's own."""
     if parameter.numel() == 0:
         return False
     if parameter.ndim == 2:
@@ -167,7 +153,7 @@ def _num_blocks(module: nn.Module, weight: Tensor) -> int:
 def settled(
     layer: WeightLayer, uses: Sequence[Use], num_other_uses: int, num_other_bias_uses: int
 ) -> tuple[WeightLayer, Sequence[Use]] | str:
-    """What a candidate is, once a forward has been watched.
+    """Says what a candidate is, once a forward has been watched.
 
     Args:
         layer: the candidate.

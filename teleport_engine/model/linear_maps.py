@@ -4,7 +4,7 @@ Every movable weight is seen as `g` row blocks `[g, o, d]`, block `b` multiplyin
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
 
@@ -14,7 +14,7 @@ from torch.autograd.graph import GradientEdge
 
 from teleport_engine.model.types import Product
 
-__all__ = ["LinearUse", "Use", "stacked_rows"]
+__all__ = ["LinearUse", "Use"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class Use(ABC):
 
     @abstractmethod
     def chunks(self, max_elements: int) -> Iterator[Tensor]:
-        """The rows, part by part, never all at once where they are not there already.
+        """Gives the rows part by part, never all at once where they are not there already.
 
         Args:
             max_elements: of one part, as far as one row allows.
@@ -59,14 +59,11 @@ class Use(ABC):
 
     @abstractmethod
     def product(self, tangent: Tensor, delta: Tensor) -> Product:
-        """`delta^T dX` of its blocks.
+        """Gives `delta^T dX` of its blocks.
 
         Args:
             tangent: of the inputs, in their shape.
             delta: gradient at the output, in the shape of the output.
-
-        Returns:
-            The product, over `num_blocks` blocks.
         """
 
 
@@ -77,18 +74,11 @@ class LinearUse(Use):
 
     @property
     def is_shared(self) -> bool:
-        """Always: one input, all rows of the weight."""
+        """All rows of the weight multiply the same input."""
         return True
 
     def chunks(self, max_elements: int) -> Iterator[Tensor]:
-        """The inputs, as rows.
-
-        Args:
-            max_elements: of one part.
-
-        Yields:
-            `[num_blocks, m, d]`, detached, an expanded view.
-        """
+        """Gives the inputs as rows, an expanded view."""
         rows = self.inputs.detach().reshape(-1, self.inputs.shape[-1])
         size = max(1, max_elements // max(1, rows.shape[1]))
         for start in range(0, rows.shape[0], size):
@@ -97,41 +87,10 @@ class LinearUse(Use):
             yield augmented.expand(self.num_blocks, -1, -1)
 
     def product(self, tangent: Tensor, delta: Tensor) -> Product:
-        """`delta^T dX`, not yet multiplied.
-
-        Args:
-            tangent: `dX [..., d]`.
-            delta: `[..., num_blocks * o]`.
-
-        Returns:
-            The product, over `num_blocks` blocks.
-        """
+        """Gives `delta^T dX`, not yet multiplied."""
         right = tangent.reshape(-1, tangent.shape[-1])
         if self.is_augmented:  # a one does not change
             right = torch.cat([right, right.new_zeros(right.shape[0], 1)], 1)
         # No -1 here: there may be no rows at all, for an expert that no token was sent to.
         left = delta.reshape(right.shape[0], self.num_blocks, delta.shape[-1] // self.num_blocks).transpose(0, 1)
         return Product(left, right.expand(self.num_blocks, -1, -1))
-
-
-def stacked_rows(uses: Sequence[Use], num_blocks: int) -> list[Tensor]:
-    """All inputs that a weight multiplies, per block.
-
-    Args:
-        uses: of the weight.
-        num_blocks: of the weight.
-
-    Returns:
-        Per block `X [N, d]`, detached, the rows of all its uses stacked; one and the same tensor for blocks that
-        multiply the same rows.
-    """
-    found: dict[tuple[tuple[int, int], ...], Tensor] = {}
-    stacks = []
-    for block in range(num_blocks):
-        feeds = [(use, block - use.blocks.start) for use in uses if use.blocks.start <= block < use.blocks.stop]
-        key = tuple((id(use), 0 if use.is_shared else own) for use, own in feeds)
-        if key not in found:
-            parts = [chunk[own] for use, own in feeds for chunk in use.chunks(1 << 62)]
-            found[key] = parts[0] if len(parts) == 1 else torch.cat(parts)
-        stacks.append(found[key])
-    return stacks

@@ -26,23 +26,13 @@ class Workers:
 
     On CUDA each worker issues its kernels to a stream of its own, behind what the calling thread's stream has been
     given so far, and that stream goes on behind all of them.
-
-    Args:
-        num_threads: at least 1; None: the calling thread, as it is.
     """
 
     def __init__(self, num_threads: int | None = None) -> None:
         self._num_threads = num_threads
 
     def run(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
-        """Runs tasks that do not depend on each other.
-
-        Args:
-            tasks: without arguments.
-
-        Returns:
-            What each returns, in their order; the first that raised, raises here.
-        """
+        """Runs tasks that do not depend on each other; gives their results in order, or raises the first error."""
         if self._num_threads is None or not tasks:
             return [task() for task in tasks]
         with _one_intra_op_thread():
@@ -55,7 +45,7 @@ class Workers:
 
 
 def _detached(task: Callable[[], T], origin: "torch.cuda.Stream | None") -> T:
-    """One task in a pool's thread, where modes of the calling thread do not reach."""
+    """Runs one task in a pool's thread, where modes of the calling thread do not reach."""
     with torch.no_grad():
         if origin is None:
             return task()
@@ -70,7 +60,7 @@ def _detached(task: Callable[[], T], origin: "torch.cuda.Stream | None") -> T:
 
 @contextmanager
 def _one_intra_op_thread() -> Iterator[None]:
-    """One intra-op thread in the calling thread, and in those that start meanwhile."""
+    """Allows one intra-op thread in the calling thread, and in those that start meanwhile."""
     with _PIN:
         before = torch.get_num_threads()
         torch.set_num_threads(1)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from teleport_engine.model.unrolled import CallPatch, Calls, unrolled_grad
+from teleport_engine.model.call_patch import CallPatch, Calls, unrolled_grad
 
 __all__ = ["Substitutes"]
 
@@ -91,7 +91,7 @@ class Substitutes(CallPatch):
 
 
 def _in_full(value: Any) -> Any:
-    """What the model cast by hand for autocast, too."""
+    """Takes what the model cast by hand for autocast back to full precision, too."""
     if isinstance(value, Tensor):
         return value.float() if value.dtype in _LOW else value
     if isinstance(value, torch.dtype):

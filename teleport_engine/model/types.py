@@ -40,44 +40,22 @@ class Product(NamedTuple):
     right: Tensor
 
     def matrix(self) -> Tensor:
-        """Multiplies the factors.
-
-        Returns:
-            `M [g, o, d]`.
-        """
+        """Multiplies the factors: `M [g, o, d]`."""
         return self.right if self.left is None else self.left.mT @ self.right
 
     def short(self) -> "Product":
-        """The same matrices with as few rows to project as can be had.
-
-        Returns:
-            Itself where `N < o`, else the product taken.
-        """
+        """Gives the same matrices with as few rows to project as can be had: itself where `N < o`, else multiplied."""
         if self.left is None or self.left.shape[1] < self.left.shape[2]:
             return self
         return Product(None, self.matrix())
 
     def times(self, factor: float) -> "Product":
-        """The same matrices, scaled.
-
-        Args:
-            factor: to multiply with.
-
-        Returns:
-            Itself where the factor is 1.
-        """
+        """Scales the matrices."""
         return self if factor == 1.0 else Product(self.left, factor * self.right)
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
-    """The tensors of a batch, in its order.
-
-    Args:
-        value: a tensor, or tuples, lists and mappings of such; anything else holds none.
-
-    Yields:
-        Each.
-    """
+    """Gives the tensors in tuples, lists and mappings, or the tensor itself, in order; anything else holds none."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
@@ -89,11 +67,7 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 
 
 def with_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """The same batch, its tensors replaced.
-
-    Args:
-        value: as in `tensors_in`.
-        function: gives the tensor to put in the place of one.
+    """Replaces each tensor of a batch by what a function gives for it.
 
     Returns:
         The structure made anew; a mapping becomes a dict, a tuple or list of a class of its own keeps its class where

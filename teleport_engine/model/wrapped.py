@@ -58,12 +58,6 @@ class Wrapped:
 
         Every rank must call it. Outside DistributedDataParallel it is the call itself.
 
-        Args:
-            compute: what may move the weights.
-
-        Returns:
-            What it returned on rank 0.
-
         Raises:
             ValueError: if a module would talk to the other ranks in its forward; on every rank, what rank 0 raised.
             RuntimeError: on the other ranks, if rank 0 raised anything else.
@@ -92,7 +86,7 @@ class Wrapped:
     def _ask_first(
         compute: Callable[[], _T], source: int, group: dist.ProcessGroup
     ) -> tuple[_T, tuple[bool, str] | None]:
-        """The result of rank 0, or its fault, which rank 0 itself raises once the others know."""
+        """Gives the result of rank 0, or its fault, which rank 0 itself raises once the others know."""
         box: list[Any] = [None, None]
         if dist.get_rank(group) != 0:
             dist.broadcast_object_list(box, src=source, group=group)
@@ -121,11 +115,7 @@ def _refuse_sharded(model: nn.Module) -> None:
 
 
 def eagerly() -> AbstractContextManager[Any]:
-    """Compiled functions and submodules run their Python for the length of a teleport.
-
-    Returns:
-        The context.
-    """
+    """Lets compiled functions and submodules run their Python for the length of a teleport."""
     if "torch._dynamo" not in sys.modules:
         return nullcontext()
     stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")

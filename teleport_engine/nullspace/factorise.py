@@ -46,29 +46,17 @@ class Settings:
     with_energies: bool = False
 
     def sketches(self, size: int) -> bool:
-        """Whether the randomised factorisation is to be tried.
-
-        Args:
-            size: the smaller side.
-
-        Returns:
-            Whether it is.
-        """
+        """Says whether the randomised factorisation is to be tried, where the smaller side is `size`."""
         if self.kind == "exact" or self.with_energies or not self.tau <= _CLOSEST_TAU:
             return False
         return size >= (_SMALLEST if self.kind == "randomised" else AUTO_SIZE)
 
 
 def subspaces(gram: Gram, settings: Settings, starts: Sequence[Tensor] | None = None) -> list[Subspace]:
-    """The subspace of each row block.
+    """Gives the subspace of each row block; the same object for all where they fill their spaces by proof alone.
 
-    Args:
-        gram: what was added up; finite.
-        settings: how.
-        starts: per block a basis `[d, k]` from before, for the randomised factorisation.
-
-    Returns:
-        As many as there are blocks; the same object for all where they fill their spaces by proof alone.
+    What was added up is finite. `starts` has, per block, a basis `[d, k]` from before, for the randomised
+    factorisation.
     """
     rows, sums, tau = gram.rows, gram.sums, settings.tau
     known: Sequence[Tensor | None]
@@ -91,14 +79,14 @@ def subspaces(gram: Gram, settings: Settings, starts: Sequence[Tensor] | None = 
 
 
 def lowered(gram: Gram, lowerings: Sequence[Lowering]) -> list[Subspace]:
-    """The subspace of each row block, at `tau = 1` or as far below as the layer's null space is too short.
+    """Gives the subspace of each row block, at `tau = 1` or as far below as its lowering allows.
 
     Args:
         gram: what was added up, all of it; finite.
-        lowerings: per block, what it may lose.
+        lowerings: one per block.
 
     Returns:
-        As many as there are blocks; the `tau` of each is the share of the energy that it holds, or 1.
+        One per block; its `tau` is the share of the energy that it holds, or 1.
     """
     rows, sums = gram.rows, gram.sums
     if rows is None:
@@ -113,7 +101,7 @@ def lowered(gram: Gram, lowerings: Sequence[Lowering]) -> list[Subspace]:
 
 
 def _lowered(gram: Tensor, lowering: Lowering) -> Subspace:
-    """From all eigenvectors of one block's Gram matrix."""
+    """Takes one block's subspace from all eigenvectors of its Gram matrix."""
     rising, vectors = eigenpairs(gram)
     energies, dim = rising.flip(0).clamp_min(0.0), gram.shape[0]
     exact = dim - tail_rank(energies, 1.0)
@@ -127,7 +115,7 @@ def _lowered(gram: Tensor, lowering: Lowering) -> Subspace:
 
 
 def _from_rows(rows: Tensor, settings: Settings, start: Tensor | None) -> Subspace:
-    """From fewer rows than columns."""
+    """Takes the subspace of fewer rows than columns."""
     if settings.sketches(rows.shape[0]):
         wide = rows.to(torch.float64)
         found = _from_sketch(wide @ wide.mT, settings, None if start is None else wide @ start)
@@ -138,7 +126,7 @@ def _from_rows(rows: Tensor, settings: Settings, start: Tensor | None) -> Subspa
 
 
 def _from_sketch(gram: Tensor, settings: Settings, start: Tensor | None) -> Subspace | None:
-    """From the leading eigenvectors, certified to hold enough; None where that does not pay."""
+    """Takes the leading eigenvectors, certified to hold enough; None where that does not pay."""
     energy = float(gram.diagonal().sum())
     if energy == 0.0:
         return None
@@ -151,7 +139,7 @@ def _from_sketch(gram: Tensor, settings: Settings, start: Tensor | None) -> Subs
 
 
 def _from_sums(sums: Tensor, tau: float) -> list[Subspace]:
-    """From the eigenvectors of all blocks' Gram matrices in one call."""
+    """Takes the eigenvectors of all blocks' Gram matrices in one call."""
     rising, vectors = eigenpairs(sums)
     energies, dim = rising.flip(1).clamp_min(0.0), sums.shape[1]
     found = []
@@ -166,17 +154,10 @@ def _from_sums(sums: Tensor, tau: float) -> list[Subspace]:
 
 
 def is_unsure(gram: Gram, found: Sequence[Subspace]) -> bool:
-    """Whether a Gram matrix cannot have seen everything that a move must leave alone at `tau = 1`.
+    """Says whether a Gram matrix cannot have seen everything that a move must leave alone at `tau = 1`.
 
-    It is blind below 1e-13 of the energy, that is 3e-7 of the inputs: below the rounding of float32 inputs, but
-    not of float64 ones.
-
-    Args:
-        gram: what was added up.
-        found: its subspaces.
-
-    Returns:
-        Whether a `Triangle` is needed; never where all blocks fill their spaces, or the rows themselves were kept.
+    It is blind below 1e-13 of the energy, that is 3e-7 of the inputs: below the rounding of float32 inputs, but not of
+    float64 ones. Then a `Triangle` is needed, unless all blocks fill their spaces or the rows themselves were kept.
     """
     if gram.sums is None or not gram.is_double:
         return False
@@ -184,15 +165,7 @@ def is_unsure(gram: Gram, found: Sequence[Subspace]) -> bool:
 
 
 def from_triangle(triangle: Triangle, tau: float) -> list[Subspace]:
-    """The subspace of each row block, seen down to the rounding of float64.
-
-    Args:
-        triangle: of the inputs.
-        tau: share of the energy to hold, in (0, 1].
-
-    Returns:
-        As many as there are blocks.
-    """
+    """Gives the subspace of each row block, seen down to the rounding of float64."""
     factor = triangle.factor
     epsilon = double_epsilon(triangle.num_rows, factor.shape[2])
     return [Subspace.from_factor(block, tau, epsilon) for block in factor]

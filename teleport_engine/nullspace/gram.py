@@ -44,10 +44,7 @@ class Gram:
         self._is_mirrored = True
 
     def add(self, chunk: Tensor) -> None:
-        """Adds rows.
-
-        Args:
-            chunk: `[b, m, d]`, the same number of rows for each block.
+        """Adds rows `[b, m, d]`, the same number for each block.
 
         Raises:
             ValueError: if it is not `[b, m, d]`, or not of the blocks and columns of those before.
@@ -102,15 +99,10 @@ class Gram:
         return rows.to(torch.float64).square().sum((1, 2))
 
     def exceeds(self, bound: float) -> bool:
-        """Whether every eigenvalue of every block's `X^T X` is seen to be larger than a bound.
+        """Says whether every eigenvalue of every block's `X^T X` is seen to exceed a bound; notes it in `proof`.
 
-        By a Cholesky factorisation of `X^T X - bound I`: an eighth of the price of the eigenvalues.
-
-        Args:
-            bound: at least some `d 2^-52 ||X||^2`, the rounding of the factorisation.
-
-        Returns:
-            Whether they are; noted in `proof`.
+        By a Cholesky factorisation of `X^T X - bound I`, an eighth of the price of the eigenvalues. The bound must be
+        at least some `d 2^-52 ||X||^2`, the rounding of the factorisation.
         """
         if self._sums is None:
             return False
@@ -136,11 +128,7 @@ class Triangle:
         self._factor: Tensor | None = None
 
     def add(self, chunk: Tensor) -> None:
-        """Adds rows.
-
-        Args:
-            chunk: `[b, m, d]`.
-        """
+        """Adds rows `[b, m, d]`."""
         wide = chunk.detach().to(torch.float64)
         self.num_rows += chunk.shape[1]
         stacked = wide if self._factor is None else torch.cat([self._factor, wide], 1)
@@ -175,14 +163,7 @@ def eigenpairs(gram: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def eigenvalues(gram: Tensor) -> Tensor:
-    """Eigenvalues alone, whatever LAPACK makes of the matrices, at a fraction of the price of `eigenpairs`.
-
-    Args:
-        gram: `[..., d, d]`, symmetric and positive semidefinite to rounding, finite.
-
-    Returns:
-        `[..., d]`, smallest first.
-    """
+    """Gives the eigenvalues alone, smallest first, at a fraction of the price of `eigenpairs`."""
     try:
         values: Tensor = torch.linalg.eigvalsh(gram)
     except RuntimeError:

@@ -59,10 +59,7 @@ class LayerSample:
         self.is_used = False
 
     def add(self, uses: Sequence[Use]) -> None:
-        """Adds one batch.
-
-        Args:
-            uses: of the weight in the forward of the batch; none is allowed.
+        """Adds the uses of the weight in the forward of one batch; none is allowed.
 
         Raises:
             ValueError: if the weight's blocks share inputs in another way than in the batch before.
@@ -106,10 +103,9 @@ class LayerSample:
         self.is_finite = self.is_finite and bool(torch.isfinite(gram.energy).all())
 
     def stable_rank(self) -> float:
-        """How slowly the energies decay, before any subspace is taken; all rows must have been asked for.
+        """Gives `||X||^2 / ||X||_2^2`, how slowly energies decay: the mean over row blocks, 0 where all is zero.
 
-        Returns:
-            `||X||^2 / ||X||_2^2`, the mean over row blocks; 0 for one without energy.
+        All rows must have been asked for. No subspace is taken.
         """
         of_grams: list[list[float]] = []
         for gram in self._grams:
@@ -122,16 +118,14 @@ class LayerSample:
         return sum(found) / len(found)
 
     def settle(self, tau: LayerTau, starts: Sequence[Tensor] | None = None) -> bool:
-        """Takes the subspaces of what was added.
+        """Takes the subspaces of what was added, and says whether they can be trusted.
+
+        If not, every batch must be gone through once more, by `add_again`, and then `settle_again` called.
 
         Args:
             tau: share of the energy to hold, in (0, 1]; or how far it may be lowered from 1, with a gradient
                 `[g, o, d]`, for which every energy must have been asked for.
             starts: per block a basis from before, for the randomised factorisation.
-
-        Returns:
-            Whether they can be trusted; else every batch must be gone through once more, by `add_again`, and then
-            `settle_again` called.
         """
         lowering = tau if isinstance(tau, Lowering) else None
         self._settings = replace(self._settings, tau=1.0 if isinstance(tau, Lowering) else tau)
@@ -150,7 +144,7 @@ class LayerSample:
         return not any(is_unsure(gram, found) for gram, found in zip(self._grams, self._found, strict=True))
 
     def _shares(self, position: int, lowering: Lowering) -> list[Lowering]:
-        """What is allowed to the blocks that are found together, each row of blocks its share of the square."""
+        """Gives row blocks that are found together what they may lose: each its share of the square."""
         found = []
         for row in range(_num_rows(self._index, position)):
             own = [block for block, place in enumerate(self._index) if place == (position, row)]
@@ -159,11 +153,7 @@ class LayerSample:
         return found
 
     def add_again(self, uses: Sequence[Use]) -> None:
-        """Goes through one batch once more, this time down to the rounding of float64.
-
-        Args:
-            uses: as given to `add`.
-        """
+        """Goes through one batch once more, this time down to the rounding of float64."""
         if not uses:
             return
         feeds, _ = _feeds(uses, self._num_blocks)
@@ -188,7 +178,7 @@ class LayerSample:
 
 
 def _square_norm(inputs: Tensor) -> float:
-    """In float64, a part at a time: torch makes a copy of whatever it is asked to add up in another precision."""
+    """Adds up squares in float64, part by part: torch copies whatever it is asked to add up in another precision."""
     parts = torch.split(inputs.detach().reshape(-1), _LARGEST_PART)
     norms = [torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts]
     return float(torch.stack(norms).square().sum())
@@ -199,7 +189,7 @@ def _num_rows(index: Sequence[tuple[int, int]], position: int) -> int:
 
 
 def _feeds(uses: Sequence[Use], num_blocks: int) -> tuple[list[_Feed], list[tuple[int, int]]]:
-    """What is added up together, and for each block, in which of these it is found and at which place."""
+    """Says what is added up together, and for each block, in which of these it is found and at which place."""
     if all(use.num_blocks == num_blocks for use in uses):
         if all(use.is_shared for use in uses):
             return [[(use, slice(0, 1)) for use in uses]], [(0, 0)] * num_blocks
@@ -226,14 +216,9 @@ def _chunks(feed: _Feed, dim: int) -> Iterator[Tensor]:
 
 
 def leak(found: Sequence[Subspace], uses: Sequence[Use]) -> float:
-    """The largest share, over the row blocks of a weight, of their inputs outside a subspace: `||P X|| / ||X||`.
+    """Gives the largest share, over the row blocks of a weight, of their inputs outside a subspace: `||P X|| / ||X||`.
 
-    Args:
-        found: one subspace per block.
-        uses: of the weight.
-
-    Returns:
-        A number in [0, 1]; not finite where an input is not.
+    `found` has one subspace per block. The share lies in [0, 1], and is not finite where an input is not.
     """
     feeds, index = _feeds(uses, len(found))
     own: list[dict[int, Subspace]] = [{} for _ in feeds]

@@ -15,7 +15,7 @@ from torch import Tensor
 from teleport_engine.model import WeightLayer
 from teleport_engine.nullspace.subspace import Subspace
 
-__all__ = ["LayerFacts", "LayerRule", "Measured", "ModelFacts", "RuleError", "checked_number", "facts_of"]
+__all__ = ["LayerFacts", "LayerRule", "Measurements", "ModelFacts", "RuleError", "checked_number", "facts_of"]
 
 
 @final
@@ -31,10 +31,10 @@ class LayerFacts:
         position: among the model's linear maps, from 1 in the model's order.
         num_layers: how many linear maps there are.
         weight_norm: `||W||` (Frobenius), with the bias where it moves along.
-        grad_norm: `||dL/dW||` on the batch, likewise; None where it was not taken.
+        grad_norm: `||dL/dW||` on the batch, with that of the bias where it moves along; None where it was not taken.
         rank: dimensions of the inputs' subspace, in the row block with the largest null space; None before tau is
             known.
-        null_dim: dimensions of that null space; None likewise.
+        null_dim: dimensions of that null space; None before tau is known.
         stable_rank: `||X||^2 / lambda_1(X^T X)`, from 1 (all inputs on one line) to the rank: how slowly their spectrum
             decays; the mean over row blocks. None where no spectrum was taken.
     """
@@ -86,9 +86,9 @@ class RuleError(ValueError):
     """A rule gave a number that cannot be used; nothing has moved.
 
     Args:
-        what: is asked of the rule, for example "tau of layer '2'".
-        must: what the number must be.
-        value: what it is.
+        what: the rule was asked for, for example "tau of layer '2'".
+        must: says what the number must be.
+        value: what the rule gave.
     """
 
     def __init__(self, what: str, must: str, value: float) -> None:
@@ -98,18 +98,10 @@ class RuleError(ValueError):
 
 
 def checked_number(what: str, value: float, above: float) -> float:
-    """A number that a rule gave.
-
-    Args:
-        what: is asked of the rule.
-        value: what it gave.
-        above: the largest number that is not allowed.
-
-    Returns:
-        The number.
+    """Gives a number that a rule gave for `what`, once it is seen to be finite and larger than `above`.
 
     Raises:
-        RuleError: if it is not finite, or not above.
+        RuleError: if it is not.
     """
     value = float(value)
     if not (math.isfinite(value) and value > above):
@@ -119,7 +111,7 @@ def checked_number(what: str, value: float, above: float) -> float:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Measured:
+class Measurements:
     """What a rule of tau may look at: the loss, and some linear maps of a model.
 
     Args:
@@ -152,14 +144,11 @@ def facts_of(
     """Measures layers at their present weights.
 
     Args:
-        layers: which.
+        layers: the layers to measure.
         order: parameter names of all linear maps of the model, in its order.
         gradients: per layer, the gradient of each of its `parameters`, None where the loss does not depend on one;
-            None: not taken.
-        subspaces: parameter name to the subspace of each row block; None: not known.
-
-    Returns:
-        The facts of each.
+            None where no gradient was taken.
+        subspaces: parameter name to the subspace of each row block; None where they are not known.
     """
     if not layers:
         return []
@@ -192,7 +181,7 @@ def facts_of(
 
 
 def _norm(tensors: Sequence[Tensor]) -> Tensor:
-    """Frobenius, of all together, in float64; zero for none."""
+    """Gives the Frobenius norm of all tensors together, in float64; zero for none."""
     if not tensors:
         return torch.zeros((), dtype=torch.float64)
     norms = torch.stack([torch.linalg.vector_norm(one.detach(), dtype=torch.float64) for one in tensors])

@@ -27,7 +27,7 @@ from teleport_engine.model import (
 )
 from teleport_engine.nullspace.factorise import Factorisation, Settings
 from teleport_engine.nullspace.layer_sample import LayerSample, leak
-from teleport_engine.nullspace.measurements import Measured
+from teleport_engine.nullspace.measurements import Measurements
 from teleport_engine.nullspace.projector import BlockProjector
 from teleport_engine.nullspace.subspace import Subspace
 from teleport_engine.nullspace.tau import LayerTau, Lowering, TauRule
@@ -82,7 +82,7 @@ class Survey:
 
     @property
     def outcome(self) -> Outcome:
-        """Why nothing can move, where nothing can."""
+        """Why no layer can move; asked where none can."""
         if not self.is_finite:
             return Outcome.NON_FINITE
         said = self.reasons.values()
@@ -135,7 +135,7 @@ class Search:
         workers: the threads that work on the layers.
         reach: the longest move of a layer that is reckoned with where tau is lowered, as a share of its `||W||`.
         starts: parameter name to the last bases of its row blocks, from which the randomised factorisation starts;
-            kept up to date. None: every factorisation starts afresh.
+            kept up to date. Where it is None, every factorisation starts afresh.
         with_energies: the energies of all directions are wanted, so no factorisation may skip or estimate any.
     """
 
@@ -148,7 +148,7 @@ class Search:
     with_energies: bool = False
 
     def settings(self, tau: LayerTau | None) -> Settings:
-        """How the inputs of a layer are factorised, its tau being known or, with None, still to be chosen."""
+        """Says how the inputs of a layer are factorised; tau is None where it is still to be chosen."""
         share = tau if isinstance(tau, float) else self.rule.start
         return Settings(share, self.factorisation, self.with_energies or self.rule.needs_energies)
 
@@ -167,75 +167,41 @@ def survey(
     anything is factorised where the objective batch is among those that the basis is taken from; with other batches,
     once the objective batch is seen to lie inside them.
 
-    Args:
-        model: the model.
-        problem: its loss on the objective batch.
-        search: how the subspaces are looked for.
-        sample: batches to take the basis from, each run through the model on its own; the objective batch is one of
-            them where it is the same object. None: the objective batch alone.
-        random_state: refuses a forward that draws random numbers.
-        seconds: the time spent is added here.
-
-    Returns:
-        The survey; its `live` is empty where nothing can move.
+    The basis is taken from the batches in `sample`, each run through the model on its own; the objective batch is one
+    of them where it is the same object. None takes the objective batch alone. The time spent is added to `seconds`. The
+    survey's `live` is empty where nothing can move.
 
     Raises:
         ValueError: if the forward is random, or the loss is no scalar.
     """
-    rule, batches = search.rule, [problem.inputs] if sample is None else sample
-    holds_batch = any(one is problem.inputs for one in batches)
+    batches = [problem.inputs] if sample is None else sample
     with seconds.timed("capture"):
         view, seen = _watch(model, problem, search)
         random_state.refuse_if_moved()
-        if holds_batch and rule.leaves_fixed_inputs:
-            seen = _leave_out_fixed(seen, view)
+        basis = _Basis(problem, batches, search, view, seconds)
+        if search.rule.leaves_fixed_inputs:
+            seen = basis.leave_out_fixed(seen)
         view.is_finite = bool(torch.isfinite(view.record.loss.detach()))
     if not view.is_finite:
         view.record = view.record.watching([])
         return view
-
     with seconds.timed("subspace"):
-        measured = _measure(seen, problem, view.record, search)
-        chosen = {} if rule.needs_energies else _taus(rule, measured)
-        if holds_batch:
-            seen = _leave_out_fixed(seen, view, chosen)
-    basis = _Basis(problem, batches, search, view, seconds)
+        chosen = {} if search.rule.needs_energies else basis.taus(seen, seen)
+        seen = basis.leave_out_fixed(seen, chosen)
     samples = basis.add_up(seen, chosen)
-    live = basis.choose(seen, samples, measured, chosen)
+    live = basis.choose(seen, samples, chosen)
     random_state.refuse_if_moved()
     with seconds.timed("subspace"):
-        if holds_batch:
-            live = _leave_out_fixed(live, view, chosen)
-        _note_lowered(live, chosen, view)
-        taus = [one.tau for layer, _ in live for one in view.subspaces[layer.parameter_name]]
-        # The batch was among those added up, or it is looked at: BatchNorm in train mode gives it other inputs
-        # elsewhere.
-        is_whole = rule.start == 1.0 and all(tau == 1.0 for tau in taus)
-        view.is_exact = is_whole and (holds_batch or _is_inside(live, view))
-        if view.is_exact and not holds_batch:
-            live = _leave_out_fixed(live, view)
-        view.live = [layer for layer, _ in live]
-        view.projectors = [
-            BlockProjector(view.subspaces[layer.parameter_name], layer.weight.dtype) for layer in view.live
-        ]
-        view.record = view.record.watching([uses for _, uses in live])
+        basis.note(live, chosen)
     return view
 
 
 def spectrum(
     model: nn.Module, problem: Problem, search: Search, sample: Sequence[Inputs], random_state: RandomState
 ) -> dict[str, tuple[Subspace, ...]]:
-    """Takes the subspaces of every linear map, also of those that cannot move.
+    """Takes the subspaces of every linear map, also of those that cannot move: parameter name to one per row block.
 
-    Args:
-        model: the model.
-        problem: of the first batch; its loss is not evaluated.
-        search: how the subspaces are looked for; its tau is a constant.
-        sample: the batches, the first that of the problem.
-        random_state: refuses a forward that draws random numbers.
-
-    Returns:
-        Parameter name to one subspace per row block.
+    The problem is that of the first batch of the sample, and its loss is not evaluated; tau is a constant.
 
     Raises:
         ValueError: if the forward is random, or an input of a layer is not finite.
@@ -248,9 +214,8 @@ def spectrum(
     view = Survey(layers, Record(torch.zeros(()), watch.uses, watch.num_other_uses, watch.num_other_bias_uses))
     seen = _linear_maps(view)
     basis = _Basis(problem, sample, search, view, Seconds())
-    measured = Measured([layer for layer, _ in seen], (), 0.0)
-    chosen = _taus(search.rule, measured)
-    basis.choose(seen, basis.add_up(seen, chosen), measured, chosen)
+    chosen = basis.taus(seen, seen)
+    basis.choose(seen, basis.add_up(seen, chosen), chosen)
     if not view.is_finite:
         raise ValueError("the inputs of every layer must be finite (and their squares too), got nan or inf")
     return view.subspaces
@@ -267,7 +232,7 @@ def _watch(model: nn.Module, problem: Problem, search: Search) -> tuple[Survey, 
 
 
 def _linear_maps(view: Survey) -> list[_Seen]:
-    """The weights that the forward used as linear maps and as nothing else; notes why the others cannot move."""
+    """Keeps the weights that the forward used as linear maps and as nothing else; notes why the others cannot move."""
     kept: list[_Seen] = []
     candidates = [layer for layer in view.found if isinstance(layer, WeightLayer)]
     record = view.record
@@ -281,35 +246,6 @@ def _linear_maps(view: Survey) -> list[_Seen]:
     return kept
 
 
-def _leave_out_fixed(seen: Sequence[_Seen], view: Survey, chosen: Mapping[str, LayerTau] | None = None) -> list[_Seen]:
-    """Leaves out the layers whose inputs depend on no trainable parameter; only those of tau 1, if taus are given."""
-    kept = []
-    for layer, uses in seen:
-        may_stay = chosen is None or chosen.get(layer.parameter_name) == 1.0
-        if not may_stay or any(use.inputs.requires_grad for use in uses):
-            kept.append((layer, uses))
-        else:
-            view.reasons[layer.parameter_name] = _INPUT_FIXED
-    return kept
-
-
-def _measure(seen: Sequence[_Seen], problem: Problem, record: Record, search: Search) -> Measured:
-    """What the rule of tau may look at before anything is added up."""
-    layers = [layer for layer, _ in seen]
-    gradients: list[list[Tensor]] = []
-    if search.rule.needs_gradient and layers:
-        parts = iter(problem.gradients(record, [parameter for layer in layers for parameter in layer.parameters]))
-        gradients = [[next(parts) for _ in layer.parameters] for layer in layers]
-    order = [layer.parameter_name for layer in layers]
-    return Measured(layers, order, float(record.loss.detach()), search.reach, gradients)
-
-
-def _taus(rule: TauRule, measured: Measured) -> dict[str, LayerTau]:
-    """Asks the rule: parameter name to tau. No other place does."""
-    names = [layer.parameter_name for layer in measured.layers]
-    return dict(zip(names, rule.choose(measured), strict=True))
-
-
 @final
 @dataclass(frozen=True, eq=False)
 class _Basis:
@@ -320,6 +256,52 @@ class _Basis:
     search: Search
     view: Survey
     seconds: Seconds
+
+    @property
+    def holds_batch(self) -> bool:
+        """Whether the objective batch is among the batches."""
+        return any(one is self.problem.inputs for one in self.batches)
+
+    def leave_out_fixed(self, seen: Sequence[_Seen], chosen: Mapping[str, LayerTau] | None = None) -> list[_Seen]:
+        """Leaves out the layers whose inputs depend on no trainable parameter; only those of tau 1, if taus are given.
+
+        Where the objective batch is not known to lie inside the batches, such a layer may move, and stays.
+        """
+        kept = []
+        for layer, uses in seen:
+            may_go = chosen is None or chosen.get(layer.parameter_name) == 1.0
+            may_go = may_go and (self.holds_batch or self.view.is_exact)
+            if may_go and not any(use.inputs.requires_grad for use in uses):
+                self.view.reasons[layer.parameter_name] = _INPUT_FIXED
+            else:
+                kept.append((layer, uses))
+        return kept
+
+    def taus(
+        self, seen: Sequence[_Seen], known: Sequence[_Seen], samples: Sequence[LayerSample] = ()
+    ) -> dict[str, LayerTau]:
+        """Asks the rule for the taus of some of the layers known; no other place does.
+
+        Args:
+            seen: the layers to ask for.
+            known: all linear maps that may move, in the model's order.
+            samples: of the layers asked for, where the rule wants their energies.
+        """
+        layers, rule, record = [layer for layer, _ in seen], self.search.rule, self.view.record
+        gradients: list[list[Tensor]] = []
+        if rule.needs_gradient and layers:
+            wanted = [parameter for layer in layers for parameter in layer.parameters]
+            parts = iter(self.problem.gradients(record, wanted))
+            gradients = [[next(parts) for _ in layer.parameters] for layer in layers]
+        measured = Measurements(
+            layers,
+            [layer.parameter_name for layer, _ in known],
+            float(record.loss.detach()),
+            self.search.reach,
+            gradients,
+            functools.partial(self.search.workers.run, [sample.stable_rank for sample in samples]),
+        )
+        return dict(zip([layer.parameter_name for layer in layers], rule.choose(measured), strict=True))
 
     def add_up(self, seen: Sequence[_Seen], chosen: Mapping[str, LayerTau]) -> list[LayerSample]:
         """Adds up what each layer multiplies in all batches."""
@@ -335,33 +317,25 @@ class _Basis:
         self._feed(seen, [one.add for one in samples])
         return samples
 
-    def choose(
-        self, seen: Sequence[_Seen], samples: Sequence[LayerSample], measured: Measured, chosen: dict[str, LayerTau]
-    ) -> list[_Seen]:
-        """Chooses tau where that is left to do, and the subspaces; gives the layers that have somewhere to go.
+    def choose(self, seen: Sequence[_Seen], samples: Sequence[LayerSample], chosen: dict[str, LayerTau]) -> list[_Seen]:
+        """Takes the subspaces of what was added up; gives the layers that have somewhere to go.
 
-        Args:
-            seen: the layers.
-            samples: what was added up of each.
-            measured: for the rule of tau.
-            chosen: parameter name to tau; completed here.
+        Where tau could not be chosen before, it is now, and `chosen` (parameter name to tau) is completed.
         """
         if not all(one.is_finite for one in samples):
             self.view.is_finite = False
             return []
         used = [(one, sample) for one, sample in zip(seen, samples, strict=True) if sample.is_used]
-        run = self.search.workers.run
+        run, starts = self.search.workers.run, self.search.starts or {}
         with self.seconds.timed("subspace"):
             if self.search.rule.needs_energies:
-                chosen.update(_taus(self.search.rule, self._with_spectra(used, measured)))
-            starts = self.search.starts or {}
+                chosen.update(self.taus([one for one, _ in used], seen, [sample for _, sample in used]))
             names = [layer.parameter_name for (layer, _), _ in used]
-            are_settled = run(
-                [
-                    functools.partial(sample.settle, chosen[name], starts.get(name))
-                    for name, (_, sample) in zip(names, used, strict=True)
-                ]
-            )
+            tasks = [
+                functools.partial(sample.settle, chosen[name], starts.get(name))
+                for name, (_, sample) in zip(names, used, strict=True)
+            ]
+            are_settled = run(tasks)
         again = [pair for pair, is_settled in zip(used, are_settled, strict=True) if not is_settled]
         if again:
             self._feed([one for one, _ in again], [sample.add_again for _, sample in again])
@@ -369,13 +343,23 @@ class _Basis:
                 run([sample.settle_again for _, sample in again])
         return [one for one, sample in zip(seen, samples, strict=True) if self._has_room(one[0], sample)]
 
-    def _with_spectra(self, used: Sequence[tuple[_Seen, LayerSample]], measured: Measured) -> Measured:
-        """What is known of the layers that the batches have used, once their inputs were added up."""
-        layers = [layer for (layer, _), _ in used]
-        known = dict(zip(measured.order, measured.gradients, strict=True)) if measured.gradients else {}
-        gradients = [known[layer.parameter_name] for layer in layers] if known else []
-        stable_ranks = functools.partial(self.search.workers.run, [sample.stable_rank for _, sample in used])
-        return Measured(layers, measured.order, measured.loss, measured.reach, gradients, stable_ranks)
+    def note(self, live: Sequence[_Seen], chosen: Mapping[str, LayerTau]) -> None:
+        """Notes the layers that can move, their projectors, and whether their moves are exact."""
+        view = self.view
+        live = self.leave_out_fixed(live, chosen)
+        _note_lowered(live, chosen, view)
+        taus = [one.tau for layer, _ in live for one in view.subspaces[layer.parameter_name]]
+        # The batch was among those added up, or it is looked at: BatchNorm in train mode gives it other inputs
+        # elsewhere.
+        is_whole = self.search.rule.start == 1.0 and all(tau == 1.0 for tau in taus)
+        view.is_exact = is_whole and (self.holds_batch or _is_inside(live, view))
+        if view.is_exact:
+            live = self.leave_out_fixed(live)
+        view.live = [layer for layer, _ in live]
+        view.projectors = [
+            BlockProjector(view.subspaces[layer.parameter_name], layer.weight.dtype) for layer in view.live
+        ]
+        view.record = view.record.watching([uses for _, uses in live])
 
     def _feed(self, seen: Sequence[_Seen], takers: Sequence[Callable[[Sequence[Use]], None]]) -> None:
         """Hands each taker what its layer multiplies, batch by batch."""
@@ -385,7 +369,7 @@ class _Basis:
                 self.search.workers.run(tasks)
 
     def _uses(self, seen: Sequence[_Seen]) -> Iterator[Sequence[Sequence[Use]]]:
-        """What the layers multiply, one batch at a time; the objective batch has been run already."""
+        """Gives what the layers multiply, one batch at a time; the objective batch has been run already."""
         if not seen:
             return
         layers, problem = [layer for layer, _ in seen], self.problem
@@ -401,7 +385,7 @@ class _Basis:
             yield watch.uses
 
     def _has_room(self, layer: WeightLayer, sample: LayerSample) -> bool:
-        """Notes a layer's subspaces; whether it is left with somewhere to go."""
+        """Notes a layer's subspaces, and says whether it is left with somewhere to go."""
         name, view, starts = layer.parameter_name, self.view, self.search.starts
         if not sample.is_used:
             view.reasons[name] = "not used on the subspace sample: frozen"
@@ -429,7 +413,7 @@ def _note_lowered(live: Sequence[_Seen], chosen: Mapping[str, LayerTau], view: S
 
 
 def _is_inside(live: Sequence[_Seen], view: Survey) -> bool:
-    """Whether the objective batch lies inside the sample's subspaces, in every layer that would move."""
+    """Says whether the objective batch lies inside the sample's subspaces, in every layer that would move."""
     leaks = view.workers.run(
         [functools.partial(leak, view.subspaces[layer.parameter_name], uses) for layer, uses in live]
     )
@@ -468,7 +452,7 @@ def project(view: Survey, ascents: Sequence[Product]) -> tuple[list[Tensor | Non
 
 
 def _shares(parts: Sequence[Tensor], wholes: Sequence[Tensor]) -> list[float]:
-    """Norm of each part over that of its whole, 0 for nothing of nothing; one synchronisation for all."""
+    """Gives the norm of each part over that of its whole, 0 for nothing of nothing; one synchronisation for all."""
     norms = torch.stack(torch._foreach_norm([*parts, *wholes])).tolist()
     return [
         part / whole if whole else 0.0 for part, whole in zip(norms[: len(parts)], norms[len(parts) :], strict=True)

@@ -34,7 +34,7 @@ class Sketch:
 
 
 def leading_vectors(gram: Tensor, tau: float, start: Tensor | None = None, max_share: float = 0.25) -> Sketch | None:
-    """Subspace iteration until a share `tau` of the energy is inside; wider where it is not.
+    """Iterates until a share `tau` of the energy is inside; with a wider block where it is not.
 
     `tr(V^T G V)` is the energy inside, exactly, whatever V is: so the answer is certified by what is computed
     anyway. Without a start one more iteration follows the first that holds enough, and further ones while they
@@ -51,33 +51,19 @@ def leading_vectors(gram: Tensor, tau: float, start: Tensor | None = None, max_s
         The sketch, or None where it gave up: the exact factorisation is no dearer then.
     """
     size = gram.shape[0]
-    widest = int(max_share * size)
-    total = float(gram.diagonal().sum())
-    allowed = (1.0 - tau) * total
+    widest, total = int(max_share * size), float(gram.diagonal().sum())
     generator = torch.Generator("cpu").manual_seed(0)
-
-    def drawn(width: int) -> Tensor:
-        return torch.randn(size, width, dtype=gram.dtype, generator=generator, device="cpu").to(gram.device)
-
-    if start is None:
-        block, last = drawn(max(1, min(widest, size // 16))), math.inf
-    else:  # a few more, to see what has turned up since
-        known = start[:, :size]
-        extra = min(4 + known.shape[1] // 16, size - known.shape[1])
-        block, last = torch.cat([known, drawn(extra)], 1), known.shape[1]
+    block, last = _first_block(gram, widest, start, generator)
     for count in range(1, 60):
         width = block.shape[1]
-        frame = torch.linalg.qr(block).Q
-        product = gram @ frame
-        inside = frame.mT @ product
-        rising, turn = eigenpairs(0.5 * (inside + inside.mT))
-        values, turn = rising.flip(0), turn.flip(1)
-        rank = 1 + int((total - values.cumsum(0) > allowed).sum())
+        product, values, turn, frame = _iterated(gram, block)
+        rank = 1 + int((total - values.cumsum(0) > (1.0 - tau) * total).sum())
         if rank > width:  # not yet; the power step goes on inside the wider block
             if width >= widest:
                 return None
             scaled = product / product.norm(dim=0).clamp_min(1e-300)
-            block = torch.cat([scaled, drawn(min(width, widest - width)) / math.sqrt(size)], 1)
+            more = _drawn(gram, min(width, widest - width), generator) / math.sqrt(size)
+            block = torch.cat([scaled, more], 1)
             continue
         is_settled = rank <= last if count == 1 else last - rank <= max(1, rank // 50)
         if is_settled:
@@ -85,3 +71,28 @@ def leading_vectors(gram: Tensor, tau: float, start: Tensor | None = None, max_s
         last = rank
         block = (product @ turn)[:, : min(width, rank + max(8, rank // 8))]
     return None
+
+
+def _first_block(gram: Tensor, widest: int, start: Tensor | None, generator: torch.Generator) -> tuple[Tensor, float]:
+    """Gives the vectors to begin with, and how many of them were known to be enough before."""
+    size = gram.shape[0]
+    if start is None:
+        return _drawn(gram, max(1, min(widest, size // 16)), generator), math.inf
+    known = start[:, :size]
+    # A few more than were known, to see what has turned up since.
+    extra = min(4 + known.shape[1] // 16, size - known.shape[1])
+    return torch.cat([known, _drawn(gram, extra, generator)], 1), known.shape[1]
+
+
+def _iterated(gram: Tensor, block: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gives `G Q`, the eigenvalues of `Q^T G Q` largest first, its eigenvectors, and `Q`, orthonormal."""
+    frame = torch.linalg.qr(block).Q
+    product = gram @ frame
+    inside = frame.mT @ product
+    rising, turn = eigenpairs(0.5 * (inside + inside.mT))
+    return product, rising.flip(0), turn.flip(1), frame
+
+
+def _drawn(gram: Tensor, width: int, generator: torch.Generator) -> Tensor:
+    drawn = torch.randn(gram.shape[0], width, dtype=gram.dtype, generator=generator, device="cpu")
+    return drawn.to(gram.device)

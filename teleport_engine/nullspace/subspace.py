@@ -20,29 +20,12 @@ _ORTHONORMAL = 1e-13
 
 
 def double_epsilon(num_rows: int, dim: int) -> float:
-    """Relative energy that a QR or an SVD in float64 cannot tell from rounding: `(max(N, d) 2^-52)^2`.
-
-    Args:
-        num_rows: `N`.
-        dim: `d`.
-
-    Returns:
-        The threshold.
-    """
+    """Gives the relative energy that a QR or an SVD in float64 cannot tell from rounding: `(max(N, d) 2^-52)^2`."""
     return float((max(num_rows, dim) * torch.finfo(torch.float64).eps) ** 2)
 
 
 def tail_ranks(energies: Tensor, tau: float, epsilon: float = GRAM_EPSILON) -> list[int]:
-    """`tail_rank` of several spectra at once.
-
-    Args:
-        energies: `[b, m]`, each row as in `tail_rank`.
-        tau: share of the energy to hold, in (0, 1].
-        epsilon: relative energy that counts as zero.
-
-    Returns:
-        The `b` ranks.
-    """
+    """Gives the `tail_rank` of several spectra `[b, m]` at once."""
     if energies.shape[1] == 0:
         return [0] * energies.shape[0]
     tails = energies.clamp_min(0.0).flip(1).cumsum(1)
@@ -96,15 +79,9 @@ class Subspace:
 
     @classmethod
     def full(cls, dim: int, energies: Tensor, tau: float) -> "Subspace":
-        """The whole space.
+        """Gives the whole space, on the device of `energies`; its basis takes `O(d)` memory.
 
-        Args:
-            dim: `d`.
-            energies: as far as they are known, `[0]` where full rank was proven without them.
-            tau: the share of energy asked for.
-
-        Returns:
-            The subspace, on the device of `energies`; its basis takes `O(d)` memory.
+        `energies` are as far as they are known: `[0]` where full rank was proven without them.
         """
         # The unit vectors in reverse order: a view of 2 d - 1 numbers.
         line = energies.new_zeros(max(0, 2 * dim - 1))
@@ -140,9 +117,7 @@ class Subspace:
             raise ValueError(f"tau must lie in (0, 1], got {tau}")
         if rows.ndim != 2:
             raise ValueError(f"rows must be a matrix [N, d], got shape {tuple(rows.shape)}")
-        epsilon = GRAM_EPSILON
-        if rows.dtype == torch.float64:
-            epsilon = double_epsilon(*rows.shape)
+        epsilon = double_epsilon(*rows.shape) if rows.dtype == torch.float64 else GRAM_EPSILON
         rows = rows.detach().to(torch.float64)
         count, dim = rows.shape
         gram = rows.T @ rows if count >= dim else rows @ rows.T
@@ -152,23 +127,27 @@ class Subspace:
             raise ValueError("rows must be finite (and their squares too), got nan or inf")
         if total == 0.0:
             return cls(rows.new_zeros(dim, 0), rows.new_zeros(min(dim, count)), tau)
-        if tau < 1.0:
-            return cls._from_gram(rows, gram, tau)
+        return cls._from_gram(rows, gram, tau) if tau < 1.0 else cls._whole(rows, gram, epsilon)
+
+    @classmethod
+    def _whole(cls, rows: Tensor, gram: Tensor, epsilon: float) -> "Subspace":
+        """Takes all that the rows span, by the cheapest factorisation that is accurate."""
+        count, dim = rows.shape
         energies = eigenvalues(gram).flip(0).clamp_min(0.0)
-        rank = tail_rank(energies, tau)
+        rank = tail_rank(energies, 1.0)
         if rank == dim:
-            return cls.full(dim, energies, tau)
+            return cls.full(dim, energies, 1.0)
         if rank == count:
-            return cls(torch.linalg.qr(rows.T).Q, energies, tau)
+            return cls(torch.linalg.qr(rows.T).Q, energies, 1.0)
         if count >= dim:
-            found = cls._from_gram(rows, gram, tau)
+            found = cls._from_gram(rows, gram, 1.0)
             if found.leak(rows) <= max(1e-10, 1.6 * math.sqrt(epsilon)):
                 return found
-        return cls._from_triangle(rows, tau, epsilon)
+        return cls._from_triangle(rows, epsilon)
 
     @classmethod
     def _from_gram(cls, rows: Tensor, gram: Tensor, tau: float) -> "Subspace":
-        """From the eigenvectors of the Gram matrix of the smaller side."""
+        """Takes the eigenvectors of the Gram matrix of the smaller side."""
         rising, vectors = eigenpairs(gram)
         energies = rising.flip(0).clamp_min(0.0)
         rank = tail_rank(energies, tau)
@@ -189,27 +168,21 @@ class Subspace:
         return cls(basis, energies, tau)
 
     @classmethod
-    def _from_triangle(cls, rows: Tensor, tau: float, epsilon: float) -> "Subspace":
-        """By QR of the thin side and the SVD of the small triangle: dearer, accurate at any condition."""
+    def _from_triangle(cls, rows: Tensor, epsilon: float) -> "Subspace":
+        """Takes what the rows span by QR of the thin side and the SVD of its triangle, accurate at any condition."""
         count, dim = rows.shape
         if count >= dim:
-            return cls.from_factor(torch.linalg.qr(rows, mode="r").R, tau, epsilon)
+            return cls.from_factor(torch.linalg.qr(rows, mode="r").R, 1.0, epsilon)
         frame, triangle = torch.linalg.qr(rows.T)
         left, sigma, _ = torch.linalg.svd(triangle, full_matrices=False)
-        rank = tail_rank(sigma.square(), tau, epsilon)
-        return cls(frame @ left[:, :rank], sigma.square(), tau)
+        rank = tail_rank(sigma.square(), 1.0, epsilon)
+        return cls(frame @ left[:, :rank], sigma.square(), 1.0)
 
     @classmethod
     def from_factor(cls, factor: Tensor, tau: float, epsilon: float) -> "Subspace":
-        """The subspace of inputs of which a factor is known.
+        """Gives the subspace of inputs whose factor `R [m, d]`, `R^T R = X^T X`, is known from a QR, in float64.
 
-        Args:
-            factor: `R [m, d]` with `R^T R = X^T X`, from a QR of `X`, float64.
-            tau: share of the energy to hold, in (0, 1].
-            epsilon: relative energy that counts as zero.
-
-        Returns:
-            The subspace.
+        Relative energies below `epsilon` count as zero.
         """
         _, sigma, right_t = torch.linalg.svd(factor, full_matrices=False)
         energies = sigma.square()
@@ -232,14 +205,7 @@ class Subspace:
         return self.dim - self.rank
 
     def leak(self, rows: Tensor) -> float:
-        """The share of some inputs that lies outside the subspace: `||P X|| / ||X||` (Frobenius).
-
-        Args:
-            rows: inputs `X [N, d]`.
-
-        Returns:
-            A number in [0, 1]; 0 where the inputs are all zero.
-        """
+        """Gives the share of inputs `X [N, d]` outside the subspace, `||P X|| / ||X||` (Frobenius); 0 for zeros."""
         rows = rows.detach().to(torch.float64)
         total = float(torch.linalg.vector_norm(rows))
         if total == 0.0:
@@ -248,11 +214,10 @@ class Subspace:
         return float(torch.linalg.vector_norm(outside)) / total
 
     def energy_curve(self) -> Tensor:
-        """Share of the energy held by the first 1, 2, ... directions (figure 6a of arXiv 2502.11362).
+        """Gives the share of the energy held by the first 1, 2, ... directions (figure 6a of arXiv 2502.11362).
 
-        Returns:
-            `[min(d, N)]` in float64, non-decreasing, ending at 1 (zeros where there is no energy); shorter where
-            only the leading energies are known.
+        It is `[min(d, N)]` in float64, non-decreasing, and ends at 1 (zeros without energy); shorter where only
+        the leading energies are known.
         """
         total = self._total
         return self.energies.cumsum(0) / total if total > 0.0 else torch.zeros_like(self.energies)

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol, TypeAlias, final, runtime_checkable
 import torch
 from torch import Tensor
 
-from teleport_engine.nullspace.measurements import LayerFacts, LayerRule, Measured, RuleError
+from teleport_engine.nullspace.measurements import LayerFacts, LayerRule, Measurements, RuleError
 
 __all__ = ["AutoTau", "ConstantTau", "DriftTau", "LayerTau", "LayerwiseTau", "Lowering", "TauRule", "tau_rule"]
 
@@ -29,26 +29,21 @@ class TauRule(Protocol):
     @property
     def start(self) -> float:
         """Tau of every layer before anything is measured."""
-        ...
 
     @property
     def leaves_fixed_inputs(self) -> bool:
-        """Whether a layer whose inputs depend on no trainable parameter stays, whatever is measured."""
-        ...
+        """Whether a layer whose inputs depend on no trainable parameter is left out before anything is measured."""
 
     @property
     def needs_gradient(self) -> bool:
         """Whether the rule looks at the gradient of the loss, for which a backward is spent."""
-        ...
 
     @property
     def needs_energies(self) -> bool:
         """Whether the rule is asked only after all inputs of every layer were added up."""
-        ...
 
-    def choose(self, measured: Measured) -> "Sequence[LayerTau]":
+    def choose(self, measured: Measurements) -> "Sequence[LayerTau]":
         """Chooses tau for each of `measured.layers`: a number in (0, 1], or a bound on how far to lower it."""
-        ...
 
 
 @final
@@ -71,7 +66,7 @@ class ConstantTau:
         """Only at `tau = 1`, where a layer with fixed inputs has no ascent direction."""
         return self.tau == 1.0
 
-    def choose(self, measured: Measured) -> "Sequence[LayerTau]":
+    def choose(self, measured: Measurements) -> "Sequence[LayerTau]":
         """Gives every layer the constant; nothing is measured."""
         return [self.tau] * len(measured.layers)
 
@@ -100,7 +95,7 @@ class LayerwiseTau:
 
     @property
     def needs_gradient(self) -> bool:
-        """As said at its making."""
+        """`with_gradient`."""
         return self.with_gradient
 
     @property
@@ -108,7 +103,7 @@ class LayerwiseTau:
         """The eigenvalues can be taken only of the sum over all inputs."""
         return self.with_spectrum
 
-    def choose(self, measured: Measured) -> "Sequence[LayerTau]":
+    def choose(self, measured: Measurements) -> "Sequence[LayerTau]":
         """Asks the function for each layer."""
         facts = measured.facts()
         if self.with_spectrum:
@@ -164,12 +159,12 @@ class AutoTau:
             raise ValueError(f"AutoTau: null_share must lie in (0, 1], got {self.null_share}")
         _check_bounds("AutoTau", self.drift, self.least)
 
-    def choose(self, measured: Measured) -> "Sequence[LayerTau]":
+    def choose(self, measured: Measurements) -> "Sequence[LayerTau]":
         """Gives each layer the bound on how far its tau may be lowered."""
         return _lowerings(self, measured, self.drift)
 
     def asked(self, dim: int) -> int:
-        """How many dimensions the null space of a layer with `dim` inputs should have; at least 1."""
+        """Counts the dimensions that the null space of a layer with `dim` inputs should have; at least 1."""
         return math.ceil(self.null_share * dim)
 
     def told(self, null_dim: int, dim: int) -> str:
@@ -207,12 +202,12 @@ class DriftTau:
     def __post_init__(self) -> None:
         _check_bounds("DriftTau", self.drift, self.least)
 
-    def choose(self, measured: Measured) -> "Sequence[LayerTau]":
+    def choose(self, measured: Measurements) -> "Sequence[LayerTau]":
         """Gives each layer the bound on how far its tau may be lowered."""
         return _lowerings(self, measured, self.drift * abs(measured.loss))
 
     def asked(self, dim: int) -> int:
-        """All dimensions are asked for: only the bounds decide."""
+        """Asks for all dimensions: only the bounds decide."""
         return dim
 
     def told(self, null_dim: int, dim: int) -> str:
@@ -243,7 +238,7 @@ class Lowering:
     allowance: float
 
     def null_dim(self, energies: Tensor, vectors: Tensor, least: int) -> int:
-        """How many of the directions of least energy the weight may move along.
+        """Counts the directions of least energy that the weight may move along.
 
         Args:
             energies: eigenvalues `[d]` of `X^T X`, smallest first, float64.
@@ -268,7 +263,7 @@ LayerTau: TypeAlias = float | Lowering
 """Tau of one layer, or how far it may be lowered once the layer's spectrum is known."""
 
 
-def _lowerings(rule: AutoTau | DriftTau, measured: Measured, budget: float) -> list[Lowering]:
+def _lowerings(rule: AutoTau | DriftTau, measured: Measurements, budget: float) -> list[Lowering]:
     """Gives each layer an equal part of a drift budget, over how far the layer may go."""
     found = []
     for layer, gradient in zip(measured.layers, measured.gradients, strict=True):
@@ -279,7 +274,7 @@ def _lowerings(rule: AutoTau | DriftTau, measured: Measured, budget: float) -> l
 
 
 def tau_rule(tau: Any) -> TauRule:
-    """The rule that a user's `tau` stands for: a number, "auto", or a rule itself.
+    """Gives the rule that a user's `tau` stands for: a number, "auto", or a rule itself.
 
     Raises:
         ValueError: if it is none of these, or the number lies outside (0, 1].

@@ -1,6 +1,6 @@
 """What a teleport climbs, and its ascent direction."""
 
-from teleport_engine.objective.curvature import GradCurvature, HutchinsonTrace
+from teleport_engine.objective.curvature import GradCurvature
 from teleport_engine.objective.direction import DoubleBackwardRoute, Route
 from teleport_engine.objective.forward_mode import TangentRoute
 from teleport_engine.objective.gradient import Gradient, GradNorm, LogGradNorm, Measured, Objective
@@ -12,7 +12,6 @@ __all__ = [
     "GradCurvature",
     "GradNorm",
     "Gradient",
-    "HutchinsonTrace",
     "LogGradNorm",
     "Measured",
     "Objective",

@@ -32,40 +32,15 @@ class Route(Protocol):
     @property
     def name(self) -> str:
         """The route really taken, as in `TeleportReport.route`."""
-        ...
 
     def evaluate(self, *, is_last: bool) -> Evaluation:
-        """Loss, gradient and objective at the present weights.
-
-        Args:
-            is_last: no direction will be asked for from here.
-
-        Returns:
-            The evaluation, with what `ascent` needs.
-        """
-        ...
+        """Evaluates loss, gradient and objective at the present weights; no `ascent` follows where it `is_last`."""
 
     def finish(self, record: Record) -> Evaluation:
-        """As `evaluate`, from a forward already run.
-
-        Args:
-            record: the forward, which watched the live layers.
-
-        Returns:
-            The evaluation, with what `ascent` needs.
-        """
-        ...
+        """Evaluates from a forward already run, which watched the live layers."""
 
     def ascent(self, evaluation: Evaluation) -> list[Product]:
-        """The direction before projection, at the weights of the evaluation.
-
-        Args:
-            evaluation: of the present weights.
-
-        Returns:
-            Per live layer, `M [g, o, d]` with `M P = (grad F) P`, `F` the objective.
-        """
-        ...
+        """Gives the direction before projection: per live layer, `M [g, o, d]` with `M P = (grad F) P`."""
 
 
 @final
@@ -73,10 +48,6 @@ class DoubleBackwardRoute:
     """`Hg` by a second backward through the gradient: valid for any subspace and any objective.
 
     Objectives made of the Hessian take one backward more, through their products with it.
-
-    Args:
-        problem: the loss.
-        layers: the live layers.
     """
 
     def __init__(self, problem: Problem, layers: Sequence[WeightLayer]) -> None:
@@ -90,36 +61,15 @@ class DoubleBackwardRoute:
         return "triple_backward" if self._problem.objective.needs_hessian else "double_backward"
 
     def evaluate(self, *, is_last: bool) -> Evaluation:
-        """Loss, gradient and objective, with the graph of the gradient.
-
-        Args:
-            is_last: no direction will be asked for from here.
-
-        Returns:
-            The evaluation.
-        """
+        """Evaluates at the present weights, with the graph of the gradient."""
         return self._problem.differentiate(self._problem.record(()), with_graph=not is_last)
 
     def finish(self, record: Record) -> Evaluation:
-        """As `evaluate`, from a forward already run.
-
-        Args:
-            record: the forward.
-
-        Returns:
-            The evaluation.
-        """
+        """Evaluates from a forward already run."""
         return self._problem.differentiate(record, with_graph=True)
 
     def ascent(self, evaluation: Evaluation) -> list[Product]:
-        """`(grad F)_l` of each live layer.
-
-        Args:
-            evaluation: of the present weights.
-
-        Returns:
-            Per live layer, `(grad F)_l [g, o, d]`.
-        """
+        """Gives `(grad F)_l [g, o, d]` of each live layer."""
         # The vector of Hg is g itself, so no graph of ||g||^2 is needed.
         measured = evaluation.measured
         pulled = list(zip(measured.outputs, measured.cotangents, strict=True))

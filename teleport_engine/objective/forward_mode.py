@@ -32,10 +32,6 @@ class TangentRoute:
     The first pass carries the tangent through the loss, where it must come out as `||g||^2`: a free certificate
     that the forward mode saw every use of every parameter. Where it fails, or an operation has no forward mode,
     the double backward takes over for good.
-
-    Args:
-        problem: the loss.
-        layers: the live layers.
     """
 
     def __init__(self, problem: Problem, layers: Sequence[WeightLayer]) -> None:
@@ -52,38 +48,18 @@ class TangentRoute:
         return self._reverse.name if self.fault else "jvp"
 
     def evaluate(self, *, is_last: bool) -> Evaluation:
-        """Loss and gradient, with those at the outputs of the live layers.
-
-        Args:
-            is_last: no direction will be asked for from here.
-
-        Returns:
-            The evaluation.
-        """
+        """Takes loss and gradient, with the gradients at the outputs of the live layers unless this is the last."""
         if self.fault:
             return self._reverse.evaluate(is_last=is_last)
         record = self._problem.record(() if is_last else self._layers)
         return self._problem.differentiate(record, with_deltas=not is_last)
 
     def finish(self, record: Record) -> Evaluation:
-        """As `evaluate`, from a forward already run.
-
-        Args:
-            record: the forward, which watched the live layers.
-
-        Returns:
-            The evaluation.
-        """
+        """Evaluates from a forward already run, which watched the live layers."""
         return self._problem.differentiate(record, with_deltas=True)
 
     def ascent(self, evaluation: Evaluation) -> list[Product]:
-        """`delta_l^T dX_l` of each live layer, all its uses added.
-
-        Args:
-            evaluation: of the present weights.
-
-        Returns:
-            Per live layer, `M [g, o, d]`.
+        """Gives `delta_l^T dX_l` of each live layer, all its uses added.
 
         Raises:
             RuntimeError: if a tangent pass fails after an earlier one did not (out of memory, say).
@@ -132,7 +108,7 @@ def _tangent(dual: Tensor) -> Tensor | None:
 
 
 def _certify(rate: float, evaluation: Evaluation) -> None:
-    """The derivative of the loss along its gradient is the gradient's squared norm."""
+    """Checks that the derivative of the loss along its gradient is the gradient's squared norm."""
     if not abs(rate - evaluation.square_norm) <= 1e-3 * evaluation.square_norm:
         raise NotImplementedError(
             f"the loss changes by {rate:.6g} along its gradient, not by {evaluation.square_norm:.6g}"
@@ -140,7 +116,7 @@ def _certify(rate: float, evaluation: Evaluation) -> None:
 
 
 def _product(layer: WeightLayer, uses: Sequence[Use], deltas: Sequence[Tensor | None]) -> Product:
-    """`sum over uses of delta^T dX`; not multiplied where every use feeds all blocks."""
+    """Adds `delta^T dX` over the uses; not multiplied where every use feeds all blocks."""
     parts = []
     for use, delta in zip(uses, deltas, strict=True):
         tangent = _tangent(use.inputs)

@@ -33,41 +33,16 @@ class Gradient:
 
     def __init__(self, parameters: Sequence[nn.Parameter], grads: Sequence[Tensor | None], square_norm: float) -> None:
         self._used = [(p, grad) for p, grad in zip(parameters, grads, strict=True) if grad is not None]
-        self._is_used = [grad is not None for grad in grads]
-        self._all = parameters
         self.square_norm = square_norm
         self.num_products = 0
-
-    @property
-    def parameters(self) -> Sequence[nn.Parameter]:
-        """All trainable parameters."""
-        return self._all
 
     @property
     def values(self) -> list[Tensor]:
         """`g`, with its graph, for the parameters that the loss depends on."""
         return [grad for _, grad in self._used]
 
-    def of_used(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The part of a vector over all parameters that the Hessian can see.
-
-        Args:
-            tensors: aligned with `parameters`.
-
-        Returns:
-            Aligned with `values`.
-        """
-        return [tensor for tensor, is_used in zip(tensors, self._is_used, strict=True) if is_used]
-
     def times_hessian(self, vectors: Sequence[Tensor]) -> list[Tensor]:
-        """`H v` by a second backward through the gradient.
-
-        Args:
-            vectors: `v`, aligned with `values`, without a graph.
-
-        Returns:
-            `H v`, aligned with `values`, with its graph.
-        """
+        """Gives `H v`, with its graph, by a second backward through the gradient; `v` is aligned with `values`."""
         self.num_products += 1
         through = [(grad, vector) for (_, grad), vector in zip(self._used, vectors, strict=True) if grad.requires_grad]
         if not through:
@@ -112,30 +87,15 @@ class Objective(Protocol):
     @property
     def needs_hessian(self) -> bool:
         """Whether `measure` takes products with the Hessian: then every evaluation keeps the gradient's graph."""
-        ...
 
     def measure(self, gradient: Gradient) -> Measured:
-        """Evaluates F.
-
-        Args:
-            gradient: of the primary loss, at the present weights.
-
-        Returns:
-            The value, and what the gradient of F is made of.
-        """
-        ...
+        """Evaluates F from the gradient at the present weights: its value, and what its gradient is made of."""
 
     def rise(self, value: float, rho: float) -> float:
-        """By how much F rises where it "grows by the factor rho" (`GrowthStep`).
+        """Says by how much F, now `value`, rises where it "grows by the factor rho" (`GrowthStep`).
 
-        Args:
-            value: F at the start of the step.
-            rho: growth factor, > 1.
-
-        Returns:
-            The rise, >= 0; 0 where growth by a factor means nothing there.
+        The rise is >= 0; it is 0 where growth by a factor means nothing there.
         """
-        ...
 
 
 @final
@@ -145,30 +105,15 @@ class GradNorm:
 
     @property
     def needs_hessian(self) -> bool:
-        """No: the gradient is enough."""
+        """The gradient is enough."""
         return False
 
     def measure(self, gradient: Gradient) -> Measured:
-        """Evaluates F.
-
-        Args:
-            gradient: of the primary loss.
-
-        Returns:
-            `1/2 ||g||^2`, rate 1.
-        """
+        """Evaluates `1/2 ||g||^2`, rate 1."""
         return Measured(0.5 * gradient.square_norm, 1.0)
 
     def rise(self, value: float, rho: float) -> float:
-        """`(rho - 1) F`: `||g||^2` times rho.
-
-        Args:
-            value: F.
-            rho: growth factor.
-
-        Returns:
-            The rise.
-        """
+        """Gives `(rho - 1) F`: `||g||^2` times rho."""
         return (rho - 1.0) * value
 
 
@@ -183,30 +128,15 @@ class LogGradNorm:
 
     @property
     def needs_hessian(self) -> bool:
-        """No: the gradient is enough."""
+        """The gradient is enough."""
         return False
 
     def measure(self, gradient: Gradient) -> Measured:
-        """Evaluates F.
-
-        Args:
-            gradient: of the primary loss.
-
-        Returns:
-            `log ||g||`, rate `1 / ||g||^2`; rate 0 where the gradient is zero.
-        """
+        """Evaluates `log ||g||`, rate `1 / ||g||^2`; rate 0 where the gradient is zero."""
         square = gradient.square_norm
         value = 0.5 * math.log(max(square, _TINY)) if square == square else math.nan
         return Measured(value, 1.0 / square if square > 0.0 else 0.0)
 
     def rise(self, value: float, rho: float) -> float:
-        """`1/2 log rho`: `||g||^2` times rho.
-
-        Args:
-            value: F.
-            rho: growth factor.
-
-        Returns:
-            The rise.
-        """
+        """Gives `1/2 log rho`: `||g||^2` times rho."""
         return 0.5 * math.log(rho)

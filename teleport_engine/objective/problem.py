@@ -51,14 +51,7 @@ class Record:
     num_other_bias_uses: Sequence[int]
 
     def watching(self, uses: Sequence[Sequence[Use]]) -> "Record":
-        """The same forward, for some of the watched weights.
-
-        Args:
-            uses: of those.
-
-        Returns:
-            A record that shares the graph.
-        """
+        """Gives the same forward, with the uses of some of the watched weights."""
         return Record(self.loss, uses, [0] * len(uses), [0] * len(uses))
 
 
@@ -85,7 +78,7 @@ class Evaluation:
 
     @property
     def is_finite(self) -> bool:
-        """Whether loss, gradient and objective are."""
+        """Whether loss, gradient and objective are finite."""
         return math.isfinite(self.loss) and math.isfinite(self.square_norm) and math.isfinite(self.measured.value)
 
     @property
@@ -96,15 +89,7 @@ class Evaluation:
 
 @final
 class Problem:
-    """The primary loss of one batch as a function of the trainable parameters.
-
-    Args:
-        forward: the model.
-        loss_fn: the loss.
-        inputs: of the objective batch.
-        targets: of the objective batch.
-        parameters: all trainable parameters.
-        objective: what to climb.
+    """The primary loss of one batch, and the objective made of it, as functions of the trainable parameters.
 
     Attributes:
         num_gradient_evaluations: cost so far, in gradients.
@@ -136,9 +121,6 @@ class Problem:
             layers: whose weights to watch.
             is_census: count also the other appearances of these, in the loss function too.
 
-        Returns:
-            The loss, with its graph, and the uses.
-
         Raises:
             ValueError: if the loss is no scalar, or complex.
         """
@@ -167,10 +149,7 @@ class Problem:
 
     @contextlib.contextmanager
     def backward(self) -> Iterator[None]:
-        """Around every backward: checkpointed parts of the model run again in it, and must leave no trace there either.
-
-        Yields:
-            Nothing.
+        """Surrounds every backward: checkpointed parts of the model run again in it, and must leave no trace either.
 
         Raises:
             ValueError: if torch has no second derivative of an operation, or reentrant checkpoints are in the way.
@@ -189,14 +168,9 @@ class Problem:
                 raise ValueError(f"{rule}, got: {error}") from error
 
     def gradients(self, record: Record, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
-        """The gradient of a recorded forward with respect to some parameters; the graph stays.
+        """Takes the gradient of a recorded forward with respect to some parameters; the graph stays.
 
-        Args:
-            record: the forward.
-            parameters: of the model.
-
-        Returns:
-            One tensor per parameter, zeros where the loss does not depend on it.
+        Gives zeros where the loss does not depend on a parameter.
         """
         loss = record.loss
         found: Sequence[Tensor | None] = [None] * len(parameters)
@@ -210,16 +184,15 @@ class Problem:
         ]
 
     def differentiate(self, record: Record, *, with_deltas: bool = False, with_graph: bool = False) -> Evaluation:
-        """Takes the gradient of a recorded forward.
+        """Takes loss, gradient and objective of a recorded forward.
+
+        The gradient is zero where the loss depends on no trainable parameter.
 
         Args:
             record: the forward.
-            with_deltas: also at the output of each recorded use.
+            with_deltas: also take the gradient at the output of each recorded use.
             with_graph: keep the graph of the gradient, for a second backward; kept anyway where the objective needs
                 the Hessian.
-
-        Returns:
-            Loss, gradient and objective; gradient zero where the loss depends on no trainable parameter.
         """
         uses = record.uses
         edges = [use.edge for of_layer in uses for use in of_layer if use.edge is not None] if with_deltas else []
@@ -249,7 +222,7 @@ class Problem:
 
 
 def _without_a_trace(loss_fn: LossFn) -> LossFn:
-    """A loss that is a module may have buffers and counters of its own."""
+    """Runs a loss that is a module as a model is run: it may have buffers and counters of its own."""
     if not isinstance(loss_fn, nn.Module):
         return loss_fn
     forward = Forward(loss_fn)
@@ -257,12 +230,9 @@ def _without_a_trace(loss_fn: LossFn) -> LossFn:
 
 
 def _refuse_dead_ends(grads: Sequence[Tensor | None]) -> None:
-    """Refuses gradients that torch would take no second backward through, without a word where it may go around.
+    """Refuses gradients, with their graph, that torch would take no second backward through and say nothing.
 
     That is what becomes of a `torch.autograd.Function` whose backward is `once_differentiable`.
-
-    Args:
-        grads: with their graph.
 
     Raises:
         ValueError: if there is one.
@@ -279,13 +249,9 @@ def _refuse_dead_ends(grads: Sequence[Tensor | None]) -> None:
 
 
 def square_norm(tensors: Sequence[Tensor | None]) -> float:
-    """Sum of the squares of all entries, added up in float64 from the norms per tensor.
+    """Adds up the squares of all entries in float64, from the norms per tensor; None counts as zero.
 
-    Args:
-        tensors: any shapes; None counts as zero.
-
-    Returns:
-        The sum, not finite where an entry is not.
+    The sum is not finite where an entry is not.
     """
     present = [tensor.detach() for tensor in tensors if tensor is not None]
     if not present:

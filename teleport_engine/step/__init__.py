@@ -4,7 +4,7 @@ from teleport_engine.step.guards import Breach, EvalMode, Guards, Limits, Probe,
 from teleport_engine.step.layerwise import LayerwiseStep, MeasuredGrowth
 from teleport_engine.step.line import Ceiling, WeightLine
 from teleport_engine.step.moves import DirectedMove, Move
-from teleport_engine.step.rules import FixedStep, GrowthStep, Line, NormalisedStep, StepRule
+from teleport_engine.step.rules import FixedStep, GrowthStep, Line, StepRule
 
 __all__ = [
     "Breach",
@@ -19,7 +19,6 @@ __all__ = [
     "Line",
     "MeasuredGrowth",
     "Move",
-    "NormalisedStep",
     "Probe",
     "Room",
     "StepRule",

@@ -70,7 +70,7 @@ class Limits:
 
 @final
 class Probe:
-    """The loss on data outside the batch; silent where there is none.
+    """The loss on data outside the batch; without data it gives None.
 
     Args:
         problem: the loss, and where its cost is counted.
@@ -90,11 +90,7 @@ class Probe:
             self._data = checked_inputs("probe", data[0], device), checked_data("probe", data[1], device)
 
     def loss(self) -> float | None:
-        """Evaluates it at the present weights.
-
-        Returns:
-            The loss, or None without a probe.
-        """
+        """Evaluates the loss at the present weights; None without a probe."""
         if self._data is None:
             return None
         problem, (inputs, targets) = self._problem, self._data
@@ -105,14 +101,10 @@ class Probe:
 
 @final
 class EvalMode:
-    """The loss of the objective batch in evaluation mode; silent where no batch norm is in train mode.
+    """The loss of the objective batch in evaluation mode, where a batch norm is in train mode; else it gives None.
 
     A move keeps the outputs in the mode it was made in: with batch statistics there, those of the same batch with
     running statistics do move.
-
-    Args:
-        problem: the loss, and where its cost is counted.
-        model: whose modes to look at.
 
     Attributes:
         fault: why there is no loss where there should be one; empty where there is.
@@ -129,7 +121,7 @@ class EvalMode:
         self.fault = ""
 
     def loss(self) -> float | None:
-        """Evaluates it at the present weights.
+        """Evaluates the loss at the present weights.
 
         Returns:
             The loss; None where train and evaluation mode do not differ by a batch norm, or the loss has no meaning
@@ -158,7 +150,7 @@ class EvalMode:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """The flag alone is set: `train()` and `eval()` may be overridden, and do more."""
+    """Sets the flag alone, because `train()` and `eval()` may be overridden, and do more."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         for module, _ in modes:
@@ -172,14 +164,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 @final
 @dataclass(frozen=True)
 class Breach:
-    """A limit that was passed.
-
-    Args:
-        guard: as in `GuardEvent`.
-        value: what was seen.
-        limit: what is allowed.
-        outcome: of the teleport, if nothing helps.
-    """
+    """A limit that was passed: the guard of `GuardEvent`, what it saw and allows, the outcome if nothing helps."""
 
     guard: Literal["non_finite", "grad_norm_cap", "loss_drift", "probe_drift"]
     value: float
@@ -188,15 +173,7 @@ class Breach:
 
 
 def difference(after: float | None, before: float | None) -> float | None:
-    """Change of something that may not be watched.
-
-    Args:
-        after: later reading.
-        before: earlier reading.
-
-    Returns:
-        The change, None where one is missing.
-    """
+    """Gives after less before; None where one of them is."""
     return None if after is None or before is None else after - before
 
 
@@ -206,7 +183,7 @@ class Guards:
 
     Args:
         limits: what is allowed.
-        rounding: drift of the loss that an exact move may show, relative to `max(1, |loss|)`; None: it is not exact.
+        rounding: drift of the loss that an exact move may show, relative to `max(1, |loss|)`; None for an inexact one.
         before: where the teleport began.
         probe_before: loss on the probe batch there.
     """
@@ -221,14 +198,7 @@ class Guards:
             self._loss_limit = min(self._loss_limit, rounding * max(1.0, abs(before.loss)))
 
     def breach(self, here: Evaluation) -> Breach | None:
-        """Whether a point breaks a rule that the evaluation alone can tell.
-
-        Args:
-            here: the evaluation there.
-
-        Returns:
-            The first limit passed, or None.
-        """
+        """Gives the first limit that a point breaks, as far as the evaluation there tells; None if it breaks none."""
         if not here.is_finite:
             seen = [here.loss, here.grad_norm, here.measured.value]
             bad = next((value for value in seen if not math.isfinite(value)), math.inf)
@@ -242,14 +212,7 @@ class Guards:
         return None
 
     def probe_breach(self, probe_loss: float | None) -> Breach | None:
-        """Whether the probe batch drifts too far.
-
-        Args:
-            probe_loss: loss on it, at the same point.
-
-        Returns:
-            The limit passed, or None.
-        """
+        """Gives the limit that the loss on the probe batch breaks; None if it breaks none."""
         drift = difference(probe_loss, self._probe_before)
         if drift is None or abs(drift) <= self._probe_limit:
             return None
@@ -257,7 +220,7 @@ class Guards:
 
 
 def _least(absolute: float | None, share: float | None, loss: float) -> float:
-    """The narrower of two limits of which either may be missing."""
+    """Gives the narrower of two limits, either of which may be missing."""
     return min(math.inf if absolute is None else absolute, math.inf if share is None else share * abs(loss))
 
 
@@ -266,12 +229,7 @@ class Room:
     """How far each layer may still go: `||step||` and `||move since the start||` at most a share of its `||W||`.
 
     `W` is the weight at the start (with its bias, where that moves along). A layer whose weight is zero there has no
-    such length and is not limited.
-
-    Args:
-        layers: the live layers.
-        origin: their parameters at the start of the teleport.
-        share: of `||W||`.
+    such length and is not limited. `origin` holds the parameters of the live layers at the start of the teleport.
     """
 
     def __init__(self, layers: Sequence[WeightLayer], origin: Sequence[Tensor], share: float) -> None:
@@ -281,14 +239,7 @@ class Room:
         self._share = share
 
     def longest(self, directions: Sequence[Tensor | None]) -> float:
-        """The longest step that keeps every layer within its share.
-
-        Args:
-            directions: per live layer, `D [g, o, d]` or None.
-
-        Returns:
-            The largest `eta >= 0` with `||eta D||` and `||W + eta D - W_start||` within the share in each layer.
-        """
+        """Gives the largest `eta >= 0` with `||eta D||` and `||W + eta D - W_start||` within every layer's share."""
         numbers = []
         for layer, origin, part in zip(self._layers, self._origin, directions, strict=True):
             if part is not None:

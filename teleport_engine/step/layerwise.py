@@ -27,10 +27,7 @@ class LayerwiseStep:
 
     Args:
         scale: gives `s_l`, finite and above zero.
-        rule: how far along the scaled direction.
-
-    Raises:
-        ValueError: if the rule is itself one of layers.
+        rule: how far along the scaled direction; a ValueError where it is itself one of layers.
 
     Examples:
         >>> LayerwiseStep(lambda layer: 0.1 / layer.fan_in).rule
@@ -41,23 +38,11 @@ class LayerwiseStep:
     rule: StepRule = _AS_SCALED
 
     def __post_init__(self) -> None:
-        """Checks the rule.
-
-        Raises:
-            ValueError: if it is itself one of layers.
-        """
         if isinstance(self.rule, LayerwiseStep):
             raise ValueError(f"LayerwiseStep: rule must be one of the whole line, got {self.rule!r}")
 
     def length(self, line: Line) -> float | None:
-        """As the rule says.
-
-        Args:
-            line: along the scaled direction.
-
-        Returns:
-            The length, or None.
-        """
+        """Asks the step rule for the length along the scaled direction."""
         return self.rule.length(line)
 
     def scaled(
@@ -99,13 +84,7 @@ class MeasuredGrowth:
     rho: Callable[[ModelFacts], float]
 
     def length(self, line: Line) -> float | None:
-        """Asks the rule, and searches the line for that growth.
-
-        Args:
-            line: the objective along the direction.
-
-        Returns:
-            As in `GrowthStep`.
+        """Asks the rule, and searches the line for that growth, as `GrowthStep` does.
 
         Raises:
             RuleError: if the rule gives no finite number above 1.

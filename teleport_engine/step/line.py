@@ -19,26 +19,23 @@ class Ceiling:
 
     Args:
         longest: step that the guards leave room for.
-        look: tells the longest step, up to a length, that does no harm; None: no need to look.
+        look: tells the longest step, up to a length, that does no harm; None where there is no need to look.
+        is_end: no direction will be asked for where a step lands at the ceiling.
 
     Attributes:
         longest: as far as it is known by now.
     """
 
-    def __init__(self, longest: float = math.inf, look: Callable[[float], float] | None = None) -> None:
+    def __init__(
+        self, longest: float = math.inf, look: Callable[[float], float] | None = None, *, is_end: bool = False
+    ) -> None:
         self.longest = longest
+        self.is_end = is_end
         self._look = look
         self._clear = 0.0
 
     def allowed(self, eta: float) -> float:
-        """Shortens a step that goes too far.
-
-        Args:
-            eta: its length.
-
-        Returns:
-            The length, or the longest one below it; 0 where there is none.
-        """
+        """Shortens a step that goes too far; gives 0 where there is no room at all."""
         eta = min(eta, self.longest)
         if self._look is not None and eta > self._clear:
             self._clear = self._look(eta)
@@ -49,22 +46,20 @@ class Ceiling:
 
 @final
 class WeightLine:
-    """The objective along one direction; moves the weights to where it is asked (`Line`).
+    """The objective along one direction (`Line`); moves the weights to each length that is asked for.
 
     Args:
-        route: evaluates it.
-        objective: what growth means for it.
+        route: evaluates the objective.
+        objective: says what growth means.
         start: the evaluation at the present weights.
         moving: weights and their directions.
         slope: of the objective at the start.
-        direction_norm: `||D||` over all of them.
         hint: how far off the slope's prediction was one step before.
-        is_last: no direction will be asked for where this step lands.
         num_layers: linear maps of the model.
-        ends_at_ceiling: nor where it lands at its ceiling.
+        is_last: no direction will be asked for where this step lands.
 
     Attributes:
-        ceiling: none to begin with.
+        ceiling: how far a step may go; to begin with, as far as it likes.
     """
 
     def __init__(
@@ -74,11 +69,9 @@ class WeightLine:
         start: Evaluation,
         moving: Sequence[tuple[Tensor, Tensor]],
         slope: float,
-        direction_norm: float,
         hint: float,
-        is_last: bool,
         num_layers: int,
-        ends_at_ceiling: bool,
+        is_last: bool,
     ) -> None:
         self._route = route
         self._objective = objective
@@ -90,89 +83,49 @@ class WeightLine:
         self._here: Evaluation | None = start
         self._num_layers = num_layers
         self._is_last = is_last
-        self._ends_at_ceiling = ends_at_ceiling
         self.value = start.measured.value
         self.slope = slope
-        self.direction_norm = direction_norm
         self.hint = hint
         self.ceiling = Ceiling()
 
     @property
+    def direction_norm(self) -> float:
+        """`||D||` (Frobenius) over all weights that move."""
+        return math.sqrt(square_norm(self._directions))
+
+    @property
     def facts(self) -> ModelFacts:
-        """What is known of the model at the start."""
+        """What is known of the model at the start of the line."""
         return ModelFacts(self._start.loss, self._start.grad_norm, self.weight_norm(), self._num_layers)
 
     def allowed(self, eta: float) -> float:
-        """The longest step, up to a length, that the guards leave room for.
-
-        Args:
-            eta: along the direction.
-
-        Returns:
-            The length, 0 where there is no room.
-        """
+        """Gives the longest step, up to a length, that the guards leave room for; 0 where there is no room."""
         return self.ceiling.allowed(eta)
 
     def at(self, eta: float) -> float:
-        """Evaluates the objective at a length.
-
-        Args:
-            eta: along the direction.
-
-        Returns:
-            The value, `inf` where it is not finite.
-        """
+        """Evaluates the objective at a length; `inf` where it is not finite."""
         here = self.land(eta)
         return here.measured.value if here.is_finite else math.inf
 
     def reached(self, eta: float) -> float | None:
-        """The objective at a length, if the weights are there.
-
-        Args:
-            eta: along the direction.
-
-        Returns:
-            The value; None where the weights are elsewhere, or it is not finite.
-        """
+        """Gives the objective at a length; None where the weights are elsewhere, or it is not finite."""
         here = self._here if eta == self._eta else None
         return here.measured.value if here is not None and here.is_finite else None
 
     def rise(self, rho: float) -> float:
-        """By how much the objective rises where it grows by a factor.
-
-        Args:
-            rho: the factor.
-
-        Returns:
-            The rise.
-        """
+        """Gives by how much the objective rises where it grows by the factor `rho`."""
         return self._objective.rise(self.value, rho)
 
     def weight_norm(self) -> float:
-        """Frobenius norm of the weights that move, at the start of the line.
-
-        Returns:
-            The norm.
-        """
+        """Gives the Frobenius norm of the weights that move, at the start of the line."""
         return math.sqrt(square_norm(self._base))
 
     def is_last(self, eta: float) -> bool:
-        """Whether no direction will be asked for at a length.
-
-        Args:
-            eta: along the direction.
-
-        Returns:
-            What was said of the step, or of its ceiling where it lands there.
-        """
-        return self._is_last or (self._ends_at_ceiling and eta == self.ceiling.longest)
+        """Says whether no direction will be asked for where a step of this length lands."""
+        return self._is_last or (self.ceiling.is_end and eta == self.ceiling.longest)
 
     def place(self, eta: float) -> None:
-        """Moves the weights to a length and leaves them there, unevaluated.
-
-        Args:
-            eta: along the direction.
-        """
+        """Moves the weights to a length and leaves them there, unevaluated."""
         if eta != self._eta:
             self.undo()
             with torch.no_grad():
@@ -180,21 +133,14 @@ class WeightLine:
             self._eta, self._here = eta, None
 
     def land(self, eta: float) -> Evaluation:
-        """Moves the weights to a length and leaves them there.
-
-        Args:
-            eta: along the direction.
-
-        Returns:
-            The evaluation there; not made again where the weights already are.
-        """
+        """Moves the weights to a length, leaves them there and evaluates; not again where they already are."""
         self.place(eta)
         if self._here is None:
             self._here = self._route.evaluate(is_last=self.is_last(eta))
         return self._here
 
     def undo(self) -> None:
-        """Bit for bit back to the start of the line."""
+        """Puts the weights back, bit for bit, to the start of the line."""
         if self._eta != 0.0:
             with torch.no_grad():
                 torch._foreach_copy_(self._weights, self._base)

@@ -21,10 +21,9 @@ class Move(Protocol):
     @property
     def is_kept(self) -> bool:
         """Whether the weights stay where the steps have led them."""
-        ...
 
     def along(self, directions: Sequence[Tensor | None], projectors: Sequence[Projector]) -> Sequence[Tensor | None]:
-        """The directions to go.
+        """Gives the directions to go.
 
         Args:
             directions: per live layer, the projected ascent direction `[g, o, d]`; None where the layer stays.
@@ -34,23 +33,12 @@ class Move(Protocol):
             Per live layer, a direction of the same Frobenius norm, or of a stated multiple of it; the very same object
             for the directed move.
         """
-        ...
 
     def state_dict(self) -> dict[str, Any]:
-        """What its next directions depend on.
-
-        Returns:
-            The state, for `load_state_dict`.
-        """
-        ...
+        """Gives what its next directions depend on, for `load_state_dict`."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from a state.
-
-        Args:
-            state_dict: from `state_dict`.
-        """
-        ...
+        """Goes on from a state that `state_dict` gave."""
 
 
 @final
@@ -59,32 +47,16 @@ class DirectedMove:
 
     @property
     def is_kept(self) -> bool:
-        """Yes."""
+        """The weights stay where the steps have led them."""
         return True
 
     def along(self, directions: Sequence[Tensor | None], projectors: Sequence[Projector]) -> Sequence[Tensor | None]:
-        """The directions as they are.
-
-        Args:
-            directions: per live layer.
-            projectors: not looked at.
-
-        Returns:
-            The same object.
-        """
+        """Gives the directions as they are, the same object."""
         return directions
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing to remember.
-
-        Returns:
-            An empty dict.
-        """
+        """There is nothing to remember: an empty dict."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to take over.
-
-        Args:
-            state_dict: not looked at.
-        """
+        """There is nothing to take over."""

@@ -6,7 +6,7 @@ from typing import Protocol, final, runtime_checkable
 
 from teleport_engine.nullspace import ModelFacts
 
-__all__ = ["FixedStep", "GrowthStep", "Line", "NormalisedStep", "StepRule"]
+__all__ = ["FixedStep", "GrowthStep", "Line", "StepRule"]
 
 
 class Line(Protocol):
@@ -19,68 +19,40 @@ class Line(Protocol):
     @property
     def value(self) -> float:
         """`F(0)`."""
-        ...
 
     @property
     def slope(self) -> float:
         """`F'(0) = sum_l ||D_l||^2`; `sum_l ||D_l||^2 / s_l` where layers are scaled."""
-        ...
 
     @property
     def direction_norm(self) -> float:
         """`||D||` (Frobenius), so that a step of length eta is `eta ||D||` long."""
-        ...
 
     @property
     def facts(self) -> ModelFacts:
         """What is known of the model where the line begins."""
-        ...
 
     @property
     def hint(self) -> float:
         """Length of the step before over what its slope alone had predicted; 1 at a teleporter's first step."""
-        ...
 
     def allowed(self, eta: float) -> float:
-        """The longest step, up to a length, that the guards leave room for as far as they know without a gradient.
+        """Gives the longest step, up to `eta`, that the guards leave room for as far as they know without a gradient.
 
-        Args:
-            eta: step length along `D`.
-
-        Returns:
-            `eta`, or the shorter length that it would be cut to; 0 where there is no room.
+        It is 0 where there is no room.
         """
-        ...
 
     def at(self, eta: float) -> float:
-        """`F(eta)`, at the cost of one gradient evaluation; the last point asked for is remembered.
+        """Gives `F(eta)`, at the cost of one gradient evaluation; `inf` where the loss or a gradient is not finite.
 
-        Args:
-            eta: step length along `D`.
-
-        Returns:
-            The value; `inf` where the loss or a gradient is not finite.
+        The last point asked for is remembered.
         """
-        ...
 
     def rise(self, rho: float) -> float:
-        """By how much F rises where it grows by a factor, as its objective understands growth.
-
-        Args:
-            rho: the factor, > 1.
-
-        Returns:
-            The rise, `(rho - 1) F(0)` for a positive F.
-        """
-        ...
+        """Gives by how much F rises where it grows by a factor `rho > 1`: `(rho - 1) F(0)` for a positive F."""
 
     def weight_norm(self) -> float:
-        """Size of the weights that move.
-
-        Returns:
-            Their Frobenius norm, all together, at the start of the line.
-        """
-        ...
+        """Gives the Frobenius norm of all weights that move, at the start of the line."""
 
 
 @runtime_checkable
@@ -88,15 +60,11 @@ class StepRule(Protocol):
     """Chooses the length of a teleport step. Anything with this method may be given as `step=`."""
 
     def length(self, line: Line) -> float | None:
-        """Chooses a length.
-
-        Args:
-            line: the objective along the direction; its slope is positive.
+        """Chooses a length on a line whose slope is positive.
 
         Returns:
             `eta > 0`, or None where the rule cannot be met on this line: then nothing moves.
         """
-        ...
 
 
 @final
@@ -104,33 +72,18 @@ class StepRule(Protocol):
 class FixedStep:
     """`W <- W + eta D`: the paper's step (arXiv 2502.11362: 0.2 for MLPs, 0.003 for CNNs and transformers).
 
-    Args:
-        eta: the teleport learning rate.
-
     Raises:
-        ValueError: if `eta` is not a finite number above zero.
+        ValueError: if `eta`, the teleport learning rate, is not a finite number above zero.
     """
 
     eta: float
 
     def __post_init__(self) -> None:
-        """Checks the length.
-
-        Raises:
-            ValueError: if `eta` is not a finite number above zero.
-        """
         if not (math.isfinite(self.eta) and self.eta > 0.0):
             raise ValueError(f"FixedStep: eta must be finite and > 0, got {self.eta}")
 
     def length(self, line: Line) -> float:
-        """Gives `eta`, whatever the line.
-
-        Args:
-            line: not looked at.
-
-        Returns:
-            `eta`.
-        """
+        """Gives `eta`, whatever the line."""
         return self.eta
 
 
@@ -161,11 +114,6 @@ class GrowthStep:
     tolerance: float = 0.05
 
     def __post_init__(self) -> None:
-        """Checks the numbers.
-
-        Raises:
-            ValueError: if one is out of range.
-        """
         if not (math.isfinite(self.rho) and self.rho > 1.0):
             raise ValueError(f"GrowthStep: rho must be finite and > 1, got {self.rho}")
         if self.max_evaluations < 1:
@@ -175,9 +123,6 @@ class GrowthStep:
 
     def length(self, line: Line) -> float | None:
         """Searches the line for the growth asked for.
-
-        Args:
-            line: the objective along the direction.
 
         Returns:
             A length within the tolerance of the growth; one beyond what is allowed, where the growth is not reached up
@@ -205,53 +150,8 @@ class GrowthStep:
         return None
 
 
-@final
-@dataclass(frozen=True)
-class NormalisedStep:
-    """A step of a given length, whatever the gradient: `eta = length / ||D||`, Frobenius over all layers that move.
-
-    Args:
-        share: the length as a share of `||W||` of those layers at the start of the step; or
-        norm: the length itself. Exactly one of the two.
-
-    Raises:
-        ValueError: if not exactly one is given, or it is not finite and above zero.
-    """
-
-    share: float | None = None
-    norm: float | None = None
-
-    def __post_init__(self) -> None:
-        """Checks the numbers.
-
-        Raises:
-            ValueError: if not exactly one is given, or it is out of range.
-        """
-        if (self.share is None) == (self.norm is None):
-            raise ValueError(
-                f"NormalisedStep: exactly one of share and norm is needed, got share {self.share} and norm {self.norm}"
-            )
-        for name, value in (("share", self.share), ("norm", self.norm)):
-            if value is not None and not (math.isfinite(value) and value > 0.0):
-                raise ValueError(f"NormalisedStep: {name} must be finite and > 0, got {value}")
-
-    def length(self, line: Line) -> float | None:
-        """Divides by the length of the direction.
-
-        Args:
-            line: its direction and weights are looked at, nothing is evaluated.
-
-        Returns:
-            The length, or None where a share of zero weights is asked for or the division overflows.
-        """
-        wanted = self.norm if self.share is None else self.share * line.weight_norm()
-        assert wanted is not None
-        eta = wanted / line.direction_norm
-        return eta if math.isfinite(eta) and eta > 0.0 else None
-
-
 def _next(eta: float, got: float, rise: float, slope: float, low: float, high: float) -> float:
-    """The root of the quadratic through the last point, kept well inside the bracket."""
+    """Gives the root of the quadratic through the last point, kept well inside the bracket."""
     guess = math.nan
     if math.isfinite(got):
         curvature = (got - slope * eta) / (eta * eta)

@@ -27,8 +27,9 @@ def test_every_view_is_drawn(view: str, home: Path, monkeypatch: pytest.MonkeyPa
     assert text_of(page(monkeypatch, home, view=view))
 
 
-def test_units_of_a_setting_have_names_of_their_own(home: Path) -> None:
+def test_runs_of_a_candidate_have_names_of_their_own(home: Path) -> None:
     trials = read_record(SweepPaths(home, "shared")).trials
     labels = labels_of(trials)
     assert len(set(labels)) == len(trials)
-    assert {"narrow/baseline #0", "narrow/teleport #0 seed 0", "narrow/teleport #0 seed 1"} <= set(labels)
+    runs = {f"narrow/{arm} #0 seed {seed}" for arm in ("baseline", "teleport") for seed in (0, 1)}
+    assert runs <= set(labels)

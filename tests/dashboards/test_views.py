@@ -16,6 +16,7 @@ from orchestrator.report import best_spec
 from orchestrator.search.candidates import stored_id
 from tests.dashboards.homes import write_sweep, write_trial
 from tests.orchestrator.report.build import failing, running, sweep
+from tests.waiting import PATIENCE
 
 HOSTILE = "<script>alert(1)</script> ![x](http://evil.example) $x$ :smile:\n\u202eback\u202c 'q' \"d\" " + "w" * 10_000
 
@@ -23,7 +24,7 @@ HOSTILE = "<script>alert(1)</script> ![x](http://evil.example) $x$ :smile:\n\u20
 def page(monkeypatch: pytest.MonkeyPatch, home: Path, **query: str) -> AppTest:
     monkeypatch.setenv("TELEPORT_HOME", str(home))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    at = AppTest.from_file(str(app.__file__), default_timeout=30)
+    at = AppTest.from_file(str(app.__file__), default_timeout=PATIENCE)
     for name, value in query.items():
         at.query_params[name] = value
     return at.run()

@@ -1,4 +1,4 @@
-"""A shared search with made-up costs: the driver's part, one unit at a time, files that outlive it."""
+"""A shared search with made-up costs: the driver's part, one run at a time, files that outlive it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def baselines(spec: SweepSpec, steps: int = 4) -> dict[tuple[str, str], list[Tri
 
 
 class SharedSweep:
-    """Runs a shared study to its end, one unit after the other."""
+    """Runs a shared study to its end, one run after the other."""
 
     def __init__(self, spec: SweepSpec, journal: Path, answer: Answer, arm: str = "teleport") -> None:
         self.spec = spec
@@ -53,7 +53,7 @@ class SharedSweep:
         self.answer = answer
         self.arm = arm
         self.results: dict[str, TrialResult] = {}
-        self.units: list[TrialConfig] = []
+        self.runs: list[TrialConfig] = []
         self.dropped: list[TrialConfig] = []
 
     def open(self) -> Study:
@@ -63,11 +63,11 @@ class SharedSweep:
 
     def run(self) -> Study:
         study = self.open()
-        while (unit := study.propose()) is not None:
-            if unit not in self.units:
-                self.units.append(unit)
-            self.results[unit.trial_id] = self.answer(unit)
-            study.tell(self.results[unit.trial_id])
+        while (run := study.propose()) is not None:
+            if run not in self.runs:
+                self.runs.append(run)
+            self.results[run.trial_id] = self.answer(run)
+            study.tell(self.results[run.trial_id])
         self.dropped += study.take_dropped()
         assert study.is_over
         return study
@@ -76,14 +76,14 @@ class SharedSweep:
     def trials(self) -> list[Trial]:
         """What is on file, the tuned baselines included."""
         tuned = [trial for of in baselines(self.spec).values() for trial in of]
-        return tuned + [Trial(config=unit, result=self.results.get(unit.trial_id)) for unit in self.units]
+        return tuned + [Trial(config=run, result=self.results.get(run.trial_id)) for run in self.runs]
 
-    def num_units(self) -> dict[int, int]:
-        """Number of each setting -> units of it that ran."""
+    def num_runs(self) -> dict[int, int]:
+        """Number of each candidate -> runs of it that ran."""
         found: dict[int, int] = {}
-        for unit in self.units:
-            assert unit.number is not None
-            found[unit.number] = found.get(unit.number, 0) + 1
+        for run in self.runs:
+            assert run.number is not None
+            found[run.number] = found.get(run.number, 0) + 1
         return found
 
 
@@ -98,7 +98,7 @@ def lines_of(journal: Path) -> list[dict[str, Any]]:
 
 
 def by_number(costs: dict[int, int | None], otherwise: int | None = 4) -> Answer:
-    """Answer with the cost of a setting's number, whatever workload and seed."""
+    """Answer with the cost of a candidate's number, whatever workload and seed."""
 
     def answer(config: TrialConfig) -> TrialResult:
         assert config.number is not None
@@ -108,7 +108,7 @@ def by_number(costs: dict[int, int | None], otherwise: int | None = 4) -> Answer
 
 
 def crashing(answer: Answer, number: int, kind: str) -> Answer:
-    """Answer as another does, but let a setting's second unit fail."""
+    """Answer as another does, but let a candidate's second run fail."""
     seen: set[str] = set()
 
     def failing(config: TrialConfig) -> TrialResult:

@@ -3,13 +3,14 @@
 import copy
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from teleport_engine import Limits, Options, Teleporter, TeleportReport
+from teleport_engine import Limits, Line, Options, Teleporter, TeleportReport
+from teleport_engine.model import Use
 from tests.teleport_engine.dense import Loss
 
 
@@ -212,3 +213,28 @@ def teleporter_of(model: nn.Module, loss_fn: Loss, **given: Any) -> Teleporter:
     limits = {name: value for name, value in given.items() if name in LIMITS}
     options = {name: value for name, value in given.items() if name not in LIMITS}
     return Teleporter(model, loss_fn, Options(**options, limits=Limits(**limits)))
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnStep:
+    """A user's step rule: a move of this Frobenius norm, or of this share of that of the weights."""
+
+    norm: float = 0.0
+    share: float = 0.0
+
+    def length(self, line: Line) -> float:
+        return (self.norm or self.share * line.weight_norm()) / line.direction_norm
+
+
+def stacked_rows(uses: Sequence[Use], num_blocks: int) -> list[Tensor]:
+    """What a weight multiplies, per block `X [N, d]`, its uses stacked; one tensor for blocks that share their rows."""
+    found: dict[tuple[tuple[int, int], ...], Tensor] = {}
+    stacks = []
+    for block in range(num_blocks):
+        feeds = [(use, block - use.blocks.start) for use in uses if use.blocks.start <= block < use.blocks.stop]
+        key = tuple((id(use), 0 if use.is_shared else own) for use, own in feeds)
+        if key not in found:
+            parts = [chunk[own] for use, own in feeds for chunk in use.chunks(1 << 62)]
+            found[key] = parts[0] if len(parts) == 1 else torch.cat(parts)
+        stacks.append(found[key])
+    return stacks

@@ -1,5 +1,6 @@
-"""A package of the engine is imported through its face."""
+"""A package of the engine is imported through its face, and a class name has one owner."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -17,3 +18,13 @@ def test_no_module_outside_a_package_imports_past_its_face(package: str) -> None
     past = re.compile(rf"^\s*(?:from|import) teleport_engine\.{package}\.", re.MULTILINE)
     assert len(outside) > 6
     assert [str(path) for path in outside if past.search(path.read_text(encoding="utf-8"))] == []
+
+
+def test_a_class_name_has_one_owner() -> None:
+    owners: dict[str, list[str]] = {}
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                owners.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert len(owners) > 60
+    assert {name: paths for name, paths in owners.items() if len(paths) > 1} == {}

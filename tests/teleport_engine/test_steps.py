@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from teleport_engine import FixedStep, GrowthStep, Limits, Line, NormalisedStep, Options, Outcome, Teleporter
+from teleport_engine import FixedStep, GrowthStep, Limits, Line, Options, Outcome, Teleporter
 from tests.teleport_engine import dense
-from tests.teleport_engine.cases import make, moved_names, teleporter_of
+from tests.teleport_engine.cases import OwnStep, make, moved_names, teleporter_of
 
 
 class TestGuards:
@@ -40,7 +40,7 @@ class TestGuards:
         assert report.grad_norm_after == report.grad_norm_before
         assert all(torch.equal(value, before[key]) for key, value in case.model.state_dict().items())
 
-    @pytest.mark.parametrize("rule", [FixedStep(1e39), FixedStep(1e300), NormalisedStep(norm=1e300), GrowthStep(1e300)])
+    @pytest.mark.parametrize("rule", [FixedStep(1e39), FixedStep(1e300), OwnStep(norm=1e300), GrowthStep(1e300)])
     def test_lengths_that_float32_has_no_number_for(self, rule: Any) -> None:
         case = make("relu", torch.float32)
         before = copy.deepcopy(case.model.state_dict())

@@ -8,62 +8,42 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from orchestrator.report.curves import AXES
-from orchestrator.report.figures.across import matrix_figures
 from orchestrator.report.figures.arrivals import arrival_figures
 from orchestrator.report.figures.curves import curve_figure
-from orchestrator.report.figures.effects import effect_figure, points_figure
-from orchestrator.report.figures.frame import TIME_METRICS, Figure, Trace, layout_of
-from orchestrator.report.figures.parallel import parallel_figures
-from orchestrator.report.figures.phases import phase_figure
+from orchestrator.report.figures.effects import effect_figure, matrix_figures, points_figure
+from orchestrator.report.figures.frame import TIME_METRICS, Figure, Trace, layout_of, trace
 from orchestrator.report.figures.profiles import profile_figures
 from orchestrator.report.figures.search import history_figure, importance_figure, pareto_figures
-from orchestrator.report.figures.space import contour_figures, slice_figures
 from orchestrator.report.figures.teleports import (
     depth_figure,
     drift_figure,
     null_space_figure,
+    phase_figure,
     spectrum_figures,
 )
 from orchestrator.report.figures.transfer import transfer_figures
 from orchestrator.report.figures.tuning import tuning_figures
 from orchestrator.report.palette import arm_colours
 from orchestrator.report.schema import JointReport, Report, StudyReport, reports_of
-from orchestrator.spec import BASELINE, Objective
+from orchestrator.spec import BASELINE
 
 Colours = dict[str, str]
 
 
 def colours_of(report: Report | JointReport) -> Colours:
-    """Give each arm its colour, the same in all sweeps of a page.
-
-    Args:
-        report: of one sweep or of several.
-
-    Returns:
-        Label -> ``#rrggbb`` on a light ground.
-    """
+    """Give each arm its colour on a light page, ``#rrggbb``, the same in all sweeps of the report."""
     return arm_colours(list(dict.fromkeys(arm for each in reports_of(report) for arm in each.arms)))
 
 
 def figures(report: Report, workload: str, colours: Colours | None = None) -> list[Figure]:
-    """Draw what a workload's confirm runs say.
+    """Draw what a workload's confirm runs say; the list is empty before confirm.
 
-    Args:
-        report: of a sweep.
-        workload: label.
-        colours: by arm; None: of this report.
-
-    Returns:
-        Curves against steps, seconds and gradient evaluations, time to target with its raw points, the share of seeds
-        that arrived by when, effects with their intervals, and what the teleports did; empty before confirm.
+    There are curves against steps, seconds and gradient evaluations, each seed's time to target, the share of seeds
+    that arrived by when, effects with their intervals, and what the teleports did.
     """
     studies = [study for study in report.studies if study.workload == workload]
     shades = colours_of(report) if colours is None else colours
-    return [
-        *_curves(report, studies, shades),
-        *_times(report, studies, shades),
-        *_teleports(studies, shades),
-    ]
+    return [*_curves(report, studies, shades), *_times(report, studies, shades), *_teleports(studies, shades)]
 
 
 def _curves(report: Report, studies: Sequence[StudyReport], colours: Colours) -> Iterator[Figure]:
@@ -94,16 +74,10 @@ def _teleports(studies: Sequence[StudyReport], colours: Colours) -> Iterator[Fig
 
 
 def search_figures(report: Report, workload: str, colours: Colours | None = None) -> list[Figure]:
-    """Draw what a workload's search tried.
+    """Draw what a workload's search tried; the list is empty before a trial is COMPLETE.
 
-    Args:
-        report: of a sweep; with importances where they are to be drawn.
-        workload: label.
-        colours: by arm; None: of this report.
-
-    Returns:
-        Its course, the best of fewer trials and of less time, Pareto fronts where there are several objectives,
-        importances, slices, contours and parallel coordinates; empty before a trial is COMPLETE.
+    There are its course, the best of fewer trials and of less time, importances where the report has them, and Pareto
+    fronts where the search has several objectives.
     """
     studies = [study for study in report.studies if study.workload == workload]
     objective = report.sweep.objective
@@ -113,28 +87,15 @@ def search_figures(report: Report, workload: str, colours: Colours | None = None
         *([history] if history else []),
         *tuning_figures(studies, shades, objective),
         *([importance] if importance else []),
-        *pareto_figures(studies, shades, _objectives(report)),
-        *slice_figures(studies, shades, objective),
-        *parallel_figures(studies, shades, objective),
-        *(figure for study in studies for figure in contour_figures(study, objective)),
+        *pareto_figures(studies, shades, [objective, *report.sweep.also]),
     ]
-
-
-def _objectives(report: Report) -> list[Objective]:
-    """All objectives of the search, the first one first."""
-    return [report.sweep.objective, *report.sweep.also]
 
 
 def across_figures(report: Report | JointReport, colours: Colours | None = None) -> list[Figure]:
     """Draw what shows over several workloads alone.
 
-    Args:
-        report: of one sweep or of several.
-        colours: by arm; None: of this report.
-
-    Returns:
-        Each arm's effect on each workload, performance profiles, and the time of a teleport against depth in sweeps
-        that vary it.
+    There are each arm's effect on each workload, performance profiles, and the time of a teleport against depth in
+    sweeps that vary it.
     """
     shades = colours_of(report) if colours is None else colours
     reports = reports_of(report)
@@ -150,27 +111,13 @@ __all__ = [
     "Figure",
     "Trace",
     "across_figures",
-    "arrival_figures",
     "colours_of",
-    "contour_figures",
     "curve_figure",
-    "depth_figure",
-    "drift_figure",
-    "effect_figure",
     "figures",
     "history_figure",
-    "importance_figure",
     "layout_of",
-    "matrix_figures",
-    "null_space_figure",
-    "parallel_figures",
-    "pareto_figures",
-    "phase_figure",
-    "points_figure",
-    "profile_figures",
     "search_figures",
-    "slice_figures",
-    "spectrum_figures",
+    "trace",
     "transfer_figures",
     "tuning_figures",
 ]

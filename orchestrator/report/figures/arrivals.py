@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import get_args
 
-from orchestrator.report.figures.frame import TIME_METRICS, Figure, Trace, band_edges, layout_of
+from orchestrator.report.figures.frame import TIME_METRICS, Figure, Trace, band_edges, layout_of, trace
 from orchestrator.report.metrics import METRICS
+from orchestrator.report.schema import TIME_METRICS as METRIC_NAMES
 from orchestrator.report.schema import Arrival, StudyReport, TimeMetric
 
 
 def arrival_figures(studies: Sequence[StudyReport], colours: dict[str, str]) -> list[Figure]:
-    """Draw the share of seeds that reached the target, against steps, seconds and gradient evaluations.
+    """Draw the share of a workload's seeds that reached the target, against steps, seconds and gradient evaluations.
 
-    Args:
-        studies: of one workload.
-        colours: by arm.
-
-    Returns:
-        A figure for each axis, in one place; empty before a confirm run has given an answer.
+    There is no figure before a confirm run has given an answer.
     """
     if not any(study.arrivals for study in studies):
         return []
-    return [_figure(studies, colours, metric) for metric in get_args(TimeMetric)]
+    return [_figure(studies, colours, metric) for metric in METRIC_NAMES]
 
 
 def _figure(studies: Sequence[StudyReport], colours: dict[str, str], metric: TimeMetric) -> Figure:
@@ -39,15 +34,17 @@ def _figure(studies: Sequence[StudyReport], colours: dict[str, str], metric: Tim
     layout["xaxis"] |= {"rangemode": "tozero"}
     layout["yaxis"] |= {"range": [-0.03, 1.05], "tickformat": ".0%"}
     workload = studies[0].workload
-    is_cut = any(cuts[study.arm] for study, _ in found)
+    caption = (
+        "The arm whose line rises further left arrives sooner. The height at which its line ends is the share of its "
+        "seeds that arrived at all (Kaplan-Meier estimate). The band is the exact pointwise 95 % interval."
+    )
+    if any(cuts[study.arm] for study, _ in found):
+        caption += " A tick on a line is a run that missed the target and was cut off there."
     return Figure(
         key=f"{workload}-arrivals-{option}",
         workload=workload,
         title="Seeds that reached the target by when",
-        caption="The arm whose line rises further left arrives sooner, and the height where it ends is the share that "
-        "arrived at all (Kaplan-Meier; band: exact pointwise 95 % interval)."
-        + " A tick on a line is a run that missed and was cut off there."
-        * is_cut,
+        caption=caption,
         data=data,
         layout=layout,
         group=f"{workload}-arrivals",
@@ -56,7 +53,7 @@ def _figure(studies: Sequence[StudyReport], colours: dict[str, str], metric: Tim
 
 
 def _cut_off(study: StudyReport, metric: TimeMetric) -> list[float]:
-    """Where runs that missed were cut off; one that was broken off never arrives and is none of them."""
+    """List where runs that missed were cut off; a run that broke off never arrives and is none of them."""
     measure = next(each for each in METRICS if each.name == metric).measure
     runs = study.best.confirm if study.best else ()
     sides = [side for run in runs if run.outcome == "missed" and (side := measure(run)) is not None]
@@ -64,37 +61,23 @@ def _cut_off(study: StudyReport, metric: TimeMetric) -> list[float]:
 
 
 def _traces(arm: str, curve: Arrival, cuts: Sequence[float], end: float, colour: str) -> list[Trace]:
-    """Draw one arm: nothing before the first arrival, the share at each, and the last one until the end."""
+    """Draw one arm: 0 before the first arrival, the share from each arrival on, the last share until the end."""
     xs = [0.0, *curve.x, end]
     share, low, high = ([0.0, *ends, *(ends[-1:] or (0.0,))] for ends in (curve.share, curve.low, curve.high))
     waiting = [curve.num_runs, *curve.num_waiting, *curve.num_waiting[-1:]]
+    text = [f"{count} of {curve.num_runs} runs were waiting just before" for count in waiting[: len(xs)]]
+    hover = f"{arm}, by %{{x:.4g}}: %{{y:.0%}}<br>%{{text}}"
     steps = {"color": colour, "width": 2.5, "shape": "hv"}
-    shared: Trace = {"type": "scatter", "legendgroup": arm, "name": arm}
     traces = [
         *band_edges(arm, xs[1:], low[1:], high[1:], colour, shape="hv"),
-        shared
-        | {
-            "mode": "lines",
-            "x": xs,
-            "y": share,
-            "line": steps,
-            "text": [f"of {count} waiting just before, of {curve.num_runs} runs" for count in waiting[: len(xs)]],
-            "hovertemplate": f"{arm}, by %{{x:.4g}}: %{{y:.0%}}<br>%{{text}}<extra></extra>",
-        },
+        trace("lines", arm, xs, share, text=text, hover=hover, line=steps, legendgroup=arm),
     ]
     if cuts:
-        marks = {"color": colour, "size": 12, "symbol": "line-ns", "line": {"color": colour, "width": 2}}
-        traces.append(
-            shared
-            | {
-                "mode": "markers",
-                "x": list(cuts),
-                "y": [_share_at(curve, x) for x in cuts],
-                "marker": marks,
-                "showlegend": False,
-                "hovertemplate": f"{arm}: missed, cut off at %{{x:.4g}}<extra></extra>",
-            }
-        )
+        heights = [_share_at(curve, x) for x in cuts]
+        marker = {"color": colour, "size": 12, "symbol": "line-ns", "line": {"color": colour, "width": 2}}
+        hover = f"{arm}: missed, cut off at %{{x:.4g}}"
+        ticks = trace("markers", arm, cuts, heights, hover=hover, marker=marker, legendgroup=arm, showlegend=False)
+        traces.append(ticks)
     return traces
 
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.report.curves import curve_axis
-from orchestrator.report.figures.frame import Figure, Trace, band_edges, layout_of
+from orchestrator.report.figures.frame import Figure, Trace, band_edges, layout_of, trace
 from orchestrator.report.palette import MUTED
 from orchestrator.report.schema import Axis, SeedCurve, StudyReport
+from orchestrator.report.wording import METRIC_WORDS
 from orchestrator.spec import HIGHER_IS_BETTER
 
 AXES: dict[Axis, tuple[str, str]] = {
@@ -17,12 +18,7 @@ AXES: dict[Axis, tuple[str, str]] = {
     "seconds": ("seconds (optimizer clock)", "seconds"),
     "gradient_evaluations": ("gradient evaluations", "gradients"),
 }
-METRIC_TITLES = {
-    "train_loss": "training loss",
-    "validation_loss": "validation loss",
-    "validation_accuracy": "validation accuracy",
-}
-# Points of all thin lines of a figure: beyond this, runs that lie on each other cost megabytes and show nothing.
+# The most points of all thin lines of a figure; more would cost megabytes and only cover each other.
 MAX_DRAWN = 8_000
 FEWEST_POINTS = 25
 MAX_LINES = MAX_DRAWN // FEWEST_POINTS
@@ -31,23 +27,16 @@ HEADROOM = 3.0
 
 
 def curve_figure(
-    studies: Sequence[StudyReport],
-    colours: dict[str, str],
-    metric: str,
-    axis: Axis,
-    target: float | None,
+    studies: Sequence[StudyReport], colours: dict[str, str], metric: str, axis: Axis, target: float | None
 ) -> Figure:
-    """Draw the confirm runs' curves: raw seeds thin, their median thick, their quartiles as a band.
+    """Draw the confirm runs' curves: each seed as a thin line, their median as a thick one, their quartiles as a band.
 
     Args:
-        studies: of one workload.
-        colours: by arm.
-        metric: of the curves.
+        studies: those of one workload.
+        colours: arm -> colour.
+        metric: name of the curves.
         axis: what they are drawn against.
-        target: a dashed line; None: none.
-
-    Returns:
-        The figure.
+        target: drawn as a dashed line; None: there is none.
     """
     shown, stride = _thinned(studies)
     data: list[Trace] = []
@@ -55,25 +44,20 @@ def curve_figure(
         data += _seed_lines(study.arm, shown[study.arm], colours[study.arm], metric, axis, stride)
     for study in studies:
         data += _band(study, colours[study.arm], metric, axis)
-    ends = [x for study in studies for curve in study.curves for x in _ends(curve, axis)]
-    title = METRIC_TITLES[metric]
+    title = METRIC_WORDS[metric]
     is_log = metric not in HIGHER_IS_BETTER
     layout = layout_of(AXES[axis][0], f"{title} ({'log scale' if is_log else 'share'})")
     layout["xaxis"] |= {"rangemode": "tozero"}
-    caption = "Thin: each confirm seed. Thick: their median, with the quartiles as a band." + _told(
-        studies, shown, stride
-    )
+    caption = "Each thin line is a confirm seed. The thick line is their median, the band their quartiles."
+    caption += _left_out(studies, shown, stride)
     if is_log:
-        ceiling = _ceiling(studies, metric)
-        values = [y for trace in data for y in trace["y"] if y is not None and y > 0.0]
-        layout["yaxis"] |= {"type": "log", "tickformat": "~g", "dtick": _log_ticks([min(y, ceiling) for y in values])}
-        if values and max(values) > ceiling:
-            layout["yaxis"] |= {"range": [math.log10(0.8 * min(values)), math.log10(ceiling)]}
-            caption += (
-                f" Runs that go beyond {ceiling:.3g}, {HEADROOM:g} times the largest value at the start, leave it."
-            )
+        scale, told = _log_axis(studies, data, metric)
+        layout["yaxis"] |= scale
+        caption += told
+    ends = [x for study in studies for curve in study.curves for x in _ends(curve, axis)]
     if target is not None and ends and (target > 0.0 or not is_log):
-        data.append(_target_line(min(ends), max(ends), target))
+        line = {"color": MUTED[0], "width": 1.5, "dash": "dash"}
+        data.append(trace("lines", "target", [min(ends), max(ends)], [target, target], line=line, showlegend=False))
         layout["annotations"] = [_target_label(target, is_log)]
     return Figure(
         key=f"{studies[0].workload}-{metric}-{axis}",
@@ -93,15 +77,15 @@ def _ends(curve: SeedCurve, axis: Axis) -> tuple[float, float]:
 
 
 def _thinned(studies: Sequence[StudyReport]) -> tuple[dict[str, Sequence[SeedCurve]], int]:
-    """Choose which runs are drawn as thin lines, and every which of their points."""
+    """Choose which runs are drawn as thin lines, and at which stride their points."""
     most = max(1, MAX_LINES // max(1, len(studies)))
     shown: dict[str, Sequence[SeedCurve]] = {study.arm: study.curves[:most] for study in studies}
     num_points = sum(len(curve.step) for curves in shown.values() for curve in curves)
     return shown, max(1, math.ceil(num_points / MAX_DRAWN))
 
 
-def _told(studies: Sequence[StudyReport], shown: dict[str, Sequence[SeedCurve]], stride: int) -> str:
-    """Say what was left out."""
+def _left_out(studies: Sequence[StudyReport], shown: dict[str, Sequence[SeedCurve]], stride: int) -> str:
+    """Say which seeds and points are not drawn; empty where all are."""
     most, drawn = max(len(study.curves) for study in studies), max(map(len, shown.values()))
     told = f" Of {most:,} seeds an arm the first {drawn:,} are drawn thin." if drawn < most else ""
     return told + f" Thin lines have every {stride}th point; report.json has all of these." * (stride > 1)
@@ -111,20 +95,17 @@ def _seed_lines(
     arm: str, curves: Sequence[SeedCurve], colour: str, metric: str, axis: Axis, stride: int
 ) -> list[Trace]:
     return [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "x": _every(curve_axis(curve, axis), stride),
-            "y": _every(curve.metrics[metric], stride),
-            "line": {"color": colour, "width": 1},
-            "opacity": 0.35,
-            "name": arm,
-            "legendgroup": arm,
-            "showlegend": False,
-            "hovertemplate": f"{arm}, seed {curve.seed}"
-            + ", diverged" * curve.is_diverged
-            + "<br>%{x:.4g}: %{y:.4g}<extra></extra>",
-        }
+        trace(
+            "lines",
+            arm,
+            _every(curve_axis(curve, axis), stride),
+            _every(curve.metrics[metric], stride),
+            hover=f"{arm}, seed {curve.seed}{', diverged' * curve.is_diverged}<br>%{{x:.4g}}: %{{y:.4g}}",
+            line={"color": colour, "width": 1},
+            opacity=0.35,
+            legendgroup=arm,
+            showlegend=False,
+        )
         for curve in curves
         if metric in curve.metrics
     ]
@@ -144,24 +125,29 @@ def _band(study: StudyReport, colour: str, metric: str, axis: Axis) -> list[Trac
         for x, low, high in zip(band.x, band.low, band.high, strict=True)
         if low is not None and high is not None
     ]
-    shared = {"legendgroup": study.arm, "name": study.arm}
     xs, low, high = ([point[place] for point in known] for place in range(3))
+    hover = f"{study.arm}, median<br>%{{x:.4g}}: %{{y:.4g}}"
+    line = {"color": colour, "width": 3}
     return [
         *band_edges(study.arm, xs, low, high, colour),
-        shared
-        | {
-            "type": "scatter",
-            "mode": "lines",
-            "x": list(band.x),
-            "y": list(band.median),
-            "line": {"color": colour, "width": 3},
-            "hovertemplate": f"{study.arm}, median<br>%{{x:.4g}}: %{{y:.4g}}<extra></extra>",
-        },
+        trace("lines", study.arm, band.x, band.median, hover=hover, line=line, legendgroup=study.arm),
     ]
 
 
+def _log_axis(studies: Sequence[StudyReport], data: Sequence[Trace], metric: str) -> tuple[dict[str, Any], str]:
+    """Lay out a logarithmic axis, and say in a sentence whether a run leaves it."""
+    ceiling = _ceiling(studies, metric)
+    values = [y for each in data for y in each["y"] if y is not None and y > 0.0]
+    axis = {"type": "log", "tickformat": "~g", "dtick": _log_ticks([min(y, ceiling) for y in values])}
+    if not values or max(values) <= ceiling:
+        return axis, ""
+    span = [math.log10(0.8 * min(values)), math.log10(ceiling)]
+    told = f" Runs beyond {ceiling:.3g}, which is {HEADROOM:g} times the largest value at the start, leave the figure."
+    return axis | {"range": span}, told
+
+
 def _ceiling(studies: Sequence[StudyReport], metric: str) -> float:
-    """Where the axis ends: one run that diverges would press all others flat."""
+    """Choose where the axis ends, since one run that diverges would press all others flat."""
     firsts = (curve.metrics[metric][0] for study in studies for curve in study.curves if curve.metrics.get(metric))
     starts = [first for first in firsts if first is not None]
     return HEADROOM * max(starts) if starts and max(starts) > 0.0 else math.inf
@@ -170,19 +156,6 @@ def _ceiling(studies: Sequence[StudyReport], metric: str) -> float:
 def _log_ticks(values: Sequence[float]) -> int | str:
     """Label 1, 2 and 5 of each decade, or each decade alone where there are many."""
     return 1 if values and max(values) / min(values) > 1_000.0 else "D2"
-
-
-def _target_line(left: float, right: float, target: float) -> Trace:
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "x": [left, right],
-        "y": [target, target],
-        "line": {"color": MUTED[0], "width": 1.5, "dash": "dash"},
-        "hoverinfo": "skip",
-        "showlegend": False,
-        "name": "target",
-    }
 
 
 def _target_label(target: float, is_log: bool) -> dict[str, Any]:

@@ -1,14 +1,15 @@
-"""What every figure shares."""
+"""What every figure shares: its fields, its layout, and the traces that it is made of."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 from orchestrator.report.palette import GRID, INK, MUTED, band_colour
 
 Trace = dict[str, Any]
+# Metric -> its name where a reader chooses among several, and the title of its axis.
 TIME_METRICS = {
     "steps_to_target": ("steps", "optimizer steps to target"),
     "seconds_to_target": ("seconds", "seconds to target (optimizer clock)"),
@@ -22,15 +23,16 @@ class Figure:
     """One figure.
 
     Args:
-        key: unique within the report.
-        workload: label.
+        key: its name, unique within the report.
+        workload: the label of its workload; empty where it shows several.
         title: what it shows.
         caption: how to read it.
         data: Plotly traces.
         layout: Plotly layout.
-        height: pixels.
-        group: what is shown in one place, one of its figures at a time; empty: it stands alone.
-        option: what the reader chooses within the group, such as the axis.
+        height: in pixels.
+        group: the place that it shares with other figures, of which the reader sees one at a time; empty where it
+            stands alone.
+        option: what the reader chooses to see this figure of its group, such as the axis.
     """
 
     key: str
@@ -49,15 +51,7 @@ class Figure:
 
 
 def layout_of(x_title: str, y_title: str) -> dict[str, Any]:
-    """Lay out a figure; colours are those of a light ground.
-
-    Args:
-        x_title: with the unit.
-        y_title: with the unit; may be empty.
-
-    Returns:
-        A Plotly layout.
-    """
+    """Make a Plotly layout in the colours of a light page; the titles of the axes name their units."""
     axis = {"gridcolor": GRID[0], "linecolor": MUTED[0], "zeroline": False, "ticks": "outside", "tickcolor": GRID[0]}
     title = {"font": {"size": 13, "color": MUTED[0]}, "standoff": 8}
     return {
@@ -73,22 +67,52 @@ def layout_of(x_title: str, y_title: str) -> dict[str, Any]:
     }
 
 
+def rows_axis(labels: Sequence[str]) -> dict[str, Any]:
+    """Lay out a vertical axis with a named row for each label, the first on top."""
+    places = list(range(len(labels)))
+    span = [len(labels) - 0.5, -0.5]
+    return {"tickvals": places, "ticktext": list(labels), "range": span, "showgrid": False, "automargin": True}
+
+
+def trace(
+    mode: str,
+    name: str,
+    x: Iterable[float | None],
+    y: Iterable[float | None],
+    *,
+    text: Iterable[str] | None = None,
+    hover: str = "",
+    **more: object,
+) -> Trace:
+    """Make a scatter trace.
+
+    Args:
+        mode: ``lines``, ``markers`` or both with a plus.
+        name: stands in the legend.
+        x: positions.
+        y: heights.
+        text: what the pointer shows at each point.
+        hover: Plotly's template for what the pointer shows, where it is not ``text``; without both it shows nothing.
+        more: further fields of the trace.
+    """
+    told: Trace = {"hoverinfo": "skip"}
+    if text is not None:
+        told = {"text": list(text), "hovertemplate": f"{hover or '%{text}'}<extra></extra>"}
+    elif hover:
+        told = {"hovertemplate": f"{hover}<extra></extra>"}
+    return {"type": "scatter", "mode": mode, "name": name, "x": list(x), "y": list(y), **told, **more}
+
+
+def bars(name: str, labels: Iterable[str], lengths: Iterable[float], text: Iterable[str], colour: str) -> Trace:
+    """Make a trace of horizontal bars; the pointer shows the text of each."""
+    shown = {"text": list(text), "textposition": "none", "hovertemplate": "%{text}<extra></extra>"}
+    shape = {"type": "bar", "orientation": "h", "y": list(labels), "x": list(lengths)}
+    return shape | shown | {"marker": {"color": colour}, "name": name}
+
+
 def band_edges(
     arm: str, xs: Sequence[float], low: Sequence[float], high: Sequence[float], colour: str, shape: str = "linear"
 ) -> list[Trace]:
-    """Draw a band, without a legend of its own.
-
-    Args:
-        arm: label; the band goes with its line.
-        xs: positions.
-        low: lower edge.
-        high: upper edge.
-        colour: of the arm's line.
-        shape: ``linear``, or ``hv`` for steps.
-
-    Returns:
-        Its two edges, the second filled to the first.
-    """
-    edge: Trace = {"type": "scatter", "mode": "lines", "line": {"width": 0, "shape": shape}, "hoverinfo": "skip"}
-    edge |= {"showlegend": False, "legendgroup": arm, "name": arm, "x": list(xs)}
-    return [edge | {"y": list(low)}, edge | {"y": list(high), "fill": "tonexty", "fillcolor": band_colour(colour)}]
+    """Draw the band of an arm's line as two edges, the second filled to the first; ``shape`` is ``hv`` for steps."""
+    edge = trace("lines", arm, xs, low, line={"width": 0, "shape": shape}, showlegend=False, legendgroup=arm)
+    return [edge, edge | {"y": list(high), "fill": "tonexty", "fillcolor": band_colour(colour)}]

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import html
 import itertools
+import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from orchestrator.report.figures.frame import Figure, Trace, layout_of
-from orchestrator.report.figures.trials import MAX_PARAMETERS, in_lines, objective_axis, short, trial_points
+from orchestrator.report.figures.frame import Figure, Trace, bars, layout_of, trace
 from orchestrator.report.schema import SearchTrial, StudyReport
 from orchestrator.report.wording import UNITS, number, percent
 from orchestrator.spec import Objective
+
+MAX_PARAMETERS = 12
+MAX_NAME = 34
+MAX_LINE = 18
 
 
 def history_figure(
@@ -18,30 +24,16 @@ def history_figure(
     """Draw the objective of each trial in the order of its number, and the best so far.
 
     Args:
-        studies: of one workload.
-        colours: by arm.
-        objective: of the search.
-        max_points: of each study, about, evenly thinned; the line keeps its corners. None: every trial.
+        studies: those of one workload.
+        colours: arm -> colour.
+        objective: what the search improves.
+        max_points: about how many points of each study are drawn, evenly thinned; None: every trial. The line of the
+            best so far keeps its corners.
 
     Returns:
         The figure; None where no trial is COMPLETE.
     """
-    data: list[Trace] = []
-    for study in studies:
-        known = [(trial, trial.value) for trial in study.search if trial.value is not None]
-        if not known:
-            continue
-        pick = min if objective.mode == "min" else max
-        best = list(itertools.accumulate((value for _, value in known), pick))
-        corners = _corners([(trial.number or 0, value) for (trial, _), value in zip(known, best, strict=True)])
-        xs, ys = ([point[axis] for point in corners] for axis in (0, 1))
-        shown = known if max_points is None else known[:: max(1, len(known) // max_points)]
-        line = {"color": colours[study.arm], "width": 2, "shape": "hv"}
-        shared: Trace = {"type": "scatter", "legendgroup": study.arm, "name": study.arm}
-        data += [
-            trial_points(study.arm, shown, [float(trial.number or 0) for trial, _ in shown], colours[study.arm]),
-            shared | {"mode": "lines", "x": xs, "y": ys, "line": line, "hoverinfo": "skip"},
-        ]
+    data = [each for study in studies for each in _course(study, colours[study.arm], objective, max_points)]
     if not data:
         return None
     layout = layout_of("number of the trial in its search", UNITS.get(objective.metric, objective.metric))
@@ -50,28 +42,44 @@ def history_figure(
         key=f"{studies[0].workload}-history",
         workload=studies[0].workload,
         title="Course of the search",
-        caption="A point per COMPLETE trial; the line is the best so far. The search's values flatter their winner.",
+        caption="Each point is a COMPLETE trial; the line is the best so far. The search chose its winner by these "
+        "values, so they flatter it.",
         data=data,
         layout=layout,
     )
 
 
+def _course(study: StudyReport, colour: str, objective: Objective, max_points: int | None) -> list[Trace]:
+    known = [(trial, trial.value) for trial in study.search if trial.value is not None]
+    if not known:
+        return []
+    pick = min if objective.mode == "min" else max
+    best = list(itertools.accumulate((value for _, value in known), pick))
+    corners = _corners([(trial.number or 0, value) for (trial, _), value in zip(known, best, strict=True)])
+    shown = known if max_points is None else known[:: max(1, len(known) // max_points)]
+    points = trace(
+        "markers",
+        study.arm,
+        [trial.number or 0 for trial, _ in shown],
+        [value for _, value in shown],
+        text=[f"{study.arm} #{trial.number}: {number(value, 4)}" for trial, value in shown],
+        marker={"color": colour, "size": 7, "opacity": 0.65},
+        legendgroup=study.arm,
+        showlegend=False,
+    )
+    xs, ys = [x for x, _ in corners], [y for _, y in corners]
+    line = {"color": colour, "width": 2, "shape": "hv"}
+    return [points, trace("lines", study.arm, xs, ys, line=line, legendgroup=study.arm)]
+
+
 def _corners(line: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Keep where a line of steps changes, and both ends."""
+    """Keep both ends of a line of steps, and the points at which it changes."""
     kept = [point for point, before in zip(line[1:], line, strict=False) if point[1] != before[1]]
     return list(dict.fromkeys([line[0], *kept, line[-1]]))
 
 
 def importance_figure(studies: Sequence[StudyReport], colours: Mapping[str, str]) -> Figure | None:
-    """Draw which parameters decide whether a trial is among the best of its search.
-
-    Args:
-        studies: of one workload.
-        colours: by arm.
-
-    Returns:
-        The figure; None where it was not worked out.
-    """
+    """Draw how much each parameter decides whether a trial is among the best; None where no study has importances."""
     found = [study for study in studies if study.importance]
     if not found:
         return None
@@ -79,19 +87,9 @@ def importance_figure(studies: Sequence[StudyReport], colours: Mapping[str, str]
     data: list[Trace] = []
     for study in reversed(found):
         shown = [each for each in study.importance if each.parameter in names]
-        data.append(
-            {
-                "type": "bar",
-                "orientation": "h",
-                "y": [in_lines(each.parameter) for each in shown],
-                "x": [each.share for each in shown],
-                "text": [f"{study.arm}, {short(each.parameter)}: {percent(each.share)}" for each in shown],
-                "textposition": "none",
-                "hovertemplate": "%{text}<extra></extra>",
-                "marker": {"color": colours[study.arm]},
-                "name": study.arm,
-            }
-        )
+        text = [f"{study.arm}, {short(each.parameter)}: {percent(each.share)}" for each in shown]
+        labels, shares = [in_lines(each.parameter) for each in shown], [each.share for each in shown]
+        data.append(bars(study.arm, labels, shares, text, colours[study.arm]))
     layout = layout_of("importance, share", "")
     layout["xaxis"] |= {"tickformat": ".0%", "rangemode": "tozero"}
     order = [in_lines(name) for name in names][::-1]
@@ -102,8 +100,8 @@ def importance_figure(studies: Sequence[StudyReport], colours: Mapping[str, str]
         key=f"{studies[0].workload}-importance",
         workload=studies[0].workload,
         title="Which parameters mattered in search",
-        caption="PED-ANOVA: how differently a parameter lies among the best tenth of the trials (at least five) and "
-        "among all. It speaks of where the search looked, and of no cause.",
+        caption="PED-ANOVA measures how differently a parameter is spread among the best tenth of the trials (at least "
+        "five) and among all trials. It describes where the search looked, and proves no cause.",
         data=data,
         layout=layout,
         height=120 + len(names) * (26 + 9 * len(found)),
@@ -113,15 +111,9 @@ def importance_figure(studies: Sequence[StudyReport], colours: Mapping[str, str]
 def pareto_figures(
     studies: Sequence[StudyReport], colours: Mapping[str, str], objectives: Sequence[Objective]
 ) -> list[Figure]:
-    """Draw what several objectives come to, and the trials that no other trial of their study beats in all of them.
+    """Draw the first objective against each other one, with the Pareto front of each study.
 
-    Args:
-        studies: of one workload.
-        colours: by arm.
-        objectives: of the search, the first one first.
-
-    Returns:
-        A figure for the first objective against each other one; none where there is one objective.
+    There is no figure where the search has one objective.
     """
     found = [study for study in studies if any(trial.objectives for trial in study.search)]
     if not found:
@@ -136,61 +128,84 @@ def _pareto(
     for study in studies:
         trials = [trial for trial in study.search if trial.objectives]
         best = front(trials, objectives)
+        rest = [trial for trial in trials if trial not in best]
+        outline = {"size": 11, "opacity": 1.0, "line": {"color": colours[study.arm], "width": 2}}
         for name, shown, marker in (
-            (study.arm, best, {"size": 11, "opacity": 1.0, "line": {"color": colours[study.arm], "width": 2}}),
-            (f"{study.arm}, others", [t for t in trials if t not in best], {"size": 6, "opacity": 0.4}),
+            (study.arm, best, outline),
+            (f"{study.arm}, others", rest, {"size": 6, "opacity": 0.4}),
         ):
-            data.append(
-                {
-                    "type": "scatter",
-                    "mode": "markers",
-                    "x": [trial.objectives[0] for trial in shown],
-                    "y": [trial.objectives[other] for trial in shown],
-                    "text": [
-                        f"{study.arm} #{trial.number}: "
-                        + ", ".join(
-                            f"{objective.metric} {number(value, 4)}"
-                            for objective, value in zip(objectives, trial.objectives, strict=True)
-                        )
-                        for trial in shown
-                    ],
-                    "hovertemplate": "%{text}<extra></extra>",
-                    "marker": {"color": colours[study.arm]} | marker,
-                    "name": name,
-                    "legendgroup": study.arm,
-                    "showlegend": name == study.arm,
-                }
+            points = trace(
+                "markers",
+                name,
+                [t.objectives[0] for t in shown],
+                [t.objectives[other] for t in shown],
+                text=[f"{study.arm} #{trial.number}: {_values(trial, objectives)}" for trial in shown],
+                marker={"color": colours[study.arm]} | marker,
+                legendgroup=study.arm,
+                showlegend=name == study.arm,
             )
-    layout = layout_of(*(UNITS.get(each.metric, each.metric) for each in (objectives[0], objectives[other])))
+            data.append(points)
     workload = studies[0].workload
     return Figure(
         key=f"{workload}-pareto-{objectives[other].metric}",
         workload=workload,
         title="Pareto front of the search",
-        caption="Large: trials that no other of their arm beats in every objective. Small: the others.",
+        caption="A large point is a trial that no other trial of its arm beats in every objective; the others are "
+        "small.",
         data=data,
-        layout=layout,
+        layout=layout_of(*(UNITS.get(each.metric, each.metric) for each in (objectives[0], objectives[other]))),
         group=f"{workload}-pareto",
         option=objectives[other].metric,
     )
 
 
+def _values(trial: SearchTrial, objectives: Sequence[Objective]) -> str:
+    told = zip(objectives, trial.objectives, strict=True)
+    return ", ".join(f"{objective.metric} {number(value, 4)}" for objective, value in told)
+
+
 def front(trials: Sequence[SearchTrial], objectives: Sequence[Objective]) -> list[SearchTrial]:
-    """Choose the trials that no other one beats or equals in every objective while it beats it in one.
+    """Choose the Pareto front in the order given.
 
-    Args:
-        trials: with all their objectives.
-        objectives: of the search.
-
-    Returns:
-        Them, in the order given.
+    A trial is on it unless another trial is at least as good in every objective and better in one.
     """
     signs = [1.0 if objective.mode == "min" else -1.0 for objective in objectives]
     losses = [tuple(s * v for s, v in zip(signs, trial.objectives, strict=True)) for trial in trials]
     kept: list[tuple[float, ...]] = []
-    # In this order nothing is beaten by what comes after it.
+    # In ascending order a trial can only be beaten by one that comes before it.
     for one in sorted(set(losses)):
         if not any(all(a <= b for a, b in zip(other, one, strict=True)) for other in kept):
             kept.append(one)
     members = set(kept)
     return [trial for trial, one in zip(trials, losses, strict=True) if one in members]
+
+
+def short(name: str) -> str:
+    """Write a parameter's name in at most 34 characters without a tag, since Plotly reads tags in every text.
+
+    A long name is cut at its front, because its end tells it apart.
+    """
+    cut = name if len(name) <= MAX_NAME else f"…{name[1 - MAX_NAME :]}"
+    return html.escape(" ".join(cut.split()), quote=False)
+
+
+def in_lines(name: str) -> str:
+    """Break a parameter's name before dots and brackets into lines that leave a phone some room.
+
+    >>> in_lines("teleport.step[rule=fixed].lr")
+    'teleport.step<br>[rule=fixed].lr'
+    """
+    lines = [""]
+    for part in re.split(r"(?=[.\[])", short(name)):
+        if lines[-1] and len(lines[-1]) + len(part) > MAX_LINE:
+            lines.append("")
+        lines[-1] += part
+    return "<br>".join(lines)
+
+
+def objective_axis(studies: Sequence[StudyReport], objective: Objective) -> dict[str, Any]:
+    """Make an axis of objectives logarithmic where the largest is at least four times the smallest."""
+    values = [trial.value for study in studies for trial in study.search if trial.value is not None]
+    if objective.mode == "min" and values and min(values) > 0.0 and max(values) >= 4.0 * min(values):
+        return {"type": "log", "tickformat": "~g", "nticks": 6}
+    return {}

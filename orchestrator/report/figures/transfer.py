@@ -4,28 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.report.figures.frame import Figure, Trace, layout_of
+from orchestrator.report.figures.frame import Figure, Trace, layout_of, trace
 from orchestrator.report.palette import LAYERS, MUTED, SHADES
 from orchestrator.report.schema import Sensitivity, SensitivityBand, Transfer
 from orchestrator.report.sections.transfer import band_name, cell_text, short_text
 from orchestrator.report.wording import UNITS, percent
 from orchestrator.spec import ALL
 
-# From here on a regret is bad enough, whatever it comes to.
+# A regret of this or more has the faintest colour.
 FAINTEST_REGRET = 2.0
 THIN, THICK, THICKER = 1.5, 4.0, 3.0
 
 
 def transfer_figures(transfers: Sequence[Transfer]) -> list[Figure]:
-    """Draw what is known of settings away from their own workload.
-
-    Args:
-        transfers: of the arms on the page.
-
-    Returns:
-        For each arm its transfer matrix and, in one place, the cost along each of its parameters; what has nothing to
-        show is left out.
-    """
+    """Draw each arm's transfer matrix and, in one place, the cost along each of its parameters."""
     found = []
     for place, transfer in enumerate(transfers):
         matrix = _matrix(transfer, place)
@@ -62,9 +54,10 @@ def _matrix(transfer: Transfer, place: int) -> Figure | None:
         key=f"transfer-{place}",
         workload="",
         title=f"Transfer matrix of {transfer.arm}",
-        caption=f"Regret in {UNITS[transfer.metric]} of a setting on a workload against the one tuned there. The "
-        "fainter the worse; colour: geometric mean over the seeds, a miss at twice its budget; text: Hodges-Lehmann "
-        "estimate, where it says so on the search's own seeds. Intervals: in the table.",
+        caption=f"A cell is the regret of a row's setting on a column's workload: how much more it costs in "
+        f"{UNITS[transfer.metric]} than the setting tuned there. The text is the Hodges-Lehmann estimate; (search) "
+        "marks one on the search's own seeds. The fainter the colour, the larger the geometric mean over the seeds, in "
+        "which a miss counts as twice its budget. Intervals are in the table.",
         data=[heat],
         layout=layout,
         height=140 + 56 * len(settings),
@@ -72,7 +65,7 @@ def _matrix(transfer: Transfer, place: int) -> Figure | None:
 
 
 def _scale() -> list[list[float | str]]:
-    """The fainter shades, so that text is legible on each."""
+    """Take the fainter shades, so that text is legible on each."""
     shades = [light for light, _ in SHADES[2:]]
     return [[index / (len(shades) - 1), shade] for index, shade in enumerate(shades)]
 
@@ -94,15 +87,15 @@ def _band_figure(transfer: Transfer, found: Sensitivity, place: int) -> Figure:
         data += _segments(band, colour, THICK + THICKER * (len(found.bands) - 1 - place_of_band))
     bound = [1.0 + found.tolerance] * 2
     ends = [min(b.bins[0].low for b in found.bands), max(b.bins[-1].high for b in found.bands)]
-    limit: Trace = {"type": "scatter", "mode": "lines", "name": f"+{percent(found.tolerance)}", "x": ends, "y": bound}
-    data.append(limit | {"line": {"color": MUTED[0], "width": 1, "dash": "dot"}, "hoverinfo": "skip"})
+    dotted = {"color": MUTED[0], "width": 1, "dash": "dot"}
+    data.append(trace("lines", f"+{percent(found.tolerance)}", ends, bound, line=dotted))
     return Figure(
         key=f"transfer-{place}-band-{found.parameter}",
         workload="",
         title=f"How sensitive workloads are to the settings of {transfer.arm}",
-        caption="A line per stretch of the searched range: the lower quartile of its trials' cost over that of the "
-        f"best stretch; thick: the band within {percent(found.tolerance)}. Where there is no line there are fewer than "
-        "five trials. Exploratory: on the search's own seeds.",
+        caption="Each line is a stretch of the searched range. Its height is the lower quartile of the costs of its "
+        f"trials, over that of the best stretch. Thick lines are the band within {percent(found.tolerance)} of the "
+        "best. A stretch with fewer than five trials has no line. Exploratory: on the search's own seeds.",
         data=data,
         layout=layout,
         group=f"transfer-{place}-band",
@@ -111,22 +104,21 @@ def _band_figure(transfer: Transfer, found: Sensitivity, place: int) -> Figure:
 
 
 def _segments(band: SensitivityBand, colour: str, thick: float) -> list[Trace]:
-    """Its stretches, and those of the band once more and thick."""
+    """Draw every stretch of a band's range thin, and those of the band itself once more and thick."""
     known = [each for each in band.bins if each.cost is not None]
     low, high = (band.low, band.high) if band.low is not None and band.high is not None else (1.0, 0.0)
     close = [each for each in known if low <= each.low and each.high <= high]
-    traces = []
-    for stretches, width, is_named in ((known, THIN, True), (close, thick, False)):
-        trace: Trace = {
-            "type": "scatter",
-            "mode": "lines",
-            "name": band_name(band),
-            "legendgroup": band.workload,
-            "showlegend": is_named,
-            "x": [x for each in stretches for x in (each.low, each.high, None)],
-            "y": [y for each in stretches for y in (each.cost, each.cost, None)],
-            "line": {"color": colour, "width": width},
-            "hovertemplate": f"{band_name(band)}, at %{{x:.4g}}: ×%{{y:.3g}}<extra></extra>",
-        }
-        traces.append(trace)
-    return traces
+    name = band_name(band)
+    return [
+        trace(
+            "lines",
+            name,
+            [x for each in stretches for x in (each.low, each.high, None)],
+            [y for each in stretches for y in (each.cost, each.cost, None)],
+            hover=f"{name}, at %{{x:.4g}}: ×%{{y:.3g}}",
+            legendgroup=band.workload,
+            showlegend=is_named,
+            line={"color": colour, "width": width},
+        )
+        for stretches, width, is_named in ((known, THIN, True), (close, thick, False))
+    ]

@@ -5,29 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from orchestrator.report.figures.frame import Figure, Trace, band_edges, layout_of
-from orchestrator.report.figures.trials import objective_axis
+from orchestrator.report.figures.frame import Figure, Trace, band_edges, layout_of, trace
+from orchestrator.report.figures.search import objective_axis
 from orchestrator.report.schema import Best, StudyReport
 from orchestrator.report.wording import UNITS
 from orchestrator.spec import Objective
 
-# Seconds of each unit, from which on it is the one that is read, and the multiples at which an axis has a tick.
+# The seconds of each unit, and the multiples of it at which an axis may have its ticks.
 CLOCK = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))
 MULTIPLES = (1, 2, 5, 10, 20, 30)
 MAX_TICKS = 6
 
 
 def tuning_figures(studies: Sequence[StudyReport], colours: Mapping[str, str], objective: Objective) -> list[Figure]:
-    """Draw the expected best of k search trials, and of those that are over after some time.
-
-    Args:
-        studies: of one workload.
-        colours: by arm.
-        objective: of the search.
-
-    Returns:
-        A figure for trials and one for the time of training, in one place; what has nothing to draw is left out.
-    """
+    """Draw the expected best of k search trials, and of those that are over after some time, in one place."""
     made = (_figure(studies, colours, objective, is_time) for is_time in (False, True))
     return [figure for figure in made if figure is not None]
 
@@ -39,7 +30,7 @@ def _figure(
     courses = {arm: tuning.by_seconds if is_time else tuning.by_trials for arm, tuning in known}
     if not any(math.isfinite(best.low) for course in courses.values() for best in course):
         return None
-    data = [trace for arm, course in courses.items() for trace in _traces(arm, course, colours[arm])]
+    data = [each for arm, course in courses.items() for each in _traces(arm, course, colours[arm])]
     x_title = "time of training in the search" if is_time else "search trials, drawn at random from those made"
     layout = layout_of(x_title, f"best {UNITS.get(objective.metric, objective.metric)}")
     layout["xaxis"] |= {"rangemode": "tozero"}
@@ -52,9 +43,9 @@ def _figure(
         key=f"{workload}-tuning-{'seconds' if is_time else 'trials'}",
         workload=workload,
         title="What less search would have found",
-        caption=f"The arm whose line is {side} finds more in as {'much time' if is_time else 'many trials'}: the "
-        "expected best (dotted: the median; band: quartiles). A line begins where a value is sure to be found. These "
-        "are the search's own values, which flatter.",
+        caption=f"The arm whose line is {side} finds more in as {'much time' if is_time else 'many trials'}. A solid "
+        "line is the expected best, a dotted one the median, a band the quartiles. A line begins where a value is sure "
+        "to be found. The search chose its winner by these values, so they flatter it.",
         data=data,
         layout=layout,
         group=f"{workload}-tuning",
@@ -63,35 +54,31 @@ def _figure(
 
 
 def _traces(arm: str, course: Sequence[Best], colour: str) -> Iterator[Trace]:
-    """Draw one arm; where it is not sure that there is a value there is no expected one."""
+    """Draw one arm; there is no expected best where it is not sure that there is a value."""
     sure = [best for best in course if math.isfinite(best.low) and math.isfinite(best.high)]
-    shared: Trace = {"type": "scatter", "mode": "lines+markers" if len(course) == 1 else "lines", "name": arm}
-    shared |= {"legendgroup": arm}
-    yield from band_edges(
-        arm, [best.x for best in sure], [best.low for best in sure], [best.high for best in sure], colour
-    )
+    low, high = [best.low for best in sure], [best.high for best in sure]
+    yield from band_edges(arm, [best.x for best in sure], low, high, colour)
     for told, values, line in (
         ("median", [best.median for best in course], {"color": colour, "width": 1.5, "dash": "dot"}),
         ("expected", [best.mean for best in course], {"color": colour, "width": 2.5}),
     ):
         finite = [(best.x, value) for best, value in zip(course, values, strict=True) if math.isfinite(value)]
-        yield shared | {
-            "x": [x for x, _ in finite],
-            "y": [value for _, value in finite],
-            "line": line,
-            "showlegend": told == "expected",
-            "hovertemplate": f"{arm}, {told} best<br>%{{x:.4g}}: %{{y:.4g}}<extra></extra>",
-        }
+        yield trace(
+            "lines+markers" if len(course) == 1 else "lines",
+            arm,
+            [x for x, _ in finite],
+            [value for _, value in finite],
+            hover=f"{arm}, {told} best<br>%{{x:.4g}}: %{{y:.4g}}",
+            line=line,
+            legendgroup=arm,
+            showlegend=told == "expected",
+        )
 
 
 def clock_axis(longest: float) -> dict[str, object]:
-    """Label an axis of seconds in the unit that is read.
+    """Label an axis of seconds, which ends at ``longest``, in days, hours, minutes or seconds.
 
-    Args:
-        longest: seconds at its end; above 0.
-
-    Returns:
-        What to add to the axis; nothing below a second.
+    Below two seconds it has Plotly's own ticks.
 
     >>> clock_axis(7_000.0)["ticktext"]
     ['0 min', '20 min', '40 min', '60 min', '80 min', '100 min']

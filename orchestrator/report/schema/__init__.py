@@ -29,6 +29,7 @@ from orchestrator.report.schema.study import (
 )
 from orchestrator.report.schema.transfer import (
     LEAVES,
+    CandidateForAll,
     EvidenceKind,
     Leave,
     LeftOutWorkload,
@@ -39,10 +40,9 @@ from orchestrator.report.schema.transfer import (
     Sensitivity,
     SensitivityBand,
     SensitivityBin,
-    SharedSetting,
     Transfer,
+    TransferCandidate,
     TransferCell,
-    TransferSetting,
 )
 from orchestrator.spec import Json, Objective, Phase, Target
 
@@ -54,6 +54,7 @@ __all__ = [
     "Axis",
     "Band",
     "Best",
+    "CandidateForAll",
     "Comparison",
     "ConfirmCandidate",
     "ConfirmSeed",
@@ -82,15 +83,14 @@ __all__ = [
     "SensitivityBand",
     "SensitivityBin",
     "SharedSearch",
-    "SharedSetting",
     "Spectrum",
     "StudyReport",
     "Sweep",
     "SweepStage",
     "TimeMetric",
     "Transfer",
+    "TransferCandidate",
     "TransferCell",
-    "TransferSetting",
     "Tuning",
     "Verdict",
     "reports_of",
@@ -115,15 +115,14 @@ class Sweep(Part):
     """What was asked.
 
     Args:
-        name: of the sweep.
         description: its question, as the user wrote it.
-        standing: how far it is.
+        standing: how far the sweep is.
         objective: what the search improved.
-        search_seeds: seeds of every search trial.
+        search_seeds: the seeds of every candidate of the search.
         confirm_seeds: fresh seeds, one per confirm trial; arms are paired by them.
-        targets: what each workload must reach, by label.
-        spec: the spec as plain data, without its hooks: they shape nothing, and an address may be a secret.
-        ended_early: the budget that ended it before its last trial, in a sentence; empty: none did.
+        targets: label of a workload -> what it must reach.
+        spec: the spec as plain data without its hooks, which change no result and may hold a secret address.
+        ended_early: which budget ended the sweep before its last trial, in a sentence; empty where none did.
         also: further objectives of the search.
     """
 
@@ -140,30 +139,20 @@ class Sweep(Part):
 
 
 class Answer(Part):
-    """What the sweep says about one workload.
-
-    Args:
-        workload: label.
-        sentence: the primary verdicts in words.
-    """
+    """What the sweep says about one workload: its primary verdicts in words."""
 
     workload: str
     sentence: str
 
 
 class Failure(Part):
-    """A trial that is FAIL.
+    """A trial whose state is FAIL.
 
     Args:
-        trial_id: whose.
-        workload: label.
-        arm: label.
-        phase: search or confirm.
-        number: in its study; None in confirm.
-        seeds: of the trial.
-        kind: diverged, timeout, crashed or lost.
+        number: its place in its study; None in confirm.
+        kind: such as diverged, timeout, crashed or lost.
         message: one line.
-        traceback: of a crash.
+        traceback: that of a crash; else empty.
     """
 
     trial_id: str
@@ -181,17 +170,15 @@ class Report(Part):
     """A sweep's report: ``report.json``.
 
     Args:
-        version: of this schema; a reader of another version must not guess.
-        sweep: what was asked.
-        provenance: where it comes from.
+        version: the version of this schema; a reader that knows another version must not guess.
         machines: every kind of machine that trials ran on.
         answers: one sentence per workload.
         studies: workload by workload, the baseline first.
-        comparisons: primary ones first within a workload.
-        failures: every trial that is FAIL.
-        lints: what a careful reader would object to.
+        comparisons: the primary ones of each workload first.
+        failures: every trial whose state is FAIL.
+        lints: what a careful reader would object to, a sentence each.
         profiles: every arm over the workloads, by metric; empty where there is one workload, or one arm.
-        transfers: whether one setting of an arm serves all workloads; empty where nothing says so.
+        transfers: whether one setting of an arm serves all workloads; empty where no result says so.
     """
 
     version: Literal[2] = VERSION
@@ -224,15 +211,14 @@ class Report(Part):
 class JointReport(Part):
     """Several sweeps on one page: ``report.json`` of ``teleport report A B``.
 
-    Each comparison is within its own sweep. The primary ones of all sweeps are one family: ``p_adjusted``, the
-    verdicts and the answers in here may differ from those in each sweep's own report.
+    Each comparison stays within its own sweep. The primary ones of all sweeps are one family, so ``p_adjusted``, the
+    verdicts and the answers may differ from those in each sweep's own report.
 
     Args:
-        version: of this schema, the same as that of a sweep's own report.
-        sweeps: in the order they were asked for; their names differ.
-        num_primary: size of the family.
-        transfers: like those of a sweep, over the workloads and runs of all of them; in the sweeps' own reports they
-            are left out here.
+        version: the version of this schema, the same as that of a sweep's own report.
+        sweeps: in the order in which they were asked for; their names differ.
+        num_primary: how many primary comparisons are in the family.
+        transfers: like those of a sweep, over the workloads and runs of all; the sweeps' own reports here have none.
     """
 
     version: Literal[2] = VERSION
@@ -242,12 +228,5 @@ class JointReport(Part):
 
 
 def reports_of(report: Report | JointReport) -> tuple[Report, ...]:
-    """List the sweeps of a report.
-
-    Args:
-        report: of one sweep or of several.
-
-    Returns:
-        A report for each sweep.
-    """
+    """Give the report of each sweep."""
     return report.sweeps if isinstance(report, JointReport) else (report,)

@@ -15,12 +15,12 @@ class Arrival(Part):
 
     Args:
         metric: what the axis counts.
-        x: where a run arrives, ascending; the share is 0 before and stays until the next.
-        share: of the runs.
-        low: lower end of its pointwise 95 % interval, exact.
-        high: upper end.
-        num_waiting: runs that had not arrived, nor been cut off, just before.
-        num_runs: that gave an answer; one that diverged or timed out never arrives.
+        x: where runs arrive, ascending; the share is 0 before the first, and stays until the next.
+        share: the share of the runs that have arrived.
+        low: lower ends of the pointwise exact 95 % interval.
+        high: upper ends.
+        num_waiting: how many runs had not arrived, nor been cut off, just before.
+        num_runs: runs that gave an answer; one that diverged or timed out never arrives.
     """
 
     metric: TimeMetric
@@ -37,9 +37,9 @@ class Best(Part):
 
     Args:
         x: how many trials, or seconds of training.
-        mean: expected; infinitely bad while it may be that none of them has a value.
+        mean: the expected best; infinitely bad where it is possible that none of them has a value.
         low: the better quartile.
-        median: infinitely bad where it is as likely as not that none has a value.
+        median: infinitely bad where none has a value with a probability of one half or more.
         high: the worse quartile.
     """
 
@@ -53,17 +53,17 @@ class Best(Part):
 class Tuning(Part):
     """What a study's search would have found with fewer trials or in less time.
 
-    The trials count as if they had been made in random order, also where the sampler learns: then it says what these
-    trials hold, not how fast the sampler found it. Values are the search's own, so they flatter; claims come from
-    confirm. A trial that was pruned, diverged or timed out is one that was spent and found nothing; one that crashed is
-    none.
+    The trials count as if they had been made in random order, also where the sampler learns: this tells what these
+    trials hold, not how fast the sampler found it. The search chose its winner by these values, so they flatter it;
+    claims come from confirm. A trial that was pruned, diverged or timed out was spent and found nothing; one that
+    crashed does not count.
 
     Args:
-        num_answers: trials that it rests on.
-        by_trials: best of k of them, drawn without replacement (Tang et al. 2020, unbiased); all arms of a workload
+        num_answers: how many trials it rests on.
+        by_trials: the best of k of them, drawn without replacement (Tang et al. 2020, unbiased); all arms of a workload
             have the same k.
-        with_replacement: mean of the same as Dodge et al. (2019) estimate it, which is biased.
-        by_seconds: best of those that are over after so much training, one after the other; all arms of a workload
+        with_replacement: the mean as Dodge et al. (2019) estimate it, which is biased.
+        by_seconds: the best of those that are over after so much training, one after the other; all arms of a workload
             have the same times.
     """
 
@@ -77,15 +77,14 @@ class Profile(Part):
     """An arm's performance profile over the sweep's workloads (Dolan and Moré 2002).
 
     Args:
-        metric: whose median over the paired confirm seeds is the cost of a workload.
-        arm: label.
+        metric: its median over the paired confirm seeds is the cost of a workload.
         workloads: those on which every arm was confirmed.
-        ratios: its cost over that of the best arm, by workload; ``inf`` where it misses.
+        ratios: by workload, the arm's cost over that of the best arm; ``inf`` where it misses.
         factors: from 1 to 4.
-        share: of the workloads on which it is within the factor of the best arm.
-        low: lower end of the share's 95 % interval, by bootstrap over the seeds; empty below 20 seeds.
-        high: upper end; likewise.
-        score: mean of the share over the factors (Dahl et al. 2023).
+        share: the share of the workloads on which the arm is within each factor of the best arm.
+        low: lower ends of the share's 95 % interval, by bootstrap over the seeds; empty below 20 seeds.
+        high: upper ends; likewise.
+        score: the mean of the share over the factors (Dahl et al. 2023).
     """
 
     metric: TimeMetric

@@ -14,10 +14,9 @@ class Parameter(Part):
 
     Args:
         name: dotted path, with the choices it depends on.
-        kind: of its values.
         low: smallest value; None for a choice.
         high: largest value; None for a choice.
-        is_log: searched in the logarithm.
+        is_log: whether the logarithm is searched.
         choices: labels of the options, in the order of the spec; empty for a range.
     """
 
@@ -33,8 +32,7 @@ class Importance(Part):
     """How much a parameter decides whether a trial is among the best of its search.
 
     Args:
-        parameter: name.
-        share: of all parameters' importances, by PED-ANOVA (Watanabe et al. 2023), conditional ones included.
+        share: its share of all parameters' importances by PED-ANOVA (Watanabe et al. 2023), conditional ones included.
     """
 
     parameter: str
@@ -42,20 +40,19 @@ class Importance(Part):
 
 
 class SearchTrial(Part):
-    """One trial of the search.
+    """One candidate of the search on its workload, with its seeds merged.
 
     Args:
-        trial_id: whose.
-        number: in its study.
+        number: its place in its study.
         state: COMPLETE, PRUNED, FAIL, or RUNNING where it has not ended.
         value: the objective; None unless COMPLETE.
         steps_to_target: median over its seeds, ``inf`` for a miss; None unless COMPLETE.
-        seconds: on the optimizer clock, all seeds together; of one that timed out the wall clock's.
-        values: what each distribution became.
-        share: of its budget of optimizer steps that it ran, all seeds together.
+        seconds: on the optimizer clock, over all seeds; on the wall clock where it timed out.
+        values: parameter -> the value it has here.
+        share: which share of its budget of optimizer steps it ran, over all seeds.
         objectives: where there are several, each of them, ``value`` first; empty unless COMPLETE.
-        failure: kind of its failure; None unless FAIL.
-        aggregate: of a shared search, the setting's value over all workloads; None unless COMPLETE.
+        failure: the kind of its failure; None unless FAIL.
+        aggregate: in a shared search, the candidate's value over all workloads; None unless COMPLETE.
     """
 
     trial_id: str
@@ -72,7 +69,7 @@ class SearchTrial(Part):
 
     @property
     def is_answer(self) -> bool:
-        """Whether it was spent and says something of its configuration: a crash does not."""
+        """Whether it was spent and says something of its configuration, which a crash does not."""
         return self.state != "RUNNING" and self.failure in {None, *ANSWERS}
 
 
@@ -80,13 +77,13 @@ class SharedSearch(Part):
     """The search of an arm over all workloads at once.
 
     Args:
-        aggregation: what becomes of the ratios of a setting's costs to the tuned baselines'.
-        value: the best aggregate, that of the chosen setting; None: no setting ran in full.
-        num_settings: that were begun.
-        num_complete: of these, on every workload and seed.
-        num_pruned: of these, given up by the race.
-        num_units: runs of a setting on one workload and seed that have ended.
-        num_saved: of the settings that have ended, runs that were not needed, or not to their end.
+        aggregation: how the ratios of a candidate's costs to the tuned baselines' become one value.
+        value: that of the chosen candidate, which is the best; None where no candidate ran in full.
+        num_settings: candidates that were begun.
+        num_complete: candidates that ran on every workload and seed.
+        num_pruned: candidates that early stopping gave up.
+        num_units: runs of a candidate on one workload and seed that have ended.
+        num_saved: runs of ended candidates that were not needed, or not to their end.
     """
 
     aggregation: Aggregate

@@ -17,18 +17,16 @@ class ConfirmSeed(Part):
     """One seed of the confirm phase.
 
     Args:
-        trial_id: whose.
-        seed: which.
-        outcome: ``reached`` or ``missed`` the target, ``diverged``, ``expression`` or ``timeout`` (each counts as a
-            miss), ``crashed`` or ``lost`` (a missing pair), ``running``.
-        budget_steps: where a miss is censored; None where nothing ran.
-        steps_to_target: None: not reached.
+        outcome: ``reached`` or ``missed`` the target; ``diverged``, ``expression`` or ``timeout`` (each counts as a
+            miss); ``crashed``, ``memory`` or ``lost`` (the pair is missing); ``running``.
+        budget_steps: where a miss is cut off; None where nothing ran.
+        steps_to_target: None where the target was not reached.
         seconds_to_target: on the optimizer clock.
-        gradient_evaluations_to_target: a double backward as what it costs.
-        seconds: of the whole run.
-        teleport_seconds: the teleports' part of them.
-        gradient_evaluations: of the whole run.
-        metrics: the last row's.
+        gradient_evaluations_to_target: a double backward counts as what it costs.
+        seconds: those of the whole run.
+        teleport_seconds: the part of them that the teleports took.
+        gradient_evaluations: those of the whole run.
+        metrics: as last measured.
     """
 
     trial_id: str
@@ -45,12 +43,12 @@ class ConfirmSeed(Part):
 
     @property
     def is_answer(self) -> bool:
-        """Whether it says something about its target: a crash does not."""
+        """Whether it says something about its target, which a crash does not."""
         return self.outcome in {"reached", "missed"} or self.is_broken_off
 
     @property
     def is_broken_off(self) -> bool:
-        """Whether it never came to its end by its own fault, which is as bad as can be."""
+        """Whether it did not come to its end by its own fault, which counts as the worst result."""
         return self.outcome in ANSWERS
 
 
@@ -58,19 +56,18 @@ class ConfirmCandidate(Part):
     """A configuration that the search sent to confirm.
 
     Args:
-        trial_id: of the search trial.
-        number: of the search trial in its study.
+        trial_id: id of the search trial.
+        number: the search trial's place in its study.
         rank: 1 is the best by search; it alone is compared, so that confirm chooses nothing.
         value: the objective in search.
-        values: what each distribution became.
+        values: parameter -> the value it has here.
         yaml: the configuration as a spec that runs.
-        median_steps_to_target: over its confirm runs that gave an answer, ``inf`` as soon as half of them miss;
-            None before.
+        median_steps_to_target: over the confirm runs that gave an answer; ``inf`` as soon as half of them miss, None
+            before.
         median_seconds_to_target: likewise.
         confirm: its confirm runs, in the order of the sweep's seeds.
-        aggregate: of a shared search, the setting's value over all workloads; None where it has its own.
-        roles: of a shared search, for what it is confirmed, as ``confirm.candidates`` names it; empty: by its
-            rank alone.
+        aggregate: in a shared search, the candidate's value over all workloads; None in any other search.
+        roles: in a shared search, why it is confirmed, as ``confirm.candidates`` names it; empty where its rank is why.
     """
 
     trial_id: str
@@ -92,8 +89,8 @@ class Spectrum(Part):
     Args:
         layer: dotted module name.
         d_in: input dimensions.
-        directions: as shares of ``d_in``, at most 64 of them.
-        shares: of the energy that so many directions hold; mean over the runs.
+        directions: numbers of directions as shares of ``d_in``, at most 64 of them.
+        shares: the share of the energy that so many directions hold; mean over the runs.
     """
 
     layer: str
@@ -103,25 +100,25 @@ class Spectrum(Part):
 
 
 class Price(Part):
-    """What the treatment cost and did, over the confirm seeds of an arm.
+    """What an arm cost and did, over its confirm seeds.
 
     Args:
-        seconds: median optimizer-clock seconds of a run.
-        teleport_seconds: median of the teleports' part.
-        teleport_share: teleports' part of all seconds, of all runs together.
+        seconds: median seconds of a run on the optimizer clock.
+        teleport_seconds: median of the teleports' part of them.
+        teleport_share: the teleports' part of the seconds of all runs together.
         gradient_evaluations: median of a run.
-        num_teleports: tried in all runs.
-        outcomes: how many ended how.
-        gain: geometric mean of ‖g‖² after over before a teleport; None: none moved.
-        max_loss_drift: largest absolute change of the loss on a teleport batch; None: none moved.
-        max_probe_drift: the same on the probes, data outside the teleport batches; None: none moved, or no probe.
+        num_teleports: teleports that were tried in all runs.
+        outcomes: outcome -> how many teleports had it.
+        gain: geometric mean of ‖g‖² after over before a teleport; None where none moved.
+        max_loss_drift: largest absolute change of the loss on a teleport batch; None where none moved.
+        max_probe_drift: the same on the probe, which is data outside the teleport batches; None likewise or without a
+            probe.
         layers: means over the runs.
-        null_shares: of those that were factorised: mean null space as a share of the layer's inputs.
-        seconds_per_teleport: of all runs together; None where there was none.
-        steps: what the teleports had come to step by step: of all runs together, each teleport counting alike.
+        null_shares: for each factorised layer, the mean null space as a share of the layer's inputs.
+        seconds_per_teleport: over all runs; None where there was no teleport.
+        steps: gain and drifts step by step, over all runs; each teleport counts alike.
         spectra: empty where the spec did not ask for them.
-        seconds_by_phase: of all runs together, by phase of a teleport: ``capture``, ``subspace``, ``direction``,
-            ``apply``; empty where the results are from before this was kept.
+        seconds_by_phase: over all runs, by phase of a teleport: ``capture``, ``subspace``, ``direction``, ``apply``.
     """
 
     seconds: float
@@ -145,12 +142,11 @@ class SeedCurve(Part):
     """One confirm run's curves, thinned; all lists are as long as ``step``.
 
     Args:
-        seed: which.
         is_diverged: whether the loss was no longer finite after the last point.
         step: optimizer steps.
         seconds: on the optimizer clock.
-        metrics: by name; None where a row lacks it.
-        gradient_evaluations: so far, a double backward as what it costs.
+        metrics: name -> values, None where a row lacks the metric.
+        gradient_evaluations: so far; a double backward counts as what it costs.
     """
 
     seed: int
@@ -168,10 +164,8 @@ class Band(Part):
     """Median and quartiles over the seeds, along one axis.
 
     Args:
-        metric: of the curves.
-        axis: ``step``, ``seconds`` or ``gradient_evaluations``.
         x: positions.
-        median: None where it is infinite: half the runs diverged before.
+        median: None where it is infinite, since half the runs had diverged.
         low: lower quartile.
         high: upper quartile.
     """
@@ -188,11 +182,11 @@ class EqualTime(Part):
     """Where the baseline was after as many seconds as an arm took to its target.
 
     Args:
-        metric: of the workload's target.
-        target: its value.
-        baseline: median of the baseline's metric over the seeds on which the arm arrived, on the same seeds, as last
-            measured by that second of the optimizer clock; at or beyond the target: the baseline was there first.
-        num_seeds: how many these are.
+        metric: the metric of the workload's target.
+        target: the target's value.
+        baseline: the baseline's metric as last measured by that second of the optimizer clock, as a median over the
+            seeds on which the arm arrived. Where it is at or beyond the target, the baseline was there first.
+        num_seeds: how many these seeds are.
     """
 
     metric: str
@@ -205,33 +199,31 @@ class StudyReport(Part):
     """One workload under one arm.
 
     Args:
-        workload: label.
-        arm: label.
-        kind: of the arm.
+        kind: the kind of the arm.
         num_trials: search trials that ended.
-        num_planned: search trials that shall give an answer.
-        num_replaced: more that are tried because as many crashed or were lost.
-        num_complete: of those that ended, COMPLETE.
-        num_pruned: PRUNED: stopped early by the search's scheduler, an answer, and counted in the budget.
-        num_diverged: FAIL because the loss was not finite: an answer, and counted in the budget.
-        num_crashed: crashed, lost or out of memory: no answer.
+        num_planned: search trials that are to give an answer.
+        num_complete: those that ended COMPLETE.
+        num_pruned: those that early stopping ended; they are answers, and count in the budget.
+        num_diverged: those whose loss was not finite; answers too.
+        num_crashed: those that crashed, were lost or ran out of memory; they are no answers.
         best: the candidate that is compared; None while the search has none.
-        candidates: all that were sent to confirm, best by search first.
+        candidates: all that were sent to confirm, the best by search first.
         search: every search trial in the order of its number.
         price: over the best's confirm runs; None before.
-        curves: of the best's confirm runs.
-        bands: over these curves.
-        source: label of the teleport arm whose chosen settings a control takes; None: it has its own.
+        curves: those of the best's confirm runs.
+        bands: medians and quartiles of these curves.
+        source: label of the teleport arm whose chosen settings a control takes; None where it has its own.
         equal_time: None for the baseline, and where no seed arrived.
-        tau: of the best's teleports, ``auto`` or its expression where it is chosen per layer; None: it has none, or
-            there is no best.
-        num_timeout: FAIL because it was over the budget of one trial: an answer too.
-        num_undefined: FAIL because an expression gave no number that can be used: an answer too.
-        arrivals: of the best's confirm runs, by metric; empty before.
-        tuning: what less search would have found; None where it has had none of its own.
-        space: what was searched over; what a control takes from its source is not.
-        importance: the most important first; empty where too few trials are COMPLETE, and where it was not asked for.
-        shared: where one search was for all workloads; its trials here are the settings on this one.
+        tau: that of the best's teleports, in words where a rule chooses it; None where it has none, or there is no
+            best.
+        num_timeout: search trials that were over the budget of one trial; answers too.
+        num_undefined: search trials in which an expression gave no number that can be used; answers too.
+        num_replaced: search trials that are tried in place of crashed or lost ones.
+        arrivals: those of the best's confirm runs, by metric; empty before.
+        tuning: what less search would have found; None where the arm has no search of its own.
+        space: what was searched over, without what a control takes from its source.
+        importance: the most important first; empty where too few trials are COMPLETE, or where it was not asked for.
+        shared: the search over all workloads, where there is one; its candidates on this workload are in ``search``.
     """
 
     workload: str
@@ -263,7 +255,7 @@ class StudyReport(Part):
 
     @property
     def num_answers(self) -> int:
-        """Search trials that say something of their configuration: what two arms' budgets are compared by."""
+        """Search trials that say something of their configuration, by which two arms' budgets are compared."""
         return self.num_trials - self.num_crashed
 
     @property

@@ -1,4 +1,4 @@
-"""Whether one setting serves all workloads: what ``teleport transfer`` and ``teleport loao`` print as JSON."""
+"""Whether one setting serves all workloads: what ``teleport transfer`` prints as JSON."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from orchestrator.spec import Aggregate, Json
 
 # ``confirmed``: on seeds that no search saw. ``exploratory``: on the search's own seeds, which flatter what it chose.
 EvidenceKind = Literal["confirmed", "exploratory"]
-# What a choice has not seen: the workload that it is tested on, or all of that workload's architecture.
+# What a choice has not seen: the workload that it is tested on, or all workloads of its architecture.
 Leave = Literal["architecture", "workload"]
 LEAVES: tuple[Leave, ...] = get_args(Leave)
 
 
-class TransferSetting(Part):
+class TransferCandidate(Part):
     """One way to treat any workload.
 
     Args:
-        key: of its configuration, whatever the sweep calls it.
+        key: identity of its configuration, whatever the sweep calls it.
         label: ``from WORKLOAD`` where the search of a workload chose it, else its number there.
-        sources: these workloads; empty where it ran on several and won on none, or was found on all together.
-        values: what each distribution became on the first of them.
-        method: the whole of it, as an arm of a spec.
-        training: what it makes of the workloads' training values, where one search over all of them found it: a
-            factor of the learning rate, common parameters.
+        sources: the workloads whose search chose it; empty where none did, or where it was found on all together.
+        values: parameter -> its value on the first of them.
+        method: all of it, as an arm of a spec.
+        training: what it changes of the workloads' training values (a factor of the learning rate, common parameters),
+            where one search over all of them found it.
     """
 
     key: str
@@ -43,14 +43,14 @@ class TransferCell(Part):
     """A setting on a workload, with the training values of its tuned baseline, against the setting tuned on it.
 
     Args:
-        setting: key.
-        workload: label.
-        is_own: whether it is itself the one that was tuned there; then all ratios to it are 1.
-        evidence: on which seeds.
-        seeds: that the setting and the workload's own both ran.
-        regret: geometric mean over the seeds of its cost over the own one's, a miss counting as twice its budget.
-        estimate: Hodges-Lehmann estimate of the same, misses censored; ``inf`` or 0 where those of one side prevail.
-        interval: of that estimate, exact, by the signed-rank test; None unless it is confirmed.
+        setting: the setting's key.
+        is_own: whether the setting itself was tuned there; then all ratios to it are 1.
+        evidence: the kind of its seeds.
+        seeds: those that the setting and the workload's own both ran.
+        regret: geometric mean over the seeds of its cost over the own one's; a miss counts as twice its budget.
+        estimate: Hodges-Lehmann estimate of the same with misses censored; ``inf`` or 0 where those of one side
+            prevail.
+        interval: the estimate's exact interval by the signed-rank test; None unless it is confirmed.
         against_baseline: its cost over the tuned baseline's; None where they have no seed in common.
         num_misses: seeds on which the setting missed.
         num_own_misses: seeds on which the own setting missed.
@@ -70,16 +70,16 @@ class TransferCell(Part):
 
 
 class OwnBest(Part):
-    """What was tuned on a workload, on that workload, against its tuned baseline.
+    """The setting tuned on a workload, on that workload, against its tuned baseline.
 
     Args:
-        workload: label.
-        setting: key.
-        trial_id: of the search trial that found it.
-        tuned: the cost over the baseline's with the training values tuned for it (the learning rate, as a rule), on the
-            confirm seeds of its own sweep; None: not confirmed.
-        alone: the same with the baseline's training values, as the settings of others run; None: no such run.
-        is_same_training: whether these are the same values, so that nothing is lost by taking the baseline's; always so
+        setting: the setting's key.
+        trial_id: id of the search trial that found it.
+        tuned: its cost over the baseline's, with the training values tuned for it (the learning rate, as a rule), on
+            the confirm seeds of its own sweep; None where it is not confirmed.
+        alone: the same with the baseline's training values, as the settings of others run; None where there is no such
+            run.
+        is_same_training: whether both have the same training values, so that the baseline's lose nothing; always so
             where what differs is part of the setting.
     """
 
@@ -91,18 +91,19 @@ class OwnBest(Part):
     is_same_training: bool
 
 
-class SharedSetting(Part):
+class CandidateForAll(Part):
     """A setting as the one for all workloads.
 
     Args:
-        setting: key.
-        evidence: on which seeds.
+        setting: the setting's key.
+        evidence: the kind of its seeds.
         geometric_mean: over the workloads, of its cost over the baseline's.
-        worst: the largest of these.
-        worst_on: the workload of it.
-        regret: geometric mean over the workloads of its regret; None where one has no own setting to compare with.
-        worst_regret: the largest; None likewise.
-        worst_regret_on: the workload of it; empty likewise.
+        worst: the largest of these ratios.
+        worst_on: the workload of that ratio.
+        regret: geometric mean over the workloads of its regret; None where a workload has no own setting to compare
+            with.
+        worst_regret: the largest regret; None likewise.
+        worst_regret_on: the workload of that regret; empty likewise.
     """
 
     setting: str
@@ -119,14 +120,13 @@ class LeftOutWorkload(Part):
     """What is chosen on the other workloads, tested on the one left out.
 
     Args:
-        workload: that is left out.
-        beside: those that are left out with it, since they share its architecture.
+        beside: workloads that are left out with it, since they share its architecture.
         setting: key of the choice; never one that only the search of a workload left out brought up.
-        num_candidates: that it was chosen from.
-        others: aggregate over the others of its cost over their baselines', a geometric mean unless ``aggregate`` says
-            otherwise: by what it was chosen.
-        chosen_on: the seeds that it was chosen by.
-        cell: how it does on the workload left out; None: it has not run there.
+        num_candidates: how many settings it was chosen from.
+        others: what it was chosen by: the aggregate over the other workloads of its cost over their baselines', a
+            geometric mean unless ``aggregate`` says otherwise.
+        chosen_on: the kind of the seeds that it was chosen by.
+        cell: how it does on the workload left out; None where it has not run there.
     """
 
     workload: str
@@ -142,8 +142,6 @@ class RankAgreement(Part):
     """Whether two workloads put the settings in the same order.
 
     Args:
-        one: label.
-        other: label.
         tau: Kendall's tau-b; None where one of them tells no two settings apart.
         low: lower end of its 95 % interval, by bootstrap over the settings; None below 20 settings.
         high: upper end; likewise.
@@ -160,12 +158,11 @@ class RankStability(Part):
     """Whether all workloads put the settings in the same order.
 
     Args:
-        evidence: on which seeds.
-        num_settings: that ran on every workload.
-        w: Kendall's coefficient of concordance: 0 no agreement, 1 the same order.
-        p: of no agreement, by permutation; exploratory.
-        method: ``exact``, over all arrangements, or ``permutation``, over 10,000 drawn with a fixed seed.
-        pairs: of workloads.
+        evidence: the kind of the seeds.
+        num_settings: settings that ran on every workload.
+        w: Kendall's coefficient of concordance, from 0 (no agreement) to 1 (the same order).
+        p: that of no agreement, by permutation; exploratory.
+        method: ``exact``: over all arrangements; ``permutation``: over 10,000 drawn with a fixed seed.
     """
 
     evidence: EvidenceKind
@@ -183,7 +180,7 @@ class SensitivityBin(Part):
         low: where it begins, or its first whole number.
         high: where it ends, or its last whole number.
         count: search trials in it.
-        cost: lower quartile of their costs over the best stretch's; None: too few trials to say.
+        cost: lower quartile of their costs over the best stretch's; None where there are too few trials.
     """
 
     low: float
@@ -197,11 +194,11 @@ class SensitivityBand(Part):
 
     Args:
         workload: label; ``*`` for all of them in one search.
-        num_trials: that have the parameter and gave an answer; settings, where all are in one search.
+        num_trials: trials, or candidates of a shared search, that have the parameter and gave an answer.
         bins: along the searched range.
-        low: where the band begins; None: too few trials for one.
+        low: where the band begins; None where there are too few trials for one.
         high: where it ends.
-        is_low_open: whether it may go on below: the range ends there, or too few trials lie next to it.
+        is_low_open: whether it may go on below, since the range ends there or too few trials lie next to it.
         is_high_open: likewise above.
     """
 
@@ -219,10 +216,9 @@ class Sensitivity(Part):
 
     Args:
         parameter: dotted path, with the choices it depends on.
-        is_log: searched in the logarithm.
-        tolerance: share above the best stretch that still counts as close.
-        bands: workload by workload.
-        common_low: where the stretch begins that is in every band; None: there is none, or only one band.
+        is_log: whether the logarithm is searched.
+        tolerance: the share above the best stretch that still counts as close.
+        common_low: where the stretch begins that lies in every band; None where there is none, or only one band.
         common_high: where it ends.
     """
 
@@ -235,36 +231,30 @@ class Sensitivity(Part):
 
 
 class MissingCell(Part):
-    """A setting that has no confirmed run on a workload beside the workload's own.
-
-    Args:
-        setting: key.
-        workload: label.
-    """
+    """A setting that has no confirmed run on a workload beside the workload's own."""
 
     setting: str
     workload: str
 
 
 class Transfer(Part):
-    """Does one setting serve all? Of one arm, over the workloads of one sweep or several.
+    """Does one setting serve all? What is known of one arm over the workloads of one sweep or several.
 
     Args:
-        version: of this schema.
-        sweeps: names, in the order they were asked for.
-        arm: label, in the sweeps that tuned it.
+        version: the version of this schema.
+        sweeps: names, in the order in which they were asked for.
+        arm: its label in the sweeps that tuned it.
         metric: what a cost is.
-        workloads: that the arm was tuned on.
-        aggregate: of the one search over all of them; None: each was searched by itself.
+        workloads: those that the arm was tuned on.
+        aggregate: that of the one search over all of them; None where each was searched by itself.
         settings: those that won on a workload first, then those that merely ran on several.
-        own: workload by workload.
         cells: the transfer matrix, as far as there is something to compare.
         missing: cells of the matrix of winners that are not confirmed.
-        shared: the smallest geometric mean first.
+        shared: settings as the one for all, the smallest geometric mean first.
         leave: what ``left_out`` leaves out with a workload.
-        left_out: what choosing without it comes to, workload by workload.
+        left_out: what choosing without each workload comes to.
         stability: None with fewer than three settings that ran on every workload.
-        sensitivity: of each numeric parameter of the arm.
+        sensitivity: each numeric parameter of the arm.
     """
 
     version: Literal[1] = 1
@@ -273,18 +263,18 @@ class Transfer(Part):
     metric: TimeMetric
     workloads: tuple[str, ...]
     aggregate: Aggregate | None = None
-    settings: tuple[TransferSetting, ...]
+    settings: tuple[TransferCandidate, ...]
     own: tuple[OwnBest, ...]
     cells: tuple[TransferCell, ...]
     missing: tuple[MissingCell, ...]
-    shared: tuple[SharedSetting, ...]
+    shared: tuple[CandidateForAll, ...]
     leave: Leave = "workload"
     left_out: tuple[LeftOutWorkload, ...]
     stability: RankStability | None
     sensitivity: tuple[Sensitivity, ...]
 
     def label(self, setting: str) -> str:
-        """Look up how people read a setting."""
+        """Look up the label of a setting."""
         return next(each.label for each in self.settings if each.key == setting)
 
     def cell(self, setting: str, workload: str) -> TransferCell | None:
@@ -292,8 +282,8 @@ class Transfer(Part):
         return next((each for each in self.cells if (each.setting, each.workload) == (setting, workload)), None)
 
     @property
-    def rows(self) -> tuple[TransferSetting, ...]:
-        """Settings of the matrix: the best on some workload, and of one search over all what else it confirmed."""
+    def rows(self) -> tuple[TransferCandidate, ...]:
+        """Settings of the matrix: the best on some workload, and what one search over all has confirmed besides."""
         shown = {each.setting for each in self.own}
         if self.aggregate is not None:
             shown |= {cell.setting for cell in self.cells if cell.evidence == "confirmed"}

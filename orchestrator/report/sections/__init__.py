@@ -26,7 +26,7 @@ from orchestrator.report.sections.search import (
 from orchestrator.report.sections.section import Section
 from orchestrator.report.sections.transfer import transfer_sections
 
-# In the order of the page, chapter by chapter.
+# The tables of one sweep in the order of the page, chapter by chapter.
 OF_SWEEP: tuple[Callable[[Report], Section], ...] = (
     exploratory_section,
     further_section,

@@ -19,7 +19,7 @@ from orchestrator.report.wording import (
 )
 from orchestrator.spec import BASELINE
 
-# Enough to see whether a teleport is more than its control; report.json has every metric.
+# These suffice to see whether a teleport does more than its control; report.json has every metric.
 CONTROL_METRICS = ("steps_to_target", "seconds_to_target", "test_accuracy")
 NO_CLAIM = "Exploratory: many comparisons are looked at, and their p-values are not adjusted for that."
 
@@ -85,7 +85,7 @@ def _verdict_row(comparison: Comparison) -> tuple[str, ...]:
 
 
 def _p(comparison: Comparison) -> str:
-    """The adjusted p of a claim, and the raw one of what is no claim."""
+    """Write the adjusted p of a claim, or the raw p of an exploratory comparison."""
     if comparison.is_primary or comparison.p is None:
         return p_value(comparison.p_adjusted)
     return f"{p_value(comparison.p)} raw"

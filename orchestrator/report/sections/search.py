@@ -15,7 +15,7 @@ def value_text(value: object) -> str:
 
 
 def trial_section(report: Report, study: StudyReport) -> Section:
-    """The search trials of one study, the best first, with a column for each parameter.
+    """List the search trials of one study, the best first, with a column for each parameter.
 
     A sweep may have thousands of them, so the page alone shows this table; trials.csv has the same rows.
     """
@@ -123,7 +123,7 @@ def fate_section(report: Report) -> Section:
 
 
 def _fates(study: StudyReport) -> Counter[str]:
-    """Counts in the order in which a reader asks for them: search, replaced, confirm."""
+    """Count how the trials ended, in the order search, replaced, confirm."""
     search = Counter(trial.failure or trial.state for trial in study.search)
     runs = Counter(run.outcome for candidate in study.candidates for run in candidate.confirm)
     found = Counter({f"search: {name.lower()}": count for name, count in sorted(search.items())})

@@ -73,7 +73,7 @@ def _workload_section(transfer: Transfer) -> Section | None:
 
 
 def _name(workload: str, choice: LeftOutWorkload | None) -> str:
-    """The workload, and in brackets those that are left out with it."""
+    """Name a workload, and in brackets those that are left out with it."""
     return ", ".join((workload, *(f"({other})" for other in (choice.beside if choice else ()))))
 
 

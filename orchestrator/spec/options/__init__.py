@@ -1,8 +1,7 @@
-"""What a spec may name: NAME -> (torch-free options, where the builder lives)."""
+"""What a spec may name: registries that map each name to options without torch and the address of the builder."""
 
 from orchestrator.spec.options.arms import (
     ARMS,
-    AdaptiveOptions,
     ArmOptions,
     AutoTauOptions,
     FixedStepOptions,
@@ -107,7 +106,6 @@ __all__ = [
     "SCHEDULERS",
     "WHOLE_BUDGET",
     "WORKLOADS",
-    "AdaptiveOptions",
     "ArmOptions",
     "AshaOptions",
     "AutoTauOptions",

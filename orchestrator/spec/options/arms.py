@@ -41,13 +41,13 @@ class GrowthStepOptions(Options):
 
 
 def _changed(options: Options, *names: str) -> list[str]:
-    """Which of these settings are not their defaults."""
-    # By value, not by what was written: a configuration on file has every default written out.
+    """List which of these settings are not at their defaults."""
+    # Values are compared, since a configuration on file has every default written out.
     fields = type(options).model_fields
     return [name for name in names if getattr(options, name) != fields[name].default]
 
 
-# Of a schedule: what ends it before its time.
+# The settings of a schedule that may end it early.
 STOPPING = ("stop_below_gain", "patience")
 
 
@@ -56,13 +56,13 @@ class ScheduleOptions(Options):
 
     Args:
         epochs: how many epochs have teleports.
-        batches: teleport batches per epoch.
+        batches: how many batches of such an epoch have teleports.
         steps: teleport steps per batch.
         warmup: optimizer steps before the first teleport.
-        every: of the batches so chosen, take every n-th.
-        at: before exactly these optimizer steps, counted from 0, instead of all of the above but ``steps``.
-        stop_below_gain: no more teleports once ``patience`` in a row have raised log ‖g‖² by less than this per
-            gradient evaluation that they cost; None: the schedule alone decides.
+        every: only every n-th of the batches chosen so far has a teleport.
+        at: the optimizer steps, counted from 0, before which to teleport; it replaces all of the above but ``steps``.
+        stop_below_gain: there are no more teleports once ``patience`` in a row have each raised log ‖g‖² by less than
+            this per gradient evaluation that they cost; None: the schedule alone decides.
         patience: see ``stop_below_gain``.
     """
 
@@ -84,13 +84,13 @@ class ScheduleOptions(Options):
 
 
 class AutoTauOptions(Options):
-    """Tau for each layer and batch: 1 where that leaves room to move, elsewhere as little below it as is needed.
+    """Tau for each layer and batch: 1 where that leaves room to move, elsewhere as little below 1 as is needed.
 
     Args:
-        null_share: of a layer's inputs, that its null space should have.
-        drift: of the loss on the batch: what all layers together may change it by to first order, and a bound on
-            what a step does change it by, unless ``max_loss_drift`` is given.
-        least: tau that no layer falls below.
+        null_share: the share of a layer's inputs that its null space should have.
+        drift: how much all layers together may change the loss on the batch, to first order; it also bounds the
+            measured change of each step unless ``max_loss_drift`` is given.
+        least: no layer's tau falls below this.
     """
 
     null_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
@@ -99,19 +99,19 @@ class AutoTauOptions(Options):
 
 
 class AdaptiveOptions(Options):
-    """The two knobs that are free of scale, ``drift`` and ``growth``; all else follows from what is measured.
+    """Two settings without a scale, ``drift`` and ``growth``, from which all others follow by measurement.
 
-    Tau is lowered in each layer as far as the drift allows, the length of a step is searched for the growth, the number
-    of steps goes by what they gain, and so does when to teleport no more: see ``Teleporter.adaptive``.
+    Tau is lowered in each layer as far as the drift allows, the length of a step is searched for the growth, and what
+    the steps gain decides how many there are and when teleports end: see ``Teleporter.adaptive``.
 
     Args:
-        drift: of the loss on the batch, as a share of it, that no teleport may change it by; on the probe 15 %
-            of that.
-        growth: factor of ‖g‖² that a step aims at.
-        max_steps: teleport steps per batch, at most.
-        payback: optimizer steps that the growth of log ‖g‖² would have to last for to be worth the gradient
-            evaluations it took; after three teleports in a row that would have needed longer there are no more. None:
-            the schedule alone decides.
+        drift: no teleport may change the loss on the batch by more than this share of it, nor the loss on the probe by
+            more than 15 % of that.
+        growth: the factor of ‖g‖² that each step aims at.
+        max_steps: the most teleport steps per batch.
+        payback: a teleport pays if its growth of log ‖g‖² would make up for the gradient evaluations that it took
+            within this many optimizer steps; after three in a row that do not pay there are no more. None: the schedule
+            alone decides.
     """
 
     drift: PositiveFloat = 0.01
@@ -121,7 +121,7 @@ class AdaptiveOptions(Options):
 
 
 def _form_of_tau(value: Any) -> str:
-    """Tell which of the ways to write tau is meant, so that a mistake is told of that one alone."""
+    """Tell which of the ways to write tau is meant, so that messages speak of that one alone."""
     if is_expression(value):
         return "expression"
     if isinstance(value, dict | AutoTauOptions):
@@ -144,37 +144,38 @@ class ArmOptions(Options, ABC):
     @property
     @abstractmethod
     def timing(self) -> ScheduleOptions | None:
-        """When the arm acts during training; None: it does not, or another arm's search is to say when."""
+        """When the arm acts during training; None: it does not act, or another arm's search decides when."""
 
 
 class TeleportOptions(ArmOptions):
     """Teleport by null-space projection (arXiv 2502.11362).
 
-    What it draws from the training split, it draws by a generator of its own that follows from the seed.
+    Samples that it draws from the training split, it draws by a generator of its own that follows from the seed.
 
     Args:
-        tau: share of the input energy that the preserved subspace holds; 1 is exact. ``auto`` or its settings: per
-            layer and batch, see :class:`AutoTauOptions`; an expression: per layer.
+        tau: share of the input energy that the preserved subspace holds; 1 is exact. ``auto`` or its settings choose it
+            per layer and batch, see :class:`AutoTauOptions`; an expression gives it per layer.
         step: how far each teleport step goes; needed unless ``adaptive`` is given.
-        adaptive: in place of ``tau``, ``step``, the limits of drift, and the schedule's steps and stop.
+        adaptive: replaces ``tau``, ``step``, the limits of drift, and the schedule's steps and stop.
         schedule: when to teleport.
         grad_norm_cap: a teleport step that would take ‖g‖ above this is undone, and the teleport ends.
-        max_loss_drift: a teleport step that would change the loss on its batch by more than this is undone, and
-            the teleport ends; None: at tau = 1 what rounding explains, below it no bound.
+        max_loss_drift: a teleport step that would change the loss on its batch by more than this is undone, and the
+            teleport ends. None: at tau = 1 the limit is what rounding explains, below it there is none.
         objective: what is climbed: ½‖g‖², log ‖g‖, or the curvature along the gradient, up (``sharper``) or down
             (``flatter``).
-        batch_size: samples of a teleport batch drawn for itself; None: the batch of the optimizer step.
-        subspace_size: samples of a sample drawn for the subspace alone; None: the teleport batch. The batch then
-            lies outside the preserved subspace and its loss drifts, at tau = 1 too.
-        probe_size: samples, outside the batches above, on which drift is measured; None: none, or as many as the
-            batch of the optimizer step where ``max_probe_drift`` or ``adaptive`` asks for them.
+        batch_size: size of a batch drawn for the teleport alone; None: it takes the optimizer step's batch.
+        subspace_size: size of a sample drawn for the subspace alone; None: the teleport batch. With a sample of its
+            own, the batch lies outside the preserved subspace and its loss drifts, at tau = 1 too.
+        probe_size: size of a sample, outside the batches above, on which drift is measured. None: there is none, or it
+            is as large as the optimizer step's batch where ``max_probe_drift`` or ``adaptive`` asks for one.
         max_probe_drift: like ``max_loss_drift``, on the probe.
         max_relative_step: a step, or the whole teleport, that would move a layer by more than this share of ‖W‖ is
             shortened to it.
         move_bias: whether biases move along with their weights.
-        factorisation: of the layers' inputs; ``randomised`` and ``auto`` save time on wide layers below tau = 1.
-        spectrum: whether the energy spectrum of each layer's inputs at the first teleport is kept, for the report; it
-            is taken after training, off the clock, and costs a full factorisation of every layer.
+        factorisation: method for the layers' inputs; ``randomised`` and ``auto`` save time on wide layers below tau =
+            1.
+        spectrum: whether the report shows the energy spectrum of each layer's inputs at the first teleport. It is
+            computed after training, off the clock, and costs a full factorisation of every layer.
     """
 
     tau: Tau = 1.0
@@ -204,8 +205,8 @@ class TeleportOptions(ArmOptions):
         if self.adaptive is None:
             if self.step is None:
                 raise ValueError(
-                    "how far a step goes is missing: step: {rule: fixed, lr: ...}, step: {rule: growth, factor: ...}, "
-                    "or adaptive: {} for tau, step and number of steps by what is measured"
+                    "nothing says how far a step goes: give step: {rule: fixed, lr: ...}, step: {rule: growth, factor: "
+                    "...}, or adaptive: {}, which chooses tau, step and number of steps by what is measured"
                 )
             return self
         others = _changed(self, "tau", "step", "max_loss_drift", "max_probe_drift")
@@ -250,7 +251,7 @@ class LevelSetOptions(RivalOptions):
     """Teleport along the level set of the loss itself (arXiv 2403.03362); every parameter moves.
 
     Args:
-        step_size: the first length tried.
+        step_size: the first step length that is tried.
     """
 
     step_size: PositiveFloat = 1.0
@@ -260,7 +261,7 @@ class SymmetryOptions(RivalOptions):
     """Teleport by a group that acts on neighbouring layers (arXiv 2205.10637, 2305.13404).
 
     Args:
-        step_size: the first length tried.
+        step_size: the first step length that is tried.
     """
 
     step_size: PositiveFloat = 0.1
@@ -287,7 +288,7 @@ class FollowerOptions(ArmOptions, ABC):
     @model_validator(mode="after")
     def _from_one_source(self) -> Self:
         if self.of is not None and self.is_concrete:
-            raise ValueError(f"takes its settings from the arm {self.of!r} (of) or has its own, not both")
+            raise ValueError(f"must take its settings from the arm {self.of!r} (of) or have its own, not both")
         return self
 
 
@@ -344,7 +345,7 @@ class StateResetOptions(FollowerOptions):
     """The control for a fresh optimizer: where a teleport would be due, the optimizer's state is reset; nothing moves.
 
     Args:
-        schedule: when, in place of ``of``; its ``steps`` and ``stop_below_gain`` mean nothing here.
+        schedule: when to reset, in place of ``of``; its ``steps`` and ``stop_below_gain`` have no effect here.
     """
 
     schedule: ScheduleOptions | None = None
@@ -368,19 +369,19 @@ class InitScaledOptions(ArmOptions):
     """The control for larger weights: training starts from the same weights times a factor; biases are not scaled.
 
     Args:
-        factor: what the weights that a teleport could move are multiplied by.
+        factor: multiplies the weights that a teleport could move.
     """
 
     factor: PositiveFloat
 
     @property
     def timing(self) -> None:
-        """Never: it acts before training."""
+        """None: the arm acts before training."""
         return None
 
 
 def _without_stop(teleport: TeleportOptions) -> TeleportOptions:
-    """The same teleports for as long as the schedule lasts."""
+    """Return the same teleports without the settings that end the schedule early."""
     plain = {name: ScheduleOptions.model_fields[name].default for name in STOPPING}
     adaptive = teleport.adaptive
     return teleport.model_copy(
@@ -391,7 +392,7 @@ def _without_stop(teleport: TeleportOptions) -> TeleportOptions:
     )
 
 
-# The kinds of arm. spec.Arm has a field for each.
+# Arm, in orchestrator/spec/training.py, has a field for each of these kinds.
 ARMS: dict[str, Entry] = {
     "teleport": Entry(TeleportOptions, "orchestrator.trial.arms:teleport"),
     "random_move": Entry(RandomMoveOptions, "orchestrator.trial.arms:random_move"),

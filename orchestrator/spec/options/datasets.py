@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
@@ -11,16 +11,16 @@ from orchestrator.spec.options.entry import Entry, InputKind, NamedOptions
 from orchestrator.spec.options.places import num_characters, text_path
 
 EMBEDDED_TEXT = "python_reference"
-# Python's reference grows from release to release; its beginning of this length is what is used.
+# Python's reference grows from release to release; only its first characters, this many, are used.
 EMBEDDED_CHARACTERS = 400_000
 
 
 class DataOptions(NamedOptions, ABC):
-    """What every data set has.
+    """Settings that every data set has.
 
     Args:
         batch_size: samples per optimizer step.
-        root: directory to look in first; where the data lies is no part of a trial's identity.
+        root: directory to look in first; it is no part of a trial's identity.
     """
 
     batch_size: PositiveInt
@@ -29,7 +29,7 @@ class DataOptions(NamedOptions, ABC):
     @property
     @abstractmethod
     def train_size(self) -> int:
-        """Samples in the training split, known without loading them: what the dry run counts steps by."""
+        """Samples in the training split, known without loading them, so that a dry run can count steps."""
 
     @property
     def input_kind(self) -> InputKind:
@@ -46,16 +46,9 @@ class DigitsOptions(DataOptions):
     """scikit-learn's 1,797 handwritten digits of 8 × 8 pixels; embedded, no download."""
 
     name: Literal["digits"]
-
-    @property
-    def train_size(self) -> int:
-        """1,257: what 360 test and 180 validation images leave."""
-        return 1_257
-
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        """One channel of 8 × 8 pixels."""
-        return (1, 8, 8)
+    # What 360 test and 180 validation images leave.
+    train_size: ClassVar[int] = 1_257
+    sample_shape: ClassVar[tuple[int, ...]] = (1, 8, 8)
 
 
 class IdxOptions(DataOptions):
@@ -66,16 +59,12 @@ class IdxOptions(DataOptions):
     """
 
     num_train: PositiveInt | None = Field(default=None, le=55_000)
+    sample_shape: ClassVar[tuple[int, ...]] = (1, 28, 28)
 
     @property
     def train_size(self) -> int:
         """55,000, or as many as were asked for."""
         return self.num_train or 55_000
-
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        """One channel of 28 × 28 pixels."""
-        return (1, 28, 28)
 
 
 class MnistOptions(IdxOptions):
@@ -98,16 +87,12 @@ class CifarOptions(DataOptions):
     """
 
     num_train: PositiveInt | None = Field(default=None, le=45_000)
+    sample_shape: ClassVar[tuple[int, ...]] = (3, 32, 32)
 
     @property
     def train_size(self) -> int:
         """45,000, or as many as were asked for."""
         return self.num_train or 45_000
-
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        """Three channels of 32 × 32 pixels."""
-        return (3, 32, 32)
 
 
 class Cifar10Options(CifarOptions):
@@ -126,15 +111,20 @@ class SequenceOptions(DataOptions):
     """A set of images read as sequences.
 
     Args:
-        tokens: ``rows``: T = height tokens of d = width pixels; ``pixels``: T = height · width tokens of one.
+        tokens: ``rows``: each row is a token, T = height and d = width; ``pixels``: each pixel is a token of one
+            number.
     """
 
     tokens: Literal["rows", "pixels"] = "rows"
+    input_kind: ClassVar[InputKind] = "sequence"
 
     @property
-    @abstractmethod
     def images(self) -> DataOptions:
-        """The set of images behind it."""
+        """The set of images that the sequences are read from: ``digits`` for ``seq_digits``."""
+        name = self.name.removeprefix("seq_")
+        made = DATASETS[name].options.model_validate(self.model_dump(exclude={"tokens"}) | {"name": name})
+        assert isinstance(made, DataOptions)
+        return made
 
     @property
     def train_size(self) -> int:
@@ -142,18 +132,10 @@ class SequenceOptions(DataOptions):
         return self.images.train_size
 
     @property
-    def input_kind(self) -> InputKind:
-        """A sequence."""
-        return "sequence"
-
-    @property
     def sample_shape(self) -> tuple[int, ...]:
         """Tokens, and numbers in each."""
         _, height, width = self.images.sample_shape
         return (height, width) if self.tokens == "rows" else (height * width, 1)
-
-    def _images(self, name: str) -> dict[str, object]:
-        return self.model_dump(exclude={"tokens"}) | {"name": name}
 
 
 class SeqDigitsOptions(SequenceOptions):
@@ -161,53 +143,39 @@ class SeqDigitsOptions(SequenceOptions):
 
     name: Literal["seq_digits"]
 
-    @property
-    def images(self) -> DigitsOptions:
-        """``digits``."""
-        return DigitsOptions.model_validate(self._images("digits"))
-
 
 class SeqMnistOptions(SequenceOptions):
     """Sequential MNIST.
 
     Args:
-        num_train: as of ``mnist``.
+        num_train: how many training images to use; None: all that are not in the validation split.
     """
 
     name: Literal["seq_mnist"]
     num_train: PositiveInt | None = Field(default=None, le=55_000)
-
-    @property
-    def images(self) -> MnistOptions:
-        """``mnist``."""
-        return MnistOptions.model_validate(self._images("mnist"))
 
 
 class SeqFashionMnistOptions(SequenceOptions):
     """Sequential FashionMNIST.
 
     Args:
-        num_train: as of ``fashion_mnist``.
+        num_train: how many training images to use; None: all that are not in the validation split.
     """
 
     name: Literal["seq_fashion_mnist"]
     num_train: PositiveInt | None = Field(default=None, le=55_000)
 
-    @property
-    def images(self) -> FashionMnistOptions:
-        """``fashion_mnist``."""
-        return FashionMnistOptions.model_validate(self._images("fashion_mnist"))
-
 
 class SyntheticOptions(DataOptions):
-    """Clusters on a curved surface, drawn here: of any size and dimension, no two classes linearly separable.
+    """Clusters on a curved surface, drawn on this machine; no two classes are linearly separable.
 
     Args:
         num_train: training samples; validation and test have a fifth as many each, at least 500.
-        shape: of one input: ``[C, H, W]`` an image, ``[T, d]`` a sequence, ``[d]`` the image ``[1, 1, d]``.
-        num_classes: of the targets, all equally likely.
+        shape: shape of one input: ``[C, H, W]`` for an image, ``[T, d]`` for a sequence, ``[d]`` for the image ``[1, 1,
+            d]``.
+        num_classes: number of classes, all equally likely.
         noise: standard deviation of the noise on every value, where the signal's is 1.
-        seed: of the draw; it is the data's own and has nothing to do with a trial's seed.
+        seed: the data's own seed; it has nothing to do with a trial's seed.
     """
 
     name: Literal["synthetic"]
@@ -239,7 +207,7 @@ class TextOptions(DataOptions):
     Args:
         file: ``python_reference``, which comes with Python, or NAME for ``ROOT/text/NAME.txt``.
         context: characters in a window.
-        stride: from the start of one window to the next; None: ``context``, no overlap.
+        stride: characters from the start of one window to the start of the next; None: ``context``, no overlap.
         num_train: how many training windows to use, from the start; None: all.
     """
 
@@ -248,6 +216,7 @@ class TextOptions(DataOptions):
     context: PositiveInt = 64
     stride: PositiveInt | None = None
     num_train: PositiveInt | None = None
+    input_kind: ClassVar[InputKind] = "tokens"
 
     @model_validator(mode="after")
     def _embedded_text_is_long_enough(self) -> Self:
@@ -260,16 +229,11 @@ class TextOptions(DataOptions):
 
     @property
     def train_size(self) -> int:
-        """As many windows as were asked for, else what the training part has: a text of one's own is read."""
+        """Training windows: as many as were asked for, else all; to count them, a text of the user's is read."""
         if self.num_train is not None:
             return self.num_train
         length = EMBEDDED_CHARACTERS if self.file == EMBEDDED_TEXT else num_characters(text_path(self.file, self.root))
         return max(1, self.num_windows(length * 9 // 10))
-
-    @property
-    def input_kind(self) -> InputKind:
-        """Tokens."""
-        return "tokens"
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -277,14 +241,7 @@ class TextOptions(DataOptions):
         return (self.context,)
 
     def num_windows(self, length: int) -> int:
-        """Count the windows in a part of the text; each needs one character more, its last target.
-
-        Args:
-            length: of the part, in characters.
-
-        Returns:
-            0 where the part is too short for one.
-        """
+        """Count the windows in ``length`` characters of a text; each needs one character more, its last target."""
         return max(0, (length - self.context - 1) // (self.stride or self.context) + 1)
 
 

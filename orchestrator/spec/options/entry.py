@@ -1,4 +1,4 @@
-"""What an entry of the catalogue is: options a spec may write, and where the builder lives."""
+"""An entry of a registry: the options that a spec may write, and the address of the builder."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class NamedOptions(Options):
 @final
 @dataclass(frozen=True)
 class Entry:
-    """One thing a spec may name.
+    """One thing that a spec may name.
 
     Args:
-        options: the torch-free settings; its ``name`` is the entry's name.
-        builder: ``"module:attribute"`` of what makes it, imported only when a trial is about to run.
-        locate: ``"module:attribute"`` of what finds a plug-in's data set: takes the root (None: none was named) and
-            returns the folder or raises ``DataNotFound``; empty: there is nothing to find.
-        plugin: the plug-in that registered it, filled in then; empty: it is one of ours.
+        options: the settings, whose ``name`` is the entry's name; they need no torch.
+        builder: ``"module:attribute"`` of the callable that makes it, imported only when a trial is about to run.
+        locate: ``"module:attribute"`` of the function that finds a plug-in's data set: it takes the root (None: none
+            was named) and returns the folder or raises ``DataNotFound``; empty: there is nothing to find.
+        plugin: the plug-in that registered it, filled in by the registration; empty: it is one of ours.
     """
 
     options: type[Options]
@@ -45,15 +45,11 @@ class Entry:
     plugin: str = ""
 
     def load(self) -> Callable[..., Any]:
-        """Import the builder.
-
-        Returns:
-            The callable named by ``builder``.
-        """
+        """Import the callable that ``builder`` names."""
         return _imported(self.builder)
 
     def load_locator(self) -> Callable[..., Any]:
-        """Import what finds the data set, named by ``locate``."""
+        """Import the function that ``locate`` names."""
         return _imported(self.locate)
 
 
@@ -67,10 +63,10 @@ def _imported(target: str) -> Callable[..., Any]:
 class OneOf:
     """Pydantic annotation: options of one family, told apart by their ``name``.
 
-    The family is looked at when something is validated, not when the annotated model is made: plug-ins add to it.
+    The family is looked up at each validation, not when the annotated model is made, because plug-ins add to it.
 
     Args:
-        kind: what a member is called in messages, for example ``"model"``.
+        kind: what messages call a member, for example ``"model"``.
         family: NAME -> entry.
     """
 
@@ -92,7 +88,7 @@ class OneOf:
 
 @final
 class _Tagged:
-    """The union of a family as it is now."""
+    """The union of a family's members at this moment."""
 
     def __init__(self, family: Mapping[str, Entry]) -> None:
         self.family = family

@@ -1,11 +1,11 @@
-"""Leaves of an arm that may be an expression of what the engine measures: which, of what, and within which range."""
+"""Settings of an arm that may be an expression of what the engine measures, and what each may name."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self, final
+from typing import Any, ClassVar, Self, final
 
 from pydantic import Field, model_validator
 
@@ -34,21 +34,21 @@ _OF_MODEL = {
     "weight_norm": "‖W‖ of the weights that move",
     "num_layers": "linear maps of the model",
 }
-_FOLLOWS_FROM_TAU = "follows from tau, so tau cannot go by it"
-_OF_A_LAYER = "is of one layer, and this number is of the whole model"
+_FOLLOWS_FROM_TAU = "follows from tau, so tau cannot depend on it"
+_OF_A_LAYER = "belongs to one layer, and this number is for the whole model"
 
 
 @final
 @dataclass(frozen=True)
 class Leaf:
-    """A leaf that may be an expression.
+    """A setting that may be an expression.
 
     Args:
-        key: as it stands in ``teleport:``.
-        names: what its expression may name -> what that is.
-        must: be what.
-        is_valid: whether a value is in its range.
-        elsewhere: names known at other leaves -> why not here.
+        key: the setting's key under ``teleport:``.
+        names: the names that its expression may use -> what each means.
+        must: the rule for its value, such as ``be above 0``.
+        is_valid: tells whether a value keeps the rule.
+        elsewhere: names that only other settings know -> why this one does not.
     """
 
     key: str
@@ -79,20 +79,16 @@ _ANYWHERE = frozenset(name for leaf in LEAVES.values() for name in leaf.names)
 
 
 class ExpressionOptions(Options, ABC):
-    """A number by a rule, for each layer or each step.
+    """A number that a rule gives, for each layer or each step; ``leaf`` is the setting that it stands for.
 
     Args:
-        expression: in the grammar of :mod:`orchestrator.spec.arithmetic`.
+        expression: the rule, in the grammar of :mod:`orchestrator.spec.arithmetic`.
         where: its coefficients, each a number or a distribution.
     """
 
     expression: str
     where: dict[str, float] = Field(default_factory=dict)
-
-    @classmethod
-    @abstractmethod
-    def leaf(cls) -> Leaf:
-        """Where it stands."""
+    leaf: ClassVar[Leaf]
 
     @model_validator(mode="before")
     @classmethod
@@ -104,14 +100,14 @@ class ExpressionOptions(Options, ABC):
     @model_validator(mode="after")
     def _has_a_value(self) -> Self:
         found = read(self.expression)
-        leaf = self.leaf()
+        leaf = self.leaf
         wrong: list[tuple[int, str]] = []
         for name in self.where:
             if name in _ANYWHERE or not is_name(name):
                 taken = "what the engine measures" if name in _ANYWHERE else "a function" if name in FUNCTIONS else ""
                 wrong.append((0, f"where.{name}: {f'is the name of {taken}' if taken else 'is no name'}; take another"))
             elif name not in found.names:
-                wrong.append((0, f"where.{name}: is not in the expression"))
+                wrong.append((0, f"where.{name}: the expression does not use it"))
         known = {*leaf.names, *self.where}
         for name, column in found.names.items():
             if name not in known:
@@ -126,21 +122,18 @@ class ExpressionOptions(Options, ABC):
         return self
 
     def value(self, measured: Mapping[str, float], of: str = "") -> float:
-        """Evaluate it.
+        """Evaluate the expression.
 
         Args:
-            measured: every name of the leaf that it uses; others are not looked at.
-            of: whose value it is, for a message.
-
-        Returns:
-            A number in the range of the leaf.
+            measured: a value for every measured name that it uses.
+            of: what the value belongs to, for a message.
 
         Raises:
-            ExpressionError: it has no value, or one out of range; told with all values.
+            ExpressionError: it has no value, or one out of range; the message holds all values.
         """
         found = read(self.expression)
         values = {name: self.where[name] if name in self.where else measured[name] for name in found.names}
-        place = self.leaf().key + (f" of {of}" if of else "")
+        place = self.leaf.key + (f" of {of}" if of else "")
         try:
             value = found.value(values)
         except ExpressionError as error:
@@ -149,11 +142,11 @@ class ExpressionOptions(Options, ABC):
         return value
 
     def uses(self, name: str) -> bool:
-        """Tell whether something that the engine measures is in it."""
+        """Tell whether the expression uses a name."""
         return name in read(self.expression).names
 
     def _check(self, value: float, values: Mapping[str, float], place: str = "") -> None:
-        leaf = self.leaf()
+        leaf = self.leaf
         if not leaf.is_valid(value):
             own = {name: values[name] for name in read(self.expression).names if name in values}
             raise ExpressionError(self.expression, (0, f"must {leaf.must}, is {value:.6g}"), values=own, place=place)
@@ -163,39 +156,30 @@ class ExpressionOptions(Options, ABC):
 class LrExpression(ExpressionOptions):
     """The teleport learning rate of each layer, by a rule; see :class:`ExpressionOptions`."""
 
-    @classmethod
-    def leaf(cls) -> Leaf:
-        """Of a layer, its null space known."""
-        return LEAVES["lr"]
+    leaf = LEAVES["lr"]
 
 
 @final
 class TauExpression(ExpressionOptions):
     """Tau of each layer, by a rule; see :class:`ExpressionOptions`."""
 
-    @classmethod
-    def leaf(cls) -> Leaf:
-        """Of a layer, before its null space is known."""
-        return LEAVES["tau"]
+    leaf = LEAVES["tau"]
 
 
 @final
 class FactorExpression(ExpressionOptions):
     """The growth factor of each step, by a rule; see :class:`ExpressionOptions`."""
 
-    @classmethod
-    def leaf(cls) -> Leaf:
-        """Of the model."""
-        return LEAVES["factor"]
+    leaf = LEAVES["factor"]
 
 
 def is_expression(value: Any) -> bool:
-    """Tell whether plain data, or options, are meant as an expression."""
+    """Tell whether plain data or options are meant as an expression."""
     return isinstance(value, ExpressionOptions) or (
         isinstance(value, dict) and bool({"expression", "where"} & set(value))
     )
 
 
 def form_of_number(value: Any) -> str:
-    """Tell whether a number or an expression is meant, so that a mistake is told of that one alone."""
+    """Tell whether a number or an expression is meant, so that messages speak of that one alone."""
     return "expression" if is_expression(value) or isinstance(value, str) else "number"

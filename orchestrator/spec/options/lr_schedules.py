@@ -10,10 +10,10 @@ from orchestrator.spec.options.entry import Entry, NamedOptions
 
 
 class LrScheduleOptions(NamedOptions):
-    """What every schedule has.
+    """Settings that every schedule has.
 
     Args:
-        warmup: optimizer steps below the full rate at the start, on a straight line up to it.
+        warmup: optimizer steps at the start during which the rate rises on a straight line to the full rate.
     """
 
     warmup: NonNegativeInt = 0
@@ -40,8 +40,8 @@ class StepOptions(LrScheduleOptions):
     """The rate times ``factor`` every so many steps.
 
     Args:
-        every: optimizer steps between drops, the first counted from the end of the warm-up.
-        factor: of each drop.
+        every: optimizer steps between drops; the first drop comes this many steps after the warm-up.
+        factor: what each drop multiplies the rate by.
     """
 
     name: Literal["step"]

@@ -12,18 +12,18 @@ from orchestrator.errors import nearest
 from orchestrator.spec.options.entry import Entry, InputKind, NamedOptions
 
 Activation = Literal["relu", "leaky_relu", "tanh", "gelu"]
-# Zero by default everywhere: a teleport refuses a forward that draws.
+# The default is 0 everywhere, since a teleport refuses a model whose forward draws random numbers.
 DropoutRate = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class ModelOptions(NamedOptions, ABC):
-    """What every model has: the kinds of input it takes, and what it cannot do with a shape."""
+    """Settings that every model has; ``input_kinds`` are the kinds of input that it takes."""
 
     input_kinds: ClassVar[frozenset[InputKind]]
 
     @abstractmethod
     def misfit(self, sample_shape: Sequence[int]) -> str | None:
-        """Say why samples of this shape, of a kind that the model takes, cannot be its input; None: they can."""
+        """Say why a sample of this shape, of a kind that the model takes, cannot be its input; None: it can."""
 
 
 class MlpOptions(ModelOptions):
@@ -32,7 +32,7 @@ class MlpOptions(ModelOptions):
     Args:
         widths: sizes of the hidden layers; ``[128, 128]`` makes three linear layers.
         activation: the nonlinearity between layers.
-        bias: whether linear layers have one (the paper's predecessor has none).
+        bias: whether linear layers have a bias (the paper's predecessor has none).
     """
 
     input_kinds = frozenset({"image", "sequence"})
@@ -51,10 +51,10 @@ class CnnOptions(ModelOptions):
     """Convolutions of 3 × 3, each followed by an activation and 2 × 2 pooling, and a linear layer.
 
     Args:
-        channels: of each convolution; ``[16, 32, 64]`` are the paper's.
-        activation: the nonlinearity.
-        bias: whether convolutions and the linear layer have one.
-        pool: the maximum of each 2 × 2 pixels, or their mean.
+        channels: output channels of each convolution; the paper has ``[16, 32, 64]``.
+        activation: the nonlinearity after each convolution.
+        bias: whether convolutions and the linear layer have a bias.
+        pool: whether pooling takes the maximum of each 2 × 2 pixels or their mean.
     """
 
     input_kinds = frozenset({"image"})
@@ -66,12 +66,12 @@ class CnnOptions(ModelOptions):
     pool: Literal["max", "average"] = "max"
 
     def misfit(self, sample_shape: Sequence[int]) -> str | None:
-        """Each pooling halves the image, and something must be left."""
+        """Check that something is left of the image, which each pooling halves."""
         most = min(sample_shape[1:]).bit_length() - 1
         if len(self.channels) <= most:
             return None
         return (
-            f"{len(self.channels)} channels halve the image as often, which {_size(sample_shape)} allows {most} times"
+            f"{len(self.channels)} convolutions halve the image as often, and {_size(sample_shape)} allows {most} times"
         )
 
 
@@ -79,7 +79,7 @@ class Resnet18Options(ModelOptions):
     """ResNet-18 with the stem for small images: a 3 × 3 convolution of stride 1, no pooling.
 
     Args:
-        width: channels of the first stage, doubled in each of the other three; 64 is ResNet-18's.
+        width: channels of the first stage, doubled in each of the other three; ResNet-18 has 64.
     """
 
     input_kinds = frozenset({"image"})
@@ -93,16 +93,16 @@ class Resnet18Options(ModelOptions):
 
 
 class EncoderOptions(ModelOptions, ABC):
-    """What every transformer has; the layers are ``torch.nn.TransformerEncoderLayer``.
+    """Settings that every transformer has; the layers are ``torch.nn.TransformerEncoderLayer``.
 
     Args:
         d_model: size of a token.
-        num_heads: of attention; a divisor of ``d_model``.
-        num_layers: of the encoder.
+        num_heads: number of attention heads; it must divide ``d_model``.
+        num_layers: number of encoder layers.
         d_ff: width of each layer's hidden layer; None: four times ``d_model``.
         dropout: share of values zeroed in training; above 0 a teleport is refused.
-        activation: of the hidden layer.
-        norm_first: whether norms come before attention and hidden layer, not after (torch's and the paper's).
+        activation: the hidden layer's nonlinearity.
+        norm_first: whether norms come before attention and hidden layer; torch's default and the paper's is after.
     """
 
     d_model: PositiveInt = 64
@@ -116,7 +116,7 @@ class EncoderOptions(ModelOptions, ABC):
     @model_validator(mode="after")
     def _heads_share_the_token(self) -> Self:
         if self.d_model % self.num_heads:
-            raise ValueError(f"d_model must be a multiple of num_heads, are {self.d_model} and {self.num_heads}")
+            raise ValueError(f"d_model must be a multiple of num_heads; they are {self.d_model} and {self.num_heads}")
         return self
 
 
@@ -124,7 +124,7 @@ class TransformerOptions(EncoderOptions):
     """A transformer that classifies sequences, each element a token, with learned positions.
 
     Args:
-        pooling: what the classes are read from: the mean over tokens, or a token of its own.
+        pooling: what the classes are read from: the mean over the tokens, or a token of its own (``cls``).
     """
 
     input_kinds = frozenset({"sequence"})
@@ -141,8 +141,8 @@ class VitOptions(EncoderOptions):
     """A vision transformer: square patches of an image are the tokens, with learned positions.
 
     Args:
-        patch_size: pixels along the side of a patch; must divide the image's sides.
-        pooling: what the classes are read from: the mean over patches, or a token of its own.
+        patch_size: pixels along the side of a patch; it must divide the image's sides.
+        pooling: what the classes are read from: the mean over the patches, or a token of its own (``cls``).
     """
 
     input_kinds = frozenset({"image"})
@@ -152,14 +152,14 @@ class VitOptions(EncoderOptions):
     pooling: Literal["mean", "cls"] = "mean"
 
     def misfit(self, sample_shape: Sequence[int]) -> str | None:
-        """Patches must tile the image."""
+        """Check that patches tile the image."""
         if all(side % self.patch_size == 0 for side in sample_shape[1:]):
             return None
-        return f"patch_size must divide the image's sides, is {self.patch_size} for {_size(sample_shape)}"
+        return f"patch_size must divide the image's sides; it is {self.patch_size}, they are {_size(sample_shape)}"
 
 
 class LanguageModelOptions(EncoderOptions):
-    """A causal transformer: at each token, scores for the next."""
+    """A causal transformer: it scores the next token at each token."""
 
     input_kinds = frozenset({"tokens"})
 
@@ -171,11 +171,11 @@ class LanguageModelOptions(EncoderOptions):
 
 
 class LstmOptions(ModelOptions):
-    """A long short-term memory: classes from the last state of a sequence; from tokens, at each, scores for the next.
+    """A long short-term memory. It scores classes at the last state of a sequence, or the next token at each token.
 
     Args:
         d_hidden: size of the state, and of a token's embedding.
-        num_layers: one on the other.
+        num_layers: how many layers are stacked.
         dropout: share of values zeroed between layers in training; above 0 a teleport is refused.
     """
 
@@ -189,7 +189,7 @@ class LstmOptions(ModelOptions):
     @model_validator(mode="after")
     def _dropout_is_between_layers(self) -> Self:
         if self.dropout > 0 and self.num_layers == 1:
-            raise ValueError(f"dropout is between layers and needs num_layers above 1, is {self.dropout} with 1")
+            raise ValueError(f"dropout acts between layers, so {self.dropout} needs num_layers above 1")
         return self
 
     def misfit(self, sample_shape: Sequence[int]) -> str | None:
@@ -197,7 +197,7 @@ class LstmOptions(ModelOptions):
         return None
 
 
-# Without an import of torchvision; a test compares with what it lists.
+# Listed here so that torchvision need not be imported; a test compares the list with torchvision's.
 TORCHVISION_ARCHITECTURES = (
     *("alexnet", "convnext_base", "convnext_large", "convnext_small", "convnext_tiny", "densenet121", "densenet161"),
     *("densenet169", "densenet201", "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3"),
@@ -217,7 +217,7 @@ TORCHVISION_ARCHITECTURES = (
 def _check_architecture(name: str) -> str:
     if name not in TORCHVISION_ARCHITECTURES:
         raise ValueError(
-            f"{name!r} is no classification model of torchvision; {nearest(name, TORCHVISION_ARCHITECTURES)}"
+            f"torchvision has no classification model {name!r}; {nearest(name, TORCHVISION_ARCHITECTURES)}"
         )
     return name
 
@@ -226,11 +226,11 @@ class TorchvisionOptions(ModelOptions):
     """A classification model of torchvision with fresh weights; its first convolution takes the images' channels.
 
     Args:
-        architecture: torchvision's name for it.
-        resize: side in pixels to which images are scaled before they go in: most of these models are made for 224
-            and shrink small images to nothing; None: as they are.
-        dropout: rate of its dropout layers, in place of torchvision's; above 0 a teleport is refused. Stochastic
-            depth is off.
+        architecture: torchvision's name for the model.
+        resize: side in pixels to which images are scaled first; None: they are not scaled. Most of these models are
+            made for 224 and shrink small images to nothing.
+        dropout: rate of the model's dropout layers, in place of torchvision's; above 0 a teleport is refused.
+            Stochastic depth is off.
     """
 
     input_kinds = frozenset({"image"})
@@ -241,7 +241,7 @@ class TorchvisionOptions(ModelOptions):
     dropout: DropoutRate = 0.0
 
     def misfit(self, sample_shape: Sequence[int]) -> str | None:
-        """Only vision transformers say what they need; of the others, torchvision tells when they are built."""
+        """Check what vision transformers need; of the other models, torchvision tells when they are built."""
         if not self.architecture.startswith("vit_"):
             return None
         patch = int(self.architecture.rpartition("_")[2])
@@ -268,13 +268,6 @@ MODELS: dict[str, Entry] = {
 
 
 def models_for(kind: InputKind) -> list[str]:
-    """List the models that take a kind of input.
-
-    Args:
-        kind: of a data set.
-
-    Returns:
-        Their names, sorted.
-    """
+    """List the names of the models that take a kind of input, sorted."""
     options = {name: entry.options for name, entry in MODELS.items()}
     return sorted(name for name, own in options.items() if issubclass(own, ModelOptions) and kind in own.input_kinds)

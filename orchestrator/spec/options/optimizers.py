@@ -27,7 +27,7 @@ class SgdOptions(NamedOptions):
     def _nesterov_needs_momentum(self) -> Self:
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise ValueError(
-                f"nesterov needs momentum above 0 and no dampening, has {self.momentum} and {self.dampening}"
+                f"nesterov needs momentum above 0 and dampening 0; they are {self.momentum} and {self.dampening}"
             )
         return self
 

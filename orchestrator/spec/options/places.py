@@ -1,4 +1,4 @@
-"""Where data may lie on this machine: what the user named, else the usual directories. Opens no data set."""
+"""Finds where data may lie on this machine: where the user said, else in the usual directories."""
 
 from __future__ import annotations
 
@@ -13,14 +13,7 @@ CACHE_VARIABLE = "TELEPORT_CACHE"
 
 
 def data_root(root: str | None = None) -> tuple[Path | None, str]:
-    """Tell which directory the user named, and how.
-
-    Args:
-        root: the spec's ``data.root``.
-
-    Returns:
-        The directory (None where none was named) and where it was named.
-    """
+    """Return the directory that the user named, or None, and where; ``root`` is the spec's ``data.root``."""
     if root is not None:
         return Path(root).expanduser(), "data.root"
     named = os.environ.get(DATA_ROOT_VARIABLE)
@@ -28,11 +21,7 @@ def data_root(root: str | None = None) -> tuple[Path | None, str]:
 
 
 def cache_root() -> Path:
-    """Tell where this user's own copies go: ``$TELEPORT_CACHE``, else ``teleport`` in the user's cache directory.
-
-    Returns:
-        The directory; it may not exist.
-    """
+    """Return where this user's copies go: ``$TELEPORT_CACHE``, else ``teleport`` in the cache directory."""
     named = os.environ.get(CACHE_VARIABLE)
     if named:
         return Path(named).expanduser()
@@ -40,43 +29,22 @@ def cache_root() -> Path:
 
 
 def download_root(root: str | None = None) -> Path:
-    """Tell where a download goes, and is found again: the named root, else the user's cache directory.
-
-    Args:
-        root: the spec's ``data.root``.
-
-    Returns:
-        The directory; it may not exist.
-    """
+    """Return where a download goes and is found again: the named root, else the user's cache; it may not exist."""
     named, _ = data_root(root)
     return named if named is not None else cache_root() / "data"
 
 
 def text_path(file: str, root: str | None = None) -> Path:
-    """Tell where a text of the user's lies: ``ROOT/text/FILE.txt``.
-
-    Args:
-        file: its name, without ``.txt``.
-        root: the spec's ``data.root``.
-
-    Returns:
-        The path; it may not exist.
-    """
+    """Return where a text of the user's lies, which is ``ROOT/text/FILE.txt``; it may not exist."""
     return download_root(root) / "text" / f"{file}.txt"
 
 
 def read_text(path: Path) -> str:
-    """Read a text as it is, line ends included.
-
-    Args:
-        path: of a UTF-8 file.
-
-    Returns:
-        Its characters.
+    """Read a UTF-8 file as it is, line ends included.
 
     Raises:
         DataNotFound: it is not there.
-        DataCorrupt: it is no UTF-8, or cannot be read.
+        DataCorrupt: it is not UTF-8, or cannot be read.
     """
     try:
         return path.read_bytes().decode()
@@ -86,7 +54,7 @@ def read_text(path: Path) -> str:
         message = f"expected UTF-8, found byte {error.object[error.start]:#04x} at {error.start}; save it as UTF-8"
         raise DataCorrupt(Fault(str(path), message)) from None
     except OSError as error:
-        message = f"expected a text file, cannot read it ({error.strerror or error}); put one there"
+        message = f"expected a text file and cannot read this one ({error.strerror or error}); put a UTF-8 text there"
         raise DataCorrupt(Fault(str(path), message)) from error
 
 
@@ -97,18 +65,7 @@ def missing_text(path: Path) -> str:
 
 
 def num_characters(path: Path) -> int:
-    """Count the characters of a text; read again only where it has changed.
-
-    Args:
-        path: of a UTF-8 file.
-
-    Returns:
-        The number of code points.
-
-    Raises:
-        DataNotFound: it is not there.
-        DataCorrupt: it is no UTF-8, or cannot be read.
-    """
+    """Count the code points of a UTF-8 file, which is read again only after it has changed."""
     status = path.stat() if path.exists() else None
     return _num_characters(path, None if status is None else (status.st_size, status.st_mtime_ns))
 

@@ -14,25 +14,25 @@ Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 class SamplerOptions(NamedOptions):
     """A sampler and its arguments.
 
-    What it can do is told by class variables: whether it takes several objectives and constraints, and whether it
-    models choices, and parameters that are there under some choices only, or draws them at random.
+    Class variables tell what it can do: whether it takes several objectives and constraints, and whether it models
+    choices and conditional parameters (those that exist under some choices only) or draws them at random.
     """
 
     takes_several_objectives: ClassVar[bool] = True
     takes_constraints: ClassVar[bool] = False
     models_choices: ClassVar[bool] = True
     models_conditional: ClassVar[bool] = True
-    # Optuna's keeps its state as a pickle in the study, so here it is asked everything again after a crash.
+    # Optuna's CMA-ES keeps its state as a pickle in the study; here a new one is asked everything again after a crash.
     is_rebuilt_by_replay: ClassVar[bool] = False
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Its arguments by their names."""
+        """The sampler's arguments by name."""
         return {key: value for key, value in self if key != "name"}
 
     @model_serializer
     def _as_written(self) -> str | dict[str, Any]:
-        """A sampler at its defaults is its bare name, as in older specs, whose identity must stay what it was."""
+        """Write a sampler at its defaults as its bare name, so that the identity of older specs stays the same."""
         fields = type(self).model_fields
         own = {key: value for key, value in self.arguments.items() if value != fields[key].default}
         return {"name": self.name, **own} if own else self.name
@@ -109,8 +109,8 @@ class GridOptions(SamplerOptions):
     """Every combination once, in an order shuffled by the seed.
 
     Args:
-        points: values of each range, both ends included, evenly spaced or, where the range is logarithmic, in the
-            logarithm; a range that holds fewer gives all it has.
+        points: values tried of each range, both ends included, evenly spaced (in the logarithm for a logarithmic
+            range); a range with fewer values gives all it has.
     """
 
     name: Literal["grid"]
@@ -118,7 +118,7 @@ class GridOptions(SamplerOptions):
 
 
 class NsgaOptions(SamplerOptions):
-    """What NSGA-II and NSGA-III have in common; conditional parameters are drawn at random."""
+    """Settings that NSGA-II and NSGA-III have in common; conditional parameters are drawn at random."""
 
     takes_constraints: ClassVar[bool] = True
     models_conditional: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""The schedulers that may end a search trial early; Optuna's pruners decide."""
+"""The schedulers that may stop a candidate of the search early; Optuna's pruners decide."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from orchestrator.spec.options.entry import Entry, NamedOptions
 
 CurveMetric = Literal["train_loss", "validation_loss", "validation_accuracy"]
 
-# Positions within a trial are counted in thousandths of its budget, all its seeds together.
+# Positions are counted in thousandths of a candidate's budget, which is that of all its seeds together.
 WHOLE_BUDGET = 1_000
 
 BudgetShare = Annotated[float, Field(ge=1 / WHOLE_BUDGET, lt=1.0)]
 
 
 class SchedulerOptions(NamedOptions, ABC):
-    """What every scheduler has: the positions at which it judges."""
+    """A scheduler, which judges candidates at fixed positions."""
 
     @property
     @abstractmethod
     def rungs(self) -> tuple[int, ...]:
-        """Where a trial is judged, in thousandths of its budget, ascending; empty: nowhere."""
+        """The positions where a candidate is judged, in thousandths of its budget, ascending; empty: nowhere."""
 
 
 class NoSchedulerOptions(SchedulerOptions):
-    """Every trial runs to its end."""
+    """Every candidate is trained to its end."""
 
     name: Literal["none"]
 
     @property
     def rungs(self) -> tuple[int, ...]:
-        """None."""
+        """No position."""
         return ()
 
 
 class StoppingOptions(SchedulerOptions):
-    """What every scheduler that stops trials has.
+    """Settings that every scheduler which stops a candidate by its curves has.
 
     Args:
-        grace: share of a trial's budget before which it is never judged.
-        metric: what trials are judged by; None: the search's objective, or where that is a time to the target, the
+        grace: share of a candidate's budget, all its seeds together, before which it is never judged.
+        metric: what candidates are judged by; None: the search's objective or, where that is a time to the target, the
             target's metric.
     """
 
@@ -60,8 +60,8 @@ class HalvingOptions(StoppingOptions):
     """Successive halving.
 
     Args:
-        reduction_factor: of the trials that reach a rung, one in so many goes on; each rung is so many times
-            further than the one before.
+        reduction_factor: one in so many of the candidates that reach a rung goes on; each rung is so many times further
+            than the one before.
     """
 
     reduction_factor: Annotated[int, Field(ge=2)] = 3
@@ -82,22 +82,22 @@ class AshaOptions(HalvingOptions):
 
 
 class HyperbandOptions(HalvingOptions):
-    """Successive halving in brackets of which each has a longer grace (arXiv 1603.06560).
+    """Successive halving in brackets, each with a longer grace than the one before (arXiv 1603.06560).
 
-    As in ``optuna.pruners.HyperbandPruner``; a trial's bracket follows from the study's name and its number.
+    As in ``optuna.pruners.HyperbandPruner``; a candidate's bracket follows from the study's name and its number.
     """
 
     name: Literal["hyperband"]
 
 
 class MedianOptions(StoppingOptions):
-    """A trial whose best value so far is worse than the median of those that ran in full is stopped.
+    """Stops a candidate whose best value so far is worse than the median of those that were trained in full.
 
     As in ``optuna.pruners.MedianPruner``.
 
     Args:
         interval: share of the budget from one judgement to the next.
-        startup_trials: none is stopped before so many ran in full.
+        startup_trials: how many candidates must have been trained in full before one is stopped.
     """
 
     name: Literal["median"]
@@ -116,13 +116,13 @@ class MedianOptions(StoppingOptions):
 
 
 class WilcoxonOptions(SchedulerOptions):
-    """A setting of a shared search that the best one has beaten on enough pairs of workload and seed gets no more.
+    """Gives a setting of a shared search no more trials once the best setting has beaten it on enough trials.
 
-    As in ``optuna.pruners.WilcoxonPruner``.
+    It compares them on pairs of a workload and a seed, as in ``optuna.pruners.WilcoxonPruner``.
 
     Args:
-        p_threshold: of the one-sided signed-rank test; it is looked at after every pair, so its false-positive rate
-            over a whole setting is larger.
+        p_threshold: threshold of the one-sided signed-rank test, which is made after every pair; so the false-positive
+            rate over a whole setting is larger.
         n_startup_steps: pairs before which no setting is given up.
     """
 
@@ -133,12 +133,12 @@ class WilcoxonOptions(SchedulerOptions):
 
     @property
     def rungs(self) -> tuple[int, ...]:
-        """None: no trial is judged by its own curve."""
+        """No position: no candidate is judged by its own curve."""
         return ()
 
     @property
     def min_pairs(self) -> int:
-        """The fewest pairs after which it can give a setting up: all of n pairs against it are p = 2^-n."""
+        """The fewest pairs after which a setting can be given up: if all of n pairs are against it, p = 2^-n."""
         return max(2, self.n_startup_steps, math.floor(-math.log2(self.p_threshold)) + 1)
 
 

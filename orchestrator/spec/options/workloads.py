@@ -1,4 +1,4 @@
-"""Whole workloads that a spec may name: none of our own, plug-ins bring them."""
+"""Whole workloads that a spec may name; only plug-ins register any."""
 
 from __future__ import annotations
 

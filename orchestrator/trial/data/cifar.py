@@ -25,17 +25,7 @@ NUM_CLASSES = {"cifar10": 10, "cifar100": 100}
 def load(options: Cifar10Options | Cifar100Options) -> DataSet:
     """Load and split: the test batch is test, the last tenth of the training batches validation, the rest train.
 
-    Args:
-        options: which of the two, where to look first, and how many training images to use: the first
-            ``num_train``.
-
-    Returns:
-        Inputs ``[n, 3, 32, 32]``, each channel normalised by the training split in use.
-
-    Raises:
-        DataNotFound: the data root does not exist; or no place has the files and the download failed.
-        DataCorrupt: a file is missing from a place that has others, or is damaged.
-        UserError: more training images are asked for than there are.
+    Inputs are ``[n, 3, 32, 32]``, each channel normalised by the training split in use: the first ``num_train`` images.
     """
     folder = find(options.name, options.root)
     sources = [folder / file for file in layout_of(options.name, folder).files]

@@ -17,18 +17,18 @@ from orchestrator.spec.options import DATA_ROOT_VARIABLE, DATASETS, DataOptions
 
 # A worker meets a handful of data sets; a full FashionMNIST takes 220 MB.
 NUM_CACHED = 4
-# In blocks that fit the processor's cache: numpy widens indices and counts to eight bytes a value first.
+# Values per block, chosen to fit the processor's cache: numpy widens indices and counts to eight bytes each.
 BLOCK = 1 << 16
 
 
 @final
 @dataclass(frozen=True)
 class Split:
-    """Samples and what to predict.
+    """Samples and their targets.
 
     Args:
         inputs: ``[n, *input_shape]``: float32, normalised; or tokens, int64, in ``0 .. num_classes - 1``.
-        targets: int64, in ``0 .. num_classes - 1``: ``[n]``, one a sample; or ``[n, T]``, one a token.
+        targets: int64, in ``0 .. num_classes - 1``: ``[n]``, one for each sample; or ``[n, T]``, one for each token.
     """
 
     inputs: Tensor
@@ -38,7 +38,7 @@ class Split:
         return len(self.targets)
 
     def to(self, device: torch.device) -> Self:
-        """Copy to a device, where it is not there yet."""
+        """Copy to a device unless the split is there already."""
         return type(self)(self.inputs.to(device), self.targets.to(device))
 
     def select(self, indices: Tensor) -> Self:
@@ -54,9 +54,9 @@ class DataSet:
     Args:
         train: what the optimizer sees.
         validation: what the search may see besides.
-        test: for confirm trials alone.
+        test: what only confirm trials measure.
         input_shape: shape of one sample: ``(C, H, W)``, ``(T, d)``, or ``(T,)`` for tokens.
-        num_classes: of the targets; of the tokens too, where the inputs are tokens.
+        num_classes: number of different targets; also of different tokens, where the inputs are tokens.
         found: where the files lay, in words.
     """
 
@@ -72,13 +72,10 @@ class DataSet:
         """Split samples by one fixed permutation: a fifth for the test, a tenth for validation, the rest for training.
 
         Args:
-            inputs: ``[n, *input_shape]``, float32; scaled here to mean 0 and standard deviation 1 of each value over
-                the training split, and left as they are where they are tokens.
+            inputs: ``[n, *input_shape]``. Floats are scaled so that each value has mean 0 and standard deviation 1 over
+                the training split; tokens are left as they are.
             targets: ``[n]`` or ``[n, T]``, int64, in ``0 .. num_classes - 1``.
-            found: where they come from, in words.
-
-        Returns:
-            The data set; with n samples its training split has ``n - n // 5 - n // 10``.
+            found: where the samples come from, in words.
         """
         order = torch.from_numpy(np.random.RandomState(0).permutation(len(targets)))
         first_validation, first_train = len(targets) // 5, len(targets) // 5 + len(targets) // 10
@@ -94,7 +91,7 @@ class DataSet:
         return cls(**parts, input_shape=tuple(inputs.shape[1:]), num_classes=num_classes, found=found)
 
     def to(self, device: torch.device) -> Self:
-        """Copy to a device, where it is not there yet."""
+        """Copy to a device unless the data set is there already."""
         return type(self)(
             self.train.to(device),
             self.validation.to(device),
@@ -106,17 +103,10 @@ class DataSet:
 
 
 def normalised(train: npt.NDArray[np.uint8], *others: npt.NDArray[np.uint8]) -> list[Tensor]:
-    """Scale to mean 0 and standard deviation 1 over all values of the training split.
+    """Scale all splits, to float32, so that the values of the training split have mean 0 and standard deviation 1.
 
-    One mean and one deviation for all pixels: a deviation per pixel would divide by zero at the dark rim. Both
-    come from a histogram in whole numbers: the same to the last bit whatever the machine and the number of threads.
-
-    Args:
-        train: ``[n, ...]``; its statistics are used for all.
-        others: further splits.
-
-    Returns:
-        The splits in the order given, float32.
+    One mean and one deviation serve for all pixels: a deviation per pixel would divide by zero at the dark rim. Both
+    come from a histogram in whole numbers, so they are the same to the last bit on every machine.
     """
     counts = _histogram(train.reshape(-1)).tolist()
     num, total = sum(counts), sum(count * value for value, count in enumerate(counts))
@@ -128,15 +118,7 @@ def normalised(train: npt.NDArray[np.uint8], *others: npt.NDArray[np.uint8]) -> 
 
 
 def normalised_by_channel(train: npt.NDArray[np.uint8], *others: npt.NDArray[np.uint8]) -> list[Tensor]:
-    """Scale each channel to mean 0 and standard deviation 1 over the training split, as is usual for colours.
-
-    Args:
-        train: ``[n, C, ...]``; its statistics are used for all.
-        others: further splits.
-
-    Returns:
-        The splits in the order given, float32.
-    """
+    """Scale each channel of ``[n, C, ...]`` by itself as :func:`normalised` does, as is usual for colours."""
     splits = [torch.empty(split.shape) for split in (train, *others)]
     for channel in range(train.shape[1]):
         parts = normalised(*(split[:, channel] for split in (train, *others)))
@@ -156,7 +138,7 @@ def _looked_up(table: npt.NDArray[np.float32], codes: npt.NDArray[np.uint8]) -> 
     found = np.empty(codes.shape, np.float32)
     flat, values = codes.reshape(-1), found.reshape(-1)
     for first in range(0, len(flat), BLOCK):
-        # Clipping changes nothing, a byte is within the table; but it writes in place.
+        # Every byte is within the table, so clipping changes nothing; but only this mode writes in place.
         np.take(table, flat[first : first + BLOCK], out=values[first : first + BLOCK], mode="clip")
     return found
 
@@ -165,14 +147,9 @@ _CACHE: OrderedDict[tuple[str, str | None, str], DataSet] = OrderedDict()
 
 
 def load_cached(options: DataOptions, device: torch.device) -> DataSet:
-    """Load a data set once per process and device: a reused worker runs many trials on it.
+    """Load a data set once per process and device, since a reused worker runs many trials on it.
 
-    Args:
-        options: which; the batch size does not matter here.
-        device: where the tensors shall lie.
-
-    Returns:
-        The data set, shared: its tensors must not be written to.
+    The data set is shared: its tensors must not be written to.
     """
     identity = options.model_dump_json(exclude={"batch_size"})
     key = (identity, os.environ.get(DATA_ROOT_VARIABLE), str(device))
@@ -186,7 +163,7 @@ def load_cached(options: DataOptions, device: torch.device) -> DataSet:
 
 
 def _checked(loaded: object, options: DataOptions) -> DataSet:
-    """Hold a data set to what its options said before it was loaded, by which the sweep was planned."""
+    """Check that a data set is what its options said before it was loaded, since the sweep was planned by them."""
     if not isinstance(loaded, DataSet):
         raise TypeError(f"data set {options.name}: its builder must return a DataSet, gave {type(loaded).__name__}")
     if loaded.input_shape != options.sample_shape:

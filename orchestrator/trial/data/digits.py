@@ -22,20 +22,15 @@ NUM_VALIDATION = 180
 
 
 def load(options: DigitsOptions) -> DataSet:
-    """Load and split by one fixed permutation: the first 360 test, the next 180 validation, 1,257 train.
+    """Load and split by one fixed permutation: the first 360 are test, the next 180 validation, the other 1,257 train.
 
-    The file runs writer by writer; the permutation mixes them. It comes from numpy's ``RandomState``, whose
-    stream is frozen (NEP 19), so that no upgrade moves a sample from one split to another.
-
-    Args:
-        options: nothing here matters but the name.
-
-    Returns:
-        Inputs ``[n, 1, 8, 8]``, normalised by the training split.
+    The file runs writer by writer; the permutation mixes them. It comes from numpy's ``RandomState``, whose stream is
+    frozen (NEP 19), so no upgrade moves a sample from one split to another. Inputs are ``[n, 1, 8, 8]``, normalised by
+    the training split.
 
     Raises:
-        DataNotFound: scikit-learn is not here.
-        DataCorrupt: its file is damaged.
+        DataNotFound: scikit-learn is not installed.
+        DataCorrupt: scikit-learn's file is damaged.
     """
     place = locate("digits", options.root)
     if place.folder is None:

@@ -109,7 +109,7 @@ def retrieve(published: Published, folder: Path, show_progress: bool) -> Path:
         progressbar=show_progress and sys.stderr.isatty(),
         chunk_size=CHUNK,
         timeout=TIMEOUT,
-        # A server that unpacks on the way would change the bytes that the sum is of.
+        # If a server unpacked the file on the way, its bytes would not have the published sum.
         headers={"Accept-Encoding": "identity"},
     )
     troubles = []
@@ -135,7 +135,7 @@ def _alone(folder: Path) -> Iterator[None]:
 def _bring(name: str, folder: Path, target: Path, show_progress: bool) -> None:
     from torchvision import datasets
 
-    # The lock is ours, so a process that was killed left these.
+    # This process holds the lock, so a process that was killed left these.
     for left in target.glob(".incoming-*"):
         shutil.rmtree(left)
     source = getattr(datasets, DOWNLOADABLE[name])

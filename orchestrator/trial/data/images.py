@@ -1,4 +1,4 @@
-"""From the arrays of an image set's files to its three splits: one rule for all sets with a train and a test file."""
+"""Makes three splits of an image set's files, by one rule for all sets with a train and a test file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from orchestrator.trial.data.locations import DEBIAN_FOLDER, locate
 @final
 @dataclass(frozen=True)
 class Labelled:
-    """Images of one file, or of several in a row, as they were read.
+    """Images of one file, or of several joined, as they were read.
 
     Args:
         images: ``[n, C, H, W]``, uint8.
@@ -49,15 +49,7 @@ def find(name: str, root: str | None = None) -> Path:
 
 
 def mend(name: str, folder: Path) -> str:
-    """Say what the user can do about a damaged file.
-
-    Args:
-        name: of the data set.
-        folder: that holds it.
-
-    Returns:
-        A clause for the message.
-    """
+    """Return the clause that tells the user how to mend a damaged file in ``folder``."""
     if folder == DEBIAN_FOLDER:
         return "mend it by apt-get install --reinstall dataset-fashion-mnist"
     return f"mend it by removing {folder} and getting it again: teleport data fetch {name}"
@@ -75,17 +67,16 @@ def split(
 ) -> DataSet:
     """Split and normalise: the test file is test, the end of the training file validation, the rest train.
 
+    Inputs are ``[n, C, H, W]``, each channel normalised by the training split in use.
+
     Args:
         train: what the training file holds.
         test: what the test file holds.
         validation_share: one in how many training images is for validation.
-        num_train: how many training images to use: the first; None: all that are left.
-        num_classes: of the labels.
+        num_train: how many training images to use, from the first; None: all that are not in the validation split.
+        num_classes: how many different labels there are.
         folder: where the files lay.
-        cure: what the user can do about a damaged file.
-
-    Returns:
-        Inputs ``[n, C, H, W]``, normalised by the training split in use, each channel by itself.
+        cure: tells the user how to mend a damaged file.
 
     Raises:
         DataCorrupt: there are too few images to split.

@@ -1,4 +1,4 @@
-"""Where a data set lies, without loading it: standard library only, so that the dry run stays quick."""
+"""Finds where a data set lies without loading it; uses only the standard library, so that the dry run is quick."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Layout:
     """One form in which a data set lies under a root, as torchvision or its authors lay it out.
 
     Args:
-        folder: below the root.
+        folder: path of the directory below the root.
         train: files of the training split, in order.
         test: files of the test split.
     """
@@ -50,7 +50,7 @@ class Layout:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """All of them."""
+        """All files."""
         return self.train + self.test
 
 
@@ -81,11 +81,11 @@ class Location:
     """Where a data set lies on this machine.
 
     Args:
-        name: of the data set.
-        folder: the directory that holds its files; None where it was not found, or needs none.
-        reason: why it was not found and what to do; empty where it was.
-        is_mistake: whether the reason is a mistake of the user's that no download may paper over.
-        origin: where it comes from, for what needs no files of its own.
+        name: the data set.
+        folder: the directory that holds its files; None: it was not found, or needs no files.
+        reason: why it was not found and what to do; empty: it was found.
+        is_mistake: whether the reason is a mistake of the user's, which no download may hide.
+        origin: where it comes from, if it needs no files of its own.
     """
 
     name: str
@@ -96,7 +96,7 @@ class Location:
 
     @property
     def is_found(self) -> bool:
-        """Whether it is there."""
+        """Whether the data set is there."""
         return not self.reason
 
     def __str__(self) -> str:
@@ -104,17 +104,14 @@ class Location:
 
 
 def locate(name: str, root: str | None = None) -> Location:
-    """Look where a data set lies; reads no file, reaches no network.
+    """Find where a data set lies; this reads no file and reaches no network.
 
     Args:
-        name: of the data set.
-        root: the spec's ``data.root``; None: ``$TELEPORT_DATA``, else the usual places alone.
-
-    Returns:
-        The folder, or the reason why there is none.
+        name: the data set.
+        root: the spec's ``data.root``; None: ``$TELEPORT_DATA``, else the usual places.
 
     Raises:
-        UserError: no data set of that name.
+        UserError: no data set has that name.
     """
     if name in LOCATORS:
         return LOCATORS[name](root)
@@ -124,14 +121,7 @@ def locate(name: str, root: str | None = None) -> Location:
 
 
 def locate_for(options: DataOptions) -> Location:
-    """Look where what a spec asks for lies: as :func:`locate`, but for the one text that it names.
-
-    Args:
-        options: of the data set.
-
-    Returns:
-        The folder, or the reason why there is none.
-    """
+    """Find what a spec asks for as :func:`locate` does; a text is looked for by the file that the options name."""
     if not isinstance(options, TextOptions) or options.file == EMBEDDED_TEXT:
         return locate(options.name, options.root)
     mistake = root_mistake(options.root)
@@ -144,14 +134,7 @@ def locate_for(options: DataOptions) -> Location:
 
 
 def root_mistake(root: str | None) -> str:
-    """Say what is wrong with the root that the user named; empty where nothing is.
-
-    Args:
-        root: the spec's ``data.root``.
-
-    Returns:
-        The place where it was named, the directory, and that it is none.
-    """
+    """Say where the user named the data root, and that it is no directory; empty: nothing is wrong with it."""
     named, place = data_root(root)
     if named is None or named.is_dir():
         return ""
@@ -164,15 +147,7 @@ def has_file(folder: Path, name: str) -> bool:
 
 
 def layout_of(name: str, folder: Path) -> Layout:
-    """Tell in which of its forms a data set lies in a folder, by the files that are there.
-
-    Args:
-        name: of the data set.
-        folder: where :func:`locate` found it.
-
-    Returns:
-        The form; the first where none fits.
-    """
+    """Tell by the files in a folder which form of a data set it holds; the first form where none fits."""
     layouts = LAYOUTS[name]
     return next((each for each in layouts if _has_any(folder, each)), layouts[0])
 
@@ -190,7 +165,7 @@ def _locate_files(name: str, root: str | None) -> Location:
     places = [(base / layout.folder, layout) for layout in LAYOUTS[name]]
     if name == "fashion_mnist":
         packaged = (DEBIAN_FOLDER, LAYOUTS[name][0])
-        # MNIST's files have the same names: lying loose in a root they would be taken for either.
+        # MNIST's files have the same names, so directly in a root they could be either.
         places = [*places, (base, LAYOUTS[name][0]), packaged] if named is not None else [packaged, *places]
     for folder, layout in places:
         if _has_any(folder, layout):
@@ -216,7 +191,7 @@ def _nowhere(name: str, root: str | None) -> str:
 
 
 def _locate_digits(root: str | None) -> Location:
-    # Found without importing scikit-learn, which takes two seconds (it loads scipy.stats and pandas).
+    # scikit-learn is not imported, since that takes two seconds (it loads scipy.stats and pandas).
     package = importlib.util.find_spec("sklearn")
     if package is None or package.origin is None:
         return Location("digits", None, "it is part of scikit-learn, which is not installed")
@@ -235,7 +210,7 @@ def _locate_synthetic(root: str | None) -> Location:
 
 
 def embedded_text() -> Path | None:
-    """Find the module of the standard library that holds Python's reference; None where Python lacks it."""
+    """Find the module of the standard library that holds Python's reference; None: this Python lacks it."""
     module = importlib.util.find_spec("pydoc_data")
     if module is None or not module.submodule_search_locations:
         return None

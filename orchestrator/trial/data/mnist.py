@@ -27,17 +27,7 @@ VALIDATION_SHARE = 12
 def load(options: MnistOptions | FashionMnistOptions) -> DataSet:
     """Load and split: the test file is test, the last twelfth of the training file validation, the rest train.
 
-    Args:
-        options: which of the two, where to look first, and how many training images to use: the first
-            ``num_train``.
-
-    Returns:
-        Inputs ``[n, 1, 28, 28]``, normalised by the training split in use.
-
-    Raises:
-        DataNotFound: the data root does not exist; or no place has the files and the download failed.
-        DataCorrupt: a file is missing from a place that has others, or is damaged.
-        UserError: more training images are asked for than there are.
+    Inputs are ``[n, 1, 28, 28]``, normalised by the training split in use, which is the first ``num_train`` images.
     """
     folder = find(options.name, options.root)
     sources = [folder / f"{name}{end}" for name in IDX_FILES for end in ("", ".gz")]

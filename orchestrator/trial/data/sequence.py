@@ -13,14 +13,7 @@ from orchestrator.trial.data.dataset import DataSet, Split
 
 
 def load(options: SequenceOptions) -> DataSet:
-    """Load the set of images and read each as a sequence; the samples are the same, in the same splits.
-
-    Args:
-        options: which, and what its tokens are.
-
-    Returns:
-        Inputs ``[n, T, d]``: views of the images.
-    """
+    """Load the set of images and read each as a sequence ``[T, d]``; samples and splits stay the same."""
     images = options.images
     data: DataSet = DATASETS[images.name].load()(images)
     shape = options.sample_shape

@@ -1,4 +1,4 @@
-"""Decoded tensors on file, mapped by every worker of a machine: decoded once, held in memory once.
+"""Keeps decoded tensors on disk, so that all workers of a machine decode them once and hold them in memory once.
 
 An entry is a directory ``CACHE/tensors/NAME-HASH`` with one raw file a tensor and ``entry.json``. Its name hashes
 all that its content follows from: the options, the files it was read from by path, size and time, and the code.
@@ -31,10 +31,11 @@ from torch import Tensor
 
 from orchestrator.spec.options import DataOptions, Options, cache_root
 from orchestrator.trial.data.dataset import DataSet, Split
+from orchestrator.trial.data.idx import DamageError
 
-# Beyond this the entries longest out of use go: a search over data options would fill the disk.
+# Above this the entries longest out of use are removed: a search over data options would fill the disk.
 MAX_BYTES = 8 << 30
-# A worker that hangs while it decodes holds the others up no longer than this.
+# A worker that hangs while it decodes delays the others by no more than this.
 WAIT_SECONDS = 120.0
 DTYPES = {"float32": torch.float32, "int64": torch.int64}
 SPLITS = ("train", "validation", "test")
@@ -42,7 +43,7 @@ MANIFEST = "entry.json"
 
 
 class _Stored(Options):
-    """One tensor on file."""
+    """One tensor on disk."""
 
     dtype: Literal["float32", "int64"]
     shape: tuple[int, ...]
@@ -59,15 +60,14 @@ class _Manifest(Options):
 
 
 def shared(options: DataOptions, sources: Sequence[Path], make: Callable[[], DataSet]) -> DataSet:
-    """Give the data set from its entry, making that first where there is none, once for all that ask.
+    """Return the data set from its entry; where there is none, make it first, once for all processes that ask.
+
+    Its tensors are private copy-on-write maps of files: all processes share the pages that nobody writes to.
 
     Args:
-        options: what was asked for; batch size and root do not matter.
-        sources: the files that are read; one that is not there counts by that.
-        make: reads them.
-
-    Returns:
-        The data set; its tensors are private copy-on-write maps: unwritten pages are shared by all processes.
+        options: what was asked for; batch size and root make no difference.
+        sources: the files that ``make`` reads; that one is missing makes a difference too.
+        make: loads the data set from them.
     """
     folder = cache_root() / "tensors"
     entry = folder / f"{options.name}-{_identity(options, sources)}"
@@ -92,7 +92,7 @@ def _identity(options: DataOptions, sources: Sequence[Path]) -> str:
 
 @functools.cache
 def _code() -> str:
-    """The loaders themselves: an entry that other code made is stale."""
+    """Hash the loaders themselves, since an entry that other code made is stale."""
     content = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
     return hashlib.sha256(content).hexdigest()
 
@@ -107,7 +107,7 @@ def _state(path: Path) -> tuple[int, int] | None:
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Hold the lock; its owner's death releases it. ``TimeoutError``, an ``OSError``, where it cannot be had."""
+    """Hold the lock, which the death of its owner releases; raise ``TimeoutError`` where it cannot be had."""
     give_up = time.monotonic() + WAIT_SECONDS
     with open(path, "ab") as file:
         while True:
@@ -122,32 +122,28 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _open(entry: Path) -> DataSet | None:
-    """Map an entry; None where there is none, or where it is not what was written."""
+    """Map an entry; None: there is none, or it is not what was written."""
     try:
         manifest = _Manifest.model_validate_json((entry / MANIFEST).read_bytes())
         tensors = {name: _map(entry / name, stored) for name, stored in manifest.tensors.items()}
         splits = (Split(tensors[f"{name}.inputs"], tensors[f"{name}.targets"]) for name in SPLITS)
         train, validation, test = splits
-    except (OSError, RuntimeError, ValidationError, KeyError, _Damage):
+    except (OSError, RuntimeError, ValidationError, KeyError, DamageError):
         return None
     with contextlib.suppress(OSError):
-        # The time of its last use, by which the oldest go.
+        # This records the last use; the entries longest out of use are removed first.
         os.utime(entry)
     return DataSet(train, validation, test, manifest.input_shape, manifest.num_classes, manifest.found)
-
-
-class _Damage(Exception):
-    """A file of an entry is not what was written."""
 
 
 def _map(path: Path, stored: _Stored) -> Tensor:
     dtype = DTYPES[stored.dtype]
     size = torch.Size(stored.shape).numel()
     if path.stat().st_size != size * dtype.itemsize:
-        raise _Damage
+        raise DamageError("the file is not as long as it was written")
     tensor = torch.from_file(str(path), shared=False, size=size, dtype=dtype)
     if _sum(tensor) != stored.crc32:
-        raise _Damage
+        raise DamageError("the file is not what was written")
     return tensor.reshape(stored.shape)
 
 
@@ -157,7 +153,7 @@ def _sum(tensor: Tensor) -> int:
 
 
 def _made(entry: Path, data: DataSet) -> DataSet:
-    """Write an entry and give it mapped; the data set as it is where there is no room."""
+    """Write an entry and return it mapped; where there is no room, return the data set as it is."""
     tensors: dict[str, Tensor] = {}
     for name in SPLITS:
         split: Split = getattr(data, name)
@@ -165,7 +161,7 @@ def _made(entry: Path, data: DataSet) -> DataSet:
     num_bytes = sum(tensor.nbytes for tensor in tensors.values())
     if num_bytes > MAX_BYTES:
         return data
-    # Not tempfile's: its directories are for their owner alone, and colleagues may share this one.
+    # Only the owner can read a directory that tempfile makes, and colleagues may share this one.
     incoming = entry.with_name(f".incoming-{secrets.token_hex(8)}")
     try:
         _make_room(entry.parent, num_bytes)
@@ -193,7 +189,7 @@ def _write(folder: Path, data: DataSet, tensors: dict[str, Tensor]) -> None:
 
 
 def _make_room(folder: Path, num_bytes: int) -> None:
-    """Remove what a crash left, and the entries longest out of use until a new one fits; maps outlive their files."""
+    """Remove what a crash left, and the entries longest out of use until a new one fits; a map outlives its file."""
     for left in folder.glob(".incoming-*"):
         shutil.rmtree(left, ignore_errors=True)
     entries = sorted((path.stat().st_mtime_ns, path) for path in folder.iterdir() if path.is_dir())

@@ -36,9 +36,9 @@ CLUSTERS_PER_CLASS = 12
 SPREAD = 0.25
 # The byte that stands for 0, and how many bytes make a standard deviation of the signal.
 MIDDLE, SCALE = 127.5, 30.0
-# Of the sum of four bytes: mean 4 * 127.5, variance 4 * (256^2 - 1) / 12.
+# Mean and deviation of the sum of four bytes: mean 4 * 127.5, variance 4 * (256^2 - 1) / 12.
 SUM_MEAN, SUM_DEVIATION = 510, math.sqrt(21845.0)
-# Drawn at a time: the noise of a block is in memory, that of a split is not.
+# How much is drawn at a time, so that the noise of one block is in memory and not that of a split.
 BLOCK_VALUES, BLOCK_ROWS = 1 << 17, 1 << 12
 NUM_CALIBRATION = 4096
 TASK, CALIBRATION, TRAIN, VALIDATION, TEST = range(5)
@@ -47,11 +47,7 @@ TASK, CALIBRATION, TRAIN, VALIDATION, TEST = range(5)
 def load(options: SyntheticOptions) -> DataSet:
     """Draw all three splits; a larger training split begins with the samples of a smaller one.
 
-    Args:
-        options: size, shape, classes, noise and seed.
-
-    Returns:
-        Inputs ``[n, *shape]``, normalised by the training split.
+    Inputs are ``[n, *shape]``, normalised by the training split.
     """
     return shared(options, [], lambda: _draw_all(options))
 
@@ -77,12 +73,12 @@ class _Task:
     """What all samples share.
 
     Args:
-        centres: of the clusters, ``[num_classes * CLUSTERS_PER_CLASS, NUM_LATENT]``, integers; cluster c is of
+        centres: of the clusters, ``[num_classes * CLUSTERS_PER_CLASS, NUM_LATENT]``, integers; cluster c belongs to
             class ``c % num_classes``.
         bend: where each latent axis is bent, ``[NUM_LATENT]``, integers.
         mixing: ``[2 * NUM_LATENT, d]``, of -1, 0 and 1.
         mean: of each value before noise, ``[d]``.
-        deviation: likewise.
+        deviation: of each value before noise, ``[d]``.
     """
 
     centres: Reals
@@ -93,7 +89,7 @@ class _Task:
 
     @classmethod
     def of(cls, options: SyntheticOptions) -> Self:
-        """Draw it."""
+        """Draw the task of these options."""
         random = _stream(options, TASK)
         size = math.prod(options.shape)
         centres = _sums(random, options.num_classes * CLUSTERS_PER_CLASS, NUM_LATENT)
@@ -103,17 +99,13 @@ class _Task:
         flat = np.zeros(size)
         task = cls(centres, bend, mixing, flat, flat)
         latent, _ = task.latent(_stream(options, CALIBRATION), NUM_CALIBRATION)
-        # Sums of integers: exact, so that their quotients are the same everywhere.
+        # These are sums of integers, which are exact, so that their quotients are the same everywhere.
         mean = latent.sum(axis=0) @ mixing / NUM_CALIBRATION
         variance = ((latent.T @ latent @ mixing) * mixing).sum(axis=0) / NUM_CALIBRATION - mean * mean
         return cls(centres, bend, mixing, mean, np.sqrt(np.maximum(variance, 1.0)))
 
     def latent(self, random: np.random.RandomState, num_samples: int) -> tuple[Reals, npt.NDArray[np.int64]]:
-        """Draw samples before they are mixed.
-
-        Returns:
-            Integers ``[n, 2 * NUM_LATENT]`` and labels ``[n]``.
-        """
+        """Draw samples before they are mixed: integers ``[n, 2 * NUM_LATENT]`` and labels ``[n]``."""
         cluster = random.randint(0, len(self.centres), size=num_samples)
         point = self.centres[cluster] + np.rint(SPREAD * _sums(random, num_samples, NUM_LATENT))
         bent = np.concatenate([point, np.abs(point - self.bend)], axis=1)
@@ -127,7 +119,7 @@ def _draw(task: _Task, options: SyntheticOptions, stream: int, num_samples: int)
     labels = np.empty(num_samples, np.int64)
     block = max(1, min(BLOCK_ROWS, BLOCK_VALUES // size))
     for first in range(0, num_samples, block):
-        # Whole blocks always, so that how many samples are asked for moves none of them.
+        # Whole blocks are drawn, so that no sample depends on how many are asked for.
         latent, classes = task.latent(random, block)
         values = (latent @ task.mixing - task.mean) / task.deviation
         values += options.noise * (_sums(random, block, size) / SUM_DEVIATION)
@@ -142,7 +134,7 @@ def _stream(options: SyntheticOptions, stream: int) -> np.random.RandomState:
 
 
 def _sums(random: np.random.RandomState, *shape: int) -> Reals:
-    """Integers of mean 0 and deviation 147.8: sums of four bytes."""
+    """Draw integers of mean 0 and deviation 147.8: sums of four bytes."""
     values = np.frombuffer(random.bytes(4 * math.prod(shape)), np.uint8).reshape(4, *shape)
     sums: Reals = values.sum(axis=0, dtype=np.uint16).astype(np.float64) - SUM_MEAN
     return sums

@@ -1,4 +1,4 @@
-"""Text for language models, character by character: from what comes before, the next."""
+"""Text for language models: each character is predicted from those before it."""
 
 from __future__ import annotations
 
@@ -18,22 +18,14 @@ from orchestrator.trial.data.shared import shared
 
 
 def load(options: TextOptions) -> DataSet:
-    """Split by position, the first 90 % train, the next 5 % validation, the last 5 % test, and cut into windows.
+    """Split a text by position, 90 % train, 5 % validation, 5 % test, and cut each part into windows.
 
-    A window's targets are its characters one place on, so that no window reaches into the next split. Characters
-    are numbered in the order of their code points, as the training part has them; one number more, the last,
-    stands for every character that it lacks.
-
-    Args:
-        options: which text, the length of a window, and how many to train on.
-
-    Returns:
-        Inputs and targets ``[n, context]``, int64.
+    Windows are ``[n, context]``, int64; their targets are the characters one place on, and none reaches into the next
+    split. Characters are numbered in the order of their code points in the training part; one number more, the last,
+    stands for every other character.
 
     Raises:
         DataNotFound: there is no such text.
-        DataCorrupt: it is no UTF-8.
-        UserError: the text is too short for a window in each part, or for as many as are asked for.
     """
     place = locate_for(options)
     if not place.is_found:

@@ -16,13 +16,8 @@ POOLS = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
 def build(options: CnnOptions, input_shape: Sequence[int], num_classes: int) -> nn.Sequential:
     """Build the network with torch's own initial weights, drawn from the global generator.
 
-    Args:
-        options: channels, activation, bias, pooling.
-        input_shape: ``[C, H, W]``; each pooling halves H and W, rounded down.
-        num_classes: size of the output.
-
-    Returns:
-        ``[n, C, H, W] -> [n, num_classes]``; weights are named ``conv1``, ..., ``output``.
+    It maps ``[n, C, H, W]`` to ``[n, num_classes]``; each pooling halves H and W, rounded down. Its layers are named
+    ``conv1``, ..., ``output``.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     d_in, height, width = input_shape

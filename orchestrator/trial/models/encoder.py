@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from orchestrator.spec.options import EncoderOptions
 
-# What GPT-2 and ViT draw embeddings with.
+# The deviation that GPT-2 and ViT draw embeddings with.
 POSITION_DEVIATION = 0.02
 
 
@@ -18,9 +18,9 @@ class Encoder(nn.Module):
     """Adds learned positions to tokens and sends them through the layers.
 
     Args:
-        options: sizes.
+        options: the transformer's options.
         num_tokens: length of every input.
-        is_causal: whether a token sees itself and those before it alone.
+        is_causal: whether each token sees only itself and the tokens before it.
     """
 
     mask: Tensor | None
@@ -28,14 +28,14 @@ class Encoder(nn.Module):
     def __init__(self, options: EncoderOptions, num_tokens: int, *, is_causal: bool = False) -> None:
         super().__init__()
         self.positions = nn.Parameter(POSITION_DEVIATION * torch.randn(num_tokens, options.d_model))
-        # Not torch's TransformerEncoder: it copies one layer, so that all begin with the same weights.
+        # torch's TransformerEncoder copies one layer, so that all would begin with the same weights.
         self.layers = nn.ModuleList(_layer(options) for _ in range(options.num_layers))
         self.norm = nn.LayerNorm(options.d_model) if options.norm_first else nn.Identity()
         mask = nn.Transformer.generate_square_subsequent_mask(num_tokens) if is_causal else None
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Encode ``[n, T, d_model]``, in the same shape."""
+        """Encode tokens ``[n, T, d_model]``; the result has the same shape."""
         encoded = tokens + self.positions
         for layer in self.layers:
             encoded = layer(encoded, src_mask=self.mask, is_causal=self.mask is not None)
@@ -45,14 +45,14 @@ class Encoder(nn.Module):
 
 @final
 class SequenceClassifier(nn.Module):
-    """Tokens, encoder, classes.
+    """Makes tokens of the inputs, encodes them and scores the classes.
 
     Args:
-        tokens: ``[n, *input_shape] -> [n, T, d_model]``.
-        options: sizes.
+        tokens: maps ``[n, *input_shape]`` to ``[n, T, d_model]``.
+        options: the transformer's options.
         num_tokens: T.
         num_classes: size of the output.
-        pooling: what the classes are read from.
+        pooling: what the classes are read from: the mean over the tokens, or a token of its own (``cls``).
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class SequenceClassifier(nn.Module):
         self.output = nn.Linear(options.d_model, num_classes)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Scores ``[n, num_classes]``."""
+        """Return scores ``[n, num_classes]``."""
         tokens = self.tokens(inputs)
         if self.cls is not None:
             tokens = torch.cat([self.cls.expand(len(tokens), 1, -1), tokens], dim=1)

@@ -1,4 +1,4 @@
-"""A small causal transformer: at each token, scores for the next."""
+"""A small causal transformer, which scores the next token at each token."""
 
 from __future__ import annotations
 
@@ -14,13 +14,8 @@ from orchestrator.trial.models.encoder import Encoder
 def build(options: LanguageModelOptions, input_shape: Sequence[int], num_classes: int) -> nn.Sequential:
     """Build the network with torch's own initial weights, drawn from the global generator.
 
-    Args:
-        options: sizes.
-        input_shape: ``[T]``.
-        num_classes: size V of the vocabulary.
-
-    Returns:
-        ``[n, T]`` int64 ``-> [n, T, V]``; the scores at a token depend on it and those before it alone.
+    It maps tokens ``[n, T]``, int64, to scores ``[n, T, num_classes]`` over the vocabulary. The scores at a token
+    depend only on it and the tokens before it.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         embedding=nn.Embedding(num_classes, options.d_model),

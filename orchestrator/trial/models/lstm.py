@@ -16,13 +16,7 @@ from orchestrator.spec.options import LstmOptions
 def build(options: LstmOptions, input_shape: Sequence[int], num_classes: int) -> nn.Module:
     """Build the network with torch's own initial weights, drawn from the global generator.
 
-    Args:
-        options: sizes.
-        input_shape: ``[T, d]`` of sequences, ``[T]`` of tokens.
-        num_classes: size of the output, of the vocabulary too.
-
-    Returns:
-        ``[n, T, d] -> [n, num_classes]``, or ``[n, T]`` int64 ``-> [n, T, num_classes]``.
+    It maps sequences ``[n, T, d]`` to ``[n, num_classes]``, and tokens ``[n, T]``, int64, to ``[n, T, num_classes]``.
     """
     return _Lstm(options, None if len(input_shape) == 1 else input_shape[1], num_classes)
 

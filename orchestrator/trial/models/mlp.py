@@ -15,13 +15,7 @@ from orchestrator.trial.models.activations import ACTIVATIONS
 def build(options: MlpOptions, input_shape: Sequence[int], num_classes: int) -> nn.Sequential:
     """Build the network with torch's own initial weights, drawn from the global generator.
 
-    Args:
-        options: widths, activation, bias.
-        input_shape: shape of one sample, without the batch.
-        num_classes: size of the output.
-
-    Returns:
-        ``[n, *input_shape] -> [n, num_classes]``; linear layers are named ``hidden1``, ..., ``output``.
+    It maps ``[n, *input_shape]`` to ``[n, num_classes]``; its linear layers are named ``hidden1``, ..., ``output``.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     d_in = math.prod(input_shape)

@@ -17,13 +17,7 @@ from orchestrator.spec.options import Resnet18Options
 def build(options: Resnet18Options, input_shape: Sequence[int], num_classes: int) -> nn.Sequential:
     """Build the network with torchvision's initial weights for it, drawn from the global generator.
 
-    Args:
-        options: width.
-        input_shape: ``[C, H, W]``.
-        num_classes: size of the output.
-
-    Returns:
-        ``[n, C, H, W] -> [n, num_classes]``; parameters are named as in torchvision's.
+    It maps ``[n, C, H, W]`` to ``[n, num_classes]``; its parameters are named as in torchvision's.
     """
     width = options.width
     layers: OrderedDict[str, nn.Module] = OrderedDict(

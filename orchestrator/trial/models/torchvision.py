@@ -19,14 +19,8 @@ from orchestrator.spec.options import TorchvisionOptions
 def build(options: TorchvisionOptions, input_shape: Sequence[int], num_classes: int) -> nn.Module:
     """Build the network with torchvision's initial weights, drawn from the global generator.
 
-    Args:
-        options: architecture, resizing, dropout.
-        input_shape: ``[C, H, W]``; where C is not 3, the first convolution is replaced by one that takes C channels,
-            with torch's own initial weights.
-        num_classes: size of the output.
-
-    Returns:
-        ``[n, C, H, W] -> [n, num_classes]``.
+    It maps ``[n, C, H, W]`` to ``[n, num_classes]``. Where C is not 3, the first convolution is replaced by one that
+    takes C channels, with torch's own initial weights.
 
     Raises:
         UserError: the architecture cannot take images of this size.
@@ -54,7 +48,7 @@ def build(options: TorchvisionOptions, input_shape: Sequence[int], num_classes: 
 
 @contextmanager
 def _told(architecture: str, side: list[int], *errors: type[Exception]) -> Iterator[None]:
-    """Tell of what torchvision raises where a model shrinks the image to nothing."""
+    """Turn the error that torchvision raises where a model shrinks the image to nothing into a ``UserError``."""
     try:
         yield
     except errors as error:
@@ -66,19 +60,19 @@ def _told(architecture: str, side: list[int], *errors: type[Exception]) -> Itera
 
 
 def _settings(architecture: str, side: list[int]) -> dict[str, Any]:
-    """What a builder of torchvision needs beyond the number of classes."""
+    """Return the arguments that a builder of torchvision needs beyond the number of classes."""
     if architecture.startswith("vit_"):
         return {"image_size": side[0]}
     if architecture == "maxvit_t":
         return {"input_size": tuple(side)}
     if architecture in ("googlenet", "inception_v3"):
-        # One output, not three in training mode; and they warn where the initial weights are not asked for.
+        # They give one output, not three in training mode; and they warn unless init_weights is given.
         return {"aux_logits": False, "init_weights": True}
     return {}
 
 
 def _take(model: nn.Module, channels: int) -> None:
-    """Let the first convolution take so many channels."""
+    """Let the first convolution take ``channels`` channels."""
     name, first = next((name, part) for name, part in model.named_modules() if isinstance(part, nn.Conv2d))
     if first.in_channels == channels:
         return

@@ -13,13 +13,7 @@ from orchestrator.trial.models.encoder import SequenceClassifier
 def build(options: TransformerOptions, input_shape: Sequence[int], num_classes: int) -> nn.Module:
     """Build the network with torch's own initial weights, drawn from the global generator.
 
-    Args:
-        options: sizes and pooling.
-        input_shape: ``[T, d]``.
-        num_classes: size of the output.
-
-    Returns:
-        ``[n, T, d] -> [n, num_classes]``.
+    It maps ``[n, T, d]`` to ``[n, num_classes]``.
     """
     num_tokens, d_in = input_shape
     return SequenceClassifier(nn.Linear(d_in, options.d_model), options, num_tokens, num_classes, options.pooling)

@@ -18,13 +18,7 @@ from orchestrator.trial.models.encoder import SequenceClassifier
 def build(options: VitOptions, input_shape: Sequence[int], num_classes: int) -> nn.Module:
     """Build the network with torch's own initial weights, drawn from the global generator.
 
-    Args:
-        options: sizes, patches and pooling.
-        input_shape: ``[C, H, W]``, H and W multiples of the patch.
-        num_classes: size of the output.
-
-    Returns:
-        ``[n, C, H, W] -> [n, num_classes]``.
+    It maps ``[n, C, H, W]`` to ``[n, num_classes]``.
     """
     d_in, height, width = input_shape
     patch = options.patch_size
@@ -35,7 +29,7 @@ def build(options: VitOptions, input_shape: Sequence[int], num_classes: int) -> 
 
 @final
 class _Rows(nn.Module):
-    """``[n, d, h, w] -> [n, h w, d]``: the patches row by row."""
+    """Turns ``[n, d, h, w]`` into ``[n, h w, d]``: the patches row by row."""
 
     def forward(self, patches: Tensor) -> Tensor:
         return patches.flatten(2).transpose(1, 2)

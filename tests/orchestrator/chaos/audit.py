@@ -14,7 +14,7 @@ from orchestrator.home.reading import read_record
 from orchestrator.home.records import HistoryRow, SweepRecord, Trial, TrialState
 from orchestrator.search.candidates import Candidates
 from orchestrator.search.confirm import confirm_configs
-from orchestrator.search.counts import num_configurations
+from orchestrator.search.counts import num_candidates
 from orchestrator.search.journal import NOTE, Note, open_journal
 from orchestrator.search.selection import champions
 from orchestrator.spec import ALL
@@ -84,7 +84,7 @@ def _check_files(record: SweepRecord, paths: SweepPaths) -> Iterator[str]:
             confirm.add(trial.trial_id)
         yield from _check_trial(trial, paths)
     for (workload, arm), on_file in _candidates(record).items():
-        study, planned = f"{workload}/{arm}", num_configurations(spec, next(iter(spec.workloads)), arm)
+        study, planned = f"{workload}/{arm}", num_candidates(spec, next(iter(spec.workloads)), arm)
         if len(on_file) != planned:
             yield f"{study}: {len(on_file)} candidates on file, {planned} were planned"
         yield from (f"{study} #{number} has not ended" for number, one in on_file.items() if one.state == "RUNNING")

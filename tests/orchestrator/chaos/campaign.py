@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import final
 
 from orchestrator.home.paths import SweepPaths
-from orchestrator.search.candidates import race_order
-from orchestrator.search.counts import num_configurations, num_planned
+from orchestrator.search.candidates import run_order
+from orchestrator.search.counts import num_candidates, num_planned
 from orchestrator.spec import SweepSpec, load_spec
 from orchestrator.spec.options import WilcoxonOptions
 from tests.orchestrator.chaos.audit import audit, differences
@@ -55,10 +55,10 @@ def num_saved_at_most(spec: SweepSpec) -> int:
     scheduler = spec.search.scheduler
     if not isinstance(scheduler, WilcoxonOptions):
         return 0
-    num_pairs = len(race_order(spec))
+    num_pairs = len(run_order(spec))
     first = next(iter(spec.workloads))
     return sum(
-        (num_configurations(spec, first, arm) - 1) * max(0, num_pairs - scheduler.min_pairs)
+        (num_candidates(spec, first, arm) - 1) * max(0, num_pairs - scheduler.min_pairs)
         for arm in spec.arms
         if spec.is_shared(arm)
     )

@@ -124,29 +124,34 @@ def test_plan_warns_of_budgets_that_will_not_do_and_hooks_that_cannot_be_called(
     sets = ["--set", budget, "--set", hooks, "--set", "resources.gpu=0.5"]
     assert exit_code(["plan", str(spec), "--home", str(home), *sets]) == 0
     err = capsys.readouterr().err
-    assert "warning: budget.wall_clock is 0.001s, the estimate is" in err
-    assert "warning: budget.gpu_hours is 1e-09, the estimate is" in err
-    assert "warning: budget.trials is 8, 6 of search and 4 of confirm are planned: confirm will not be complete" in err
-    assert "warning: budget.per_trial is 0.001s, the longest trial may take" in err
-    assert "warning: hooks.trial_failed cannot be called from here: no program 'no-such-program' is here" in err
+    assert "warning: budget.wall_clock is 0.001s and the estimate is" in err
+    assert "warning: budget.gpu_hours is 1e-09 and the estimate is" in err
+    told = "the spec plans 6 search and 4 confirm trials, so confirm will not be complete"
+    assert f"warning: budget.trials is 8 and {told}" in err
+    assert "warning: budget.per_trial is 0.001s and the longest trial may take" in err
+    assert (
+        "warning: hooks.trial_failed cannot be called from here: this machine has no program 'no-such-program'" in err
+    )
     assert "warning: hooks.sweep_finished cannot be called from here: $NO_HOOK is not set in the environment" in err
 
 
 def test_status_list_and_report_say_that_a_budget_ended_the_sweep(
-    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    home = ["--home", str(tmp_path / "runs")]
-    assert exit_code(["run", str(spec), *home, "--launcher", "inline", "--set", "budget.trials=10"]) == 0
+    shutil.copytree(home, tmp_path / "runs")
+    paths = SweepPaths(tmp_path / "runs", "tiny")
+    with (paths.root / "spec.yaml").open("a") as spec:
+        spec.write("budget: {trials: 10}\n")
     sentence = "the trials budget of 10 is used up: 10 of 12 trials ended"
-    SweepPaths(tmp_path / "runs", "tiny").write_outcome(SweepOutcome(status="FINISHED", ended_early=sentence))
-    capsys.readouterr()
-    assert exit_code(["status", "tiny", *home]) == 0
+    paths.write_outcome(SweepOutcome(status="FINISHED", ended_early=sentence))
+    place = ["--home", str(paths.home)]
+    assert exit_code(["status", "tiny", *place]) == 0
     out = capsys.readouterr().out
     assert out.startswith(f"tiny: ended early\n{sentence}\n")
     assert "budget: 10 of the trials budget of 10 used (100%)" in out
-    assert exit_code(["list", *home]) == 0
+    assert exit_code(["list", *place]) == 0
     assert "ended early" in capsys.readouterr().out
-    assert exit_code(["report", "tiny", *home, "--format", "md", "--out", str(tmp_path / "out")]) == 0
+    assert exit_code(["report", "tiny", *place, "--format", "md", "--out", str(tmp_path / "out")]) == 0
     assert f"Sweep `tiny`: ended early: {sentence}." in (tmp_path / "out" / "report.md").read_text()
 
 

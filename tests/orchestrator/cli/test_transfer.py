@@ -10,8 +10,7 @@ import pytest
 import yaml
 
 from orchestrator.cli import exit_code
-from orchestrator.home import find_sweep, read_record
-from tests.orchestrator.report.test_transfer import carried_spec
+from orchestrator.spec import dump_yaml
 
 WORKLOAD = """
     model: {{name: mlp, widths: [{width}]}}
@@ -66,7 +65,7 @@ def test_settings_run_elsewhere_and_both_sweeps_are_read(
     assert "not confirmed: 4: from narrow on narrow, from wide on narrow" in captured.err
 
     file = tmp_path / "carried.yaml"
-    file.write_text(carried_spec(read_record(find_sweep(home, "pair"))).to_yaml())
+    file.write_text(carried(home, capsys))
     assert run(home, file) == 0
     capsys.readouterr()
     assert exit_code(["transfer", "pair", "pair_transfer", "--home", str(home), "--json"]) == 0
@@ -90,6 +89,24 @@ def test_settings_run_elsewhere_and_both_sweeps_are_read(
     assert exit_code(["report", "pair", "pair_transfer", "--home", str(home), "--format", "html,md,json,csv"]) == 0
     page = (home / "pair+pair_transfer" / "report.html").read_text()
     assert "Does one setting serve all?" in page
+
+
+def carried(home: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """A sweep of the user's own, on fresh seeds: the best setting of each workload on every workload."""
+    workloads, arms = {}, {}
+    for label in ("narrow", "wide"):
+        best = [yaml.safe_load(exported(home, label, arm, capsys)) for arm in ("baseline", "teleport")]
+        workloads[label] = best[0]["workloads"][label]
+        arms[f"from_{label}"] = best[1]["arms"]["teleport"]
+    search = {"sampler": "random", "trials": 1, "seeds": [0], "objective": {"metric": "steps_to_target"}}
+    confirm = {"seeds": [2000, 2001]}
+    plain = {"version": 1, "name": "pair_transfer", "workloads": workloads, "arms": arms}
+    return dump_yaml({**plain, "search": search, "confirm": confirm})
+
+
+def exported(home: Path, workload: str, arm: str, capsys: pytest.CaptureFixture[str]) -> str:
+    assert exit_code(["export", "pair", "--home", str(home), "--workload", workload, "--arm", arm]) == 0
+    return capsys.readouterr().out
 
 
 def own_of(made: dict[str, list[dict[str, str]]], workload: str) -> str:

@@ -7,10 +7,11 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from tests.waiting import PATIENCE
 
 SMALL = {"include_dashboard": False, "object_store_memory": 80 * 2**20}
 
@@ -22,17 +23,13 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def wait_for(port: int, seconds: float = 60.0) -> None:
-    """Wait until somebody listens."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1.0).close()
-        except OSError:
-            assert time.monotonic() < deadline, f"nobody listens on {port}"
-            time.sleep(0.2)
-        else:
-            return
+def is_listening(port: int) -> bool:
+    """Tell whether somebody listens on a port of this machine."""
+    try:
+        socket.create_connection(("127.0.0.1", port), PATIENCE).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
@@ -77,4 +74,4 @@ def joining(address: str, **resources: float) -> Iterator[threading.Event]:
         is_wanted.set()
         thread.join()
         started[0].terminate()
-        started[0].wait(60)
+        started[0].wait(PATIENCE)

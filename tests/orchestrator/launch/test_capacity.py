@@ -1,4 +1,4 @@
-"""What nodes hold: a trial lies on one node, whatever they have in all."""
+"""A trial has to fit on one node, whatever all nodes have together."""
 
 from __future__ import annotations
 

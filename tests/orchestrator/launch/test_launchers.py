@@ -1,4 +1,4 @@
-"""One contract for every launcher: each trial started once, ended once, in order, whatever becomes of it."""
+"""Runs one contract on each launcher: a trial is started once and ended once, and its rows come in order."""
 
 from __future__ import annotations
 
@@ -193,10 +193,10 @@ def long_config() -> TrialConfig:
     return config(training=plain | {"epochs": 30, "evaluate": {"every": 9}}, checkpoint_every=1e-9)
 
 
-def endless_config() -> TrialConfig:
+def endless_config(lr: float = 0.1) -> TrialConfig:
     """Longer than any test waits; a row at least twice a second."""
-    plain = config().training.model_dump(mode="json")
-    return config(training=plain | {"epochs": 100_000, "evaluate": {"every": 9}})
+    plain = config(lr=lr).training.model_dump(mode="json")
+    return config(lr=lr, training=plain | {"epochs": 100_000, "evaluate": {"every": 9}})
 
 
 def check_goes_on(later: Sequence[HistoryRow], whole: Sequence[HistoryRow]) -> None:

@@ -23,7 +23,7 @@ from orchestrator.home.records import (
     TrialResult,
     TrialState,
 )
-from orchestrator.search.counts import num_configurations
+from orchestrator.search.counts import num_candidates
 from orchestrator.search.early_stopping import pruned_result
 from orchestrator.spec import Arm, SweepSpec, Workload, spec_from_text
 
@@ -142,7 +142,7 @@ def search_configs(spec: SweepSpec) -> list[TrialConfig]:
     """Random configurations, as many as the spec asks for."""
     configs = []
     for workload, arm in spec.studies:
-        for number in range(num_configurations(spec, workload, arm)):
+        for number in range(num_candidates(spec, workload, arm)):
             draw = random.Random(f"{workload}/{arm}/{number}")
             values: dict[str, object] = {}
             for template in (spec.workloads[workload], spec.arms[arm]):
@@ -302,8 +302,13 @@ def failing(trial: Trial, kind: str, message: str = "the loss was not finite", a
 
 def stopped(trial: Trial, after: int = 100) -> Trial:
     """The same trial, ended by the search's scheduler after so many steps of its last seed."""
-    rows = tuple(row for row in trial.history if row.seed != trial.config.seeds[-1] or row.step <= after)
-    result = pruned_result(trial.config, rows, started_at=1.0, ended_at=2.0, machine=MACHINE)
+    assert trial.result is not None
+    last = trial.config.seeds[-1]
+    rows = tuple(row for row in trial.history if row.seed != last or row.step <= after)
+    run = trial.config.model_copy(update={"seeds": (last,)})
+    cut = pruned_result(run, [row for row in rows if row.seed == last], started_at=1.0, ended_at=2.0)
+    seeds = (*trial.result.seeds[:-1], *cut.seeds)
+    result = cut.model_copy(update={"trial_id": trial.result.trial_id, "seeds": seeds, "machine": MACHINE})
     return trial.model_copy(update={"result": result, "history": rows})
 
 

@@ -51,7 +51,7 @@ class TestArrivalFigures:
         )[0]
         [marks] = [trace for trace in first.data if trace["mode"] == "markers"]
         assert (marks["name"], marks["x"], marks["y"]) == ("teleport", [400.0] * 2, pytest.approx([0.75] * 2))
-        assert "missed and was cut off" in first.caption
+        assert "missed the target and was cut off" in first.caption
         whole = group_of(figures(summarise(sweep(effects=FASTER)), "mlp_digits"), "mlp_digits-arrivals")[0]
         assert not [trace for trace in whole.data if trace["mode"] == "markers"]
         assert "cut off" not in whole.caption
@@ -126,7 +126,7 @@ class TestProfileFigures:
         lines = lines_of(drawn[0])
         for profile in report.profiles[:2]:
             assert lines[profile.arm]["y"] == list(profile.share)
-        assert "over 2 workloads" in drawn[0].caption
+        assert "the share of 2 workloads" in drawn[0].caption
         assert group_of(across_figures(summarise(sweep(effects=FASTER))), "profiles") == []
 
     def test_several_sweeps_have_each_their_own(self) -> None:

@@ -15,7 +15,6 @@ import pytest
 from orchestrator.errors import UserError
 from orchestrator.report import (
     FORMATS,
-    PrintingError,
     Section,
     join,
     render_csv,
@@ -25,6 +24,7 @@ from orchestrator.report import (
 )
 from orchestrator.report import pdf as printing
 from orchestrator.report.latex import escape
+from orchestrator.report.pdf import PrintingError
 from orchestrator.report.tidy import safe_cell
 from tests.orchestrator.report.build import Effects, failing, sweep, sweep_spec
 from tests.orchestrator.report.test_pages import HOSTILE, hostile

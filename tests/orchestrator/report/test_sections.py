@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 
 from dashboards import compare
-from orchestrator.report import Report, Section, full_report, page_sections, render_html, render_latex, render_markdown
+from orchestrator.cli import exit_code
+from orchestrator.home.records import SweepRecord
+from orchestrator.report import (
+    Report,
+    Section,
+    full_report,
+    page_sections,
+    render_html,
+    render_latex,
+    render_markdown,
+    summarise,
+)
 from orchestrator.report import sections as sections_of
 from orchestrator.report.latex import escape
 from orchestrator.report.markdown import plain
 from orchestrator.report.sections import OF_SWEEP
+from orchestrator.search.candidates import Candidates
 from orchestrator.spec import spec_from_text
+from tests.dashboards.homes import write_sweep
 from tests.orchestrator.report.build import Effects, sweep
 from tests.orchestrator.report.test_evidence import TWO_WORKLOADS
 from tests.orchestrator.report.test_transfer import together, together_spec
@@ -74,6 +88,30 @@ def test_every_section_is_in_every_format(
         is_shown = shown_in(report)
         missing = [s.key for s in [*page_sections(report), *sections_of(report)] if not is_shown(s)]
         assert missing == []
+
+
+def test_the_candidates_of_a_sweep_are_gathered_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One report, of a shared sweep too, makes one table of candidates for each sweep that it reads."""
+    gathered: list[str] = []
+    of = Candidates.of.__func__  # type: ignore[attr-defined]
+
+    def counting(cls: type[Candidates], record: SweepRecord) -> Candidates:
+        gathered.append(record.spec.name)
+        made: Candidates = of(cls, record)
+        return made
+
+    shared, other = together(together_spec()), sweep()
+    write_sweep(tmp_path, shared)
+    write_sweep(tmp_path, other)
+    monkeypatch.setattr(Candidates, "of", classmethod(counting))
+    summarise(shared)
+    assert gathered == ["together"]
+    gathered.clear()
+    assert exit_code(["report", "together", "--home", str(tmp_path)]) == 0
+    assert gathered == ["together"]
+    gathered.clear()
+    assert exit_code(["report", "together", "quickstart", "--home", str(tmp_path)]) == 0
+    assert sorted(gathered) == ["quickstart", "together"]
 
 
 def test_columns_of_numbers_are_set_to_the_right() -> None:

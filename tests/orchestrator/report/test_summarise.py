@@ -13,10 +13,11 @@ from orchestrator.home.records import SweepRecord, Trial
 from orchestrator.report import Report, Verdict, render_html, render_json, render_markdown, summarise, verdict_section
 from orchestrator.report.schema import Comparison, SweepStage
 from orchestrator.report.sections.cost import price_section
-from orchestrator.report.sections.search import candidate_section, trial_section
+from orchestrator.report.sections.search import trial_section
 from orchestrator.search.candidates import Candidates
+from orchestrator.search.lints import lints
 from orchestrator.search.selection import champions
-from orchestrator.spec import SweepSpec, spec_from_text
+from orchestrator.spec import spec_from_text
 from orchestrator.statistics import smallest_p
 from tests.orchestrator.report.build import EVERY, SPEC, Effects, failing, missing, running, stopped, sweep, sweep_spec
 
@@ -218,41 +219,15 @@ def test_a_stopped_trial_is_counted_shown_and_never_chosen() -> None:
     assert [row[1] for row in rows][3:] == ["PRUNED at 62 %"] * 3
 
 
-def raced(spec: SweepSpec, num_seeds: int = 5) -> SweepRecord:
-    """The second choice of each arm is worse on every seed, and was dropped after some of them."""
+def test_a_candidate_that_still_runs_keeps_confirm_open() -> None:
+    spec = sweep_spec("confirm={top_k: 2, seeds: 8}")
     second = {trials[1].trial_id for trials in champions(Candidates.of(sweep(spec))).values()}
 
     def change(trial: Trial) -> Trial | None:
-        if trial.config.origin not in second:
-            return trial
-        if trial.config.seeds[0] >= spec.confirm_seeds[num_seeds]:
-            return None
-        assert trial.result is not None
-        worse = trial.result.model_copy(update={"value": 9.0 + trial.config.seeds[0]})
-        return trial.model_copy(update={"result": worse})
+        return None if trial.config.origin in second and trial.config.seeds[0] >= spec.confirm_seeds[5] else trial
 
-    return sweep(spec, FASTER, change=change)
-
-
-def test_a_dropped_candidate_is_shown_with_its_seeds_and_why_and_not_compared() -> None:
-    record = raced(sweep_spec("confirm={top_k: 2, race: true, seeds: 8}"))
-    report = summarise(record)
-    assert report.sweep.standing is SweepStage.FINISHED
-    study = report.study("mlp_digits", "teleport")
-    first, second = study.candidates
-    assert first.dropped == ""
-    assert second.dropped == (
-        "dropped after 5 of 8 seeds: worse than the one of rank 1 on 5 paired seeds (one-sided p = 0.031)"
-    )
-    assert (second.median_steps_to_target, second.median_seconds_to_target) == (None, None)
-    assert candidate_section(report).rows[3][4:] == ("–", "5/5", second.dropped)
-    assert primary(report).num_pairs == 8
-
-
-def test_without_a_race_missing_seeds_are_still_to_come() -> None:
-    report = summarise(raced(sweep_spec("confirm={top_k: 2, seeds: 8}")))
-    assert report.sweep.standing is SweepStage.CONFIRM
-    assert [candidate.dropped for candidate in report.study("mlp_digits", "teleport").candidates] == ["", ""]
+    assert summarise(sweep(spec, FASTER, change=change)).sweep.standing is SweepStage.CONFIRM
+    assert summarise(sweep(spec, FASTER)).sweep.standing is SweepStage.FINISHED
 
 
 def test_while_confirm_runs_there_is_an_effect_but_no_p() -> None:
@@ -412,6 +387,13 @@ def test_curves_are_thinned_and_keep_both_ends() -> None:
     assert all(len(curve.step) <= 200 and (curve.step[0], curve.step[-1]) == (0, 1_000) for curve in study.curves)
 
 
+def objections(record: SweepRecord) -> tuple[str, ...]:
+    """What the report objects to beside the lints of the search, which come first."""
+    of_search, told = lints(Candidates.of(record)), summarise(record).lints
+    assert told[: len(of_search)] == tuple(of_search)
+    return told[len(of_search) :]
+
+
 def test_different_devices_and_uncommitted_changes_are_objected_to() -> None:
     def elsewhere(trial: Trial) -> Trial:
         assert trial.result is not None
@@ -421,10 +403,10 @@ def test_different_devices_and_uncommitted_changes_are_objected_to() -> None:
 
     record = sweep(change=confirm_only(lambda t: elsewhere(t) if in_arm("teleport")(t) else t))
     dirty = SweepRecord(record.spec, record.provenance.model_copy(update={"git_dirty": True}), record.trials)
-    found = " ".join(summarise(dirty).lints)
+    found = " ".join(objections(dirty))
     assert "different devices" in found
     assert "uncommitted changes" in found
-    assert not summarise(sweep()).lints
+    assert not objections(sweep())
 
 
 def test_the_price_sums_up_what_teleports_did() -> None:
@@ -442,10 +424,10 @@ WITH_CONTROLS = SPEC.replace(
 
 
 def test_a_gain_without_any_control_is_objected_to() -> None:
-    (told,) = summarise(sweep(effects=FASTER)).lints
+    (told,) = objections(sweep(effects=FASTER))
     assert told.startswith("mlp_digits/teleport: faster than the baseline, and no control is in this sweep")
-    assert not summarise(sweep(effects=SLOWER)).lints
-    assert not summarise(sweep(spec_from_text(WITH_CONTROLS), FASTER)).lints
+    assert not objections(sweep(effects=SLOWER))
+    assert not objections(sweep(spec_from_text(WITH_CONTROLS), FASTER))
 
 
 def test_a_teleport_arm_is_compared_with_its_controls_and_the_verdict_is_no_claim() -> None:
@@ -527,14 +509,14 @@ def still(outcome: str) -> Callable[[Trial], Trial]:
 
 
 def test_an_arm_that_never_moved_is_told_to_be_the_baseline() -> None:
-    report = summarise(sweep(change=still("no null space")))
-    price = report.study("mlp_digits", "teleport").price
+    record = sweep(change=still("no null space"))
+    price = summarise(record).study("mlp_digits", "teleport").price
     assert price is not None
-    assert report.lints == (
+    assert objections(record) == (
         f"mlp_digits/teleport: none of its {price.num_teleports:,} teleports moved a weight (no null space "
         f"{price.num_teleports:,}): it is the baseline with the teleports' cost",
     )
 
 
 def test_an_arm_that_measures_and_puts_back_is_meant_not_to_move() -> None:
-    assert not summarise(sweep(change=still("put back"))).lints
+    assert not objections(sweep(change=still("put back")))

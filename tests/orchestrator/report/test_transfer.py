@@ -6,22 +6,24 @@ import io
 import json
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas
 import plotly.graph_objects
 import pytest
-from orchestrator.report.settings import costs_of, method_id, mismatches, sources_of, table_of
 
 from orchestrator.home.records import SweepRecord, Trial, TrialConfig
 from orchestrator.report import join, render_csv, render_html, render_json, render_latex, render_markdown, summarise
+from orchestrator.report.costs import costs_of, table_of
 from orchestrator.report.figures import transfer_figures
+from orchestrator.report.identity import method_id
 from orchestrator.report.schema import TIME_METRICS, SensitivityBand, Transfer
 from orchestrator.report.sections.transfer import band_text, cell_text, transfer_sections
+from orchestrator.report.sources import Source, mismatches, sources_of
 from orchestrator.report.transfer import transfer_of, transfers_of
-from orchestrator.search.candidates import Candidate, Candidates, unit_configs
+from orchestrator.search.candidates import Candidate, Candidates, run_order, training_of
 from orchestrator.spec import ALL, Arm, SweepSpec, dump_yaml, spec_from_text
 from orchestrator.spec.identity import Json
 from tests.orchestrator.report.build import (
@@ -92,15 +94,26 @@ def with_value(trial: Trial) -> Trial:
     return trial.model_copy(update={"result": trial.result.model_copy(update={"value": float(np.mean(steps))})})
 
 
-def evaluated(*records: SweepRecord, arm: str = "teleport") -> Transfer:
-    sources, faults = sources_of(records, arm)
+def all_of(records: Iterable[SweepRecord]) -> list[Candidates]:
+    return [Candidates.of(record) for record in records]
+
+
+def found_in(*records: SweepRecord) -> tuple[list[Candidates], tuple[Source, ...]]:
+    """The candidates of sweeps and the workloads on which they tuned ``teleport``."""
+    sweeps = all_of(records)
+    sources, faults = sources_of(sweeps, "teleport")
     assert faults == ()
-    return transfer_of(records, arm, sources)
+    return sweeps, sources
+
+
+def evaluated(*records: SweepRecord) -> Transfer:
+    sweeps, sources = found_in(*records)
+    return transfer_of(sweeps, "teleport", sources)
 
 
 def carried_spec(record: SweepRecord) -> SweepSpec:
     """A sweep of the user's own, on fresh seeds: the setting of each workload on every workload."""
-    sources, _ = sources_of([record], "teleport")
+    _, sources = found_in(record)
     methods = {each.key: (each.workload, each.best.config.method) for each in reversed(sources)}
     plain = {
         "version": 1,
@@ -139,8 +152,7 @@ def shared() -> SweepRecord:
 
 class TestTable:
     def test_a_setting_is_recognised_by_its_configuration(self, both: tuple[SweepRecord, SweepRecord]) -> None:
-        sources, _ = sources_of(both, "teleport")
-        table = table_of(both, sources, "confirm")
+        table = table_of(*found_in(*both), "confirm")
         assert table.workloads == WORKLOADS
         assert [each.label for each in table.settings] == [f"from {label}" for label in WORKLOADS]
         seeds = {tuple(sorted(runs)) for runs in table.costs.values()}
@@ -171,26 +183,26 @@ class TestTable:
         """A sweep of the user's own that takes a search seed of the source for confirm."""
         source, made = both
         trials = tuple(reseeded(t, 0) if t.config.seeds == (2001,) else t for t in made.trials)
-        sources, _ = sources_of([source], "teleport")
-        table = table_of([source, replace(made, trials=trials)], sources, "confirm")
+        _, sources = found_in(source)
+        table = table_of(all_of([source, replace(made, trials=trials)]), sources, "confirm")
         for runs in (*table.costs.values(), *table.baseline.values()):
             assert not runs.keys() & {0, 2001}
 
     def test_two_sweeps_that_tuned_the_same_are_told_apart(self, source: SweepRecord) -> None:
         again = replace(source, spec=across_spec(WORKLOADS, "name=again"))
-        _, faults = sources_of([source, again], "teleport")
+        _, faults = sources_of(all_of([source, again]), "teleport")
         assert "small/teleport was tuned in across too, and each has its own best; name one of them" in str(faults[0])
 
     def test_a_study_without_a_best_is_named(self) -> None:
         record = across(lambda t: failing(t, "diverged") if t.config.study == "middle/teleport" else t)
-        found, faults = sources_of([record], "teleport")
+        found, faults = sources_of(all_of([record]), "teleport")
         assert [each.workload for each in found] == ["small", "large"]
         assert "no trial of the search of middle/teleport ended well" in str(faults[0])
 
     def test_the_same_label_for_another_target_is_named(self, source: SweepRecord) -> None:
         other = across(spec=across_spec(("small",), "name=other", "workloads.small.target.value=0.2"))
-        sources, _ = sources_of([source], "teleport")
-        [fault] = mismatches([source, other], sources)
+        sweeps, sources = found_in(source)
+        [fault] = mismatches([*sweeps, Candidates.of(other)], sources)
         assert "is not the same in across and other: target (train_loss 0.1 and train_loss 0.2) differ" in str(fault)
 
 
@@ -364,7 +376,6 @@ def shared_search(spec: SweepSpec) -> SweepRecord:
 BEST_LR_FACTOR = {"small": 0.6, "middle": 1.0, "large": 1.6}
 TUNED_LR = 0.1
 NUM_SETTINGS = 24
-Change = Callable[[Trial], Trial | None]
 
 
 @dataclass(frozen=True)
@@ -386,7 +397,6 @@ def together_spec(*overrides: str) -> SweepSpec:
         WORKLOADS,
         "name=together",
         "search.trials=4",
-        "search.scheduler=wilcoxon",
         "search.scope={name: shared, common: [data.batch_size], lr_factor: [0.5, 2.0]}",
         *(f"workloads.{w}.optimizer.lr={TUNED_LR}" for w in WORKLOADS),
         *(f"workloads.{w}.data.batch_size={{choice: [32, 64]}}" for w in WORKLOADS),
@@ -395,13 +405,13 @@ def together_spec(*overrides: str) -> SweepSpec:
     )
 
 
-def together(spec: SweepSpec, change: Change = lambda trial: trial) -> SweepRecord:
-    """One search over all workloads, and what it confirms; ``change`` sees the units of the search."""
+def together(spec: SweepSpec) -> SweepRecord:
+    """One search over all workloads, each candidate of which has run in full, and what it confirms."""
     from orchestrator.search.confirm import confirm_configs
     from orchestrator.search.selection import champions
 
     trials = [with_value(trained(c, Valley())) for c in search_configs(spec) if c.arm == "baseline"]
-    tuned = {label: trial.config for label, trial in Candidates(spec, trials).baselines.items()}
+    tuned = {label: trial.config for label, trial in Candidates(spec, tuple(trials)).baselines.items()}
     for number in range(NUM_SETTINGS):
         draw = random.Random(number)
         values: dict[str, Json] = {}
@@ -410,8 +420,21 @@ def together(spec: SweepSpec, change: Change = lambda trial: trial) -> SweepReco
         # The first two differ in the learning rate alone, and to the second it is what it is to the baseline.
         values |= {0: {"teleport.step.factor": 2.0}, 1: {"teleport.step.factor": 2.0, "lr_factor": 1.0}}.get(number, {})
         method = Arm.model_validate(spec.arms["teleport"].concretise(values))
-        units = unit_configs(spec, tuned, "teleport", method, values, number)
-        trials += [unit for c in units.values() if (unit := change(with_value(trained(c, Valley())))) is not None]
+        runs = (
+            TrialConfig(
+                workload=workload,
+                arm="teleport",
+                phase="search",
+                seeds=(seed,),
+                training=training_of(spec, tuned[workload], values),
+                method=method,
+                objective=spec.search.objective,
+                values=values,
+                number=number,
+            )
+            for workload, seed in run_order(spec)
+        )
+        trials += [with_value(trained(config, Valley())) for config in runs]
     record = SweepRecord(spec, PROVENANCE, tuple(trials))
     chosen = [trial for best in champions(Candidates.of(record)).values() for trial in best]
     confirmed = tuple(with_value(trained(c, Valley())) for c in confirm_configs(spec, chosen))
@@ -464,9 +487,8 @@ class TestShared:
     """One search over all workloads: a setting is more than its method."""
 
     def test_a_setting_is_its_method_with_what_it_makes_of_the_training_values(self, joined: SweepRecord) -> None:
-        sources, faults = sources_of([joined], "teleport")
-        assert faults == ()
-        made = transfer_of([joined], "teleport", sources)
+        sweeps, sources = found_in(joined)
+        made = transfer_of(sweeps, "teleport", sources)
         first, second = (next(s for s in made.settings if s.label.startswith(f"#{n} (")) for n in (0, 1))
         assert first.method == second.method
         assert first.key != second.key
@@ -474,7 +496,7 @@ class TestShared:
         assert second.training == {"data.batch_size": second.values["data.batch_size"]}
         assert {each.sources for each in made.settings} == {()}
         steps = steps_of(joined, "search")
-        table = table_of([joined], sources, "search")
+        table = table_of(sweeps, sources, "search")
         assert len(table.settings) == NUM_SETTINGS
         for setting in table.settings:
             number = int(setting.label[1:].split(" ")[0])
@@ -496,7 +518,7 @@ class TestShared:
         ]
         both = replace(joined, spec=spec, trials=(*joined.trials, *theirs))
         for phase in ("search", "confirm"):
-            alone, beside = (table_of([one], sources_of([one], "teleport")[0], phase) for one in (joined, both))
+            alone, beside = (table_of(*found_in(one), phase) for one in (joined, both))
             assert [each.key for each in beside.settings] == [each.key for each in alone.settings]
             assert beside.costs == alone.costs
 
@@ -541,8 +563,8 @@ class TestShared:
         (block,) = (each for each in transfer_sections(made) if each.key == "transfer-workloads")
         assert [row[0] for row in block.rows] == ["small, (middle)", "middle, (small)", "large"]
         assert "in brackets share the architecture" in block.note
-        sources, _ = sources_of([record], "teleport")
-        alone = transfer_of([record], "teleport", sources, leave="workload")
+        sweeps, sources = found_in(record)
+        alone = transfer_of(sweeps, "teleport", sources, leave="workload")
         assert [each.beside for each in alone.left_out] == [()] * 3
         assert [each.setting for each in alone.left_out] != [each.setting for each in made.left_out]
 
@@ -568,48 +590,41 @@ class TestShared:
         assert made.stability is not None
         assert (made.stability.num_settings, made.stability.evidence) == (NUM_SETTINGS, "exploratory")
 
-    def test_what_the_race_gave_up_is_unknown_and_a_miss_in_a_band(self, joined: SweepRecord) -> None:
-        """Even where the units that ran were the best of all."""
-        limit = 2.2
-
-        def give_up(unit: Trial) -> Trial | None:
-            is_given_up = unit.config.values["teleport.step.factor"] > limit  # type: ignore[operator]
-            return None if is_given_up and unit.config.workload == "small" else unit
-
-        record = together(together_spec(), give_up)
-        states = {s.number: s.state for s in Candidates.of(record).shared["teleport"]}
-        assert states[0] == states[1] == "COMPLETE"
-        num_complete = list(states.values()).count("COMPLETE")
+    def test_what_early_stopping_gave_up_is_neither_ranked_nor_chosen_from(self) -> None:
+        record = together(together_spec("search.scheduler=wilcoxon"))
+        states = [candidate.state for candidate in Candidates.of(record).shared["teleport"]]
+        num_complete = states.count("COMPLETE")
+        assert set(states) == {"COMPLETE", "PRUNED"}
         assert 5 <= num_complete <= NUM_SETTINGS - 5
         made = evaluated(record)
         assert len([each for each in made.settings if each.label.startswith("#")]) == num_complete
         assert {each.num_candidates for each in made.left_out} == {num_complete}
         assert made.stability is not None
         assert made.stability.num_settings == num_complete
-        whole, cut = ({s.parameter: s.bands for s in evaluated(r).sensitivity} for r in (joined, record))
-        assert list(whole) == list(cut) == ["teleport.step.factor", "lr_factor"]
-        [before], [after] = whole["teleport.step.factor"], cut["teleport.step.factor"]
-        assert (before.workload, before.num_trials, after.num_trials) == (ALL, NUM_SETTINGS, NUM_SETTINGS)
-        above = [each for each in after.bins if each.low > limit and each.cost is not None]
-        assert above
-        assert all(each.cost is not None and each.cost > 2.0 for each in above), "a miss is over twice what is good"
-        assert after.high is not None
-        assert after.high < max(each.high for each in above)
 
-    def test_bands_are_of_the_aggregate(self, joined: SweepRecord) -> None:
-        [band] = next(s.bands for s in evaluated(joined).sensitivity if s.parameter == "lr_factor")
-        settings = Candidates.of(joined).shared["teleport"]
-        best = min(float(np.quantile(inside, 0.25)) for inside in inside_of(band, settings) if len(inside) >= 5)
-        for each, inside in zip(band.bins, inside_of(band, settings), strict=True):
-            assert each.count == len(inside)
-            expected = float(np.quantile(inside, 0.25)) / best if len(inside) >= 5 else None
+    @pytest.mark.parametrize("scheduler", ["none", "wilcoxon"])
+    def test_bands_are_of_the_aggregate_and_what_was_given_up_is_a_miss(self, scheduler: str) -> None:
+        record = together(together_spec(f"search.scheduler={scheduler}"))
+        baselines = [math.log(steps) for (_, number, _), steps in steps_of(record, "search").items() if number == -1]
+        miss = 2.0 * BUDGET / math.exp(np.mean(baselines))
+        candidates = Candidates.of(record).shared["teleport"]
+        assert {each.state for each in candidates} == {"COMPLETE", *(["PRUNED"] if scheduler == "wilcoxon" else [])}
+        bands = {each.parameter: each.bands for each in evaluated(record).sensitivity}
+        assert list(bands) == ["teleport.step.factor", "lr_factor"]
+        [band] = bands["lr_factor"]
+        assert (band.workload, band.num_trials) == (ALL, NUM_SETTINGS)
+        inside = inside_of(band, candidates, miss)
+        best = min(float(np.quantile(costs, 0.25)) for costs in inside if len(costs) >= 5)
+        for each, costs in zip(band.bins, inside, strict=True):
+            assert each.count == len(costs)
+            expected = float(np.quantile(costs, 0.25)) / best if len(costs) >= 5 else None
             assert each.cost == (None if expected is None else pytest.approx(expected))
 
     def test_a_shared_and_an_ordinary_search_of_an_arm_do_not_mix(
         self, joined: SweepRecord, source: SweepRecord
     ) -> None:
         for records in ([joined, source], [source, joined]):
-            [fault] = sources_of(records, "teleport")[1]
+            [fault] = sources_of(all_of(records), "teleport")[1]
             assert str(fault).startswith(
                 f"sweep {records[1].spec.name}: teleport was searched on all workloads of together"
             )
@@ -630,28 +645,28 @@ class TestShared:
         assert Transfer.model_validate_json(made.model_dump_json()) == made
 
 
-def inside_of(band: SensitivityBand, settings: Sequence[Candidate]) -> list[list[float]]:
-    """The aggregates of the settings in each stretch of the factor of the learning rate; the last one has its end."""
+def inside_of(band: SensitivityBand, candidates: Sequence[Candidate], miss: float) -> list[list[float]]:
+    """The aggregates of the candidates in each stretch of the factor of the learning rate; the last one has its end."""
     found = []
     for each in band.bins:
         is_last = each is band.bins[-1]
-        at = [(s.values["lr_factor"], s.aggregate or 0.0) for s in settings]
+        at = [(c.values["lr_factor"], miss if c.aggregate is None else c.aggregate) for c in candidates]
         found.append([cost for x, cost in at if each.low <= x < each.high or (is_last and x == each.high)])  # type: ignore[operator]
     return found
 
 
 class TestReport:
     def test_one_workload_or_nothing_to_compare_has_no_section(self) -> None:
-        assert transfers_of([across(spec=across_spec(("small",)))]) == ()
+        assert transfers_of(all_of([across(spec=across_spec(("small",)))])) == ()
         few = across(spec=across_spec(WORKLOADS, "search.trials=3"))
-        assert transfers_of([few]) == ()
+        assert transfers_of(all_of([few])) == ()
         report = summarise(few)
         assert "Does one setting serve all?" not in render_html(report)
         assert "Sensitivity bands" not in render_markdown(report)
         assert "transfer.csv" not in render_csv(report)
 
     def test_every_format_has_it(self, both: tuple[SweepRecord, SweepRecord]) -> None:
-        joint = join([summarise(record) for record in both], transfers_of(both))
+        joint = join([summarise(record) for record in both], transfers_of(all_of(both)))
         assert [each.arm for each in joint.transfers] == ["teleport"]
         assert all(report.transfers == () for report in joint.sweeps)
         page, text = render_html(joint), render_markdown(joint)
@@ -672,7 +687,7 @@ class TestReport:
         page = render_html(summarise(source))
         assert "Sensitivity bands" in page
         assert "Transfer matrix" not in page
-        assert "9 settings by workloads have not been confirmed" in page
+        assert "9 pairs of a setting and a workload have not been confirmed" in page
 
     def test_figures_show_the_numbers_of_the_report(self, both: tuple[SweepRecord, SweepRecord]) -> None:
         made = evaluated(*both)

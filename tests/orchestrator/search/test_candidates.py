@@ -1,4 +1,4 @@
-"""The table of settings, gathered from the files of a shared search alone."""
+"""The table of candidates, gathered from the files of a shared search alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from orchestrator.home.records import (
     TrialState,
     objective_value,
 )
-from orchestrator.search.candidates import Candidates, aggregate_of, log_ratio_of, race_order, run_cost
+from orchestrator.search.candidates import Candidates, aggregate_of, log_ratio_of, run_cost, run_order
 from orchestrator.search.counts import num_planned
 from orchestrator.search.lints import spec_lints
 from orchestrator.search.selection import champions, roles
@@ -31,7 +31,7 @@ from tests.orchestrator.trials import failed
 
 FROM = Provenance(command="", git_commit=None, git_dirty=None, versions={}, host="", started_at=0.0)
 EVERY_ROLE = "confirm.candidates=[chosen, own, leave_one_out]"
-# Steps of four settings on narrow and on wide: the second is the best on narrow, the third on wide.
+# Steps of four candidates on narrow and on wide: the second is the best on narrow, the third on wide.
 STEPS = {0: (3, 3), 1: (1, 12), 2: (12, 1), 3: (8, 8)}
 
 
@@ -59,7 +59,7 @@ def test_aggregates_are_what_their_names_say() -> None:
 @pytest.mark.parametrize("metric", ["steps_to_target", "seconds_to_target", "gradient_evaluations_to_target"])
 def test_a_target_that_is_there_before_the_first_step_has_a_finite_ratio(metric: str, tmp_path: Path) -> None:
     _, sweep = searched(shared_spec("search.trials=1"), tmp_path)
-    result = costing(sweep.units[0], 0)
+    result = costing(sweep.runs[0], 0)
     nothing = {"seconds_to_target": 0.0, "gradient_evaluations_to_target": 0.0}
     result = result.model_copy(update={"seeds": (result.seeds[0].model_copy(update=nothing),)})
     assert math.isfinite(log_ratio_of(Objective.model_validate({"metric": metric}), result, 1.0))
@@ -69,7 +69,7 @@ def test_a_target_that_is_there_before_the_first_step_has_a_finite_ratio(metric:
 @pytest.mark.parametrize("steps", [3, None])
 def test_a_run_costs_what_the_search_was_told(metric: str, steps: int | None, tmp_path: Path) -> None:
     _, sweep = searched(shared_spec("search.trials=1"), tmp_path)
-    [seed] = costing(sweep.units[0], steps).seeds
+    [seed] = costing(sweep.runs[0], steps).seeds
     to_target = {"seconds_to_target": None, "gradient_evaluations_to_target": None} if steps is None else {}
     seed = seed.model_copy(update=to_target)
     found = run_cost(seed, metric)
@@ -79,27 +79,27 @@ def test_a_run_costs_what_the_search_was_told(metric: str, steps: int | None, tm
 
 def test_the_order_of_the_race_is_the_seeds_and_begins_with_every_workload() -> None:
     spec = shared_spec("search.seeds=[0, 1, 2, 3]")
-    order = race_order(spec)
+    order = run_order(spec)
     assert sorted(order) == sorted((label, seed) for label in spec.workloads for seed in spec.search.seeds)
     assert all({order[at][0], order[at + 1][0]} == {"narrow", "wide"} for at in range(0, 8, 2))
-    assert order == race_order(spec)
-    assert any(race_order(shared_spec("search.seeds=[0, 1, 2, 3]", f"search.seed={n}")) != order for n in (1, 2, 3))
+    assert order == run_order(spec)
+    assert any(run_order(shared_spec("search.seeds=[0, 1, 2, 3]", f"search.seed={n}")) != order for n in (1, 2, 3))
 
 
-def test_units_become_one_trial_for_each_setting_and_workload(tmp_path: Path) -> None:
+def test_runs_become_one_trial_for_each_candidate_and_workload(tmp_path: Path) -> None:
     spec = shared_spec("search.trials=4")
     record, sweep = searched(spec, tmp_path, crashing(by_workload, 3, "diverged"))
     found = [trial for trial in Candidates.of(record).merged if trial.config.arm == "teleport"]
     assert [(trial.config.workload, trial.config.number) for trial in found] == [
         (label, number) for label in spec.workloads for number in range(4)
     ]
-    units = {unit.trial_id for unit in sweep.units}
+    runs = {run.trial_id for run in sweep.runs}
     for trial in found:
         assert trial.result is not None
         assert trial.config.seeds == spec.search.seeds
         number, is_wide = trial.config.number, trial.config.workload == "wide"
         assert number is not None
-        assert trial.result.trial_id in units, "it is known by a trial that is on file"
+        assert trial.result.trial_id in runs, "it is known by a trial that is on file"
         if number == 3:
             assert trial.result.failure_kind == "diverged"
         else:
@@ -107,12 +107,12 @@ def test_units_become_one_trial_for_each_setting_and_workload(tmp_path: Path) ->
             assert trial.result.value == STEPS[number][is_wide]
 
 
-def test_a_setting_that_ended_before_a_workloads_turn_counts_there_too(tmp_path: Path) -> None:
+def test_a_candidate_that_ended_before_a_workloads_turn_counts_there_too(tmp_path: Path) -> None:
     def diverging(config: TrialConfig) -> TrialResult:
         return failed(config) if config.number == 0 else costing(config, 4)
 
     record, sweep = searched(shared_spec("search.trials=2"), tmp_path, diverging)
-    assert sweep.num_units()[0] == 1
+    assert sweep.num_runs()[0] == 1
     first = [
         trial for trial in Candidates.of(record).merged if trial.config.number == 0 and trial.config.arm == "teleport"
     ]
@@ -120,7 +120,7 @@ def test_a_setting_that_ended_before_a_workloads_turn_counts_there_too(tmp_path:
     assert len({trial.config.workload for trial in first}) == 2
 
 
-def test_the_chosen_setting_is_that_of_the_best_aggregate_on_every_workload(tmp_path: Path) -> None:
+def test_the_chosen_candidate_is_that_of_the_best_aggregate_on_every_workload(tmp_path: Path) -> None:
     record, _ = searched(shared_spec("search.trials=4", "confirm.top_k=2"), tmp_path)
     chosen = {
         study: [trial.config.number for trial in trials] for study, trials in champions(Candidates.of(record)).items()
@@ -161,10 +161,10 @@ def test_a_workload_of_the_same_architecture_has_no_say_where_that_is_left_out(t
         return costing(config, 3 if config.number == 3 else 4) if on_cnn else by_workload(config)
 
     record, _ = searched(spec, tmp_path, answer)
-    (settings,) = Candidates(spec, record.trials).shared.values()
+    (candidates,) = Candidates(spec, record.trials).shared.values()
 
     def best(*workloads: str) -> int:
-        return min(settings, key=lambda one: one.over(workloads) or math.inf).number
+        return min(candidates, key=lambda one: one.over(workloads) or math.inf).number
 
     expected = {
         "narrow": {"leave_one_out": best("wide", "cnn"), "leave_architecture_out": best("cnn")},
@@ -181,7 +181,7 @@ def test_a_workload_of_the_same_architecture_has_no_say_where_that_is_left_out(t
     assert best("cnn") not in (best("narrow", "cnn"), best("wide", "cnn")), "else nothing is tried"
 
 
-def test_while_it_runs_a_setting_is_running_and_what_was_given_up_is_pruned(tmp_path: Path) -> None:
+def test_while_it_runs_a_candidate_is_running_and_what_was_given_up_is_pruned(tmp_path: Path) -> None:
     spec = shared_spec(
         "search.scheduler={name: wilcoxon, p_threshold: 0.1}",
         "search.seeds=[0, 1, 2]",
@@ -190,13 +190,13 @@ def test_while_it_runs_a_setting_is_running_and_what_was_given_up_is_pruned(tmp_
     )
     record, sweep = searched(spec, tmp_path, by_number({0: 4, 1: 9, 2: 4}))
 
-    def states(num_units: int, *, is_running: bool = False) -> list[str]:
-        units = [
-            Trial(config=unit, result=None if is_running and at == num_units - 1 else sweep.results[unit.trial_id])
-            for at, unit in enumerate(sweep.units[:num_units])
+    def states(num_runs: int, *, is_running: bool = False) -> list[str]:
+        runs = [
+            Trial(config=run, result=None if is_running and at == num_runs - 1 else sweep.results[run.trial_id])
+            for at, run in enumerate(sweep.runs[:num_runs])
         ]
         tuned = [trial for trial in record.trials if trial.config.arm == "baseline"]
-        return [setting.state for setting in Candidates(spec, (*tuned, *units)).shared["teleport"]]
+        return [candidate.state for candidate in Candidates(spec, (*tuned, *runs)).shared["teleport"]]
 
     assert states(3) == ["RUNNING"]
     assert states(7, is_running=True) == ["COMPLETE", "RUNNING"]
@@ -206,7 +206,7 @@ def test_while_it_runs_a_setting_is_running_and_what_was_given_up_is_pruned(tmp_
     assert states(16) == ["COMPLETE", "PRUNED", "COMPLETE"]
 
 
-def test_units_that_will_not_run_are_no_longer_planned(tmp_path: Path) -> None:
+def test_runs_that_will_not_begin_are_no_longer_planned(tmp_path: Path) -> None:
     spec = shared_spec(
         "search.scheduler={name: wilcoxon, p_threshold: 0.1}",
         "search.seeds=[0, 1, 2]",
@@ -221,10 +221,10 @@ def test_units_that_will_not_run_are_no_longer_planned(tmp_path: Path) -> None:
     assert of["narrow/teleport"].best == 4.0
     crashed, _ = searched(spec, tmp_path / "crashed", crashing(by_number({}), 1, "crashed"))
     of = {study.study: study for study in count(spec, crashed.trials).studies if study.phase == "search"}
-    assert (of["narrow/teleport"].num_planned, of["narrow/teleport"].num_done) == (10, 10), "one setting is replaced"
+    assert (of["narrow/teleport"].num_planned, of["narrow/teleport"].num_done) == (10, 10), "one candidate is replaced"
 
 
-def test_the_plan_counts_units_and_names_the_shared_space() -> None:
+def test_the_plan_counts_runs_and_names_the_shared_space() -> None:
     plan = make_plan(shared_spec(EVERY_ROLE), lambda workload, arm: 0.5)
     of = {(study.workload, study.arm): study for study in plan.studies}
     assert of["wide", "teleport"].num_search == 3 * 2
@@ -238,12 +238,12 @@ def test_the_plan_counts_units_and_names_the_shared_space() -> None:
     assert of["wide", "baseline"].trial_seconds == 0.5 * steps
 
 
-def test_a_race_that_can_give_nothing_up_is_objected_to() -> None:
+def test_a_scheduler_that_can_give_nothing_up_is_objected_to() -> None:
     [told] = [
         lint
         for lint in spec_lints(shared_spec("search.scheduler={name: wilcoxon, p_threshold: 0.1}"))
         if "wilcoxon" in lint
     ]
-    assert told.startswith("search.scheduler: wilcoxon gives no setting up before it has had 4 pairs")
+    assert told.startswith("search.scheduler: wilcoxon gives no candidate up before it has had 4 pairs")
     enough = shared_spec("search.scheduler={name: wilcoxon, p_threshold: 0.1}", "search.seeds=[0, 1, 2]")
     assert not any("wilcoxon" in lint for lint in spec_lints(enough))

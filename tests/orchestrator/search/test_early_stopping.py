@@ -197,7 +197,7 @@ class TestScheduler:
         searched.judge(of, rows[30:])
         values = stored(journal)[0].intermediate_values
         assert tuple(values) == spec.search.scheduler.rungs
-        assert values == rung_values([(rows, 1)], of.seeds, "train_loss", spec.search.scheduler.rungs)
+        assert values == rung_values(rows, 1, of.seeds, "train_loss", spec.search.scheduler.rungs)
 
     def test_a_stopped_trial_is_pruned_in_optuna_with_its_values(self, scheduler: str, journal: Path) -> None:
         searched = study(spec_with(scheduler), journal)
@@ -324,8 +324,8 @@ def test_trials_are_judged_by_a_curve(objective: str, scheduler: str, metric: st
 
 class TestRungValues:
     def test_a_new_seed_does_not_make_the_value_jump(self) -> None:
-        runs = [(curve(1.0, (seed,)), 1) for seed in (0, 1)]
-        values = rung_values(runs, (0, 1), "train_loss", (480, 500, 510, 750, 1000))
+        rows = [row for seed in (0, 1) for row in curve(1.0, (seed,))]
+        values = rung_values(rows, 1, (0, 1), "train_loss", (480, 500, 510, 750, 1000))
         assert values[500] == pytest.approx(1.0)
         assert values[510] == pytest.approx((1.0 + 0.02 * 2.96) / 1.02)
         assert values[1000] == pytest.approx(1.0)
@@ -334,11 +334,11 @@ class TestRungValues:
     def test_configurations_with_other_epochs_compare(self) -> None:
         stretched = [each.model_copy(update={"epoch": 7 * each.epoch}) for each in curve(1.0)]
         rungs = (100, 300, 900)
-        one, other = (rung_values([run], (0,), "train_loss", rungs) for run in ((stretched, 7), (curve(1.0), 1)))
+        one, other = (rung_values(*run, (0,), "train_loss", rungs) for run in ((stretched, 7), (curve(1.0), 1)))
         assert one == other
 
     def test_a_row_that_passes_several_rungs_counts_for_each(self) -> None:
-        values = rung_values([(curve(1.0, num_rows=2), 1)], (0,), "train_loss", (100, 300, 900))
+        values = rung_values(curve(1.0, num_rows=2), 1, (0,), "train_loss", (100, 300, 900))
         assert values == {100: 2.0, 300: 2.0, 900: 1.0}
 
 

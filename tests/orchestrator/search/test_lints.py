@@ -29,7 +29,7 @@ def test_a_sound_spec_has_none() -> None:
 
 def test_arms_that_can_do_nothing_here_are_told() -> None:
     reset = tiny_spec("search.trials=16", "arms.reset={state_reset: {}}")
-    assert spec_lints(reset) == ["digits/reset: plain sgd keeps no state, so resetting it is the baseline"]
+    assert spec_lints(reset) == ["digits/reset: plain sgd keeps no state, so this arm does the same as the baseline"]
     momentum = tiny_spec("search.trials=16", "arms.r={state_reset: {}}", "workloads.digits.optimizer.momentum=0.9")
     assert spec_lints(momentum) == []
 
@@ -55,11 +55,13 @@ def test_a_comparison_without_tuning_is_told() -> None:
 
 
 def test_a_sweep_that_compares_nothing_is_told() -> None:
-    assert any("only the baseline arm" in lint for lint in spec_lints(tiny_spec("arms={}")))
+    assert any("has only the baseline arm" in lint for lint in spec_lints(tiny_spec("arms={}")))
 
 
 def test_a_search_that_is_all_random_is_told() -> None:
-    assert any("tpe proposes its first 10 at random" in lint for lint in spec_lints(tiny_spec("search.trials=10")))
+    assert any(
+        "tpe proposes its first 10 candidates at random" in lint for lint in spec_lints(tiny_spec("search.trials=10"))
+    )
 
 
 def test_an_objective_beside_the_target_is_told() -> None:
@@ -77,12 +79,12 @@ def test_a_best_at_its_bound_is_told() -> None:
 def test_too_few_feasible_trials_are_told() -> None:
     bad: list[TrialConfig] = [config(lr=0.02 + i / 100, number=i + 1) for i in range(3)]
     trials = [searched(0.1, 0.1), *(Trial(config=of, result=failed(of)) for of in bad)]
-    assert lints(record(*trials)) == ["digits/baseline: only 1 of 4 search trials are feasible; narrow the space"]
+    assert lints(record(*trials)) == ["digits/baseline: only 1 of 4 candidates are feasible; narrow the space"]
 
 
 def test_a_search_that_still_improves_is_told() -> None:
     trials = [searched(0.05 + i / 100, 1.0 - i / 10, number=i) for i in range(8)]
-    assert lints(record(*trials)) == ["digits/baseline: the best trial is #7 of 8: the search may still be improving"]
+    assert lints(record(*trials)) == ["digits/baseline: candidate #7 of 8 is the best, so the search may still improve"]
     trials = [searched(0.05 + i / 100, i / 10, number=i) for i in range(8)]
     assert lints(record(*trials)) == []
 
@@ -92,7 +94,7 @@ def test_a_target_out_of_reach_is_told() -> None:
     hit = complete(of)
     missed = hit.model_copy(update={"seeds": (hit.seeds[0].model_copy(update={"steps_to_target": None}),)})
     [found] = lints(record(Trial(config=of, result=missed)))
-    assert "no configuration reached the target on every seed" in found
+    assert "no candidate reached the target on every seed" in found
 
 
 def test_a_gpu_trial_that_ran_on_the_cpu_is_told() -> None:
@@ -113,8 +115,8 @@ class TestEarlyStopping:
 
         # Two teleport batches of nine in the only epoch.
         assert told(0.1) == [
-            "digits/teleport: search.scheduler judges from 0.1 of a trial's budget, but its first teleports and 5% of "
-            "a run to recover take until 0.27; raise grace"
+            "digits/teleport: search.scheduler judges a trial from 0.1 of its budget, but the first teleports and 5% "
+            "of a run to recover last until 0.27; raise grace"
         ]
         assert told(0.3) == []
         assert told(0.14, "search.seeds=[0, 1]") == []
@@ -131,8 +133,8 @@ class TestEarlyStopping:
         stopped = [Trial(config=of, result=pruned_result(of, rows, started_at=1.0, ended_at=2.0)) for of in bad]
         found = lints(Candidates(spec, (searched(0.1, 0.1), *stopped)))
         assert found == [
-            "digits/baseline: 3 of 4 search trials were stopped and 1 ran in full: too few to judge the stopping by; "
-            "give it more trials or a longer grace"
+            "digits/baseline: 3 of 4 candidates were stopped and 1 ran in full, which is too few to judge the stopping "
+            "by; give the search more trials or a longer grace"
         ]
 
     def test_early_values_that_say_nothing_of_the_final_ones_are_told(self) -> None:
@@ -148,8 +150,8 @@ class TestEarlyStopping:
             return [lint for lint in found if "Spearman" in lint]
 
         assert told([5.0, 4.0, 3.0, 2.0, 1.0, 0.0]) == [
-            "digits/baseline: train_loss at 0.5 of the budget ranks 6 complete trials unlike their final train_loss "
-            "(Spearman -1.00); a longer grace stops fewer good ones"
+            "digits/baseline: train_loss at 0.5 of the budget ranks 6 complete candidates unlike their final "
+            "train_loss (Spearman -1.00); a longer grace stops fewer good ones"
         ]
         assert told([0.0, 1.0, 2.0, 3.0, 4.0, 5.0]) == []
         assert told([3.0, 2.0, 1.0]) == []
@@ -178,8 +180,8 @@ def test_other_samplers_leave_nothing_to_chance_that_they_could_model(sampler: s
 def test_a_grid_with_more_points_than_trials_is_told() -> None:
     found = spec_lints(tiny_spec("search.trials=16", "search.sampler={name: grid, points: 3}"))
     assert found == [
-        "digits/teleport: search.trials is 16, the grid has 36 points: a part drawn at random is tried; raise "
-        "search.trials or lower search.sampler.points"
+        "digits/teleport: search.trials is 16 and the grid has 36 points, so the search tries a random part of them; "
+        "raise search.trials or lower search.sampler.points"
     ]
     assert spec_lints(tiny_spec("search.trials=36", "search.sampler={name: grid, points: 3}")) == []
 
@@ -189,7 +191,7 @@ def test_a_grid_with_more_points_than_trials_is_told() -> None:
     [
         ("{gpu: 0.25}", None),
         ("{search: {gpu: 0.5}, confirm: {gpu: 1}}", None),
-        ("{search: {gpu: 0.5}, confirm: {gpu: 0.5}}", "resources.confirm.gpu is 0.5: confirm trials share a GPU"),
+        ("{search: {gpu: 0.5}, confirm: {gpu: 0.5}}", "resources.confirm.gpu is 0.5, so confirm trials share a GPU"),
         ("{search: {gpu: 0.5}}", "search trials are given a GPU and confirm trials none"),
     ],
 )

@@ -101,7 +101,7 @@ def test_an_unknown_sweep_is_told_before_anything_begins(home: Path) -> None:
 
 def test_plan_warns_of_an_unknown_sweep() -> None:
     spec = tiny_spec(*FROM_OLD)
-    message = "search.warm_start: no sweep 'old' in this home; did you mean 'odl'? (known: odl)"
+    message = "search.warm_start: this home has no sweep 'old'; did you mean 'odl'? (known: odl)"
     assert message in make_plan(spec, sweeps=["odl"]).warnings
     assert message not in make_plan(spec, sweeps=["old"]).warnings
     assert message not in make_plan(spec).warnings

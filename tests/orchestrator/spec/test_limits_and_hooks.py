@@ -117,9 +117,9 @@ def test_budgets_and_hooks_are_no_part_of_an_exported_configuration() -> None:
         ("hooks.timeout=soon", "hooks.timeout: must be a time above 0"),
         (
             "hooks.trial_failed.command=[echo, '{trail}']",
-            "hooks: trial_failed.command: '{trail}' is nothing that the event says; did you mean 'trial'?",
+            "hooks: trial_failed.command: the event has no value '{trail}'; did you mean 'trial'?",
         ),
-        ("hooks.sweep_finished.command=[echo, '{kind}']", "'{kind}' is nothing that the event says"),
+        ("hooks.sweep_finished.command=[echo, '{kind}']", "the event has no value '{kind}'"),
         ("hooks.sweep_finished.webhook=ftp://host/x", "hooks.sweep_finished.webhook: must be an http or https URL"),
         ("hooks.sweep_finished.webhook='http://'", "hooks.sweep_finished.webhook: must be an http or https URL"),
         ("hooks.sweep_finished.webhook='http://host:x/'", "hooks.sweep_finished.webhook: must be an http or https"),

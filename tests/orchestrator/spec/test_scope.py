@@ -79,7 +79,7 @@ def test_a_choice_is_common_with_all_that_stands_under_it() -> None:
         (
             ["confirm.candidates=[chosen, leave_architecture_out]"],
             "confirm.candidates",
-            "at least two architectures, all are mlp; leave_one_out",
+            "at least two architectures, but all are mlp; leave_one_out",
         ),
         (["confirm.candidates=[own]"], "confirm.candidates", "must hold chosen"),
         (["confirm.candidates=[chosen, chosen]"], "confirm.candidates", "must differ from each other"),
@@ -123,7 +123,7 @@ def test_one_workload_has_nothing_to_share() -> None:
     only = "workloads={narrow: {model: {name: mlp, widths: [8]}, data: {name: digits, batch_size: 128}, "
     only += "optimizer: {name: sgd, lr: 0.1}, epochs: 1, target: {metric: train_loss, value: 2.0}}}"
     [fault] = faults(only)
-    assert "shared needs at least two workloads, there is one" in fault
+    assert "shared needs at least two workloads, and the spec has one" in fault
 
 
 def test_the_race_has_optunas_arguments_and_defaults() -> None:

@@ -108,7 +108,7 @@ def test_the_mode_suits_the_metric_where_it_is_not_written() -> None:
         (["sampler={name: tpe, multivariate: false}"], "group needs multivariate"),
         (["sampler=cmaes", "also=[{metric: seconds}]"], "takes one objective only; those that take several: gp, grid"),
         (["sampler=qmc", "divergence=constraint"], "takes no constraints; those that do: gp, nsga2, nsga3, tpe"),
-        (["also=[{metric: train_loss}]"], "objectives must differ from each other, are train_loss, train_loss"),
+        (["also=[{metric: train_loss}]"], "objectives must differ from each other; they are train_loss, train_loss"),
         (["also=[{metric: second}]"], r"search.also\[0\].metric: second is none of the valid values; .*'seconds'"),
         (["divergence=penalty"], "search.divergence: 'penalty'|search.divergence: penalty is none"),
         (["warm_start={sweep: tiny}"], r"search.warm_start.sweep: must be another sweep, is this one \(tiny\)"),

@@ -54,7 +54,7 @@ def test_resources_are_for_both_phases_or_for_each() -> None:
     assert spec.resources.share("search") == Share(cpu=1.0, gpu=0.5)
     assert spec.resources.share("confirm") == Share(cpu=1.0, gpu=1.0)
     assert Resources().share("search") == Share()
-    assert "not both forms" in faults("resources={cpu: 1, search: {cpu: 2}}")[0]
+    assert "give either cpu for both phases, or search and confirm" in faults("resources={cpu: 1, search: {cpu: 2}}")[0]
 
 
 def test_a_fraction_of_a_gpu_is_for_the_search_alone() -> None:
@@ -70,7 +70,7 @@ def test_a_fraction_of_a_gpu_is_for_the_search_alone() -> None:
 @pytest.mark.parametrize(
     ("resources", "told"),
     [
-        ("{gpu: 1.5}", "resources.gpu: above 1, GPUs are whole: must be 1 or 2, is 1.5"),
+        ("{gpu: 1.5}", "resources.gpu: above 1, GPUs must be whole: write 1 or 2 instead of 1.5"),
         ("{search: {gpu: 0.00001}}", "resources.search.gpu: must be 0 or at least 0.0001"),
         ("{cpu: 0}", "resources.cpu: must be greater than or equal to 0.0001"),
         ("{memory: -1}", "resources.memory: must be greater than or equal to 0"),
@@ -99,10 +99,9 @@ def test_identity_is_what_shapes_the_results() -> None:
     assert one.identity != tiny_spec("workloads.digits.epochs=2").identity
 
 
-def test_a_spec_without_scheduler_or_race_is_the_same_sweep_as_before_there_were_any() -> None:
-    assert tiny_spec("search.scheduler=none", "confirm.race=false").identity == tiny_spec().identity
+def test_a_spec_without_scheduler_is_the_same_sweep_as_before_there_were_any() -> None:
+    assert tiny_spec("search.scheduler=none").identity == tiny_spec().identity
     assert tiny_spec("search.scheduler=asha").identity != tiny_spec().identity
-    assert tiny_spec("confirm.race=true").identity != tiny_spec().identity
 
 
 @pytest.mark.parametrize("name", sorted(set(SCHEDULERS) - {"wilcoxon"}))  # which goes with a shared search alone
@@ -182,8 +181,8 @@ def test_overrides_take_yaml_and_dotted_keys() -> None:
     [
         ("novalue", "must be KEY=VALUE, is novalue"),
         ("=3", "must be KEY=VALUE"),
-        ("name.deeper=3", "name is no mapping and holds no keys"),
-        ("workloads.digits.optimizer.lr.loguniform.low=1", "holds no keys"),
+        ("name.deeper=3", "name is not a mapping, so it has no keys"),
+        ("workloads.digits.optimizer.lr.loguniform.low=1", "so it has no keys"),
     ],
 )
 def test_broken_overrides_are_told(override: str, message: str) -> None:
@@ -222,13 +221,13 @@ def test_broken_overrides_are_told(override: str, message: str) -> None:
         ),
         (
             "workloads.digits.model={name: cnn, channels: [4, 4, 4, 4]}",
-            "digits.model: model cnn does not fit data set digits: 4 channels halve the image as often, which 8 × 8 "
+            "digits.model: model cnn does not fit data set digits: 4 convolutions halve the image as often, and 8 × 8 "
             "allows 3 times",
         ),
         (
             "workloads.digits.model={name: vit, patch_size: {choice: [4, 3]}}",
-            "digits.model: model vit does not fit data set digits: patch_size must divide the image's sides, is 3 for "
-            "8 × 8",
+            "digits.model: model vit does not fit data set digits: patch_size must divide the image's sides; it is 3, "
+            "they are 8 × 8",
         ),
         (
             "workloads.digits.model={name: torchvision, architecture: vit_b_16}",
@@ -236,11 +235,11 @@ def test_broken_overrides_are_told(override: str, message: str) -> None:
         ),
         (
             "workloads.digits.model={name: torchvision, architecture: resnet81}",
-            "digits.model.architecture: 'resnet81' is no classification model of torchvision; did you mean 'resnet18'?",
+            "digits.model.architecture: torchvision has no classification model 'resnet81'; did you mean 'resnet18'?",
         ),
         (
             "workloads.digits.model={name: vit, d_model: 6}",
-            "digits.model: d_model must be a multiple of num_heads, are 6 and 4",
+            "digits.model: d_model must be a multiple of num_heads; they are 6 and 4",
         ),
         ("workloads.digits.optimizer={name: adam, lr: 0.1, betas: [0.9]}", "optimizer.betas"),
         (
@@ -303,7 +302,7 @@ def test_broken_overrides_are_told(override: str, message: str) -> None:
         ("name=a..b", "is no valid name"),
         ("arms.a/b={teleport: {}}", "is no valid name"),
         ("search.seeds=[]", "search.seeds: must"),
-        ("search.seeds=[1, 1]", "seeds must differ from each other, are [1, 1]"),
+        ("search.seeds=[1, 1]", "seeds must differ from each other; they are [1, 1]"),
         ("search.trials=0", "search.trials: must be greater than 0"),
         ("confirm.seeds=0", "confirm.seeds"),
         ("search.trials={int: [1, 4]}", "search.trials: must be a valid integer"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -34,6 +35,14 @@ class TestConcordance:
         assert [same.w, opposite.w] == pytest.approx([1.0, 0.0])
         assert same.p == pytest.approx(1 / 120**2)
         assert opposite.p == 1.0
+
+    @pytest.mark.parametrize(("num_subjects", "method"), [(7, "exact"), (8, "permutation")])
+    def test_up_to_seven_subjects_every_arrangement_is_counted(self, num_subjects: int, method: str) -> None:
+        found = concordance([range(num_subjects)] * 2)
+        assert found is not None
+        assert (found.w, found.method) == (1.0, method)
+        if method == "exact":
+            assert found.p == 1 / math.factorial(num_subjects)
 
     def test_exact_p_by_enumerating_both_judges(self) -> None:
         costs = np.array([[1.0, 2.0, 3.0, 4.0], [2.0, 1.0, 3.0, 4.0]])

@@ -202,6 +202,40 @@ class TestPairedEffect:
         assert (effect.p, effect.num_ties) == (smallest_p(7), 1)
         assert paired_interval(pairs, "ratio") == pytest.approx((0.8, 0.8))
 
+    def test_a_pair_that_both_miss_takes_no_part_in_what_could_have_been_seen(self) -> None:
+        known = [
+            (b, factor * b)
+            for b, factor in zip(range(200, 280, 10), (0.7, 0.8, 0.9, 1.0, 1.1, 0.75, 0.85, 0.95), strict=True)
+        ]
+        alone = paired_effect(censored_pairs(known, 400), "ratio")
+        beside = paired_effect(censored_pairs([*known, (500, 500), (600, 600)], 400), "ratio")
+        assert 1.0 < alone.smallest_effect < INF
+        assert beside.smallest_effect == alone.smallest_effect
+
+    @pytest.mark.parametrize("missed", [(300, 500), (500, 300), (500, 500)])
+    def test_a_miss_leaves_no_mean(self, missed: tuple[int, int]) -> None:
+        known = [(200 + i, 180 + 2 * i) for i in range(20)]
+        whole = paired_effect(censored_pairs(known, 400), "ratio")
+        assert whole.mean is not None
+        assert whole.mean_interval is not None
+        assert whole.mean_interval[0] < whole.mean < whole.mean_interval[1]
+        cut = paired_effect(censored_pairs([*known, missed], 400), "ratio")
+        assert (cut.mean, cut.mean_interval) == (None, None)
+
+    @pytest.mark.parametrize("sign", [1.0, -1.0])
+    def test_a_p_of_exactly_alpha_rejects(self, sign: float) -> None:
+        pairs = [Pair(Measured(0.0), Measured(sign * i)) for i in (1.0, 2.0, 4.0, 8.0, 16.0)]
+        assert paired_effect(pairs, "difference").p == 0.0625
+        low, high = paired_interval(pairs, "difference", 0.0625)
+        assert sorted([abs(low), abs(high)]) == [1.0, 16.0]
+        assert paired_interval(pairs, "difference", 0.0624) == (-INF, INF)
+
+    def test_a_probability_has_a_lower_and_an_upper_end(self) -> None:
+        pairs = censored_pairs([(100, 90), (100, 110), (100, 90), (100, 95)], 400)
+        low, high = paired_effect(pairs, "ratio").probability_interval
+        assert (low, high) == share_interval(3, 0, 4)
+        assert low < 0.75 < high
+
     def test_a_baseline_that_always_misses_leaves_an_upper_bound(self) -> None:
         pairs = censored_pairs([(500, arm) for arm in range(200, 280, 10)], 400)
         effect = paired_effect(pairs, "ratio")

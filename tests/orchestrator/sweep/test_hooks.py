@@ -21,6 +21,7 @@ from orchestrator.home.records import TrialFailure
 from orchestrator.spec import EVENT_KEYS, HooksOptions
 from orchestrator.sweep.hooks import MAX_MESSAGE, Hooks
 from tests.orchestrator.trials import config, failed
+from tests.waiting import PATIENCE, wait_until
 
 KEEP = "import os, sys, pathlib; pathlib.Path(sys.argv[1]).open('a').write(sys.stdin.read() + '\\n')"
 
@@ -76,13 +77,6 @@ def python(code: str, *arguments: object) -> list[str]:
     return [sys.executable, "-c", code, *map(str, arguments)]
 
 
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120.0
-    while not is_so():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.01)
-
-
 def has_text(file: Path) -> bool:
     return file.exists() and bool(file.read_text())
 
@@ -101,11 +95,13 @@ def test_a_command_gets_the_event_on_stdin_in_its_environment_and_in_its_argumen
     told = tmp_path / "told.json"
     hooks = story.hooks(trial_failed={"command": python(code, told, "{trial} failed: {kind}")})
     of = config(number=3)
+    before = time.time()
     hooks.trial_failed(of, failed(of))
+    after = time.time()
     hooks.close()
     stdin, environment, arguments = json.loads(told.read_text())
     event = json.loads(stdin)
-    assert event.pop("time") == pytest.approx(time.time(), abs=60.0)
+    assert before <= event.pop("time") <= after
     assert event == {
         "version": 1,
         "event": "trial_failed",
@@ -257,6 +253,10 @@ def test_a_thousand_failures_are_a_handful_of_calls_and_none_is_forgotten(story:
     assert events[-1]["trial"] == "digits/baseline search #999"
 
 
+def has_begun(told: Path, num: int) -> bool:
+    return told.exists() and told.read_text().split().count("in") >= num
+
+
 def test_calls_of_one_event_do_not_overlap(story: Story, tmp_path: Path) -> None:
     code = (
         "import os, sys, time\n"
@@ -268,7 +268,7 @@ def test_calls_of_one_event_do_not_overlap(story: Story, tmp_path: Path) -> None
     for num_begun in range(1, 4):
         # Each event comes while the call before it runs.
         hooks.trial_failed(config(), failed(config()))
-        wait_until(lambda begun=num_begun: told.exists() and told.read_text().split().count("in") >= begun)
+        wait_until(lambda: has_begun(told, num_begun))  # noqa: B023 - it is called before the next round
     hooks.close()
     assert told.read_text().split() == ["in", "out"] * 3
 
@@ -288,7 +288,7 @@ def test_the_end_waits_for_all_hooks_together_no_longer_than_the_timeout(story: 
     wait_until(lambda: closing.ident in story.clock.asked_by)
     story.clock.now += 30.0
     # If it waited for one hook after the other, the clock would have to go on by another timeout.
-    closing.join(120.0)
+    closing.join(PATIENCE)
     assert not closing.is_alive()
     wait_until(lambda: not any(thread.name.startswith("hook ") for thread in threading.enumerate()))
     for event in begun:
@@ -426,7 +426,8 @@ def test_a_server_that_hangs_up_or_speaks_no_http_is_told(story: Story) -> None:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
         assert "no answer:" in story.tell(webhook=url)
         assert "no answer:" in story.tell(webhook=url)
-        thread.join(5.0)
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
 
 
 def test_a_secret_address_is_not_among_the_arguments_of_any_process(

@@ -86,6 +86,14 @@ def test_a_trial_that_is_to_be_replaced_is_planned_for() -> None:
     assert [study.num_planned for study in kept.studies] == [3, 3, 2, 2]
 
 
+def test_the_first_seed_that_fails_says_whether_its_candidate_is_replaced() -> None:
+    first, second = config(seeds=(0,)), config(seeds=(1,))
+    trials = [Trial(config=first, result=failed(first, "crashed")), Trial(config=second, result=failed(second))]
+    for seed in range(4):
+        counted = count(tiny_spec("search.seeds=[0, 1]", f"search.seed={seed}"), trials)
+        assert counted.studies[0].num_planned == (3 + 1) * 2, "whatever the order of runs of a shared search"
+
+
 def test_plain_lines_say_everything_and_only_news(capsys: pytest.CaptureFixture[str]) -> None:
     with watch_sweep() as show:
         show(progress())

@@ -28,7 +28,7 @@ from tests.orchestrator.shared_sweeps import costing
 from tests.orchestrator.sweep.test_run import Cut, go, outcomes
 from tests.orchestrator.trials import failed, row
 
-# A low threshold of the race, so that a search this small has something to give up.
+# A low threshold of early stopping, so that a search this small has something to give up.
 RACED = (
     "search.scheduler={name: wilcoxon, p_threshold: 0.3}",
     "search.trials=5",
@@ -49,20 +49,20 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     return go(raced(), tmp_path_factory.mktemp("home"))
 
 
-def test_a_shared_sweep_ends_with_a_setting_for_every_arm_and_a_comparison_for_every_workload(
+def test_a_shared_sweep_ends_with_a_candidate_for_every_arm_and_a_comparison_for_every_workload(
     finished: Outcome,
 ) -> None:
     assert not finished.failures
     record, report = read_record(finished.paths), finished.report
-    settings = Candidates.of(record).shared
-    assert {arm: len(of) for arm, of in settings.items()} == {"teleport": 5, "random": 5}
-    assert any(setting.state == "PRUNED" for of in settings.values() for setting in of)
+    candidates = Candidates.of(record).shared
+    assert {arm: len(of) for arm, of in candidates.items()} == {"teleport": 5, "random": 5}
+    assert any(candidate.state == "PRUNED" for of in candidates.values() for candidate in of)
     assert [(c.workload, c.arm) for c in report.comparisons if c.is_primary] == [
         ("narrow", "teleport"),
         ("wide", "teleport"),
     ]
-    assert not any(c.verdict is Verdict.REFUSED for c in report.comparisons), "the budgets are equal, in settings"
-    for arm, of in settings.items():
+    assert not any(c.verdict is Verdict.REFUSED for c in report.comparisons), "the budgets are equal, in candidates"
+    for arm, of in candidates.items():
         best = min(of, key=lambda one: (one.aggregate is None, one.aggregate, one.number))
         for workload in record.spec.workloads:
             study = report.study(workload, arm)
@@ -82,7 +82,7 @@ def test_a_shared_sweep_ends_with_a_setting_for_every_arm_and_a_comparison_for_e
     assert counted.num_planned == counted.num_done == len(record.trials)
 
 
-def test_confirm_runs_the_chosen_setting_on_each_workloads_own_learning_rate(finished: Outcome) -> None:
+def test_confirm_runs_the_chosen_candidate_on_each_workloads_own_learning_rate(finished: Outcome) -> None:
     record = read_record(finished.paths)
     best = champions(Candidates.of(record))
     for workload in record.spec.workloads:
@@ -116,7 +116,7 @@ def test_leaving_one_workload_out_is_answered_on_the_seeds_of_its_confirm_runs(f
         assert made.label(left.setting).startswith(f"#{number} (")
 
 
-def test_an_exported_setting_runs_on_one_workload_by_itself(finished: Outcome, tmp_path: Path) -> None:
+def test_an_exported_candidate_runs_on_one_workload_by_itself(finished: Outcome, tmp_path: Path) -> None:
     record = read_record(finished.paths)
     exported = tmp_path / "best.yaml"
     exported.write_text(best_spec(record, "wide", "teleport"))
@@ -124,7 +124,7 @@ def test_an_exported_setting_runs_on_one_workload_by_itself(finished: Outcome, t
     assert config.configuration_id == champions(Candidates.of(record))["wide", "teleport"][0].config.configuration_id
 
 
-@pytest.mark.parametrize("after", [3, 14, 23, 37])
+@pytest.mark.parametrize("after", [14, *(pytest.param(after, marks=pytest.mark.slow) for after in (3, 23, 37))])
 def test_a_sweep_that_is_cut_off_anywhere_goes_on_as_if_it_had_not_been(
     finished: Outcome, tmp_path: Path, after: int
 ) -> None:
@@ -143,7 +143,7 @@ def test_a_shared_search_begins_with_the_best_of_another(finished: Outcome) -> N
 
 
 class _TwoAtOnce(ReadyLauncher):
-    """Two workers; the first unit of setting 0 diverges while the second runs, and ends at its next report or not."""
+    """Two workers; the first run of candidate 0 diverges while the second runs, and ends at its next report or not."""
 
     def __init__(self, *, cut: bool) -> None:
         self.cut = cut
@@ -169,7 +169,7 @@ class _TwoAtOnce(ReadyLauncher):
 
 
 @pytest.mark.parametrize("cut", [False, True])
-def test_what_runs_when_its_setting_ends_is_pruned_also_where_a_crash_cut_it_off(tmp_path: Path, cut: bool) -> None:
+def test_what_runs_when_its_candidate_ends_is_pruned_also_where_a_crash_cut_it_off(tmp_path: Path, cut: bool) -> None:
     spec, tracker = shared_spec(), NoTracker()
     launcher = _TwoAtOnce(cut=cut)
     if cut:
@@ -178,8 +178,8 @@ def test_what_runs_when_its_setting_ends_is_pruned_also_where_a_crash_cut_it_off
     outcome = go(spec, tmp_path, launcher, tracker)
     record = read_record(outcome.paths)
     assert all(trial.result is not None for trial in record.trials)
-    units = [trial for trial in record.trials if trial.config.arm == "teleport" and trial.config.number == 0]
-    states = [trial.result.state for trial in units if trial.result is not None]
+    runs = [trial for trial in record.trials if trial.config.arm == "teleport" and trial.config.number == 0]
+    states = [trial.result.state for trial in runs if trial.result is not None]
     assert sorted(states) == [TrialState.FAIL, TrialState.PRUNED]
     assert bool(launcher.stopped) is not cut
     counted = standing(outcome.paths).progress
@@ -189,16 +189,16 @@ def test_what_runs_when_its_setting_ends_is_pruned_also_where_a_crash_cut_it_off
 
 @pytest.mark.slow
 @ray_warnings
-def test_ray_runs_the_pairs_of_a_setting_at_once(tmp_path: Path) -> None:
+def test_ray_runs_the_pairs_of_a_candidate_at_once(tmp_path: Path) -> None:
     outcome = go(shared_spec("search.trials=2"), tmp_path, RayLauncher(shares=[Share()]))
     inline = go(shared_spec("search.trials=2"), tmp_path / "inline", InlineLauncher())
     assert outcomes(read_record(outcome.paths)) == outcomes(read_record(inline.paths))
 
 
-def test_a_tracked_unit_says_which_setting_and_search_it_is_of(finished: Outcome) -> None:
+def test_a_tracked_run_says_which_candidate_and_search_it_is_of(finished: Outcome) -> None:
     record = read_record(finished.paths, with_history=False)
-    units = [trial.config for trial in record.trials if trial.config.study == "wide/teleport"]
-    first = [trial_facts(record, unit) for unit in units if unit.number == 0]
+    runs = [trial.config for trial in record.trials if trial.config.study == "wide/teleport"]
+    first = [trial_facts(record, run) for run in runs if run.number == 0]
     assert {facts.name for facts in first} == {"wide/teleport #0 seed 0", "wide/teleport #0 seed 1"}
     assert all(facts.tags["setting"] == "0" and facts.tags["search"] == "*/teleport" for facts in first)
     tuned = [trial_facts(record, trial.config) for trial in record.trials if trial.config.arm == "baseline"]

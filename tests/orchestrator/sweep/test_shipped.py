@@ -114,7 +114,12 @@ def test_its_line_for_two_cores_makes_it_smaller(path: Path) -> None:
     assert small.num_steps < whole.num_steps
 
 
-@every_sweep
+# The fast tests train only the sweeps beside quickstart.yaml, and the slow tests those in folders.
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] * ("/" in name)) for path, name in zip(SWEEPS, IDS, strict=True)],
+    ids=IDS,
+)
 def test_its_first_trials_run(path: Path, tiny_data: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for module in (locations, images):
         monkeypatch.setattr(module, "DEBIAN_FOLDER", tmp_path / "none")

@@ -90,7 +90,7 @@ class FaultyStore(RunStore):
         self._end()
 
     def _begin(self, run_id: str = "") -> None:
-        self.gate.wait(60)
+        self.gate.wait(PATIENCE)
         self.num_calls += 1
         self._fault: Fault = "before" if self.is_down else next(self.plan, "well")
         if self._fault == "before":

@@ -37,19 +37,19 @@ def new_record(*trials: Trial, spec: SweepSpec | None = None, **changes: object)
     return SweepRecord(tiny_spec() if spec is None else spec, provenance(**changes), trials)
 
 
-def search_config(number: int, seeds: tuple[int, ...] = (0,)) -> TrialConfig:
+def search_config(number: int) -> TrialConfig:
     """Make the configuration of a search trial."""
-    return config(lr=0.01 * (1 + number), number=number, seeds=seeds)
+    return config(lr=0.01 * (1 + number), number=number)
 
 
 def rows_of(of: TrialConfig, num_steps: int = 4) -> list[HistoryRow]:
     """Make a trial's curves."""
-    return [row(step, seed) for step in range(num_steps) for seed in of.seeds]
+    return [row(step, of.seeds[0]) for step in range(num_steps)]
 
 
-def ended(number: int, *, fails: bool = False, seeds: tuple[int, ...] = (0,)) -> Trial:
+def ended(number: int, *, fails: bool = False) -> Trial:
     """Make a trial that ended, as it is on file."""
-    of = search_config(number, seeds)
+    of = search_config(number)
     result = failed(of) if fails else complete(of, value=0.5 + number)
     return Trial(config=of, result=result, history=tuple(rows_of(of)))
 
@@ -104,8 +104,8 @@ class Seen:
 
     Args:
         name: for people.
-        trial_id: whose; None: the sweep's own.
-        status: the store's word.
+        trial_id: of the trial; None for the sweep's own run.
+        status: as the store calls it.
         params: as text.
         tags: all but the store's own bookkeeping.
         curves: by metric, its (step, value, milliseconds since the sweep began), in order.

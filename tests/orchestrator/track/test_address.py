@@ -1,4 +1,4 @@
-"""Where a store is, and that nobody reads its password."""
+"""A tracking URI is read or refused, and nobody reads its password."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from orchestrator.errors import UserError
 from orchestrator.track import MlflowTracker
 from orchestrator.track.address import Address
-from orchestrator.track.text import MAX_TAG, clean, metric_key, note, redact
+from orchestrator.track.text import MAX_TAG, clean, clean_key, note, redact
 
 
 def test_a_sqlite_file_is_made_absolute_and_its_artifacts_lie_beside_it(
@@ -87,7 +87,7 @@ def test_any_text_is_made_storable() -> None:
     long = clean("x" * 20_000)
     assert len(long) < MAX_TAG + 50
     assert long.endswith("… (20000 characters)")
-    assert metric_key("layer:[0]\n✓") == "layer__0___"
+    assert clean_key("layer:[0]\n✓") == "layer__0___"
 
 
 def test_a_long_description_ends_after_a_whole_line() -> None:

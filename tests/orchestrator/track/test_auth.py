@@ -17,12 +17,19 @@ from orchestrator.track.address import Address
 from orchestrator.track.mlflow_store import EXPERIMENT, open_client
 from tests.orchestrator.specs import TINY
 from tests.servers import answering
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 
 PASSWORD = f"hunter2-{secrets.token_hex(8)}"
 LOGIN = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": PASSWORD}
-MAIN = "from orchestrator.cli import main; main()"
+# A busy machine may take longer to send everything than the tracker waits when a sweep ends.
+MAIN = f"""
+from orchestrator.cli import main
+from orchestrator.track import MlflowTracker
+MlflowTracker.__init__.__kwdefaults__["close_seconds"] = {PATIENCE}
+main()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +50,7 @@ def _teleport(*arguments: str, login: dict[str, str]) -> subprocess.CompletedPro
         text=True,
         env={**environment, "PYTHONWARNINGS": "", **login},
         check=False,
-        timeout=300,
+        timeout=5 * PATIENCE,
     )
 
 

@@ -1,4 +1,4 @@
-"""What a store that is slow, gone, forgetful or stubborn costs the sweep: nothing; and what it then lacks: nothing."""
+"""A store that is slow, gone, forgetful or stubborn costs the sweep nothing, and has every run in the end."""
 
 from __future__ import annotations
 

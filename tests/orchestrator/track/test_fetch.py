@@ -1,4 +1,4 @@
-"""A sweep's home from MLflow: the same record, put in place whole or not at all."""
+"""A sweep's home is made from MLflow with the same record, and is put in place whole or not at all."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from orchestrator.sweep.standing import standing
 from orchestrator.track import MlflowTracker
 from orchestrator.track.fetch import fetch
 from tests.orchestrator.specs import tiny_spec
+from tests.waiting import PATIENCE
 
 
 def uri_of(home: Path) -> str:
@@ -41,7 +42,7 @@ def sweep(home: Path, uri: str = "") -> None:
         spec,
         paths,
         InlineLauncher(),
-        MlflowTracker(uri or uri_of(home)),
+        MlflowTracker(uri or uri_of(home), close_seconds=PATIENCE),
         command="teleport run",
         observe=lambda _: None,
     )

@@ -1,4 +1,4 @@
-"""Where a trial's run is found: the run itself, a search for it, or a word why not."""
+"""A link leads to a trial's run, or to a search for it, or says why it does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only whole processes show: a driver that is killed, a server that is not there, what an import costs."""
+"""Needs whole processes: a driver that is killed, a server that is not there, what an import loads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from orchestrator.track.address import Address
 from orchestrator.track.mlflow_store import EXPERIMENT, open_client
 from orchestrator.track.store import Unreachable
 from tests.orchestrator.track.stories import ended, on_file, put
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[3]
 
@@ -116,13 +116,13 @@ def test_a_new_store_is_made_without_a_word_on_either_stream(tmp_path: Path) -> 
         "import sys\nfrom pathlib import Path\nfrom orchestrator.track import MlflowTracker\n"
         "from tests.orchestrator.track.stories import on_file, ended\n"
         "paths = on_file(Path(sys.argv[1]) / 'new', ended(0))\n"
-        "tracker = MlflowTracker(f'sqlite:///{paths.home}/mlflow.db', close_seconds=120)\n"
+        "tracker = MlflowTracker(f'sqlite:///{paths.home}/mlflow.db', close_seconds=600)\n"
         "tracker.follow(paths)\nassert tracker.close('FINISHED') == 0\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path)],
-        capture_output=True, text=True, cwd=tmp_path, env=environment, check=False, timeout=300,
+        capture_output=True, text=True, cwd=tmp_path, env=environment, check=False, timeout=5 * PATIENCE,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert [path.name for path in tmp_path.iterdir()] == ["new"], "nothing lands in the current directory"

@@ -1,4 +1,4 @@
-"""A SQLite store is whole from the moment that it is there, whoever dies or comes at the same time."""
+"""A SQLite store has all its tables as soon as it is there, even if a process dies or two come at once."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from orchestrator.track.address import Address
 from orchestrator.track.mlflow_store import EXPERIMENT, MlflowStore, open_client
 from orchestrator.track.sqlite import SETTLED_SECONDS, is_used, prepare
 from orchestrator.track.store import Unreachable
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[3]
 LONG_AGO = time.time() - 2 * SETTLED_SECONDS
@@ -152,7 +153,7 @@ client.create_experiment(sys.argv[2])
 def test_two_that_come_at_once_share_one_store(file: Path) -> None:
     uri = f"sqlite:///{file}"
     both = [subprocess.Popen([sys.executable, "-c", RACE, uri, name], cwd=ROOT) for name in ("one", "two")]
-    assert [process.wait(120) for process in both] == [0, 0]
+    assert [process.wait(5 * PATIENCE) for process in both] == [0, 0]
     names = {experiment.name for experiment in open_client(Address.parse(uri)).search_experiments()}
     assert names == {"Default", "one", "two"}
     assert EXPERIMENT not in names

@@ -1,9 +1,8 @@
-"""The contract, against a SQLite file, a PostgreSQL database and an MLflow server over HTTP."""
+"""Runs the tracker's contract on a SQLite file, a PostgreSQL database and an MLflow server."""
 
 from __future__ import annotations
 
 import shutil
-import time
 import urllib.request
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from tests.orchestrator.chaos.store import database
 from tests.orchestrator.track.contract import TrackerContract
 from tests.orchestrator.track.stories import Seen, on_file, trial_runs
 from tests.servers import answering
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, wait_until
 
 
 class MlflowContract(TrackerContract):
@@ -36,16 +35,14 @@ class MlflowContract(TrackerContract):
         return MlflowTracker(self.uri, close_seconds=PATIENCE)
 
     def wait_for_running(self, paths: SweepPaths, num_trials: int) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
+        def are_shown() -> bool:
             runs = trial_runs(self.seen(paths)) if self._has_experiment() else {}
             running = [run for run in runs.values() if run.status == "RUNNING"]
-            if len(running) == num_trials and all(
+            return len(running) == num_trials and all(
                 len(run.curves.get("epoch", ())) == paths.count_rows(str(run.trial_id)) for run in running
-            ):
-                return
-            time.sleep(0.1)
-        raise AssertionError("the store never showed the running trials")
+            )
+
+        wait_until(are_shown, "a store that shows the running trials")
 
     def seen(self, paths: SweepPaths) -> list[Seen]:
         record = read_record(paths, with_history=False)
@@ -119,7 +116,7 @@ class TestServer(MlflowContract):
         return self.address
 
     def test_its_page_opens(self) -> None:
-        with urllib.request.urlopen(self.uri, timeout=30) as answer:
+        with urllib.request.urlopen(self.uri, timeout=PATIENCE) as answer:
             assert b"<title>MLflow</title>" in answer.read()
 
 

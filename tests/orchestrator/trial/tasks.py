@@ -37,6 +37,6 @@ def task(phase: Any = "search", seed: int = 0, **more: Any) -> SeedTask:
 
 
 def config(method: dict[str, Any] | None = None, **more: Any) -> TrialConfig:
-    settings = {"phase": "search", "seeds": (0, 1), "workload": "small", "arm": "arm", **more}
+    settings = {"phase": "search", "seeds": (0,), "workload": "small", "arm": "arm", **more}
     training = settings.pop("training", {})
     return TrialConfig(training=workload(**training), method=method or {}, **settings)

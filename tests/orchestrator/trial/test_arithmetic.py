@@ -149,7 +149,7 @@ def test_float16_without_a_gpu_is_told() -> None:
     choice = "workloads.digits.precision={choice: [float32, float16]}"
     for override in ("workloads.digits.precision=float16", choice):
         assert told(override) == [
-            "digits: float16 without a GPU is emulated, so its seconds say nothing; give trials a GPU "
+            "digits: a CPU emulates float16, so its seconds say nothing; give trials a GPU "
             "(resources.gpu), or take bfloat16 or float32"
         ]
         assert told(override, "resources={gpu: 1}") == []

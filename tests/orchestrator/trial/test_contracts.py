@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import typing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from orchestrator.spec.options import (
     LR_SCHEDULES,
     MODELS,
     OPTIMIZERS,
+    SAMPLERS,
+    SCHEDULERS,
     ArmOptions,
     DataOptions,
     Entry,
@@ -104,52 +107,108 @@ def made(family: dict[str, Entry], name: str, **more: Any) -> NamedOptions:
     return options
 
 
-def lacking() -> list[str]:
-    """Say of each registered name which further place it is missing from."""
-    families = {"model": MODELS, "data set": DATASETS, "optimizer": OPTIMIZERS, "learning-rate schedule": LR_SCHEDULES}
-    here = "tests/orchestrator/trial/test_contracts.py"
-    said = []
-    for kind, family in families.items():
-        for name in family.keys() - NEEDED.keys():
-            said.append(f"{kind} {name!r} has no settings to be tested with: add it to NEEDED in {here}")
+# Registry -> what a member is called, and the file that registers it.
+REGISTRIES: dict[str, tuple[str, dict[str, Entry]]] = {
+    "arms": ("arm", ARMS),
+    "datasets": ("data set", DATASETS),
+    "lr_schedules": ("learning-rate schedule", LR_SCHEDULES),
+    "models": ("model", MODELS),
+    "optimizers": ("optimizer", OPTIMIZERS),
+    "samplers": ("sampler", SAMPLERS),
+    "schedulers": ("scheduler", SCHEDULERS),
+}
+
+
+def fault_of(kind: str, name: str, entry: Entry, file: str) -> str | None:
+    """Say in a sentence what is wrong with an entry, and which file to edit; None: nothing is."""
+    place, _, attribute = entry.builder.partition(":")
+    maker = f"{place.replace('.', '/')}.py" if place.startswith("orchestrator.") else place
+    try:
+        is_built = callable(entry.load())
+    except (ImportError, AttributeError):
+        is_built = False
+    if not is_built:
+        return f"{kind} {name!r} has no builder: write the function {attribute!r} in {maker}, or correct {file}"
+    if kind == "arm":
+        if not issubclass(entry.options, ArmOptions):
+            return f"{kind} {name!r} does not say when it acts: derive its options from ArmOptions in {file}"
+    elif typing.get_args(entry.options.model_fields["name"].annotation) != (name,):
+        return f"{kind} {name!r} is not what its options are called: give them name: Literal[{name!r}] in {file}"
+    if inspect.isabstract(entry.options):
+        missing = ", ".join(sorted(entry.options.__abstractmethods__))
+        return f"{kind} {name!r} is half made: its options lack {missing}; add them in {file}"
+    return None
+
+
+def faults() -> list[str]:
+    """Say in sentences what each registered name lacks, and which file to edit."""
+    tests = "tests/orchestrator/trial"
+    said: list[str | None] = []
+    for module, (kind, family) in REGISTRIES.items():
+        file = f"orchestrator/spec/options/{module}.py"
+        said += [fault_of(kind, name, entry, file) for name, entry in family.items()]
+        if module not in ("arms", "samplers", "schedulers"):
+            for name in family.keys() - NEEDED.keys():
+                said.append(
+                    f"{kind} {name!r} has no settings to be tested with: add it to NEEDED in {tests}/test_contracts.py"
+                )
     for name in DATASETS.keys() - LOCATORS.keys():
         said.append(f"data set {name!r} has no locator: add it to LOCATORS in orchestrator/trial/data/locations.py")
     for kind in ARMS.keys() - Arm.model_fields.keys():
-        said.append(f"arm {kind!r} has no field of Arm in orchestrator/spec/training.py")
+        said.append(f"arm {kind!r} has no field: add one to Arm in orchestrator/spec/training.py")
     for kind in Arm.model_fields.keys() - ARMS.keys():
-        said.append(f"arm {kind!r} has no entry in ARMS in orchestrator/spec/options/arms.py")
-    for kind in Arm.model_fields.keys() - METHODS.keys():
-        said.append(f"arm {kind!r} has no settings to be tested with: add it to METHODS in {here[:-17]}test_arms.py")
+        said.append(f"arm {kind!r} has no entry: add one to ARMS in orchestrator/spec/options/arms.py")
+    for kind in ARMS.keys() - METHODS.keys():
+        said.append(f"arm {kind!r} has no settings to be tested with: add it to METHODS in {tests}/test_arms.py")
     documented = (Path(__file__).parents[3] / "docs" / "arms.md").read_text()
-    said += [f"arm {kind!r} has no line in docs/arms.md" for kind in ARMS if f"`{kind}`" not in documented]
-    return sorted(said)
+    said += [
+        f"arm {kind!r} is not described: add a line to docs/arms.md" for kind in ARMS if f"`{kind}`" not in documented
+    ]
+    return sorted(filter(None, said))
 
 
 def test_what_is_registered_is_registered_everywhere() -> None:
-    assert lacking() == []
+    assert faults() == []
 
 
-def test_a_missing_registration_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(OPTIMIZERS, "nadam", OPTIMIZERS["adam"])
+class _Timeless(ArmOptions):
+    """A kind of arm that does not say when it acts."""
+
+
+def test_a_missing_registration_is_told_in_words_with_the_file_to_edit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(OPTIMIZERS, "nadam", Entry(OPTIMIZERS["adam"].options, "torch.optim:NAdm"))
     monkeypatch.setitem(DATASETS, "stl10", DATASETS["cifar10"])
-    monkeypatch.setitem(ARMS, "shake", ARMS["teleport"])
-    assert [each.partition(":")[0] for each in lacking()] == [
-        "arm 'shake' has no field of Arm in orchestrator/spec/training.py",
-        "arm 'shake' has no line in docs/arms.md",
-        "data set 'stl10' has no locator",
-        "data set 'stl10' has no settings to be tested with",
-        "optimizer 'nadam' has no settings to be tested with",
+    monkeypatch.setitem(ARMS, "shake", Entry(_Timeless, "orchestrator.trial.arms:teleport"))
+    monkeypatch.setitem(MODELS, "wide", Entry(MODELS["mlp"].options, "orchestrator.trial.models.wide:build"))
+    monkeypatch.setitem(SAMPLERS, "spiral", Entry(SAMPLERS["random"].options, "orchestrator.search.samplers:spiral"))
+    options = "orchestrator/spec/options"
+    tests = "tests/orchestrator/trial"
+    assert faults() == [
+        "arm 'shake' has no field: add one to Arm in orchestrator/spec/training.py",
+        f"arm 'shake' has no settings to be tested with: add it to METHODS in {tests}/test_arms.py",
+        f"arm 'shake' is half made: its options lack timing; add them in {options}/arms.py",
+        "arm 'shake' is not described: add a line to docs/arms.md",
+        "data set 'stl10' has no locator: add it to LOCATORS in orchestrator/trial/data/locations.py",
+        f"data set 'stl10' has no settings to be tested with: add it to NEEDED in {tests}/test_contracts.py",
+        "data set 'stl10' is not what its options are called: give them name: Literal['stl10'] in "
+        f"{options}/datasets.py",
+        "model 'wide' has no builder: write the function 'build' in orchestrator/trial/models/wide.py, or correct "
+        f"{options}/models.py",
+        f"model 'wide' has no settings to be tested with: add it to NEEDED in {tests}/test_contracts.py",
+        "optimizer 'nadam' has no builder: write the function 'NAdm' in torch.optim, or correct "
+        f"{options}/optimizers.py",
+        f"optimizer 'nadam' has no settings to be tested with: add it to NEEDED in {tests}/test_contracts.py",
+        "sampler 'spiral' has no builder: write the function 'spiral' in orchestrator/search/samplers.py, or correct "
+        f"{options}/samplers.py",
     ]
 
 
 @pytest.mark.parametrize("kind", ARMS)
 def test_a_kind_of_arm_has_options_and_a_builder(kind: str) -> None:
     options = ARMS[kind].options
-    assert issubclass(options, ArmOptions), (
-        f"arm {kind!r} does not say when it acts: derive its options from ArmOptions"
+    assert Arm.model_fields[kind].annotation == options | None, (
+        f"arm {kind!r} has other options in Arm, in orchestrator/spec/training.py, than in ARMS"
     )
-    assert Arm.model_fields[kind].annotation == options | None, f"arm {kind!r} has other options in spec.Arm"
-    assert callable(ARMS[kind].load())
     arm = Arm.model_validate({kind: METHODS[kind]})
     assert (arm.kind, arm.settings) == (kind, options.model_validate(METHODS[kind]))
 
@@ -164,10 +223,17 @@ def test_an_arm_says_when_it_acts_in_training() -> None:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_an_optimizers_options_are_torchs_own(name: str) -> None:
-    signature = inspect.signature(OPTIMIZERS[name].load()).parameters
+    builder = OPTIMIZERS[name].load()
+    torchs = builder if isinstance(builder, type) else inspect.signature(builder, eval_str=True).return_annotation
+    assert issubclass(torchs, torch.optim.Optimizer)
+    signature = inspect.signature(builder).parameters
     fields = OPTIMIZERS[name].options.model_fields
     for field in fields.keys() - {"name"}:
-        assert field in signature, f"{name} has no argument {field!r}: {list(signature)}"
+        for where in (signature, inspect.signature(torchs).parameters):
+            assert field in where, (
+                f"optimizer {name!r} has no argument {field!r}, only {', '.join(where)}: "
+                "correct its options in orchestrator/spec/options/optimizers.py"
+            )
         default = fields[field].default
         if default is not PydanticUndefined:
             assert default == signature[field].default, f"{name}: another default for {field!r} than torch's"

@@ -57,7 +57,7 @@ def test_every_name_of_a_leaf_is_a_fact_of_the_engine(key: str) -> None:
     known = {field.name for field in dataclasses.fields(facts)} | {"null_share"} - {"name"}
     assert set(leaf.names) <= known
     assert all(is_name(name) for name in leaf.names)
-    assert EXPRESSIONS[key].leaf() is leaf
+    assert EXPRESSIONS[key].leaf is leaf
     layer = LayerFacts("2", 64, 32, 32, 1, 2, 1.0, 0.5, 16, 48, 4.0)
     model = ModelFacts(2.0, 0.5, 1.0, 2)
     for name in leaf.names:
@@ -127,11 +127,11 @@ def faults(key: str, text: str) -> str:
         (
             "tau",
             "{expression: 1 - 1 / null_dim}",
-            "column 9: 'null_dim' follows from tau, so tau cannot go by it; (known",
+            "column 9: 'null_dim' follows from tau, so tau cannot depend on it; (known",
         ),
         ("tau", "{expression: 1 - 1 / (2 - 2)}", "column 5: division by zero in '1 / (2 - 2)'"),
         ("tau", "{expression: 2 * c, where: {c: {uniform: [0.1, 1]}}}", "must lie in (0, 1], is 2, with c = 1"),
-        ("tau", "{expression: 1 - c / width, where: {c: 1, d: 2}}", "where.d: is not in the expression"),
+        ("tau", "{expression: 1 - c / width, where: {c: 1, d: 2}}", "where.d: the expression does not use it"),
         ("tau", "{expression: width - 1, where: {width: 1}}", "where.width: is the name of what the engine measures"),
         ("tau", "{expression: 1 - log, where: {log: 1}}", "where.log: is the name of a function; take another"),
         ("tau", "{where: {c: 1}}", "tau.expression: missing: this key is required"),
@@ -144,7 +144,7 @@ def faults(key: str, text: str) -> str:
         (
             "step",
             "{rule: fixed, lr: {expression: '__import__(1)'}}",
-            "step.lr: expression '__import__(1)': column 1: no funct",
+            "step.lr: expression '__import__(1)': column 1: there is no funct",
         ),
         ("step", "{rule: fixed, lr: {expression: a / fan_in, where: {a: {uniform: [-1, 1]}}, x: 1}}", "unknown key x"),
         (
@@ -161,7 +161,7 @@ def faults(key: str, text: str) -> str:
         (
             "step",
             "{rule: growth, factor: {expression: 1 + fan_in}}",
-            "'fan_in' is of one layer, and this number is of the",
+            "'fan_in' belongs to one layer, and this number is for the",
         ),
         (
             "step",
@@ -185,7 +185,12 @@ def test_a_fault_that_no_coefficient_changes_is_told_once() -> None:
 
 def test_all_faults_of_an_expression_are_told_at_once() -> None:
     found = faults("step", "{rule: fixed, lr: {expression: a * fanin + nul_dim, where: {c: 1}}}")
-    for told in ("where.c: is not in", "unknown name 'a'", "did you mean 'fan_in'?", "did you mean 'null_dim'?"):
+    for told in (
+        "where.c: the expression does not use it",
+        "unknown name 'a'",
+        "did you mean 'fan_in'?",
+        "did you mean 'null_dim'?",
+    ):
         assert told in found
 
 

@@ -70,19 +70,19 @@ def test_the_same_configuration_and_seeds_give_the_same_metrics_bit_for_bit(meth
         torch.set_default_dtype(torch.float32)
 
 
-def test_a_complete_trial_has_a_result_for_each_seed_and_their_mean() -> None:
+def test_a_complete_trial_has_the_result_and_the_value_of_its_seed() -> None:
     result, rows = run(config(TELEPORT))
     assert result.trial_id == config(TELEPORT).trial_id
-    assert [seed.seed for seed in result.seeds] == [0, 1]
-    assert result.value == pytest.approx(sum(seed.metrics["train_loss"] for seed in result.seeds) / 2)
-    assert [(row.seed, row.step) for row in rows] == [(s, n) for s in (0, 1) for n in (0, 4, 8, 12, 16, 18)]
+    assert [seed.seed for seed in result.seeds] == [0]
+    assert result.value == result.seeds[0].metrics["train_loss"] == rows[-1].metrics["train_loss"]
+    assert [(row.seed, row.step) for row in rows] == [(0, n) for n in (0, 4, 8, 12, 16, 18)]
     assert result.failure is None
     assert result.started_at <= result.ended_at
     assert TrialResult.model_validate_json(result.model_dump_json()) == result
 
 
 def test_the_machine_is_on_record() -> None:
-    machine = run(config(share={"cpu": 2.5}, seeds=(0,)))[0].machine
+    machine = run(config(share={"cpu": 2.5}))[0].machine
     assert machine is not None
     assert (machine.device, machine.num_threads) == ("cpu", 2)
     assert machine.versions.keys() == {"python", "torch", "platform"}
@@ -98,17 +98,22 @@ def test_a_trial_uses_the_threads_it_was_given_and_gives_them_back(monkeypatch: 
         return curves(self)
 
     monkeypatch.setattr(Evaluator, "curves", watching)
-    run(config(share={"cpu": 0.5}, seeds=(0,)))
-    run(config(share={"cpu": 2}, seeds=(0,)))
+    run(config(share={"cpu": 0.5}))
+    run(config(share={"cpu": 2}))
     assert (set(seen[:6]), set(seen[6:])) == ({1}, {2})
     assert torch.get_num_threads() == before
 
 
-def test_both_arms_of_a_seed_start_from_the_same_weights() -> None:
-    baseline, teleport = run(config({}))[1], run(config(TELEPORT))[1]
-    first = [row.metrics for row in baseline if row.step == 0]
-    assert first == [row.metrics for row in teleport if row.step == 0]
-    assert first[0] != first[1]
+def test_a_trial_of_several_seeds_is_refused() -> None:
+    with pytest.raises(AssertionError, match=r"a trial trains one seed, and this one has \(0, 1\)"):
+        run(config(seeds=(0, 1)))
+
+
+def test_both_arms_of_a_seed_start_from_the_same_weights_and_another_seed_from_others() -> None:
+    (baseline, *_), (teleport, *_), (other, *_) = (
+        run(of)[1] for of in (config({}), config(TELEPORT), config({}, seeds=(1,)))
+    )
+    assert baseline.metrics == teleport.metrics != other.metrics
 
 
 def test_teleports_that_cannot_move_leave_the_baselines_metrics_bit_for_bit() -> None:
@@ -183,7 +188,6 @@ def test_the_options_reach_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
                     "max_loss_drift": 0.5,
                 }
             },
-            seeds=(0,),
         )
     )
     assert result.state is TrialState.COMPLETE, result.failure
@@ -194,7 +198,7 @@ def test_the_options_reach_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert when == {"epochs": 2, "batches": 3, "batches_per_epoch": 9, "warmup": 4, "every": 2}
 
 
-def test_a_diverging_trial_fails_and_keeps_the_seeds_that_ran() -> None:
+def test_a_diverging_trial_fails_and_keeps_what_its_seed_came_to() -> None:
     result, rows = run(config(training={"optimizer": {"name": "sgd", "lr": 1e30}}))
     assert (result.state, result.value) == (TrialState.FAIL, None)
     assert result.failure is not None
@@ -214,11 +218,11 @@ def test_a_crashing_builder_fails_the_trial_with_its_traceback(replace_mlp: Any)
     assert result.machine is not None
 
 
-def test_a_crash_keeps_the_seeds_and_rows_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_keeps_the_rows_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
     calls, curves = iter(range(100)), Evaluator.curves
 
     def crashing(self: Evaluator) -> dict[str, float]:
-        if next(calls) == 8:
+        if next(calls) == 2:
             raise LookupError("gone")
         return curves(self)
 
@@ -226,8 +230,8 @@ def test_a_crash_keeps_the_seeds_and_rows_before_it(monkeypatch: pytest.MonkeyPa
     result, rows = run(config())
     assert result.failure is not None
     assert (result.failure.kind, result.failure.message) == ("crashed", "LookupError: gone")
-    assert [seed.seed for seed in result.seeds] == [0]
-    assert [(row.seed, row.step) for row in rows[-3:]] == [(0, 18), (1, 0), (1, 4)]
+    assert result.seeds == ()
+    assert [(row.seed, row.step) for row in rows] == [(0, 0), (0, 4)]
 
 
 @pytest.mark.parametrize(
@@ -267,7 +271,7 @@ def test_an_interrupt_is_no_result_and_leaves_torch_as_it_was(replace_mlp: Any) 
     assert torch.equal(torch.get_rng_state(), before[1])
 
 
-def test_rows_come_in_bunches_in_order_and_at_the_end_of_each_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_come_in_bunches_in_order_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     bunches: list[list[tuple[int, int]]] = []
 
     def report(rows: Sequence[HistoryRow]) -> None:
@@ -276,10 +280,10 @@ def test_rows_come_in_bunches_in_order_and_at_the_end_of_each_seed(monkeypatch: 
     monkeypatch.setattr(module, "SECONDS_BETWEEN_REPORTS", 3600.0)
     run_trial(config(), report)
     steps = [0, 4, 8, 12, 16, 18]
-    assert bunches == [[(0, step) for step in steps], [(1, step) for step in steps]]
+    assert bunches == [[(0, step) for step in steps]]
     bunches.clear()
     monkeypatch.setattr(module, "SECONDS_BETWEEN_REPORTS", 0.0)
-    run_trial(config(seeds=(0,)), report)
+    run_trial(config(), report)
     assert bunches == [[(0, step)] for step in steps]
 
 
@@ -288,30 +292,28 @@ def test_time_to_target_can_be_the_objective() -> None:
     objective = {"metric": "steps_to_target", "mode": "min"}
     assert run(config(objective=objective, training=missed))[0].value == 36.0
     reached = run(config(objective=objective))[0]
-    assert reached.value == sum(seed.steps_to_target or 99 for seed in reached.seeds) / 2 < 18
+    assert reached.value is not None
+    assert reached.value == reached.seeds[0].steps_to_target
+    assert reached.value < 18
 
 
 def test_several_objectives_have_a_value_each() -> None:
     metrics = ("seconds", "gradient_evaluations", "gradient_evaluations_to_target", "validation_accuracy")
     result, _ = run(config(objective=Objective(), also=tuple(Objective.model_validate({"metric": m}) for m in metrics)))
-    seeds = result.seeds
-    mean = [
-        sum(values) / len(seeds)
-        for values in (
-            [seed.metrics["train_loss"] for seed in seeds],
-            [seed.seconds for seed in seeds],
-            [seed.gradient_evaluations for seed in seeds],
-            [seed.gradient_evaluations_to_target or 2 * seed.gradient_evaluations for seed in seeds],
-            [seed.metrics["validation_accuracy"] for seed in seeds],
-        )
-    ]
-    assert result.values == pytest.approx(mean)
+    [seed] = result.seeds
+    assert result.values == (
+        seed.metrics["train_loss"],
+        seed.seconds,
+        seed.gradient_evaluations,
+        seed.gradient_evaluations_to_target or 2 * seed.gradient_evaluations,
+        seed.metrics["validation_accuracy"],
+    )
     assert result.value == result.values[0]
     assert run(config())[0].values == ()
 
 
 def test_without_a_gpu_the_cpu_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    machine = run(config(share={"gpu": 1}, seeds=(0,)))[0].machine
+    machine = run(config(share={"gpu": 1}))[0].machine
     assert machine is not None
     assert machine.device == "cpu"

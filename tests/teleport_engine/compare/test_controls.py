@@ -23,7 +23,7 @@ from teleport_engine import (
     scale_initial_weights,
     scaled_lr,
 )
-from teleport_engine.nullspace.projector import NullSpaceProjector
+from teleport_engine.nullspace.projector import BlockProjector
 from teleport_engine.nullspace.subspace import Subspace
 from teleport_engine.step.moves import DirectedMove
 from tests.teleport_engine import dense
@@ -81,7 +81,7 @@ class TestRandomMove:
     def test_it_is_the_projected_gaussian_of_the_seed(self) -> None:
         """A dense twin of `along`, with an explicit P."""
         rows, directed = torch.randn(3, 6).double(), torch.randn(1, 2, 6).double()
-        projector = NullSpaceProjector(Subspace.from_rows(rows, 1.0), torch.float64)
+        projector = BlockProjector([Subspace.from_rows(rows, 1.0)], torch.float64)
         (found,) = RandomMove(7).along([directed], [projector])
         drawn = torch.randn(1, 2, 6, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
         expected = drawn @ dense.projector(rows, 1.0)
@@ -109,7 +109,7 @@ class TestRandomMove:
         case = make("tanh")
         before = torch.get_rng_state()
         RandomMove(0).along(
-            [torch.ones(1, 2, 3)], [NullSpaceProjector(Subspace.from_rows(torch.ones(1, 3), 1.0), torch.float32)]
+            [torch.ones(1, 2, 3)], [BlockProjector([Subspace.from_rows(torch.ones(1, 3), 1.0)], torch.float32)]
         )
         climb(case, case.model, RandomMove(0))
         assert torch.equal(torch.get_rng_state(), before)

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from teleport_engine import GrowthStep, Outcome, TeleportReport
+from teleport_engine.model.call_patch import unrolled_attention
 from teleport_engine.model.layer_calls import Watch
 from teleport_engine.model.layers import WeightLayer, find_layers
-from teleport_engine.model.linear_maps import Use, stacked_rows
-from teleport_engine.model.unrolled import unrolled_attention
-from tests.teleport_engine.cases import teleporter_of
+from teleport_engine.model.linear_maps import Use
+from tests.teleport_engine.cases import stacked_rows, teleporter_of
 
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from teleport_engine import GrowthStep, Options, Outcome, Teleporter
 from teleport_engine.model.layer_calls import Watch
 from teleport_engine.model.layers import FrozenModule, WeightLayer, find_layers
-from teleport_engine.model.linear_maps import LinearUse, Use, stacked_rows
+from teleport_engine.model.linear_maps import LinearUse, Use
 from tests.teleport_engine import dense
-from tests.teleport_engine.cases import CASES, make, outputs_of
+from tests.teleport_engine.cases import CASES, make, outputs_of, stacked_rows
 
 CONVOLUTIONS: dict[int, type[Any]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from teleport_engine import FixedStep, GrowthStep, GuardEvent, NormalisedStep, Outcome, Teleporter, TeleportReport
+from teleport_engine import FixedStep, GrowthStep, GuardEvent, Outcome, Teleporter, TeleportReport
 from teleport_engine.model.layers import WeightLayer
 from teleport_engine.step.guards import Room
-from tests.teleport_engine.cases import Case, make, mlp, teleporter_of
+from tests.teleport_engine.cases import Case, OwnStep, make, mlp, teleporter_of
 
 
 def climb(case: Case, model: nn.Module | None = None, probe: Any = None, **options: Any) -> TeleportReport:
@@ -129,7 +129,7 @@ class TestRelativeStep:
     def test_no_layer_moves_further_than_its_share(self, name: str, share: float) -> None:
         case = make(name)
         before = state(case.model)
-        report = climb(case, step=NormalisedStep(share=0.2), max_relative_step=share, num_steps=12)
+        report = climb(case, step=OwnStep(share=0.2), max_relative_step=share, num_steps=12)
         shares = [
             layer.step_length / float(before[f"{layer.name}.weight"].norm()) for layer in report.layers if layer.moved
         ]

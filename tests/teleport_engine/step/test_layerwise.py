@@ -17,7 +17,6 @@ from teleport_engine import (
     LayerwiseTau,
     MeasuredGrowth,
     ModelFacts,
-    NormalisedStep,
     Options,
     Outcome,
     RandomMove,
@@ -25,7 +24,7 @@ from teleport_engine import (
     Teleporter,
 )
 from tests.teleport_engine import dense
-from tests.teleport_engine.cases import CASES, Case, make, mlp, outputs_of, teleporter_of
+from tests.teleport_engine.cases import CASES, Case, OwnStep, make, mlp, outputs_of, teleporter_of
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -94,7 +93,7 @@ def test_equal_scales_are_a_fixed_step() -> None:
 
 def test_the_step_rule_goes_along_what_was_scaled() -> None:
     case = make("tanh")
-    by_layer = LayerwiseStep(lambda layer: float(layer.position), NormalisedStep(norm=0.01))
+    by_layer = LayerwiseStep(lambda layer: float(layer.position), OwnStep(norm=0.01))
     moved = moves(case, step=by_layer, num_steps=1)
     assert math.sqrt(sum(float(move.square().sum()) for move in moved.values())) == pytest.approx(0.01, rel=1e-9)
 

@@ -4,8 +4,6 @@ import math
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from teleport_engine import (
     FixedStep,
@@ -13,7 +11,6 @@ from teleport_engine import (
     LayerwiseStep,
     MeasuredGrowth,
     ModelFacts,
-    NormalisedStep,
     RuleError,
     StepRule,
 )
@@ -71,9 +68,7 @@ RULES: dict[str, StepRule] = {
     "growth": GrowthStep(1.3),
     "small growth": GrowthStep(1.001),
     "large growth": GrowthStep(100.0, max_evaluations=60),
-    "share of the weights": NormalisedStep(share=0.01),
-    "length": NormalisedStep(norm=2.0),
-    "scaled by layer": LayerwiseStep(lambda layer: 0.1, NormalisedStep(norm=2.0)),
+    "scaled by layer": LayerwiseStep(lambda layer: 0.1, FixedStep(2.0)),
     "measured growth": MeasuredGrowth(lambda model: 1.0 + model.grad_norm / model.num_layers),
 }
 
@@ -142,40 +137,6 @@ def test_growth_step_refuses(rho: float) -> None:
 def test_measured_growth_refuses(value: float) -> None:
     with pytest.raises(RuleError, match=r"growth factor must be finite and > 1, got"):
         MeasuredGrowth(lambda model: value).length(CURVES["linear"]())
-
-
-@given(slope=st.floats(1e-6, 1e6), norm=st.floats(1e-3, 1e3))
-def test_a_normalised_step_is_as_long_as_it_says(slope: float, norm: float) -> None:
-    line = Curve(lambda x: 1.0 + slope * x, slope)
-    by_norm, by_share = NormalisedStep(norm=norm).length(line), NormalisedStep(share=norm).length(line)
-    assert by_norm is not None
-    assert by_share is not None
-    direction_norm = math.sqrt(slope)
-    assert by_norm * direction_norm == pytest.approx(norm)
-    assert by_share * direction_norm == pytest.approx(norm * line.weight_norm())
-    assert line.asked == [], "a length needs no evaluation"
-
-
-def test_a_share_of_nothing_is_refused() -> None:
-    class Zero(Curve):
-        def weight_norm(self) -> float:
-            return 0.0
-
-    assert NormalisedStep(share=0.1).length(Zero(lambda x: 1.0 + x, 1.0)) is None
-    assert NormalisedStep(norm=1e300).length(Curve(lambda x: 1.0 + 1e-300 * x, 1e-300)) is None
-
-
-@pytest.mark.parametrize("options", [{}, {"share": 0.1, "norm": 1.0}])
-def test_normalised_step_needs_exactly_one(options: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"NormalisedStep: exactly one of share and norm is needed, got share"):
-        NormalisedStep(**options)
-
-
-@pytest.mark.parametrize("name", ["share", "norm"])
-@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
-def test_normalised_step_refuses(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"NormalisedStep: {name} must be finite and > 0, got"):
-        NormalisedStep(**{name: value})
 
 
 def test_growth_looks_for_nothing_beyond_the_room_there_is() -> None:

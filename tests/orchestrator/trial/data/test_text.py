@@ -80,7 +80,7 @@ def test_a_text_in_another_encoding_is_named(root: str) -> None:
         load(options(file="mine", root=root))
     path.unlink()
     path.mkdir()
-    with pytest.raises(DataCorrupt, match=r"mine\.txt: expected a text file, cannot read it"):
+    with pytest.raises(DataCorrupt, match=r"mine\.txt: expected a text file and cannot read this one"):
         load(options(file="mine", root=root))
 
 

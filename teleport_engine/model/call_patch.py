@@ -23,7 +23,7 @@ def _is_overridden(_: Any) -> bool:
 
 
 def unrolled(function: Any) -> Any:
-    """A function of torch, written in Python, without the hand-over; it is to be called under a mode."""
+    """Gives a function of torch, written in Python, without the hand-over; it is to be called under a mode."""
     found = FunctionType(
         function.__code__,
         {**function.__globals__, "has_torch_function": _is_overridden},

@@ -106,7 +106,7 @@ def test_confirm_runs_the_chosen_setting_on_each_workloads_own_learning_rate(fin
 @pytest.mark.parametrize("arm", ["teleport", "random"])
 def test_leaving_one_workload_out_is_answered_on_the_seeds_of_its_confirm_runs(finished: Outcome, arm: str) -> None:
     record = read_record(finished.paths)
-    [made] = [each for each in transfers_of([record]) if each.arm == arm]
+    [made] = [each for each in transfers_of([Candidates.of(record)]) if each.arm == arm]
     assert [each.workload for each in made.left_out] == ["narrow", "wide"]
     for left in made.left_out:
         assert left.cell is not None

@@ -258,10 +258,6 @@ def test_a_thousand_failures_are_a_handful_of_calls_and_none_is_forgotten(story:
     assert events[-1]["trial"] == "digits/baseline search #999"
 
 
-def has_begun(told: Path, num: int) -> bool:
-    return told.exists() and told.read_text().split().count("in") >= num
-
-
 def test_calls_of_one_event_do_not_overlap(story: Story, tmp_path: Path) -> None:
     code = (
         "import os, sys, time\n"

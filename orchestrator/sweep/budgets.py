@@ -41,14 +41,12 @@ class Usage:
     """How much is used of one budget of a sweep.
 
     Args:
-        budget: its key in the spec.
         title: the budget and its limit in words, such as ``the trials budget of 10``.
         used: seconds, trials or GPU-hours.
         limit: in the same unit.
         told: what is used, in words.
     """
 
-    budget: str
     title: str
     used: float
     limit: float
@@ -193,13 +191,13 @@ def usages(budget: BudgetOptions, spent: Spent) -> tuple[Usage, ...]:
     found = []
     if budget.wall_clock is not None:
         title, limit = f"the wall-clock budget of {budget.wall_clock}", budget.wall_clock.seconds
-        found.append(Usage("wall_clock", title, spent.seconds, limit, duration_text(spent.seconds)))
+        found.append(Usage(title, spent.seconds, limit, duration_text(spent.seconds)))
     if budget.gpu_hours is not None:
         title, hours = f"the GPU-hours budget of {budget.gpu_hours:g}", spent.gpu_seconds / SECONDS_PER_HOUR
-        found.append(Usage("gpu_hours", title, hours, budget.gpu_hours, f"{hours:.3g}"))
+        found.append(Usage(title, hours, budget.gpu_hours, f"{hours:.3g}"))
     if budget.trials is not None:
         title, num = f"the trials budget of {budget.trials}", spent.num_trials
-        found.append(Usage("trials", title, num, budget.trials, str(num)))
+        found.append(Usage(title, num, budget.trials, str(num)))
     return tuple(found)
 
 

@@ -71,7 +71,7 @@ def run(
         tracker: follows the files.
         command: the command that runs the sweep again, for its provenance.
         observe: is shown where the sweep stands after every change.
-        interrupts: are installed where the user may ask to stop.
+        interrupts: tells whether the user asked to stop; None where nobody can ask.
 
     Raises:
         SweepConflict: the name is taken by another spec.

@@ -42,7 +42,7 @@ def verdict_section(report: Report | JointReport) -> Section:
         interval_note(reports),
         "The interval is exact: it holds the effects that the verdict's own signed-rank test does not reject. A run "
         "that misses its target is censored, never dropped. The search alone decided which configuration stands for "
-        "an arm. An arrow leads from the baseline to the arm.",
+        "an arm. Where a cell has an arrow, the baseline's value stands before it and the arm's after it.",
     ]
     if isinstance(report, JointReport):
         sentences.append(

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,10 @@ def python(code: str, *arguments: object) -> list[str]:
 
 def has_text(file: Path) -> bool:
     return file.exists() and bool(file.read_text())
+
+
+def has_begun(told: Path, num_calls: int) -> bool:
+    return told.exists() and told.read_text().split().count("in") >= num_calls
 
 
 def is_alive(pid: int) -> bool:
@@ -253,10 +258,6 @@ def test_a_thousand_failures_are_a_handful_of_calls_and_none_is_forgotten(story:
     assert events[-1]["trial"] == "digits/baseline search #999"
 
 
-def has_begun(told: Path, num: int) -> bool:
-    return told.exists() and told.read_text().split().count("in") >= num
-
-
 def test_calls_of_one_event_do_not_overlap(story: Story, tmp_path: Path) -> None:
     code = (
         "import os, sys, time\n"
@@ -268,7 +269,7 @@ def test_calls_of_one_event_do_not_overlap(story: Story, tmp_path: Path) -> None
     for num_begun in range(1, 4):
         # Each event comes while the call before it runs.
         hooks.trial_failed(config(), failed(config()))
-        wait_until(lambda: has_begun(told, num_begun))  # noqa: B023 - it is called before the next round
+        wait_until(partial(has_begun, told, num_begun))
     hooks.close()
     assert told.read_text().split() == ["in", "out"] * 3
 

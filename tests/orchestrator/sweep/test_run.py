@@ -292,7 +292,7 @@ def test_a_sweep_that_ended_early_says_so_wherever_it_is_looked_at(tmp_path: Pat
     assert read_record(outcome.paths).ended_early == sentence
     found = standing(outcome.paths)
     assert (found.state, found.ended_early) == ("ended early", sentence)
-    assert [usage.budget for usage in found.usages] == ["wall_clock", "trials"]
+    assert [usage.title.split(" of ")[0] for usage in found.usages] == ["the wall-clock budget", "the trials budget"]
     assert found.usages[1].sentence == "10 of the trials budget of 10 used (100%)"
     store = FaultyStore()
     assert sync(outcome.paths, in_memory(store)) == 0

@@ -239,7 +239,7 @@ def test_an_architecture_that_needs_larger_images_says_so(architecture: str) -> 
         ("vit", {"dropout": 1.0}, "less than 1"),
         ("language_model", {"pooling": "cls"}, "Extra inputs are not permitted"),
         ("lstm", {"dropout": 0.1}, r"dropout acts between layers, so 0\.1 needs num_layers above 1"),
-        ("torchvision", {"architecture": "resnet81"}, "'resnet81' is no .* of torchvision; did you mean 'resnet18'"),
+        ("torchvision", {"architecture": "resnet81"}, "torchvision has no .* 'resnet81'; did you mean 'resnet18'"),
         ("torchvision", {}, "Field required"),
     ],
 )

@@ -186,7 +186,7 @@ def test_a_fault_that_no_coefficient_changes_is_told_once() -> None:
 def test_all_faults_of_an_expression_are_told_at_once() -> None:
     found = faults("step", "{rule: fixed, lr: {expression: a * fanin + nul_dim, where: {c: 1}}}")
     for told in (
-        "where.c: the expression does not use it",
+        "where.c: the expression does not",
         "unknown name 'a'",
         "did you mean 'fan_in'?",
         "did you mean 'null_dim'?",

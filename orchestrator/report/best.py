@@ -6,7 +6,7 @@ import math
 
 from orchestrator.errors import UserError
 from orchestrator.home import SweepRecord, Trial, TrialState
-from orchestrator.search import Candidates, champions, steps_to_target, stored_id
+from orchestrator.search import Candidates, confirm_grids, confirmed, steps_to_target, stored_id
 from orchestrator.spec import BASELINE, Json, digest, dump_yaml
 from orchestrator.statistics import censored_median
 
@@ -28,9 +28,9 @@ def best_spec(record: SweepRecord, workload: str, arm: str | None = None) -> str
     Raises:
         UserError: the study has no trial that ended well, or there is no such study.
     """
-    found = {
-        label: trials for (of, label), trials in champions(Candidates.of(record)).items() if of == workload and trials
-    }
+    candidates = Candidates.of(record)
+    best = confirmed(candidates, confirm_grids(candidates))
+    found = {label: trials for (of, label), trials in best.items() if of == workload and trials}
     if not found:
         raise UserError(f"{workload}: no trial of the search ended well yet, so there is no best configuration")
     label = _best_arm(record, found) if arm is None else arm
@@ -54,7 +54,8 @@ def spec_of(record: SweepRecord, trial: Trial) -> str:
         # One trial has no other to be stopped by, and one workload none to share its search with.
         "search": spec.search.model_dump(mode="json", exclude_none=True, exclude={"scheduler", "scope"})
         | {"trials": 1},
-        "confirm": spec.confirm.model_dump(mode="json", exclude={"candidates"}),
+        # Each value is fixed, the learning rate too, so there is no grid to confirm it on.
+        "confirm": spec.confirm.model_dump(mode="json", exclude={"candidates"}) | {"grid": "none"},
         "resources": spec.resources.model_dump(mode="json", exclude_none=True),
     }
     return "".join(f"# {line}\n" for line in _comment(record, trial)) + dump_yaml(data)
@@ -102,7 +103,8 @@ def _confirmed(record: SweepRecord, champion: Trial) -> list[Trial]:
     return [
         trial
         for trial in record.trials
-        if trial.config.phase == "confirm" and trial.config.origin == stored_id(champion) and _is_answer(trial)
+        if trial.config.phase == "confirm" and _is_answer(trial)
+        if trial.config.configuration_id == champion.config.configuration_id
     ]
 
 

@@ -9,6 +9,7 @@ from typing import final
 
 from orchestrator.report.family import Found, measured, seed_pair, settled
 from orchestrator.report.metrics import METRICS, PRIMARY_METRIC, Metric
+from orchestrator.report.rates import point_effects, rate_rule
 from orchestrator.report.schema import Comparison, ConfirmSeed, StudyReport, Verdict
 from orchestrator.spec import BASELINE
 from orchestrator.statistics import Pair
@@ -83,6 +84,9 @@ class _Contest:
             verdict=Verdict.PENDING,
             num_planned_pairs=len(self.seeds),
             against=self.baseline.arm,
+            rate=_rate(arm),
+            baseline_rate=_rate(self.baseline),
+            at_points=point_effects(self.baseline, arm, metric) if metric.name == PRIMARY_METRIC else (),
         )
         refusal = self._refusal(arm, metric)
         if refusal:
@@ -122,7 +126,8 @@ class _Contest:
             reason = f"neither arm reached the target on any of {len(pairs)} seeds"
             update = {"num_ties": len(pairs), "verdict": Verdict.NO_DIFFERENCE, "reason": reason}
             return Found(blank.model_copy(update=update), metric)
-        return measured(blank, known, metric, self.family if blank.is_primary else 1, is_complete=done)
+        found = measured(blank, known, metric, self.family if blank.is_primary else 1, is_complete=done)
+        return dataclasses.replace(found, rule=rate_rule(self.baseline, arm, metric))
 
     def _unfinished(self, lacking: str) -> str:
         """Say why confirm is not complete; empty where it is."""
@@ -165,6 +170,10 @@ def _waiting(study: StudyReport) -> str:
     if not _is_searched(study):
         return f"the search of {study.arm} is at {study.num_trials} of {study.num_wanted} trials"
     return "" if study.best is not None and study.best.confirm else "confirm has not run yet"
+
+
+def _rate(study: StudyReport) -> float | None:
+    return next((point.rate for point in study.grid if point.is_best), None)
 
 
 def _runs(study: StudyReport) -> dict[int, ConfirmSeed]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 from orchestrator.report.metrics import Metric
+from orchestrator.report.rates import RateRule
 from orchestrator.report.schema import Comparison, Effect, Interval, SeedPair, Verdict
 from orchestrator.statistics import (
     ALPHA,
@@ -35,12 +36,14 @@ class Found:
         metric: what the arms are compared on.
         pairs: what its p rests on; empty where it has no p.
         direction: the sign of the arm's shift from the baseline, by the test.
+        rule: what says whether a difference goes beyond the arms' learning rates; None where there is no grid.
     """
 
     comparison: Comparison
     metric: Metric
     pairs: tuple[Pair, ...] = ()
     direction: int = 0
+    rule: RateRule | None = None
 
 
 def measured(blank: Comparison, pairs: Sequence[Pair], metric: Metric, family: int, *, is_complete: bool) -> Found:
@@ -94,6 +97,10 @@ def _settled(one: Found, decision: Decision | None, family: int) -> Comparison:
         if decision.method == "holm":
             update["interval"] = _interval(one.pairs, one.metric, decision.alpha, comparison.p, decision.method)
     verdict = _verdict(p, one, size)
+    level = ALPHA if decision is None else decision.alpha
+    is_claim = verdict not in {Verdict.NO_DIFFERENCE, Verdict.NOT_ENOUGH_SEEDS}
+    if is_claim and one.rule is not None and not one.rule.allows(one.pairs, one.metric, one.direction, level):
+        verdict = Verdict.LEARNING_RATE
     told = (_reason(verdict, len(one.pairs), size, comparison.missing_seeds), comparison.reason)
     return comparison.model_copy(update={**update, "verdict": verdict, "reason": "; ".join(filter(None, told))})
 

@@ -9,7 +9,17 @@ from typing import final
 from orchestrator.errors import Fault
 from orchestrator.home import Trial, TrialConfig
 from orchestrator.report.identity import candidate_id, changes_of, key_of, method_id, training_id
-from orchestrator.search import Candidate, Candidates, Champions, best_over, champions, complete_of, training_of
+from orchestrator.search import (
+    Candidate,
+    Candidates,
+    Champions,
+    best_over,
+    champions,
+    complete_of,
+    confirm_grids,
+    confirmed,
+    training_of,
+)
 from orchestrator.spec import BASELINE, Json, Workload
 
 Place = tuple[str, str]
@@ -108,7 +118,8 @@ def sources_of(sweeps: Sequence[Candidates], arm: str) -> tuple[tuple[Source, ..
         if sweep is not first and (sweep.spec.is_shared(arm) or first.spec.is_shared(arm)):
             faults.append(_mixed(sweep, first, arm))
             continue
-        best = champions(sweep) | _own_bests(sweep, arm)
+        is_shared = sweep.spec.is_shared(arm)
+        best = champions(sweep) | _own_bests(sweep, arm) if is_shared else confirmed(sweep, confirm_grids(sweep))
         for workload in sweep.spec.workloads:
             where = f"sweep {sweep.spec.name}"
             lacking = " and ".join(f"{workload}/{label}" for label in (BASELINE, arm) if not best[workload, label])

@@ -11,14 +11,24 @@ from orchestrator.report.arrivals import arrivals_of
 from orchestrator.report.best import spec_of
 from orchestrator.report.curves import bands_of, curve_of
 from orchestrator.report.price import price_of
-from orchestrator.report.schema import ConfirmCandidate, ConfirmSeed, Parameter, SearchTrial, SharedSearch, StudyReport
-from orchestrator.search import Candidate, num_candidates, steps_to_target, stored_id
+from orchestrator.report.schema import (
+    ConfirmCandidate,
+    ConfirmSeed,
+    GridResult,
+    Parameter,
+    SearchTrial,
+    SharedSearch,
+    StudyReport,
+)
+from orchestrator.search import Candidate, ConfirmGrid, num_candidates, steps_to_target, stored_id
 from orchestrator.spec import Arm, Choice, Distribution, Role, SweepSpec, kind_of
 from orchestrator.spec.options import ExpressionOptions, TeleportOptions
 from orchestrator.statistics import censored_median
 
 
-def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]) -> StudyReport:
+def study_of(
+    record: SweepRecord, workload: str, arm: str, best: Sequence[Trial], grid: ConfirmGrid | None = None
+) -> StudyReport:
     """Gather what a study found; ``best`` are the candidates of its search that go to confirm, best first."""
     search = sorted(
         (
@@ -50,7 +60,27 @@ def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]
         tau=_tau(best[0].config.method) if best else None,
         arrivals=arrivals_of(candidates[0].confirm) if candidates else (),
         space=_space(record, workload, arm),
+        grid=() if grid is None or arm not in grid.best else _grid(record, grid, arm),
     )
+
+
+def _grid(record: SweepRecord, grid: ConfirmGrid, arm: str) -> tuple[GridResult, ...]:
+    """Gather an arm's runs point by point; nothing before the first one."""
+    trials = {trial.config.trial_id: trial for trial in record.trials if trial.config.phase == "confirm"}
+    best, found = grid.best_place(arm), []
+    for place, point in enumerate(grid.points):
+        runs = [trials[one] for one in grid.ids[arm, place].values() if one in trials]
+        mean = grid.mean_log_steps[arm][place]
+        found.append(
+            GridResult(
+                rate=point.rate,
+                values=grid.config(arm, point, record.spec.confirm_seeds[0]).values,
+                mean_steps=math.exp(mean) if math.isfinite(mean) else None,
+                is_best=place == best,
+                confirm=tuple(map(_confirm_seed, runs)),
+            )
+        )
+    return tuple(found) if any(point.confirm for point in found) else ()
 
 
 def _counts(spec: SweepSpec, workload: str, arm: str, ended: Sequence[TrialResult]) -> dict[str, int]:
@@ -146,7 +176,7 @@ def _confirm_trials(record: SweepRecord, champion: Trial) -> list[Trial]:
     found = [
         trial
         for trial in record.trials
-        if trial.config.phase == "confirm" and trial.config.origin == stored_id(champion)
+        if trial.config.phase == "confirm" and trial.config.configuration_id == champion.config.configuration_id
     ]
     return sorted(found, key=lambda trial: order.get(trial.config.seeds[0], len(order)))
 

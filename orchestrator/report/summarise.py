@@ -16,7 +16,7 @@ from orchestrator.report.schema import Failure, Report, StudyReport, Sweep, Swee
 from orchestrator.report.studies import study_of, with_shared_search
 from orchestrator.report.transfer import transfers_of
 from orchestrator.report.tuning import tunings_of
-from orchestrator.search import Candidates, champions, lints, roles, stored_id
+from orchestrator.search import Candidates, confirm_grids, confirmed, lints, roles, stored_id
 from orchestrator.spec import BASELINE, SweepSpec, Target
 
 
@@ -55,10 +55,11 @@ def summarise(record: SweepRecord, candidates: Candidates | None = None) -> Repo
 
 
 def _studies(record: SweepRecord, candidates: Candidates, targets: dict[str, Target]) -> tuple[StudyReport, ...]:
-    spec, best, reasons = record.spec, champions(candidates), roles(candidates)
+    spec, reasons, grids = record.spec, roles(candidates), confirm_grids(candidates)
+    best = confirmed(candidates, grids)
     whole = replace(record, trials=candidates.merged)
     whole = _ended(whole) if record.ended_early else whole
-    found = {study: study_of(whole, *study, best[study]) for study in spec.studies}
+    found = {study: study_of(whole, *study, best[study], grids.get(study[0])) for study in spec.studies}
     for (workload, arm), study in found.items():
         if arm in candidates.shared:
             told = reasons.get((workload, arm), {})
@@ -105,9 +106,11 @@ def _target(spec: SweepSpec, workload: str) -> Target:
 
 
 def _stage(spec: SweepSpec, studies: Sequence[StudyReport]) -> SweepStage:
-    runs = [run for study in studies for candidate in study.candidates for run in candidate.confirm]
-    candidates = [candidate for study in studies for candidate in study.candidates]
-    planned = len(candidates) * len(spec.confirm_seeds)
+    # The first candidate of a study stands for its grid, at one point of which it is.
+    others = [each.confirm for study in studies for each in study.candidates[bool(study.grid) :]]
+    parts = [*others, *(point.confirm for study in studies for point in study.grid)]
+    runs = [run for part in parts for run in part]
+    planned = len(parts) * len(spec.confirm_seeds)
     if runs:
         ended = sum(run.outcome != "running" for run in runs)
         return SweepStage.FINISHED if ended >= planned else SweepStage.CONFIRM

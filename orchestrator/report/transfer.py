@@ -205,8 +205,8 @@ def _own(source: Source, confirmed: SettingTable, metric: TimeMetric) -> OwnBest
 
 
 def _confirmed(sweep: Candidates, champion: Trial, metric: TimeMetric) -> dict[int, Cost]:
-    origin = stored_id(champion)
-    runs = [t for t in sweep.trials if t.config.phase == "confirm" and t.config.origin == origin]
+    mine = champion.config.configuration_id
+    runs = [t for t in sweep.trials if t.config.phase == "confirm" and t.config.configuration_id == mine]
     return {seed: cost for trial in runs for seed, cost in costs_of(trial, metric).items()}
 
 

@@ -11,7 +11,7 @@ from orchestrator.search.candidates import (
     stored_id,
     training_of,
 )
-from orchestrator.search.confirm import Confirmation, ConfirmGrid, confirm_grids
+from orchestrator.search.confirm import Confirmation, ConfirmGrid, confirm_grids, confirmed
 from orchestrator.search.counts import num_busy, num_candidates, num_planned
 from orchestrator.search.early_stopping import pruned_result
 from orchestrator.search.journal import open_journal
@@ -41,6 +41,7 @@ __all__ = [
     "champions",
     "complete_of",
     "confirm_grids",
+    "confirmed",
     "distribution_of",
     "judges_of",
     "lints",

@@ -18,7 +18,7 @@ from typing import Any, final
 
 from orchestrator.home import Trial, TrialConfig, TrialResult, TrialState
 from orchestrator.search.candidates import Candidates, run_cost, stored_id
-from orchestrator.search.selection import champions
+from orchestrator.search.selection import Champions, champions
 from orchestrator.spec import (
     BASELINE,
     LEARNING_RATE,
@@ -283,6 +283,19 @@ def _confirm_config(
         checkpoint_every=spec.checkpoint.every,
         system_metrics_every=spec.tracking.system_metrics_every,
     )
+
+
+def confirmed(candidates: Candidates, grids: Mapping[str, ConfirmGrid]) -> Champions:
+    """Choose the candidates that go to confirm, the first of each study as it is at its best point of the grid."""
+    found = champions(candidates)
+    for (workload, arm), trials in found.items():
+        if workload in grids and trials:
+            grid = grids[workload]
+            config = grid.config(arm, grid.points[grid.best_place(arm)], trials[0].config.seeds[0])
+            search = {"phase": "search", "seeds": trials[0].config.seeds, "number": trials[0].config.number}
+            plain = {name: getattr(config, name) for name in TrialConfig.model_fields} | search | {"origin": None}
+            found[workload, arm] = (Trial(config=TrialConfig(**plain), result=trials[0].result), *trials[1:])
+    return found
 
 
 def confirm_configs(candidates: Candidates) -> list[TrialConfig]:

@@ -11,7 +11,7 @@ from orchestrator.statistics.agreement import (
     rank_agreement_interval,
     rank_correlation,
 )
-from orchestrator.statistics.censored import Measured, Pair, Scale, censored_median
+from orchestrator.statistics.censored import Measured, Pair, Scale, censored_median, on_scale
 from orchestrator.statistics.multiplicity import (
     ALPHA,
     Decision,
@@ -21,7 +21,7 @@ from orchestrator.statistics.multiplicity import (
     smallest_p,
     smallest_shift,
 )
-from orchestrator.statistics.paired import Inversion, PairedEffect, paired_effect, paired_interval
+from orchestrator.statistics.paired import Inversion, PairedEffect, paired_effect, paired_interval, rejects_beyond
 from orchestrator.statistics.profiles import PerformanceProfile, performance_profiles
 from orchestrator.statistics.resampling import (
     MIN_BOOTSTRAP,
@@ -34,6 +34,7 @@ from orchestrator.statistics.sensitivity import TOLERANCE, Bin, ParameterSensiti
 from orchestrator.statistics.signed_rank import hodges_lehmann, signed_rank_p, signed_rank_test
 from orchestrator.statistics.survival import Arrivals, arrivals, log_rank_differences, log_rank_p
 from orchestrator.statistics.transfer import (
+    MISS_FACTOR,
     Aggregate,
     ComparedSetting,
     Cost,
@@ -54,6 +55,7 @@ from orchestrator.statistics.tuning import ExpectedBest, best_by_time, expected_
 __all__ = [
     "ALPHA",
     "MIN_BOOTSTRAP",
+    "MISS_FACTOR",
     "TOLERANCE",
     "Aggregate",
     "Arrivals",
@@ -90,6 +92,7 @@ __all__ = [
     "leave_one_out",
     "log_rank_differences",
     "log_rank_p",
+    "on_scale",
     "paired_effect",
     "paired_interval",
     "performance_profiles",
@@ -98,6 +101,7 @@ __all__ = [
     "rank_agreement_interval",
     "rank_correlation",
     "regret_of",
+    "rejects_beyond",
     "seeds_needed",
     "sensitivity",
     "share_interval",

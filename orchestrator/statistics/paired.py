@@ -229,6 +229,20 @@ def paired_interval(pairs: Sequence[Pair], scale: Scale, alpha: float = ALPHA) -
     return _ends(Inversion(pairs, scale).interval(alpha), scale)
 
 
+def rejects_beyond(pairs: Sequence[Pair], scale: Scale, direction: int, amount: float, alpha: float) -> bool:
+    """Tell whether the exact test says that the arm lies by more than ``amount`` on one side of the baseline.
+
+    Args:
+        pairs: at least one.
+        scale: the scale of the effect.
+        direction: 1 where the arm's values are the larger ones, -1 where they are the smaller ones.
+        amount: at least 0, on the scale: a difference of logarithms on ``ratio``.
+        alpha: the level of the two-sided test.
+    """
+    side, p = Inversion(pairs, scale).test(direction * amount)
+    return side == direction and p <= alpha
+
+
 def _ends(ends: Ends, scale: Scale) -> Ends:
     return _from_scale(ends[0], scale), _from_scale(ends[1], scale)
 

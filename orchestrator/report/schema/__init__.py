@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Literal
 
 from orchestrator.home import Machine, Provenance
-from orchestrator.report.schema.comparison import Comparison, Effect, Interval, SeedPair, Verdict
+from orchestrator.report.schema.comparison import Comparison, Effect, Interval, PointEffect, SeedPair, Verdict
 from orchestrator.report.schema.evidence import TIME_METRICS, Arrival, Best, Profile, TimeMetric, Tuning
 from orchestrator.report.schema.part import Part
 from orchestrator.report.schema.search import Importance, Parameter, SearchTrial, SharedSearch
@@ -22,6 +22,7 @@ from orchestrator.report.schema.study import (
     ConfirmCandidate,
     ConfirmSeed,
     EqualTime,
+    GridResult,
     Price,
     SeedCurve,
     Spectrum,
@@ -62,6 +63,7 @@ __all__ = [
     "EqualTime",
     "EvidenceKind",
     "Failure",
+    "GridResult",
     "Importance",
     "Interval",
     "JointReport",
@@ -71,6 +73,7 @@ __all__ = [
     "OwnBest",
     "Parameter",
     "Part",
+    "PointEffect",
     "Price",
     "Profile",
     "RankAgreement",

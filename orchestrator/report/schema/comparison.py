@@ -14,7 +14,8 @@ class Verdict(StrEnum):
     """What a comparison comes to, in words.
 
     ``faster`` and ``slower`` speak of steps, seconds and gradients to the target; ``better`` and ``worse`` of losses
-    and accuracies. A primary verdict follows the p that Holm's rule adjusts, an exploratory one the raw p.
+    and accuracies. A primary verdict follows the p that Holm's rule adjusts, an exploratory one the raw p. Where
+    the test rejects, and the arms' learning rates may be the reason, it is ``no difference beyond the learning rate``.
     """
 
     FASTER = "faster"
@@ -22,6 +23,7 @@ class Verdict(StrEnum):
     BETTER = "better"
     WORSE = "worse"
     NO_DIFFERENCE = "no detectable difference"
+    LEARNING_RATE = "no difference beyond the learning rate"
     NOT_ENOUGH_SEEDS = "not enough seeds"
     REFUSED = "refused"
     PENDING = "not yet"
@@ -92,6 +94,26 @@ class Effect(Part):
     mean_interval: Interval | None = None
 
 
+class PointEffect(Part):
+    """How far apart two arms are at one point of the confirm grid, both at the same learning rate.
+
+    Args:
+        rate: the learning rate, or whatever the grid is along; None where the points are whole configurations.
+        num_pairs: seeds on which both arms gave an answer.
+        num_baseline_misses: paired seeds on which the baseline missed or diverged.
+        num_arm_misses: likewise for the arm.
+        estimate: the effect; None where there is nothing to estimate it from.
+        interval: the interval of this effect by itself, not adjusted for the other points.
+    """
+
+    rate: float | None
+    num_pairs: int
+    num_baseline_misses: int
+    num_arm_misses: int
+    estimate: float | None = None
+    interval: Interval | None = None
+
+
 class Comparison(Part):
     """An arm against another, the baseline as a rule, on one metric, paired by seed.
 
@@ -116,6 +138,9 @@ class Comparison(Part):
         pairs: the raw points.
         against: label of the other arm. Where it is a control or rival, ``baseline`` in the other fields means that
             arm.
+        rate: the learning rate of the arm's best point; None where there is none.
+        baseline_rate: that of the baseline's.
+        at_points: the effect at every point of the grid, on steps to target alone.
     """
 
     workload: str
@@ -137,3 +162,6 @@ class Comparison(Part):
     missing_seeds: tuple[int, ...] = ()
     pairs: tuple[SeedPair, ...] = ()
     against: str = BASELINE
+    rate: float | None = None
+    baseline_rate: float | None = None
+    at_points: tuple[PointEffect, ...] = ()

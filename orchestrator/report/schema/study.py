@@ -52,8 +52,27 @@ class ConfirmSeed(Part):
         return self.outcome in ANSWERS
 
 
+class GridResult(Part):
+    """An arm at one point of its workload's confirm grid.
+
+    Args:
+        rate: the learning rate, or whatever the grid is along; None where the points are whole configurations.
+        values: parameter -> the value it has here.
+        mean_steps: geometric mean of the steps to target over the confirm seeds, a miss as twice the budget; None where
+            no run gave an answer.
+        is_best: whether it is the arm's best point, at which the arm is compared.
+        confirm: its confirm runs, in the order of the sweep's seeds.
+    """
+
+    rate: float | None
+    values: dict[str, Json]
+    mean_steps: float | None
+    is_best: bool
+    confirm: tuple[ConfirmSeed, ...]
+
+
 class ConfirmCandidate(Part):
-    """A configuration that the search sent to confirm.
+    """A configuration that the search sent to confirm; the first one as it is at its best point of the grid.
 
     Args:
         trial_id: id of the search trial.
@@ -224,6 +243,7 @@ class StudyReport(Part):
         space: what was searched over, without what a control takes from its source.
         importance: the most important first; empty where too few trials are COMPLETE, or where it was not asked for.
         shared: the search over all workloads, where there is one; its candidates on this workload are in ``search``.
+        grid: the best at every point of the confirm grid; empty before confirm, and where there is no grid.
     """
 
     workload: str
@@ -252,6 +272,7 @@ class StudyReport(Part):
     space: tuple[Parameter, ...] = ()
     importance: tuple[Importance, ...] = ()
     shared: SharedSearch | None = None
+    grid: tuple[GridResult, ...] = ()
 
     @property
     def num_answers(self) -> int:

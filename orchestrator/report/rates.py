@@ -1,0 +1,121 @@
+"""What the confirm grid says of a comparison: the effect at every learning rate, and whether a claim may be made.
+
+Each arm is compared at its own best point. Where the two best points differ, the difference between them may be one of
+the learning rates and not of the arms. Then a claim is made only if the arms differ the same way at *both* best points,
+or if the test still rejects after every difference is made smaller by what a peak between two grid points can hide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+from orchestrator.report.metrics import Metric
+from orchestrator.report.schema import ConfirmSeed, GridResult, Interval, PointEffect, StudyReport
+from orchestrator.statistics import ALPHA, MISS_FACTOR, Pair, on_scale, paired_effect, paired_interval, rejects_beyond
+
+# A parabola through three neighbours has its peak at most half a step from the middle one, and is there lower by the
+# second difference over 8.
+HIDDEN = 8.0
+
+
+@final
+@dataclass(frozen=True)
+class RateRule:
+    """What decides whether a difference between two arms goes beyond their learning rates.
+
+    Args:
+        is_same_point: whether both arms are best at the same point.
+        signs: at the best point of either arm the side on which the arm lies: -1, 0 or 1.
+        hidden: by how much a peak between two points may lie below the lowest point, on the metric's scale; None where
+            it cannot be told.
+    """
+
+    is_same_point: bool
+    signs: tuple[int, int]
+    hidden: float | None
+
+    def allows(self, pairs: Sequence[Pair], metric: Metric, direction: int, alpha: float) -> bool:
+        """Tell whether a claim may be made of an effect that the test at level ``alpha`` puts on this side."""
+        if self.is_same_point or self.signs == (direction, direction):
+            return True
+        return self.hidden is not None and rejects_beyond(pairs, metric.scale, direction, self.hidden, alpha)
+
+
+def rate_rule(baseline: StudyReport, arm: StudyReport, metric: Metric) -> RateRule | None:
+    """Work out the rule for two arms; None where they were not confirmed on a grid."""
+    places = [next((at for at, point in enumerate(s.grid) if point.is_best), None) for s in (baseline, arm)]
+    if None in places or len(baseline.grid) != len(arm.grid):
+        return None
+    curves = [[_mean(point, metric) for point in study.grid] for study in (baseline, arm)]
+    signs = tuple(_sign(curves[0][at], curves[1][at]) for at in places if at is not None)
+    hidden = [_hidden(curve, at) for curve, at in zip(curves, places, strict=True) if at is not None]
+    known = [one for one in hidden if one is not None]
+    return RateRule(
+        is_same_point=places[0] == places[1],
+        signs=(signs[0], signs[1]),
+        hidden=max(known) if len(known) == len(hidden) else None,
+    )
+
+
+def _mean(point: GridResult, metric: Metric) -> float | None:
+    """Average a metric over the seeds of a point on the scale of its effects; None where a run has no finite value."""
+    values = []
+    for run in point.confirm:
+        found = metric.measure(run) if run.is_answer else None
+        if found is None:
+            continue
+        is_miss = metric.is_time and metric.is_miss(run)
+        values.append(on_scale(MISS_FACTOR * found.limit if is_miss else found.value, metric.scale))
+    if not values or any(abs(value) == float("inf") for value in values):
+        return None
+    return sum(values) / len(values)
+
+
+def _sign(baseline: float | None, arm: float | None) -> int:
+    if baseline is None or arm is None or baseline == arm:
+        return 0
+    return 1 if arm > baseline else -1
+
+
+def _hidden(curve: Sequence[float | None], best: int) -> float | None:
+    """By how much a peak near a best point may lie below it; at the end of the grid by the three points there."""
+    if len(curve) < 3:
+        return None
+    middle = min(max(best, 1), len(curve) - 2)
+    before, at, after = curve[middle - 1 : middle + 2]
+    if before is None or at is None or after is None:
+        return None
+    return abs(before - 2.0 * at + after) / HIDDEN
+
+
+def point_effects(baseline: StudyReport, arm: StudyReport, metric: Metric) -> tuple[PointEffect, ...]:
+    """Compare two arms at every point of their grid, each by itself; empty where there is none."""
+    if len(baseline.grid) != len(arm.grid):
+        return ()
+    found = (_point_effect(before, after, metric) for before, after in zip(baseline.grid, arm.grid, strict=True))
+    return tuple(found)
+
+
+def _point_effect(before: GridResult, after: GridResult, metric: Metric) -> PointEffect:
+    sides = [{run.seed: run for run in point.confirm if run.is_answer} for point in (before, after)]
+    both = {seed: (run, sides[1][seed]) for seed, run in sides[0].items() if seed in sides[1]}
+    pairs = list(_pairs(both, metric))
+    blank = PointEffect(
+        rate=before.rate,
+        num_pairs=len(pairs),
+        num_baseline_misses=sum(metric.is_miss(b) for b, _ in both.values()),
+        num_arm_misses=sum(metric.is_miss(a) for _, a in both.values()),
+    )
+    if not pairs or all(pair.is_missed_by_both for pair in pairs):
+        return blank
+    effect = paired_effect(pairs, metric.scale, higher_is_better=metric.higher_is_better, alpha=ALPHA)
+    low, high = paired_interval(pairs, metric.scale, ALPHA)
+    interval = Interval(low=low, high=high, confidence=1.0 - ALPHA, excludes_none=effect.p <= ALPHA)
+    return blank.model_copy(update={"estimate": effect.estimate, "interval": interval})
+
+
+def _pairs(both: Mapping[int, tuple[ConfirmSeed, ConfirmSeed]], metric: Metric) -> list[Pair]:
+    measured = ((metric.measure(before), metric.measure(after)) for before, after in both.values())
+    return [Pair(before, after) for before, after in measured if before is not None and after is not None]

@@ -73,6 +73,7 @@ def _grid(record: SweepRecord, grid: ConfirmGrid, arm: str) -> tuple[GridResult,
         mean = grid.mean_log_steps[arm][place]
         found.append(
             GridResult(
+                parameter=None if point.rate is None else grid.parameter,
                 rate=point.rate,
                 values=grid.config(arm, point, record.spec.confirm_seeds[0]).values,
                 mean_steps=math.exp(mean) if math.isfinite(mean) else None,

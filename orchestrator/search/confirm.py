@@ -90,6 +90,11 @@ class ConfirmGrid:
             values = {**{name: v for name, v in champion.values.items() if name not in own}, **point.values}
         return _confirm_config(self.spec, self.best[arm], seed, point.training, values)
 
+    @property
+    def parameter(self) -> str:
+        """Name of the parameter that the grid is along, where its points have rates."""
+        return _path(self.spec)
+
     @cached_property
     def ids(self) -> dict[tuple[str, int], dict[int, str]]:
         """Arm and place of a point -> confirm seed -> id of the trial."""

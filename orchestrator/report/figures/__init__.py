@@ -13,6 +13,7 @@ from orchestrator.report.figures.curves import curve_figure
 from orchestrator.report.figures.effects import effect_figure, matrix_figures, points_figure
 from orchestrator.report.figures.frame import TIME_METRICS, Figure, Trace, layout_of, trace
 from orchestrator.report.figures.profiles import profile_figures
+from orchestrator.report.figures.rates import rate_figure
 from orchestrator.report.figures.search import history_figure, importance_figure, pareto_figures
 from orchestrator.report.figures.teleports import (
     depth_figure,
@@ -38,12 +39,18 @@ def colours_of(report: Report | JointReport) -> Colours:
 def figures(report: Report, workload: str, colours: Colours | None = None) -> list[Figure]:
     """Draw what a workload's confirm runs say; the list is empty before confirm.
 
-    There are curves against steps, seconds and gradient evaluations, each seed's time to target, the share of seeds
-    that arrived by when, effects with their intervals, and what the teleports did.
+    There are steps against the learning rate, curves against steps, seconds and gradient evaluations, each seed's time
+    to target, the share of seeds that arrived by when, effects with their intervals, and what the teleports did.
     """
     studies = [study for study in report.studies if study.workload == workload]
     shades = colours_of(report) if colours is None else colours
-    return [*_curves(report, studies, shades), *_times(report, studies, shades), *_teleports(studies, shades)]
+    rates = rate_figure(studies, shades)
+    return [
+        *([rates] if rates else []),
+        *_curves(report, studies, shades),
+        *_times(report, studies, shades),
+        *_teleports(studies, shades),
+    ]
 
 
 def _curves(report: Report, studies: Sequence[StudyReport], colours: Colours) -> Iterator[Figure]:

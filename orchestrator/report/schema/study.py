@@ -56,7 +56,8 @@ class GridResult(Part):
     """An arm at one point of its workload's confirm grid.
 
     Args:
-        rate: the learning rate, or whatever the grid is along; None where the points are whole configurations.
+        parameter: name of the parameter that the grid is along; None where the points are whole configurations.
+        rate: the value of this parameter, as a rule the learning rate; None likewise.
         values: parameter -> the value it has here.
         mean_steps: geometric mean of the steps to target over the confirm seeds, a miss as twice the budget; None where
             no run gave an answer.
@@ -64,6 +65,7 @@ class GridResult(Part):
         confirm: its confirm runs, in the order of the sweep's seeds.
     """
 
+    parameter: str | None
     rate: float | None
     values: dict[str, Json]
     mean_steps: float | None

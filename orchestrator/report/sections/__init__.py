@@ -13,6 +13,7 @@ from orchestrator.report.sections.effects import (
     further_section,
     matrix_section,
     profile_section,
+    rate_section,
     verdict_section,
 )
 from orchestrator.report.sections.search import (
@@ -28,6 +29,7 @@ from orchestrator.report.sections.transfer import transfer_sections
 
 # The tables of one sweep in the order of the page, chapter by chapter.
 OF_SWEEP: tuple[Callable[[Report], Section], ...] = (
+    rate_section,
     exploratory_section,
     further_section,
     profile_section,

@@ -13,9 +13,11 @@ from orchestrator.report.wording import (
     effect_change,
     interval,
     interval_kind,
+    interval_text,
     number,
     p_value,
     percent,
+    ratio_change,
 )
 from orchestrator.spec import BASELINE
 
@@ -27,12 +29,14 @@ NO_CLAIM = "Exploratory: many comparisons are looked at, and their p-values are 
 def verdict_section(report: Report | JointReport) -> Section:
     """Every arm against the baseline on steps to target; the first column names the sweep where there are several."""
     reports = reports_of(report)
+    has_rates = any(comparison.rate is not None for each in reports for comparison in verdicts(each))
     header = (
         *("workload", "arm", "verdict", "steps to target", "95 % interval"),
         *("p (Holm)", "median steps", "reached", "pairs"),
+        *(("learning rate",) if has_rates else ()),
     )
     rows: Rows = [
-        (each.sweep.name, *_verdict_row(comparison))[len(reports) == 1 :]
+        (each.sweep.name, *_verdict_row(comparison), *((_rates(comparison),) if has_rates else ()))[len(reports) == 1 :]
         for each in reports
         for comparison in verdicts(each)
     ]
@@ -82,6 +86,40 @@ def _verdict_row(comparison: Comparison) -> tuple[str, ...]:
         " → ".join(hits) if total else MISSING,
         f"{total}/{comparison.num_planned_pairs}",
     )
+
+
+def _rates(comparison: Comparison) -> str:
+    if comparison.rate is None or comparison.baseline_rate is None:
+        return MISSING
+    return f"{number(comparison.baseline_rate, 3)} → {number(comparison.rate, 3)}"
+
+
+def rate_section(report: Report) -> Section:
+    """Every arm against the baseline at every learning rate of the confirm grid."""
+    rows: Rows = [
+        (
+            *(each.workload, each.arm, number(point.rate, 3)),
+            MISSING if point.estimate is None else ratio_change(point.estimate),
+            MISSING if point.interval is None else interval_text(point.interval, "ratio"),
+            f"{point.num_pairs - point.num_baseline_misses}/{point.num_pairs} → "
+            f"{point.num_pairs - point.num_arm_misses}/{point.num_pairs}",
+            " and ".join(who for who, rate in _best_at(each) if rate == point.rate),
+        )
+        for each in verdicts(report)
+        for point in each.at_points
+        if point.rate is not None
+    ]
+    note = (
+        "Both arms at the same learning rate, on the same seeds. Each interval is by itself and not adjusted for the "
+        "other rates: exploratory. A claim compares each arm at its own best rate. Where these differ, it is made only "
+        "if the arms differ the same way at both of them, or by more than a peak between two rates can hide."
+    )
+    header = ("workload", "arm", "learning rate", "steps to target", "95 % interval", "reached", "best of")
+    return Section("rates", "exploratory", "Effect at every learning rate", note, header, rows)
+
+
+def _best_at(comparison: Comparison) -> tuple[tuple[str, float | None], ...]:
+    return (comparison.against, comparison.baseline_rate), (comparison.arm, comparison.rate)
 
 
 def _p(comparison: Comparison) -> str:

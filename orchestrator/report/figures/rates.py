@@ -13,8 +13,8 @@ from orchestrator.statistics import MISS_FACTOR
 
 CAPTION = (
     "Each line is an arm's geometric mean over the confirm seeds, and each small point is a seed. A ring marks the "
-    "rate at which an arm is best and is compared. A seed that missed its target is a cross at twice its budget. Lower is "
-    "better. Two arms are alike where their lines are one above the other, whatever rates their searches found."
+    "rate at which an arm is best and is compared. A seed that missed its target is a cross at twice its budget. Lower "
+    "is better. Two arms are alike where their lines are one above the other, whatever rates their searches found."
 )
 
 

@@ -35,7 +35,7 @@ workloads:
     target: {metric: train_loss, value: 0.1}
 arms: {}
 search: {trials: %d, seeds: [0]}
-confirm: {seeds: 1}
+confirm: {seeds: 1, grid: none}
 """
 
 

@@ -71,7 +71,7 @@ search:
   seeds: [0, 1, 2, 3, 4]
   objective: {metric: steps_to_target}
   scope: {name: shared, lr_factor: [0.4, 2.5]}
-confirm: {seeds: 1}
+confirm: {seeds: 1, grid: none}
 """
 
 

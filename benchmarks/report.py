@@ -56,7 +56,7 @@ arms:
       step: {choice: [{rule: fixed, lr: {loguniform: [0.001, 1.0]}}, {rule: growth, factor: {uniform: [1.1, 4.0]}}]}
       schedule: {epochs: 5, batches: 8, steps: {int: [1, 8]}}
 search: {sampler: random, trials: %d, seeds: [0]}
-confirm: {seeds: %d}
+confirm: {seeds: %d, grid: none}
 resources: {cpu: 1}
 """
 # Search trials and confirm seeds of each of four studies: 1,000 trials in all, mostly searched or mostly confirmed.

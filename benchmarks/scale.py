@@ -44,7 +44,7 @@ workloads:
     target: {metric: train_loss, value: 0.1}
 arms: {}
 search: {sampler: %s, trials: %d, seeds: [0]}
-confirm: {seeds: 1}
+confirm: {seeds: 1, grid: none}
 resources: {cpu: 1}
 """
 

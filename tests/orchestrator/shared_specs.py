@@ -34,7 +34,7 @@ search:
   seeds: [0, 1]
   objective: {metric: steps_to_target}
   scope: {name: shared, lr_factor: [0.5, 2.0]}
-confirm: {seeds: 2}
+confirm: {seeds: 2, grid: none}
 """
 
 

@@ -24,7 +24,7 @@ arms:
                       {rule: growth, factor: {uniform: [1.1, 2.0]}}]}
       schedule: {epochs: 1, batches: 2, steps: 1}
 search: {sampler: tpe, seed: 0, trials: 3, seeds: [0], objective: {metric: train_loss, mode: min}}
-confirm: {top_k: 1, seeds: 2}
+confirm: {top_k: 1, seeds: 2, grid: none}
 """
 
 

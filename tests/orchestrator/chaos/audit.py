@@ -16,7 +16,6 @@ from orchestrator.search.candidates import Candidates
 from orchestrator.search.confirm import confirm_configs
 from orchestrator.search.counts import num_candidates
 from orchestrator.search.journal import NOTE, Note, open_journal
-from orchestrator.search.selection import champions
 from orchestrator.spec import ALL
 from orchestrator.track.projection import SWEEP_ID, TRIAL_ID, sweep_id
 from tests.orchestrator.chaos.killer import Cut
@@ -94,8 +93,7 @@ def _check_files(record: SweepRecord, paths: SweepPaths) -> Iterator[str]:
         if trial.config.phase == "search"
     )
     yield from (f"{study} #{number}: {n} trials are one run" for (study, number, _), n in runs.items() if n > 1)
-    chosen = [trial for of_study in champions(Candidates.of(record)).values() for trial in of_study]
-    planned_ids = {config.trial_id for config in confirm_configs(record.spec, chosen)}
+    planned_ids = {config.trial_id for config in confirm_configs(Candidates.of(record))}
     yield from (f"confirm trial {one} was planned, and is not on file" for one in sorted(planned_ids - confirm))
     yield from (f"confirm trial {one} is on file, and was not planned" for one in sorted(confirm - planned_ids))
     yield from (f"{part.relative_to(paths.root)} is left of a write that was cut off" for part in paths.parts())

@@ -25,7 +25,7 @@ arms:
       schedule: {{epochs: 2, batches: 2, steps: 1}}
 search:
   {{sampler: tpe, seed: 0, concurrency: 2, trials: 3, seeds: [0, 1], objective: {{metric: train_loss, mode: min}}}}
-confirm: {{top_k: 1, seeds: 3}}
+confirm: {{top_k: 1, seeds: 3, grid: {{values: [0.1, 0.3]}}}}
 resources: {{cpu: 1, gpu: 1}}
 checkpoint: {{every: {CHECKPOINT_SECONDS}}}
 """
@@ -69,7 +69,7 @@ search:
   objective: {{metric: steps_to_target}}
   scope: {{name: shared, lr_factor: [0.1, 3.0]}}
   scheduler: {{name: wilcoxon, p_threshold: 0.3}}
-confirm: {{seeds: 1}}
+confirm: {{seeds: 1, grid: none}}
 resources: {{cpu: 1, gpu: 1}}
 checkpoint: {{every: {CHECKPOINT_SECONDS}}}
 """

@@ -30,7 +30,7 @@ arms:
   teleport:
     teleport: {{step: {{rule: fixed, lr: {{loguniform: [0.001, 0.1]}}}}, schedule: {{epochs: 1, batches: 1}}}}
 search: {{sampler: random, seed: 0, trials: 2, seeds: [0], objective: {{metric: steps_to_target}}}}
-confirm: {{seeds: 2}}
+confirm: {{seeds: 2, grid: none}}
 """
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from orchestrator.home.records import (
     HistoryRow,
@@ -48,7 +48,7 @@ arms:
                       {rule: growth, factor: {uniform: [1.1, 4.0]}}]}
       schedule: {epochs: 5, batches: 8, steps: {int: [1, 8]}}
 search: {sampler: tpe, seed: 0, trials: 6, seeds: [0, 1], objective: {metric: train_loss, mode: min}}
-confirm: {top_k: 1, seeds: 8}
+confirm: {top_k: 1, seeds: 8, grid: none}
 resources: {cpu: 1, gpu: 0}
 """
 BUDGET = 400
@@ -122,7 +122,6 @@ def sweep(
     """
     from orchestrator.search.candidates import Candidates
     from orchestrator.search.confirm import confirm_configs
-    from orchestrator.search.selection import champions
 
     spec = spec or sweep_spec()
     effects = effects or Effects()
@@ -130,12 +129,17 @@ def sweep(
     if "search" in phases:
         found = (change(trained(config, effects)) for config in search_configs(spec))
         trials += [trial for trial in found if trial is not None]
-    record = SweepRecord(spec, PROVENANCE, tuple(trials))
     if "confirm" in phases:
-        chosen = [trial for best in champions(Candidates.of(record)).values() for trial in best]
-        found = (change(trained(config, effects)) for config in confirm_configs(spec, chosen))
-        trials += [trial for trial in found if trial is not None]
-    return replace(record, trials=tuple(trials))
+        # A grid may grow when what it has is known.
+        while True:
+            begun = {trial.config.trial_id for trial in trials}
+            planned = confirm_configs(Candidates(spec, tuple(trials)))
+            new = [config for config in planned if config.trial_id not in begun]
+            found = [trial for config in new if (trial := change(trained(config, effects))) is not None]
+            trials += found
+            if not found:
+                break
+    return SweepRecord(spec, PROVENANCE, tuple(trials))
 
 
 def search_configs(spec: SweepSpec) -> list[TrialConfig]:

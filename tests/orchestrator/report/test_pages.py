@@ -363,7 +363,8 @@ for depth in (1, 2, 4):
     target: {{metric: train_loss, value: 0.1}}
 """
 DEPTHS += (
-    "arms: {teleport: {teleport: {step: {rule: growth, factor: 1.5}}}}\nsearch: {trials: 1}\nconfirm: {seeds: 2}\n"
+    "arms: {teleport: {teleport: {step: {rule: growth, factor: 1.5}}}}\nsearch: {trials: 1}\n"
+    "confirm: {seeds: 2, grid: none}\n"
 )
 
 

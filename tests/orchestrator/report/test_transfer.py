@@ -50,7 +50,7 @@ arms:
   teleport:
     teleport: {{step: {{rule: growth, factor: {{loguniform: [1.1, 4.0]}}}}, schedule: {{epochs: 5, batches: 8}}}}
 search: {{sampler: random, trials: 48, seeds: [0, 1], objective: {{metric: steps_to_target}}}}
-confirm: {{seeds: 8}}
+confirm: {{seeds: 8, grid: none}}
 """
 WORKLOAD = """  {label}:
     model: {{name: mlp, widths: [{width}]}}
@@ -358,7 +358,6 @@ def reseeded(trial: Trial, seed: int) -> Trial:
 def shared_search(spec: SweepSpec) -> SweepRecord:
     """The same settings in the same order on every workload."""
     from orchestrator.search.confirm import confirm_configs
-    from orchestrator.search.selection import champions
     from tests.orchestrator.report.build import search_configs, trained
 
     configs = search_configs(spec)
@@ -369,8 +368,9 @@ def shared_search(spec: SweepSpec) -> SweepRecord:
         shared = config.model_copy(update={"method": method, "values": values})
         trials.append(with_value(trained(shared if config.arm == "teleport" else config, Bowl())))
     record = SweepRecord(spec, sweep(spec, phases=()).provenance, tuple(trials))
-    chosen = [trial for best in champions(Candidates.of(record)).values() for trial in best]
-    return replace(record, trials=(*trials, *(with_value(trained(c, Bowl())) for c in confirm_configs(spec, chosen))))
+    return replace(
+        record, trials=(*trials, *(with_value(trained(c, Bowl())) for c in confirm_configs(Candidates.of(record))))
+    )
 
 
 BEST_LR_FACTOR = {"small": 0.6, "middle": 1.0, "large": 1.6}
@@ -408,7 +408,6 @@ def together_spec(*overrides: str) -> SweepSpec:
 def together(spec: SweepSpec) -> SweepRecord:
     """One search over all workloads, each candidate of which has run in full, and what it confirms."""
     from orchestrator.search.confirm import confirm_configs
-    from orchestrator.search.selection import champions
 
     trials = [with_value(trained(c, Valley())) for c in search_configs(spec) if c.arm == "baseline"]
     tuned = {label: trial.config for label, trial in Candidates(spec, tuple(trials)).baselines.items()}
@@ -436,8 +435,7 @@ def together(spec: SweepSpec) -> SweepRecord:
         )
         trials += [with_value(trained(config, Valley())) for config in runs]
     record = SweepRecord(spec, PROVENANCE, tuple(trials))
-    chosen = [trial for best in champions(Candidates.of(record)).values() for trial in best]
-    confirmed = tuple(with_value(trained(c, Valley())) for c in confirm_configs(spec, chosen))
+    confirmed = tuple(with_value(trained(c, Valley())) for c in confirm_configs(Candidates.of(record)))
     return replace(record, trials=(*trials, *confirmed))
 
 

@@ -54,7 +54,7 @@ arms:
       step: {rule: growth, factor: {uniform: [1.1, 2.0]}}
       schedule: {epochs: 1, batches: 2, steps: 1}
 search: {trials: 2, seeds: [0]}
-confirm: {seeds: 2}
+confirm: {seeds: 2, grid: none}
 """
 CONTROLS = ("random", "scaled", "reset")
 TWO = "arms.gentle={teleport: {step: {rule: growth, factor: 1.1}}}"

@@ -18,7 +18,6 @@ from orchestrator.launch import InlineLauncher, Launcher, TrialSource
 from orchestrator.report import write_report
 from orchestrator.search.candidates import Candidates
 from orchestrator.search.confirm import confirm_configs
-from orchestrator.search.selection import champions
 from orchestrator.spec import HookOptions, HooksOptions, SweepSpec
 from orchestrator.sweep.run import Outcome, run, sync
 from orchestrator.sweep.standing import Progress, standing
@@ -224,9 +223,7 @@ def test_confirm_interleaves_the_arms_and_turns_their_order(finished: Outcome) -
 
 def _confirmed(outcome: Outcome) -> list[TrialConfig]:
     record = read_record(outcome.paths)
-    return confirm_configs(
-        record.spec, [trial for trials in champions(Candidates.of(record)).values() for trial in trials]
-    )
+    return confirm_configs(Candidates.of(record))
 
 
 def test_top_k_sends_the_best_of_each_arm_to_confirm(tmp_path: Path) -> None:

@@ -135,9 +135,9 @@ def sweep(
             begun = {trial.config.trial_id for trial in trials}
             planned = confirm_configs(Candidates(spec, tuple(trials)))
             new = [config for config in planned if config.trial_id not in begun]
-            found = [trial for config in new if (trial := change(trained(config, effects))) is not None]
-            trials += found
-            if not found:
+            more = [trial for config in new if (trial := change(trained(config, effects))) is not None]
+            trials += more
+            if not more:
                 break
     return SweepRecord(spec, PROVENANCE, tuple(trials))
 

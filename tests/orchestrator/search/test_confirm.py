@@ -192,7 +192,7 @@ class TestConfigurations:
 
     def test_other_parameters_are_those_of_the_nearest_best(self) -> None:
         momentum = (
-            "workloads.digits.optimizer={name: momentum, lr: {loguniform: [0.01, 1]}, momentum: {uniform: [0, 0.95]}}"
+            "workloads.digits.optimizer={name: momentum, lr: {loguniform: [0.01, 1]}, momentum: {uniform: [0.1, 0.95]}}"
         )
         spec = spec_of(momentum)
         (slow,) = searched(spec, {"baseline": 0.05}, **{"optimizer.momentum": 0.9})

@@ -51,6 +51,12 @@ def _sentence(comparison: Comparison, target: Target) -> str:
             f"No detectable difference between {arm} and the baseline in steps to a {aim} over {seeds} ({found}); "
             f"{_sight(effect, comparison)}."
         )
+    if comparison.verdict is Verdict.LEARNING_RATE:
+        return (
+            f"No difference beyond the learning rate between {arm} and the baseline in steps to a {aim} over {seeds}: "
+            f"each at its own best rate they differ by {change(effect)} ({found}), but {_rates(comparison)} they do "
+            "not differ that way at both."
+        )
     word = "fewer" if comparison.verdict is Verdict.FASTER else "more"
     return (
         f"{arm} is {comparison.verdict} in steps: it takes {_amount(effect, interval, word)} to a {aim} than the "
@@ -58,9 +64,14 @@ def _sentence(comparison: Comparison, target: Target) -> str:
     )
 
 
+def _rates(comparison: Comparison) -> str:
+    rates = [f"{rate:.3g}" for rate in (comparison.baseline_rate, comparison.rate) if rate is not None]
+    return f"at equal rates ({' and '.join(rates)})" if rates else "at equal points"
+
+
 def _on_the_clock(comparison: Comparison, comparisons: Sequence[Comparison]) -> str:
     """Say what fewer steps come to in seconds, since whoever asks whether it pays must read both."""
-    if comparison.verdict not in {Verdict.FASTER, Verdict.SLOWER, Verdict.NO_DIFFERENCE}:
+    if comparison.verdict not in {Verdict.FASTER, Verdict.SLOWER, Verdict.NO_DIFFERENCE, Verdict.LEARNING_RATE}:
         return ""
     for other in comparisons:
         is_seconds = other.metric == "seconds_to_target" and other.arm == comparison.arm and other.against == BASELINE

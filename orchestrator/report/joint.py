@@ -9,7 +9,7 @@ from orchestrator.report.answers import answers_of
 from orchestrator.report.schema import Comparison, Effect, JointReport, Report, SeedPair, Transfer, Verdict
 from orchestrator.statistics import ALPHA, holm, smallest_p, smallest_shift
 
-CLAIMS = {Verdict.FASTER, Verdict.SLOWER}
+CLAIMS = {Verdict.FASTER, Verdict.SLOWER, Verdict.LEARNING_RATE}
 
 
 def join(reports: Sequence[Report], transfers: Sequence[Transfer] = ()) -> JointReport:

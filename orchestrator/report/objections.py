@@ -28,6 +28,12 @@ def study_objections(study: StudyReport) -> Iterator[str]:
         **_confirm_objections(study),
     }
     yield from (f"{name}: {sentence}" for sentence, count in told.items() if count)
+    ends = [point for point in (*study.grid[:1], *study.grid[-1:]) if point.is_best and point.rate is not None]
+    if ends and len(study.grid) > 1 and any(point.mean_steps for point in study.grid):
+        yield (
+            f"{name}: the best {study.grid[0].parameter} of confirm is {ends[0].rate:.3g}, at the end of its grid, so "
+            "a better one may lie beyond; search a wider range"
+        )
     price = study.price
     # An arm that takes its teleports back does so on purpose, and acts in another way.
     if price is None or not price.layers or PUT_BACK in price.outcomes:

@@ -37,6 +37,7 @@ def tidy_tables(report: Report | JointReport) -> dict[str, list[Row]]:
         "trials": [row for each in reports for study in each.studies for row in _trials(each, study)],
         "confirm": [row for each in reports for study in each.studies for row in _confirm(each, study)],
         "comparisons": [_comparison(each, found) for each in reports for found in each.comparisons],
+        "rates": [row for each in reports for study in each.studies for row in _rates(each, study)],
         "arrivals": [row for each in reports for study in each.studies for row in _arrivals(each, study)],
         "tuning": [row for each in reports for study in each.studies for row in _tuning(each, study)],
         "profiles": [row for each in reports for row in _profiles(each)],
@@ -104,8 +105,19 @@ def _confirm(report: Report, study: StudyReport) -> Iterator[Row]:
             }
 
 
+def _rates(report: Report, study: StudyReport) -> Iterator[Row]:
+    for point in study.grid:
+        for run in point.confirm:
+            yield {
+                **_labels(report, study),
+                **point.model_dump(include={"parameter", "rate", "is_best", "mean_steps"}),
+                **run.model_dump(exclude={"metrics"}),
+                **{f"metric.{name}": value for name, value in run.metrics.items()},
+            }
+
+
 def _comparison(report: Report, found: Comparison) -> Row:
-    row = found.model_dump(mode="python", exclude={"effect", "interval", "pairs"})
+    row = found.model_dump(mode="python", exclude={"effect", "interval", "pairs", "at_points"})
     for name in ("effect", "interval"):
         row |= _prefixed(name, getattr(found, name))
     return {"sweep": report.sweep.name} | row

@@ -12,7 +12,7 @@ from orchestrator.search.candidates import (
     training_of,
 )
 from orchestrator.search.confirm import Confirmation, ConfirmGrid, confirm_grids, confirmed
-from orchestrator.search.counts import num_busy, num_candidates, num_planned
+from orchestrator.search.counts import num_busy, num_candidates, num_grid_points, num_planned
 from orchestrator.search.early_stopping import pruned_result
 from orchestrator.search.journal import open_journal
 from orchestrator.search.lints import lints, spec_lints, time_lints
@@ -47,6 +47,7 @@ __all__ = [
     "lints",
     "num_busy",
     "num_candidates",
+    "num_grid_points",
     "num_planned",
     "open_journal",
     "plan_studies",

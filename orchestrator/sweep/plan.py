@@ -148,7 +148,7 @@ def make_plan(
         num_busy=busy,
         seconds=seconds,
         gpu_hours=gpu_hours,
-        power=tuple(power(spec.num_primary, len(spec.confirm_seeds))),
+        power=(*power(spec.num_primary, len(spec.confirm_seeds)), *_grid_sentences(spec)),
         warnings=(*_warnings(spec, place, sweeps), *shortfalls(spec, seconds, gpu_hours, longest)),
         lints=(*spec_lints(spec), *_idle_workers(spec, fitting["search"]), *time_lints(spec)),
     )

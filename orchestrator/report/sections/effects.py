@@ -44,6 +44,7 @@ def verdict_section(report: Report | JointReport) -> Section:
         "Each arm is compared with the baseline on the same seeds, which no search has seen. The change is the "
         "Hodges-Lehmann estimate of the ratio.",
         interval_note(reports),
+        *_grid_note(reports),
         "The interval is exact: it holds the effects that the verdict's own signed-rank test does not reject. A run "
         "that misses its target is censored, never dropped. The search alone decided which configuration stands for "
         "an arm. Where a cell has an arrow, the baseline's value stands before it and the arm's after it.",
@@ -57,6 +58,24 @@ def verdict_section(report: Report | JointReport) -> Section:
     title = "Verdicts on steps to target"
     several = ("sweep",) if len(reports) > 1 else ()
     return Section("verdicts", "answer", title, " ".join(filter(None, sentences)), (*several, *header), rows)
+
+
+def _grid_note(reports: Sequence[Report]) -> Sequence[str]:
+    """Say at which learning rates the arms are compared."""
+    has_grid = [any(study.grid for study in report.studies) for report in reports]
+    if all(has_grid):
+        return (
+            "Every arm ran on one grid of learning rates, and each is compared at its best one. Where these differ, a "
+            "claim needs more than the test (Effect at every learning rate).",
+        )
+    if any(
+        len(report.arms) > 1 and any(study.best and study.best.confirm for study in report.studies)
+        for report in reports
+    ):
+        return (
+            "Each arm ran at the learning rate that its own search found, so the luck of that search is in the verdict.",
+        )
+    return ()
 
 
 def verdicts(report: Report) -> list[Comparison]:

@@ -167,6 +167,21 @@ def _idle_workers(spec: SweepSpec, fitting: int) -> Iterator[str]:
         )
 
 
+def _grid_sentences(spec: SweepSpec) -> Iterator[str]:
+    """Say at which learning rates the arms will be compared."""
+    if len(spec.arms) == 1:
+        return
+    if spec.confirm.grid == "none":
+        yield (
+            "confirm.grid is none, so each arm is confirmed at the learning rate that its own search finds, and the luck "
+            "of one search is in every verdict"
+        )
+        return
+    for workload in spec.workloads:
+        num = num_grid_points(spec, workload)
+        yield f"{workload}: every arm is confirmed at the same learning rates, about {num} of them (3 to 9, or more)"
+
+
 def power(num_comparisons: int, num_seeds: int) -> list[str]:
     """Say in sentences what so many confirm seeds can show of so many primary comparisons.
 

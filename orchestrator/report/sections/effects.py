@@ -73,7 +73,8 @@ def _grid_note(reports: Sequence[Report]) -> Sequence[str]:
         for report in reports
     ):
         return (
-            "Each arm ran at the learning rate that its own search found, so the luck of that search is in the verdict.",
+            "Each arm ran at the learning rate that its own search found, so the luck of that search is in the "
+            "verdict.",
         )
     return ()
 

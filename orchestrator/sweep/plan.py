@@ -10,7 +10,7 @@ from typing import Any, final
 from orchestrator.errors import UserError, nearest
 from orchestrator.home import Trial, TrialConfig, TrialState
 from orchestrator.launch import Node, num_concurrent, shortfall, this_machine
-from orchestrator.search import num_busy, num_planned, spec_lints, time_lints
+from orchestrator.search import num_busy, num_grid_points, num_planned, spec_lints, time_lints
 from orchestrator.spec import PHASES, Arm, Json, Phase, SweepSpec, Workload, canonical_json
 from orchestrator.statistics import ALPHA, seeds_needed, smallest_p
 from orchestrator.sweep.budgets import SECONDS_PER_HOUR, shortfalls
@@ -173,8 +173,8 @@ def _grid_sentences(spec: SweepSpec) -> Iterator[str]:
         return
     if spec.confirm.grid == "none":
         yield (
-            "confirm.grid is none, so each arm is confirmed at the learning rate that its own search finds, and the luck "
-            "of one search is in every verdict"
+            "confirm.grid is none, so each arm is confirmed at the learning rate that its own search finds, and the "
+            "luck of one search is in every verdict"
         )
         return
     for workload in spec.workloads:

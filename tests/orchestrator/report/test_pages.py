@@ -297,7 +297,7 @@ def test_it_writes_every_format_and_the_best_configurations(tmp_path: Path) -> N
     report = write_report(sweep(), paths)
     assert sorted(path.name for path in paths.report.iterdir()) == ["report.html", "report.json", "report.md"]
     assert Report.model_validate_json((paths.report / "report.json").read_text(encoding="utf-8")) == report
-    assert report.lints[0] == "search.trials is 6: tpe proposes its first 10 at random"
+    assert report.lints[0] == "search.trials is 6, and tpe proposes its first 10 candidates at random"
     for arm in ("baseline", "teleport"):
         assert load_spec(paths.best_config("mlp_digits", arm)).name == f"quickstart-best-mlp_digits-{arm}"
 

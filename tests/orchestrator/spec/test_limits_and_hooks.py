@@ -151,7 +151,7 @@ def test_placeholders_become_what_the_event_says_and_other_braces_stay() -> None
 def test_a_webhook_that_holds_a_secret_is_objected_to(url: str) -> None:
     found = spec_lints(tiny_spec("search.trials=16", f"hooks.sweep_finished.webhook={url}"))
     assert found == [
-        "hooks.sweep_finished: the webhook's user or query may be a secret, and the spec is kept and tracked; put it "
+        "hooks.sweep_finished: the webhook's user or query may be a secret, and the spec is stored and tracked; put it "
         "into an environment variable and write $NAME"
     ]
 

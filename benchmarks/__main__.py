@@ -33,6 +33,7 @@ PARTS = (
     "tracking",
     "tracking_steps",
     "training",
+    "waiting",
 )
 RESULTS = Path(__file__).parent / "results.json"
 

@@ -123,6 +123,13 @@ class SweepSpec(Options):
         return self
 
     @model_validator(mode="after")
+    def _confirms_no_more_than_it_tries(self) -> Self:
+        top_k, trials = self.confirm.top_k, self.search.trials
+        if top_k > trials:
+            raise ValueError(f"confirm.top_k: must be at most search.trials, which is {trials}, and is {top_k}")
+        return self
+
+    @model_validator(mode="after")
     def _warm_start_is_another(self) -> Self:
         if self.search.warm_start is not None and self.search.warm_start.sweep == self.name:
             raise ValueError(f"search.warm_start.sweep: must be another sweep, is this one ({self.name})")

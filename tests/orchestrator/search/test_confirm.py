@@ -319,3 +319,8 @@ def test_the_plan_counts_the_points_that_are_usual() -> None:
 def test_what_a_grid_cannot_be_is_told(grid: str, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         spec_of(f"confirm.grid={grid}")
+
+
+def test_no_more_candidates_are_confirmed_than_are_tried() -> None:
+    with pytest.raises(SpecError, match=r"confirm\.top_k: must be at most search\.trials, which is 3, and is 4"):
+        spec_of("confirm.top_k=4")

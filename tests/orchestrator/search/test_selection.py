@@ -67,7 +67,7 @@ def test_ties_go_to_fewer_steps_then_to_the_earlier_trial() -> None:
 
 def test_with_several_objectives_the_pareto_fronts_come_in_turn() -> None:
     record = with_values(0.1, 0.2, 0.3, 0.4, 0.15)
-    spec = sweep_spec("search.also=[{metric: validation_accuracy}]", "confirm.top_k=9")
+    spec = sweep_spec("search.also=[{metric: validation_accuracy}]", "confirm.top_k=9", "search.trials=9")
     accuracies = (0.5, 0.9, 0.8, 0.95, 0.4)  # dominated: the third by the second, the last by the first
     trials = [
         trial.model_copy(update={"result": trial.result.model_copy(update={"values": (trial.result.value, accuracy)})})

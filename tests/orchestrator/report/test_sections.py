@@ -40,7 +40,7 @@ ANSWERS = {"verdicts", "matrix"}
 @pytest.fixture(scope="module")
 def reports() -> list[Report]:
     """Two sweeps that have every table between them."""
-    overrides = ["search.trials=12", "confirm.top_k=2", CONTROL]
+    overrides = ["search.trials=12", "confirm.top_k=2", "confirm.grid={}", CONTROL]
     own = sweep(spec_from_text(TWO_WORKLOADS, overrides=overrides), Effects(factor={"teleport": 0.8}))
     return [full_report(own), full_report(together(together_spec()))]
 

@@ -140,7 +140,7 @@ class TestTwoNodes:
         assert (planned["num_concurrent"], planned["num_concurrent_confirm"]) == (2, 2)
         assert exit_code(["plan", str(spec), "--address", two_by_two, "--set", "resources={cpu: 0.5, gpu: 0.5}"]) == 0
         out = capsys.readouterr().out
-        assert f"on {two_by_two}: 8 at once, 4 in confirm" in out
+        assert f"on {two_by_two}: 8 workers, 4 in confirm" in out
 
     def test_plan_warns_of_what_no_node_holds(
         self, spec: Path, two_by_two: str, capsys: pytest.CaptureFixture[str]

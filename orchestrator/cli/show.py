@@ -123,7 +123,7 @@ def print_training(config: TrialConfig, run: Callable[[Show], tuple[TrialResult,
         if result.failure.traceback:
             print(result.failure.traceback, file=sys.stderr)
     for seed in result.seeds:
-        hit = f"reached at step {seed.steps_to_target}" if seed.steps_to_target is not None else "not reached"
+        hit = f"reached at step {seed.steps_to_target:.4g}" if seed.steps_to_target is not None else "not reached"
         print(
             f"target {hit}; {seed.seconds:.2f} s on the optimizer clock, {seed.teleport_seconds:.2f} s of it teleports"
         )

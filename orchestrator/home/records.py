@@ -199,7 +199,8 @@ class SeedResult(Record):
             seed had its budget, so that a target which it did not reach is no miss.
         num_steps: optimizer steps taken.
         budget_steps: optimizer steps that the workload allows; a miss is censored there.
-        steps_to_target: steps at the first evaluation that reached the target; None if none did (censored).
+        steps_to_target: steps until the target was reached, between two evaluations as :func:`times_to_target` says;
+            None if it was not (censored).
         seconds_to_target: the same on the optimizer clock.
         gradient_evaluations_to_target: the same in gradients.
         seconds: the whole run on the optimizer clock.
@@ -213,7 +214,7 @@ class SeedResult(Record):
     outcome: Literal["completed", "diverged", "stopped"]
     num_steps: int
     budget_steps: int
-    steps_to_target: int | None
+    steps_to_target: float | None
     seconds_to_target: float | None
     gradient_evaluations_to_target: float | None
     seconds: float

@@ -33,7 +33,7 @@ class ConfirmSeed(Part):
     seed: int
     outcome: Literal["reached", "missed", "running"] | FailureKind
     budget_steps: int | None = None
-    steps_to_target: int | None = None
+    steps_to_target: float | None = None
     seconds_to_target: float | None = None
     gradient_evaluations_to_target: float | None = None
     seconds: float | None = None

@@ -50,7 +50,13 @@ def study_of(record: SweepRecord, workload: str, arm: str, best: Sequence[Trial]
         tau=_tau(best[0].config.method) if best else None,
         arrivals=arrivals_of(candidates[0].confirm) if candidates else (),
         space=_space(record, workload, arm),
+        evaluate_every=_evaluate_every(confirm),
     )
+
+
+def _evaluate_every(confirm: Sequence[Trial]) -> int | None:
+    runs = ((trial.config.training.evaluate, seed) for trial in confirm if trial.result for seed in trial.result.seeds)
+    return next((evaluate.steps_between(seed.budget_steps) for evaluate, seed in runs), None)
 
 
 def _counts(spec: SweepSpec, workload: str, arm: str, ended: Sequence[TrialResult]) -> dict[str, int]:

@@ -45,6 +45,9 @@ MIN_CORRELATED = 5
 LOW_CORRELATION = 0.5
 BOUND_SHARE = 0.02
 INVERTIBLE_ACTIVATIONS = frozenset({"leaky_relu", "tanh"})
+# Evaluations further apart than this share of the steps to target hide small effects: at a true -10 % and 8 seeds the
+# power falls from .63 to .58 at 5 %, to .43 at 10 % and to .13 at 20 %, if times to target are not interpolated.
+COARSE_SHARE = 0.05
 # Objectives in seconds -> the one that counts work instead.
 TIMED_METRICS = {"seconds": "gradient_evaluations", "seconds_to_target": "gradient_evaluations_to_target"}
 
@@ -135,6 +138,24 @@ def rung_lints(spec: SweepSpec, workload: str, arm: str, trials: Sequence[Trial]
                 f"candidates unlike their final {spec.search.objective.metric} (Spearman {correlation:.2f}); a longer "
                 "grace stops fewer good ones"
             )
+
+
+def coarse_evaluation(every: int, steps_to_target: float | None) -> str:
+    """Object to evaluations that are far apart for the steps that a run takes to its target; empty where they are not.
+
+    Args:
+        every: optimizer steps between two evaluations.
+        steps_to_target: optimizer steps to the target; None where they are not known.
+    """
+    if steps_to_target is None or not 0.0 < steps_to_target < math.inf or every <= COARSE_SHARE * steps_to_target:
+        return ""
+    finer = max(1, math.floor(COARSE_SHARE * steps_to_target))
+    cure = f"; evaluate.every: {finer} is fine enough" if finer < every else ""
+    return (
+        f"it is evaluated every {every} steps, which is {every / steps_to_target:.0%} of the {steps_to_target:.4g} "
+        "steps to its target, so the steps to target are interpolated over wide gaps and small effects are hidden"
+        f"{cure}"
+    )
 
 
 def time_lints(spec: SweepSpec) -> Iterator[str]:

@@ -77,6 +77,10 @@ class Evaluate(Options):
     every: PositiveInt | None = None
     num_validation: PositiveInt | None = None
 
+    def steps_between(self, num_steps: int) -> int:
+        """Return the optimizer steps between two evaluations in a run of so many steps."""
+        return self.every or max(1, num_steps // EVALUATIONS_PER_RUN)
+
 
 class Target(Options):
     """The quality to reach; the workload sets it, never an arm.

@@ -224,6 +224,7 @@ class StudyReport(Part):
         space: what was searched over, without what a control takes from its source.
         importance: the most important first; empty where too few trials are COMPLETE, or where it was not asked for.
         shared: the search over all workloads, where there is one; its candidates on this workload are in ``search``.
+        evaluate_every: optimizer steps between two evaluations of the best's confirm runs; None before they end.
     """
 
     workload: str
@@ -252,6 +253,7 @@ class StudyReport(Part):
     space: tuple[Parameter, ...] = ()
     importance: tuple[Importance, ...] = ()
     shared: SharedSearch | None = None
+    evaluate_every: int | None = None
 
     @property
     def num_answers(self) -> int:

@@ -117,6 +117,13 @@ def test_a_raw_p_below_and_an_adjusted_one_above_five_percent_is_no_difference()
     assert comparison.verdict is Verdict.NO_DIFFERENCE
 
 
+@pytest.mark.parametrize(("every", "is_told"), [(5, False), (20, True)])
+def test_evaluations_far_apart_for_the_confirm_runs_are_told(every: int, is_told: bool) -> None:
+    report = summarise(sweep(sweep_spec(f"workloads.mlp_digits.evaluate.every={every}"), FASTER))
+    told = {lint.partition(":")[0] for lint in report.lints if f"is evaluated every {every} steps" in lint}
+    assert told == ({"mlp_digits/baseline", "mlp_digits/teleport"} if is_told else set())
+
+
 def test_a_divergence_is_a_miss_even_after_the_target_was_reached() -> None:
     hit = in_arm("teleport", 1001)
     record = sweep(effects=FASTER, change=confirm_only(lambda t: failing(t, "diverged", after=395) if hit(t) else t))

@@ -208,6 +208,8 @@ class SeedResult(Record):
         gradient_evaluations: gradients computed.
         metrics: of the last row; empty if none was finite.
         teleports: None if the arm has none or the trial was stopped.
+        chance_loss: the cross-entropy of a model that gives every class the same probability; None if the trial was
+            stopped.
     """
 
     seed: int
@@ -222,6 +224,7 @@ class SeedResult(Record):
     gradient_evaluations: float
     metrics: dict[str, float]
     teleports: TeleportSummary | None = None
+    chance_loss: float | None = None
 
 
 class TrialState(StrEnum):

@@ -20,7 +20,7 @@ def answers_of(
     for workload, target in targets.items():
         primary = [c for c in comparisons if c.workload == workload and c.is_primary]
         if primary:
-            sentence = " ".join(_sentence(c, target) + _on_the_clock(c, comparisons) for c in primary)
+            sentence = " ".join(_sentence(c, target) + _health(c) + _on_the_clock(c, comparisons) for c in primary)
         elif any(study.kind != "baseline" for study in studies):
             sentence = f"No arm of kind {PRIMARY_KIND} is in this sweep: what it compares is exploratory."
         else:
@@ -56,6 +56,10 @@ def _sentence(comparison: Comparison, target: Target) -> str:
         f"{arm} is {comparison.verdict} in steps: it takes {_amount(effect, interval, word)} to a {aim} than the "
         f"baseline ({found}, {seeds}{_misses(comparison)})."
     )
+
+
+def _health(comparison: Comparison) -> str:
+    return f" {comparison.health[0].upper()}{comparison.health[1:]}." if comparison.health else ""
 
 
 def _on_the_clock(comparison: Comparison, comparisons: Sequence[Comparison]) -> str:

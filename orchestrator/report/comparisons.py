@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import final
 
 from orchestrator.report.family import Found, measured, seed_pair, settled
+from orchestrator.report.health import health_of
 from orchestrator.report.metrics import METRICS, PRIMARY_METRIC, Metric
 from orchestrator.report.schema import Comparison, ConfirmSeed, StudyReport, Verdict
 from orchestrator.spec import BASELINE
@@ -108,6 +109,7 @@ class _Contest:
             "num_arm_misses": sum(metric.is_miss(a) for _, a in sides.paired.values()),
             "missing_seeds": sides.missing,
             "pairs": tuple(seed_pair(seed, pair, metric) for seed, pair in pairs.items()),
+            "health": self._health(arm) if metric.name == PRIMARY_METRIC else "",
         }
         done = sides.num_running == 0 or self.ended_early
         lacking = f"{len(pairs)} of {len(self.seeds)} pairs are there" if sides.num_running else ""
@@ -123,6 +125,10 @@ class _Contest:
             update = {"num_ties": len(pairs), "verdict": Verdict.NO_DIFFERENCE, "reason": reason}
             return Found(blank.model_copy(update=update), metric)
         return measured(blank, known, metric, self.family if blank.is_primary else 1, is_complete=done)
+
+    def _health(self, arm: StudyReport) -> str:
+        told = (health_of(study.arm, list(_runs(study).values())) for study in (self.baseline, arm))
+        return "; ".join(filter(None, told))
 
     def _unfinished(self, lacking: str) -> str:
         """Say why confirm is not complete; empty where it is."""

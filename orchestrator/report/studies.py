@@ -10,6 +10,7 @@ from orchestrator.home import FailureKind, SweepRecord, Trial, TrialResult, Tria
 from orchestrator.report.arrivals import arrivals_of
 from orchestrator.report.best import spec_of
 from orchestrator.report.curves import bands_of, curve_of
+from orchestrator.report.health import lapse_of
 from orchestrator.report.price import price_of
 from orchestrator.report.schema import ConfirmCandidate, ConfirmSeed, Parameter, SearchTrial, SharedSearch, StudyReport
 from orchestrator.search import Candidate, num_candidates, steps_to_target, stored_id
@@ -230,6 +231,7 @@ def _confirm_seed(trial: Trial) -> ConfirmSeed:
         teleport_seconds=found.teleport_seconds,
         gradient_evaluations=found.gradient_evaluations,
         metrics=found.metrics,
+        lapse=lapse_of(found, trial.config.training.target),
     )
 
 

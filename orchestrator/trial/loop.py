@@ -89,7 +89,7 @@ def train_seed(
         is_finite = loop.advance(first, last) and curve.record()
         if is_finite and last < budget.num_steps:
             keep(state.take)
-    return curve.result("completed" if is_finite else "diverged")
+    return curve.result("completed" if is_finite else "diverged", chance_loss=math.log(data_set.num_classes))
 
 
 def initial_model(task: SeedTask, data_set: DataSet) -> nn.Module:
@@ -303,7 +303,7 @@ class _Curve:
         self._last = None if state_dict["last"] is None else HistoryRow(**state_dict["last"])
         self._to_target = state_dict["to_target"]
 
-    def result(self, outcome: str) -> SeedResult:
+    def result(self, outcome: str, *, chance_loss: float) -> SeedResult:
         """Sum up the seed."""
         loop = self._loop
         return SeedResult.model_validate(
@@ -318,6 +318,7 @@ class _Curve:
                 "gradient_evaluations": loop.gradient_evaluations,
                 "metrics": {} if self._last is None else self._last.metrics,
                 "teleports": None if loop.arm is None else loop.arm.summary(),
+                "chance_loss": chance_loss,
             }
         )
 

@@ -12,6 +12,8 @@ from orchestrator.report.schema.part import Part
 from orchestrator.report.schema.search import Importance, Parameter, SearchTrial, SharedSearch
 from orchestrator.spec import Json, Role
 
+Lapse = Literal["lost", "at chance", "not finite"]
+
 
 class ConfirmSeed(Part):
     """One seed of the confirm phase.
@@ -27,6 +29,8 @@ class ConfirmSeed(Part):
         teleport_seconds: the part of them that the teleports took.
         gradient_evaluations: those of the whole run.
         metrics: as last measured.
+        lapse: what had gone wrong by its end, whether or not it had reached its target before. ``lost``: it was no
+            longer at its target; ``at chance``: its loss was that of guessing; ``not finite``: it had diverged.
     """
 
     trial_id: str
@@ -40,6 +44,7 @@ class ConfirmSeed(Part):
     teleport_seconds: float | None = None
     gradient_evaluations: float | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
+    lapse: Lapse | None = None
 
     @property
     def is_answer(self) -> bool:

@@ -124,6 +124,65 @@ def test_evaluations_far_apart_for_the_confirm_runs_are_told(every: int, is_told
     assert told == ({"mlp_digits/baseline", "mlp_digits/teleport"} if is_told else set())
 
 
+def ending(**last: float) -> Callable[[Trial], Trial]:
+    """Make every run of an arm end with these metrics, and know the loss of guessing among ten classes."""
+
+    def change(trial: Trial) -> Trial:
+        assert trial.result is not None
+        seed = trial.result.seeds[0]
+        seed = seed.model_copy(update={"metrics": seed.metrics | last, "chance_loss": math.log(10)})
+        return trial.model_copy(update={"result": trial.result.model_copy(update={"seeds": (seed,)})})
+
+    return change
+
+
+class TestHealth:
+    """Quickstart's published accident: two of eight seeds ended far above the target that they had reached."""
+
+    def report(self, change: Callable[[Trial], Trial], arm: str = "teleport", *seeds: int) -> Report:
+        hit = in_arm(arm, *seeds)
+        return summarise(sweep(effects=FASTER, change=confirm_only(lambda t: change(t) if hit(t) else t)))
+
+    @pytest.mark.parametrize(
+        ("last", "told"),
+        [
+            ({"train_loss": 1.2}, "2 had lost it at the end"),
+            ({"train_loss": 2.31}, "2 ended at chance level"),
+            ({"train_loss": 0.1}, ""),
+        ],
+        ids=["lost", "at chance", "kept"],
+    )
+    def test_runs_that_reached_their_target_and_lost_it_are_named_beside_the_verdict(
+        self, last: dict[str, float], told: str
+    ) -> None:
+        report = self.report(ending(**last), "teleport", 1001, 1003)
+        comparison = primary(report)
+        assert comparison.verdict is Verdict.FASTER
+        sentence = f"teleport reached its target on 8 of 8 seeds, and {told}"
+        assert comparison.health == (sentence if told else "")
+        assert (f"T{sentence[1:]}." in report.answers[0].sentence) == bool(told)
+        (row,) = verdict_section(report).rows
+        assert row[2] == (f"faster ({sentence})" if told else "faster")
+
+    def test_the_baselines_are_named_too(self) -> None:
+        report = self.report(ending(train_loss=1.2), "baseline", 1001)
+        assert primary(report).health == "the baseline reached its target on 8 of 8 seeds, and 1 had lost it at the end"
+
+    def test_a_miss_at_chance_level_and_a_divergence_are_told_apart(self) -> None:
+        def change(trial: Trial) -> Trial:
+            if trial.config.seeds[0] == 1001:
+                return failing(trial, "diverged", after=395)
+            return ending(train_loss=2.3)(missing(trial))
+
+        assert primary(self.report(change, "teleport", 1001, 1002)).health == (
+            "teleport reached its target on 6 of 8 seeds, and 1 ended at chance level, 1 ended with a loss that was "
+            "not finite"
+        )
+
+    def test_a_plain_miss_is_no_lapse(self) -> None:
+        assert primary(self.report(missing, "teleport", 1001)).health == ""
+
+
 def test_a_divergence_is_a_miss_even_after_the_target_was_reached() -> None:
     hit = in_arm("teleport", 1001)
     record = sweep(effects=FASTER, change=confirm_only(lambda t: failing(t, "diverged", after=395) if hit(t) else t))

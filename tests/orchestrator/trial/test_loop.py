@@ -67,6 +67,7 @@ def test_evaluates_at_step_0_at_every_nth_and_at_the_last() -> None:
     assert (result.num_steps, result.budget_steps, result.outcome) == (18, 18, "completed")
     assert result.metrics == rows[-1].metrics
     assert result.teleports is None
+    assert result.chance_loss == pytest.approx(math.log(10))
 
 
 def test_curves_in_search_leave_the_test_split_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ def _best_arm(record: SweepRecord, found: dict[str, tuple[Trial, ...]]) -> str:
     if any(standing.values()):
         return min((label for label in found if standing[label]), key=lambda label: _order(standing[label]))
     sign = 1.0 if record.spec.search.objective.mode == "min" else -1.0
-    return min(found, key=lambda label: sign * _value(found[label][0]))
+    return min(found, key=lambda label: _loss(found[label][0], sign))
 
 
 def _confirmed(record: SweepRecord, champion: Trial) -> list[Trial]:
@@ -129,7 +129,5 @@ def _is_well(trial: Trial) -> bool:
     return trial.result is not None and trial.result.state is TrialState.COMPLETE
 
 
-def _value(trial: Trial) -> float:
-    assert trial.result is not None
-    assert trial.result.value is not None
-    return trial.result.value
+def _loss(trial: Trial, sign: float) -> float:
+    return math.inf if trial.result is None or trial.result.value is None else sign * trial.result.value

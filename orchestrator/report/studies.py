@@ -159,15 +159,13 @@ def _confirm_trials(record: SweepRecord, champion: Trial) -> list[Trial]:
 
 
 def _candidate(record: SweepRecord, champion: Trial, rank: int, confirm: Sequence[Trial]) -> ConfirmCandidate:
-    assert champion.result is not None
-    assert champion.result.value is not None
     runs = tuple(map(_confirm_seed, confirm))
     answers = [run for run in runs if run.is_answer]
     return ConfirmCandidate(
         trial_id=stored_id(champion),
         number=champion.config.number,
         rank=rank,
-        value=champion.result.value,
+        value=None if champion.result is None else champion.result.value,
         values=champion.config.values,
         yaml=spec_of(record, champion),
         median_steps_to_target=_median(run.steps_to_target for run in answers),

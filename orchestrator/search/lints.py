@@ -199,7 +199,9 @@ def spec_lints(spec: SweepSpec) -> list[str]:
 
 def _comparison_lints(spec: SweepSpec) -> Iterator[str]:
     for label, template in spec.workloads.items():
-        if not any(distribution.name.startswith("optimizer.") for distribution in template.distributions()):
+        # A choice among optimizers is named "optimizer", and what one of them searches "optimizer[name=adam].lr".
+        names = {distribution.name.partition("[")[0] for distribution in template.distributions()}
+        if not any(name.split(".")[0] == "optimizer" for name in names):
             yield (
                 f"{label}: no optimizer setting is searched, so no arm is tuned, and the comparison holds for these "
                 "settings alone"
@@ -229,7 +231,8 @@ def _sampler_lints(spec: SweepSpec) -> Iterator[str]:
     """Object where the sampler cannot do its work with so few trials, or in these spaces."""
     sampler, trials = spec.search.sampler, spec.search.trials
     at_random = getattr(sampler, "n_startup_trials", getattr(sampler, "population_size", 0))
-    if trials <= at_random:
+    has_space = any(template.distributions() for one in spec.searches for template in spec.space(*one))
+    if has_space and trials <= at_random:
         yield f"search.trials is {trials}, and {sampler.name} proposes its first {at_random} candidates at random"
     for workload, arm in spec.searches:
         size = num_points(spec.space(workload, arm), sampler)
@@ -323,7 +326,8 @@ def _study_lints(spec: SweepSpec, workload: str, arm: str, trials: list[Trial]) 
     complete = [trial for trial in trials if trial.result and trial.result.state is TrialState.COMPLETE]
     # A stopped trial is worse than others, and not infeasible: it could have gone on.
     num_feasible = sum(trial.result is not None and trial.result.state is not TrialState.FAIL for trial in trials)
-    if trials and num_feasible < len(trials) / 2:
+    has_space = any(template.distributions() for template in spec.space(workload, arm))
+    if has_space and num_feasible < len(trials) / 2:
         yield f"{workload}/{arm}: only {num_feasible} of {len(trials)} candidates are feasible; narrow the space"
     yield from rung_lints(spec, workload, arm, trials)
     if not complete:

@@ -201,8 +201,8 @@ class SweepSpec(Options):
 
     @property
     def num_primary(self) -> int:
-        """Number of primary comparisons: each teleport arm of each workload against the baseline; at least 1."""
-        return max(1, len(self.workloads) * sum(self.example_of(arm).kind == "teleport" for arm in self.arms))
+        """Number of primary comparisons: each teleport arm of each workload against the baseline."""
+        return len(self.workloads) * sum(self.example_of(arm).kind == TELEPORT for arm in self.arms)
 
     @cached_property
     def identity(self) -> str:

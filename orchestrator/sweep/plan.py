@@ -209,6 +209,8 @@ def power(num_comparisons: int, num_seeds: int) -> list[str]:
     of primary comparisons. The smallest effect is the normal approximation for 80 % power at 5 %, in standard
     deviations of the paired differences: (1.960 + 0.842) / sqrt(n).
     """
+    if not num_comparisons:
+        return ["the spec has no teleport arm, so it makes no claim"]
     smallest = min(1.0, smallest_p(num_seeds) * num_comparisons)
     needed = seeds_needed(num_comparisons, ALPHA)
     family = f"{num_comparisons} primary comparison" + ("" if num_comparisons == 1 else "s")

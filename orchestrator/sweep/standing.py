@@ -77,7 +77,7 @@ class StudyProgress:
         num_running: trials that run now.
         num_failed: trials that ended as FAIL.
         num_pruned: trials that were stopped early.
-        best: best objective so far; None where nothing is COMPLETE.
+        best: best objective of a candidate so far; None where none is COMPLETE, and in confirm, which chooses nothing.
     """
 
     study: str
@@ -160,7 +160,7 @@ class TrialCounts:
         counts.num_done += 1
         counts.num_failed += result.state is TrialState.FAIL
         counts.num_pruned += result.state is TrialState.PRUNED
-        value = self._end_of_search(config, result) if config.phase == "search" else result.value
+        value = self._end_of_search(config, result) if config.phase == "search" else None
         if value is not None:
             counts.best = value if counts.best is None else self._better(counts.best, value)
 

@@ -89,12 +89,35 @@ def test_the_verdict_follows_holms_p_over_every_primary_comparison_of_the_spec()
     assert {c.verdict for c in six.comparisons if c.is_primary} == {Verdict.NOT_ENOUGH_SEEDS}
 
 
-def test_an_arm_that_cannot_be_compared_still_counts_in_the_family() -> None:
+def test_a_refused_claim_is_no_test_and_does_not_count_in_the_family() -> None:
     spec = spec_from_text(TWO_ARMS, "two.yaml", ["search.max_replaced=0"])
     record = sweep(spec, FASTER, change=lambda t: failing(t, "crashed") if in_arm("gentle")(t) else t)
     gentle, teleport = [c for c in summarise(record).comparisons if c.is_primary]
     assert (gentle.verdict, gentle.p) == (Verdict.REFUSED, None)
-    assert teleport.p_adjusted == 2 * smallest_p(8)
+    assert teleport.p_adjusted == smallest_p(8)
+
+
+def test_a_search_of_one_candidate_that_diverged_has_its_answer_in_confirm() -> None:
+    """One diverged search seed of an arm at fixed settings cancelled all its confirm runs."""
+
+    def change(trial: Trial) -> Trial:
+        hit = trial.config.phase == "search" or trial.config.seeds[0] in {1001, 1003, 1004}
+        return failing(trial, "diverged") if in_arm("teleport")(trial) and hit else trial
+
+    report = summarise(sweep(sweep_spec("search.trials=1"), FASTER, change=change))
+    comparison = primary(report)
+    assert (comparison.verdict, comparison.num_pairs, comparison.num_arm_misses) == (Verdict.NO_DIFFERENCE, 8, 3)
+    assert "target missed on 0 of 8 seeds by the baseline and on 3 by teleport" in report.answers[0].sentence
+    assert comparison.health == (
+        "teleport reached its target on 5 of 8 seeds, and 3 ended with a loss that was not finite"
+    )
+    assert "in search" in render_html(report)
+
+
+def test_a_search_of_one_candidate_that_crashed_has_nothing_to_confirm() -> None:
+    spec = sweep_spec("search.trials=1", "search.max_replaced=0")
+    record = sweep(spec, change=lambda t: failing(t, "crashed") if in_arm("teleport")(t) else t)
+    assert primary(summarise(record)).verdict is Verdict.REFUSED
 
 
 def test_a_raw_p_below_and_an_adjusted_one_above_five_percent_is_no_difference() -> None:

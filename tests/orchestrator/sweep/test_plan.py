@@ -162,3 +162,17 @@ class TestCoarseEvaluations:
         assert pace.steps_to_target <= 9
         [told] = [lint for lint in make_plan(spec, lambda workload, arm: pace).lints if "is evaluated every" in lint]
         assert told.startswith("digits: it is evaluated every 2 steps")
+
+
+@pytest.mark.parametrize(
+    ("arms", "told"),
+    [
+        ("{}", "the spec has no teleport arm, so it makes no claim"),
+        ("{scaled: {init_scaled: {factor: 2.0}}}", "the spec has no teleport arm, so it makes no claim"),
+        ("{teleport: {teleport: {step: {rule: growth, factor: 1.5}}}}", "2 pairs cannot go below p = 0.5"),
+    ],
+    ids=["baseline", "control", "teleport"],
+)
+def test_claims_are_counted_where_there_is_a_teleport_arm(arms: str, told: str) -> None:
+    [found] = make_plan(tiny_spec(f"arms={arms}")).power
+    assert told in found

@@ -53,7 +53,7 @@ def spec_of(record: SweepRecord, trial: Trial) -> str:
         "arms": arms,
         # One trial has no other to be stopped by, and one workload none to share its search with.
         "search": spec.search.model_dump(mode="json", exclude_none=True, exclude={"scheduler", "scope"})
-        | {"trials": 1},
+        | {"trials": min(1, spec.search.trials)},
         "confirm": spec.confirm.model_dump(mode="json", exclude={"candidates"}),
         "resources": spec.resources.model_dump(mode="json", exclude_none=True),
     }
@@ -76,9 +76,9 @@ def _comment(record: SweepRecord, trial: Trial) -> list[str]:
     config, provenance = trial.config, record.provenance
     commit = "an unknown commit" if provenance.git_commit is None else f"commit {provenance.git_commit}"
     dirty = " with uncommitted changes" if provenance.git_dirty else ""
+    what = f"search trial {stored_id(trial)} (#{config.number})" if record.spec.search.trials else "as the spec has it"
     lines = [
-        f"The best of sweep {record.spec.name}, workload {config.workload}, arm {config.arm}: search trial "
-        f"{stored_id(trial)} (#{config.number}), {commit}{dirty}.",
+        f"The best of sweep {record.spec.name}, workload {config.workload}, arm {config.arm}: {what}, {commit}{dirty}."
     ]
     if config.arm != BASELINE:
         lines.append(

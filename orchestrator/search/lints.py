@@ -212,7 +212,7 @@ def _comparison_lints(spec: SweepSpec) -> Iterator[str]:
 
 def _target_lints(spec: SweepSpec) -> Iterator[str]:
     metric = spec.search.objective.metric
-    for label, template in spec.workloads.items():
+    for label, template in spec.workloads.items() if spec.search.trials else ():
         target = _value_at(template.raw, "target", "metric")
         if target not in (None, metric) and not metric.endswith("_to_target"):
             yield f"{label}: the search improves {metric}, the target is on {target}"

@@ -154,7 +154,7 @@ def make_plan(
     place = place or Place(this_machine().name, [this_machine()])
     fitting = {phase: _num_concurrent(spec, phase, place) for phase in PHASES}
     busy = num_busy(spec)
-    at_once: dict[Phase, int] = {**fitting, "search": min(fitting["search"], busy)}
+    at_once: dict[Phase, int] = {**fitting, "search": max(1, min(fitting["search"], busy))}
     studies = tuple(_study(spec, workload, arm, pace_of, at_once) for workload, arm in spec.studies)
     seconds = _sum(study.wall_clock for study in studies)
     gpu_hours = _sum(study.gpu_hours for study in studies)
@@ -209,6 +209,8 @@ def power(num_comparisons: int, num_seeds: int) -> list[str]:
     of primary comparisons. The smallest effect is the normal approximation for 80 % power at 5 %, in standard
     deviations of the paired differences: (1.960 + 0.842) / sqrt(n).
     """
+    if not num_seeds:
+        return ["the spec has no confirm phase, so it is a plain search and makes no claim"]
     if not num_comparisons:
         return ["the spec has no teleport arm, so it makes no claim"]
     smallest = min(1.0, smallest_p(num_seeds) * num_comparisons)

@@ -34,7 +34,8 @@ class TrialConfig(Record):
         also: further metrics that it improves.
         values: by dotted path, the value that was drawn from each distribution of the spec.
         number: the candidate's number in its Optuna study; None in confirm.
-        origin: in confirm, the id of the search trial that had this configuration.
+        origin: in confirm, the id of the search trial that had this configuration, or would have it where nothing was
+            searched.
         share: the resources that the trial is given.
         checkpoint_every: wall-clock seconds between checkpoints; None takes none.
         system_metrics_every: wall-clock seconds between measurements of the machine; None takes none.

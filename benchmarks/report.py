@@ -28,6 +28,7 @@ from orchestrator.home.records import (
     TrialResult,
     TrialState,
 )
+from orchestrator.home.target import times_to_target
 from orchestrator.search.candidates import Candidates
 from orchestrator.search.counts import num_planned
 from orchestrator.search.selection import champions
@@ -144,16 +145,13 @@ def _store(paths: SweepPaths, config: TrialConfig) -> None:
     draw = random.Random(config.trial_id)
     pace = (0.02 if config.arm == "baseline" else 0.024) * math.exp(draw.gauss(0.0, 0.1))
     curve = [_row(config.seeds[0], EVERY * index, pace, draw) for index in range(NUM_POINTS)]
-    hit = next((one for one in curve if one.metrics["train_loss"] <= 0.1), None)
     last = curve[-1]
     seed = SeedResult(
         seed=config.seeds[0],
         outcome="completed",
         num_steps=last.step,
         budget_steps=last.step,
-        steps_to_target=hit and hit.step,
-        seconds_to_target=hit and hit.seconds,
-        gradient_evaluations_to_target=hit and hit.gradient_evaluations,
+        **times_to_target(config.training.target, curve),
         seconds=last.seconds,
         teleport_seconds=0.0,
         gradient_evaluations=last.gradient_evaluations,

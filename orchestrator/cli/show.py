@@ -71,7 +71,8 @@ def print_plan(plan: Plan) -> None:
     print(f"{plan.num_trials} trials, {plan.num_steps:,} optimizer steps at most")
     confirm = plan.num_concurrent_confirm
     in_confirm = "" if confirm == plan.num_concurrent else f", {confirm} in confirm"
-    print(f"on {plan.place}: {plan.num_concurrent} workers{in_confirm}; the search can keep {plan.num_busy} busy")
+    in_search = f"the search can keep {plan.num_busy} busy" if plan.num_busy else "nothing is searched"
+    print(f"on {plan.place}: {plan.num_concurrent} workers{in_confirm}; {in_search}")
     if plan.seconds is None:
         print("time: unknown, nothing like it has run in this home; --pilot times an epoch of each study")
     else:
@@ -90,7 +91,11 @@ def print_verdicts(report: Report | JointReport) -> None:
 
     reports = reports_of(report)
     verdicts = verdict_section(report)
-    draw(verdicts.header, verdicts.rows)
+    if verdicts.rows:
+        draw(verdicts.header, verdicts.rows)
+    else:
+        for answer in (answer for each in reports for answer in each.answers):
+            print(f"{answer.workload}: {answer.sentence}")
     for each in reports:
         place = f"{each.sweep.name}: " if len(reports) > 1 else ""
         for lint in each.lints:
@@ -123,7 +128,7 @@ def print_training(config: TrialConfig, run: Callable[[Show], tuple[TrialResult,
         if result.failure.traceback:
             print(result.failure.traceback, file=sys.stderr)
     for seed in result.seeds:
-        hit = f"reached at step {seed.steps_to_target}" if seed.steps_to_target is not None else "not reached"
+        hit = f"reached at step {seed.steps_to_target:.4g}" if seed.steps_to_target is not None else "not reached"
         print(
             f"target {hit}; {seed.seconds:.2f} s on the optimizer clock, {seed.teleport_seconds:.2f} s of it teleports"
         )

@@ -29,6 +29,7 @@ from orchestrator.home.records import (
     objective_value,
 )
 from orchestrator.home.tail import NewRows, ReadUpTo, Stamp, Tail, rows_after, stamp_of
+from orchestrator.home.target import TimesToTarget, times_to_target
 
 __all__ = [
     "ANSWERS",
@@ -50,6 +51,7 @@ __all__ = [
     "SweepRecord",
     "Tail",
     "TeleportSummary",
+    "TimesToTarget",
     "Trial",
     "TrialConfig",
     "TrialFailure",
@@ -72,6 +74,7 @@ __all__ = [
     "stamp_of",
     "stored_spec",
     "sweep_names",
+    "times_to_target",
     "unpack",
     "versions",
 ]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self, final
 
-VERSION = 2
+VERSION = 3
 
 
 class UnusableCheckpoint(ValueError):

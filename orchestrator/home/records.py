@@ -34,7 +34,8 @@ class TrialConfig(Record):
         also: further metrics that it improves.
         values: by dotted path, the value that was drawn from each distribution of the spec.
         number: the candidate's number in its Optuna study; None in confirm.
-        origin: in confirm, the id of the search trial that had this configuration.
+        origin: in confirm, the id of the search trial that had this configuration, or would have it where nothing was
+            searched.
         share: the resources that the trial is given.
         checkpoint_every: wall-clock seconds between checkpoints; None takes none.
         system_metrics_every: wall-clock seconds between measurements of the machine; None takes none.
@@ -199,7 +200,8 @@ class SeedResult(Record):
             seed had its budget, so that a target which it did not reach is no miss.
         num_steps: optimizer steps taken.
         budget_steps: optimizer steps that the workload allows; a miss is censored there.
-        steps_to_target: steps at the first evaluation that reached the target; None if none did (censored).
+        steps_to_target: steps until the target was reached, between two evaluations as :func:`times_to_target` says;
+            None if it was not (censored).
         seconds_to_target: the same on the optimizer clock.
         gradient_evaluations_to_target: the same in gradients.
         seconds: the whole run on the optimizer clock.
@@ -207,13 +209,15 @@ class SeedResult(Record):
         gradient_evaluations: gradients computed.
         metrics: of the last row; empty if none was finite.
         teleports: None if the arm has none or the trial was stopped.
+        chance_loss: the cross-entropy of a model that gives every class the same probability; None if the trial was
+            stopped.
     """
 
     seed: int
     outcome: Literal["completed", "diverged", "stopped"]
     num_steps: int
     budget_steps: int
-    steps_to_target: int | None
+    steps_to_target: float | None
     seconds_to_target: float | None
     gradient_evaluations_to_target: float | None
     seconds: float
@@ -221,6 +225,7 @@ class SeedResult(Record):
     gradient_evaluations: float
     metrics: dict[str, float]
     teleports: TeleportSummary | None = None
+    chance_loss: float | None = None
 
 
 class TrialState(StrEnum):

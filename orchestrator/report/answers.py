@@ -6,27 +6,48 @@ import math
 from collections.abc import Sequence
 
 from orchestrator.report.comparisons import PRIMARY_KIND
-from orchestrator.report.schema import Answer, Comparison, Effect, Interval, StudyReport, Verdict
-from orchestrator.report.wording import METRIC_WORDS, change, interval_kind, p_text, percent, smallest
+from orchestrator.report.schema import Answer, Comparison, ConfirmCandidate, Effect, Interval, StudyReport, Verdict
+from orchestrator.report.wording import METRIC_WORDS, change, interval_kind, number, p_text, percent, smallest
 from orchestrator.report.wording import interval as interval_text
 from orchestrator.spec import BASELINE, Target
 
 
 def answers_of(
-    studies: Sequence[StudyReport], comparisons: Sequence[Comparison], targets: dict[str, Target]
+    studies: Sequence[StudyReport],
+    comparisons: Sequence[Comparison],
+    targets: dict[str, Target],
+    *,
+    has_confirm: bool = True,
 ) -> tuple[Answer, ...]:
     """Put each workload's primary verdicts into one sentence."""
     found = []
     for workload, target in targets.items():
         primary = [c for c in comparisons if c.workload == workload and c.is_primary]
         if primary:
-            sentence = " ".join(_sentence(c, target) + _on_the_clock(c, comparisons) for c in primary)
+            sentence = " ".join(_sentence(c, target) + _health(c) + _on_the_clock(c, comparisons) for c in primary)
+        elif not has_confirm:
+            sentence = (
+                "This sweep is a plain search without a confirm phase, so it makes no claim: what it found best was "
+                "chosen on the seeds that it was measured on."
+            )
         elif any(study.kind != "baseline" for study in studies):
             sentence = f"No arm of kind {PRIMARY_KIND} is in this sweep: what it compares is exploratory."
         else:
-            sentence = "Only the baseline is in this sweep: nothing is compared."
+            found_best = [study.best for study in studies if study.workload == workload and study.best is not None]
+            told = [_confirmed(best, target) for best in found_best if any(run.is_answer for run in best.confirm)]
+            sentence = " ".join(["Only the baseline is in this sweep: nothing is compared.", *told])
         found.append(Answer(workload=workload, sentence=sentence))
     return tuple(found)
+
+
+def _confirmed(best: ConfirmCandidate, target: Target) -> str:
+    """Say how far the best configuration came on the confirm seeds."""
+    answers = [run for run in best.confirm if run.is_answer]
+    num_reached = sum(run.outcome == "reached" for run in answers)
+    return (
+        f"Its best configuration reached a {METRIC_WORDS[target.metric]} of {target.value:g} on {num_reached} of "
+        f"{len(answers)} confirm seeds, after a median of {number(best.median_steps_to_target)} steps."
+    )
 
 
 def _sentence(comparison: Comparison, target: Target) -> str:
@@ -67,6 +88,10 @@ def _sentence(comparison: Comparison, target: Target) -> str:
 def _rates(comparison: Comparison) -> str:
     rates = [f"{rate:.3g}" for rate in (comparison.baseline_rate, comparison.rate) if rate is not None]
     return f"at equal rates ({' and '.join(rates)})" if rates else "at equal points"
+
+
+def _health(comparison: Comparison) -> str:
+    return f" {comparison.health[0].upper()}{comparison.health[1:]}." if comparison.health else ""
 
 
 def _on_the_clock(comparison: Comparison, comparisons: Sequence[Comparison]) -> str:

@@ -53,7 +53,7 @@ def spec_of(record: SweepRecord, trial: Trial) -> str:
         "arms": arms,
         # One trial has no other to be stopped by, and one workload none to share its search with.
         "search": spec.search.model_dump(mode="json", exclude_none=True, exclude={"scheduler", "scope"})
-        | {"trials": 1},
+        | {"trials": min(1, spec.search.trials)},
         # Each value is fixed, the learning rate too, so there is no grid to confirm it on.
         "confirm": spec.confirm.model_dump(mode="json", exclude={"candidates"}) | {"grid": "none"},
         "resources": spec.resources.model_dump(mode="json", exclude_none=True),
@@ -77,9 +77,9 @@ def _comment(record: SweepRecord, trial: Trial) -> list[str]:
     config, provenance = trial.config, record.provenance
     commit = "an unknown commit" if provenance.git_commit is None else f"commit {provenance.git_commit}"
     dirty = " with uncommitted changes" if provenance.git_dirty else ""
+    what = f"search trial {stored_id(trial)} (#{config.number})" if record.spec.search.trials else "as the spec has it"
     lines = [
-        f"The best of sweep {record.spec.name}, workload {config.workload}, arm {config.arm}: search trial "
-        f"{stored_id(trial)} (#{config.number}), {commit}{dirty}.",
+        f"The best of sweep {record.spec.name}, workload {config.workload}, arm {config.arm}: {what}, {commit}{dirty}."
     ]
     if config.arm != BASELINE:
         lines.append(
@@ -95,7 +95,7 @@ def _best_arm(record: SweepRecord, found: dict[str, tuple[Trial, ...]]) -> str:
     if any(standing.values()):
         return min((label for label in found if standing[label]), key=lambda label: _order(standing[label]))
     sign = 1.0 if record.spec.search.objective.mode == "min" else -1.0
-    return min(found, key=lambda label: sign * _value(found[label][0]))
+    return min(found, key=lambda label: _loss(found[label][0], sign))
 
 
 def _confirmed(record: SweepRecord, champion: Trial) -> list[Trial]:
@@ -131,7 +131,5 @@ def _is_well(trial: Trial) -> bool:
     return trial.result is not None and trial.result.state is TrialState.COMPLETE
 
 
-def _value(trial: Trial) -> float:
-    assert trial.result is not None
-    assert trial.result.value is not None
-    return trial.result.value
+def _loss(trial: Trial, sign: float) -> float:
+    return math.inf if trial.result is None or trial.result.value is None else sign * trial.result.value

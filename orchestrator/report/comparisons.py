@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import final
 
 from orchestrator.report.family import Found, measured, seed_pair, settled
+from orchestrator.report.health import health_of
 from orchestrator.report.metrics import METRICS, PRIMARY_METRIC, Metric
 from orchestrator.report.rates import point_effects, rate_rule
 from orchestrator.report.schema import Comparison, ConfirmSeed, StudyReport, Verdict
@@ -25,8 +26,9 @@ def comparisons_of(
     """Compare every arm with the baseline of its workload, and every teleport arm with its controls and rivals.
 
     The primary comparisons (each teleport arm on steps to target) are one family. Holm's rule counts all that the spec
-    has, also those that have no p yet. Each teleport arm of a workload counts: to call one of them primary after a look
-    at the results would be a choice that no p adjusts for.
+    has, also those that have no p yet, but not those that are refused, because no test is made of them. Each teleport
+    arm of a workload counts: to call one of them primary after a look at the results would be a choice that no p
+    adjusts for.
 
     Args:
         studies: workload by workload.
@@ -37,19 +39,22 @@ def comparisons_of(
     Returns:
         For each workload its primary comparisons first, and those against another arm than the baseline last.
     """
-    family = sum(study.kind == PRIMARY_KIND for study in studies)
     baselines = {study.workload: study for study in studies if study.arm == BASELINE}
-    found: list[Found] = []
+    contests = {}
     for workload, baseline in baselines.items():
         sources = {study.arm: study for study in studies if study.workload == workload}
-        contest = _Contest(baseline, tuple(confirm_seeds), num_search, max(family, 1), sources, ended_early)
-        arms = [study for study in sources.values() if study.arm != BASELINE]
+        contests[workload] = _Contest(baseline, tuple(confirm_seeds), num_search, 1, sources, ended_early)
+    claimed = [study for study in studies if study.kind == PRIMARY_KIND]
+    family = max(1, sum(not contests[study.workload].refusal(study) for study in claimed))
+    found: list[Found] = []
+    for contest in (dataclasses.replace(each, family=family) for each in contests.values()):
+        arms = [study for study in contest.sources.values() if study.arm != BASELINE]
         for metric in METRICS:
             found += [contest.compare(arm, metric) for arm in arms]
         for arm, other in _matches(arms):
             beside = dataclasses.replace(contest, baseline=other)
             found += [beside.compare(arm, metric) for metric in METRICS]
-    told = settled(found, max(family, 1))
+    told = settled(found, family)
     # The sort is stable: within a workload the primary ones come first, and the rest stays in order.
     return tuple(sorted(told, key=lambda c: (list(baselines).index(c.workload), not c.is_primary)))
 
@@ -88,7 +93,7 @@ class _Contest:
             baseline_rate=_rate(self.baseline),
             at_points=point_effects(self.baseline, arm, metric) if metric.name == PRIMARY_METRIC else (),
         )
-        refusal = self._refusal(arm, metric)
+        refusal = self.refusal(arm)
         if refusal:
             return Found(blank.model_copy(update={"verdict": Verdict.REFUSED, "reason": refusal}), metric)
         waiting = _waiting(self.baseline) or _waiting(arm)
@@ -112,6 +117,7 @@ class _Contest:
             "num_arm_misses": sum(metric.is_miss(a) for _, a in sides.paired.values()),
             "missing_seeds": sides.missing,
             "pairs": tuple(seed_pair(seed, pair, metric) for seed, pair in pairs.items()),
+            "health": self._health(arm) if metric.name == PRIMARY_METRIC else "",
         }
         done = sides.num_running == 0 or self.ended_early
         lacking = f"{len(pairs)} of {len(self.seeds)} pairs are there" if sides.num_running else ""
@@ -129,12 +135,16 @@ class _Contest:
         found = measured(blank, known, metric, self.family if blank.is_primary else 1, is_complete=done)
         return dataclasses.replace(found, rule=rate_rule(self.baseline, arm, metric))
 
+    def _health(self, arm: StudyReport) -> str:
+        told = (health_of(study.arm, list(_runs(study).values())) for study in (self.baseline, arm))
+        return "; ".join(filter(None, told))
+
     def _unfinished(self, lacking: str) -> str:
         """Say why confirm is not complete; empty where it is."""
         why = "the sweep ended early" if self.ended_early else "confirm is running"
         return f"{why}: {lacking}" if lacking else ""
 
-    def _refusal(self, arm: StudyReport, metric: Metric) -> str:
+    def refusal(self, arm: StudyReport) -> str:
         """Say why the comparison would be unfair, or can never be made; empty where it is fair."""
         studies = (self.baseline, arm)
         for study in studies:

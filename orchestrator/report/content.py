@@ -65,6 +65,8 @@ def content_of(report: Report, colours: dict[str, str], prefix: str) -> dict[str
     return {
         "prefix": prefix,
         "sweep": report.sweep,
+        "has_confirm": bool(report.sweep.confirm_seeds),
+        "has_search": _has_search(report),
         "question": report.sweep.description.strip(),
         "answers": _answers(report),
         "chapters": chapters,
@@ -83,6 +85,10 @@ def content_of(report: Report, colours: dict[str, str], prefix: str) -> dict[str
     }
 
 
+def _has_search(report: Report) -> bool:
+    return any(study.num_planned for study in report.studies)
+
+
 def _answers(report: Report) -> list[dict[str, str]]:
     found = []
     for answer in report.answers:
@@ -97,6 +103,8 @@ def _bests(report: Report) -> Iterator[dict[str, str]]:
     for study in report.studies:
         if study.best is not None:
             summary = f"search trial #{study.best.number}, {metric} {number(study.best.value)} in search"
+            if study.best.number is None:
+                summary = "as the spec has it; nothing was searched"
             if study.best.aggregate is not None:
                 summary += f", {number(study.best.aggregate)} times the baselines' cost over all workloads"
             yield {"workload": study.workload, "arm": study.arm, "yaml": study.best.yaml, "summary": summary}
@@ -145,19 +153,24 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
         versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
         yield "trials ran on", f"{machine.host}: {machine.device}, {machine.num_threads} thread(s); {versions}"
     yield "versions", ", ".join(f"{name} {version}" for name, version in provenance.versions.items())
-    yield "search seeds", ", ".join(map(str, report.sweep.search_seeds))
-    yield "confirm seeds", ", ".join(map(str, report.sweep.confirm_seeds))
+    if _has_search(report):
+        yield "search seeds", ", ".join(map(str, report.sweep.search_seeds))
+    if report.sweep.confirm_seeds:
+        yield "confirm seeds", ", ".join(map(str, report.sweep.confirm_seeds))
     for workload, target in report.sweep.targets.items():
         yield f"target of {workload}", f"{target.metric} {target.value:g}"
 
 
 def _links(report: Report, chapters: dict[str, list[Section]]) -> Iterator[tuple[str, str]]:
     yield "best", "Best configurations"
-    yield "curves", "Curves"
+    if report.sweep.confirm_seeds:
+        yield "curves", "Curves"
     if chapters["exploratory"]:
         yield "exploratory", "Exploratory"
-    yield "cost", "Cost"
-    yield "search", "Search"
+    if report.sweep.confirm_seeds:
+        yield "cost", "Cost"
+    if _has_search(report):
+        yield "search", "Search"
     if report.failures:
         yield "failures", f"Failures ({len(report.failures)})"
     if report.lints:

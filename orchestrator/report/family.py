@@ -78,7 +78,7 @@ def settled(found: Sequence[Found], family: int) -> list[Comparison]:
     """Give every comparison that has a p its verdict, in the order given.
 
     A primary comparison follows the p that Holm's rule adjusts, each other one its own. ``family`` counts the primary
-    comparisons of the spec, also those that have no p.
+    comparisons that are not refused, also those that have no p.
     """
     claims = [index for index, one in enumerate(found) if one.comparison.is_primary and one.pairs]
     raw = [p for index in claims if (p := found[index].comparison.p) is not None]

@@ -16,11 +16,12 @@ def join(reports: Sequence[Report], transfers: Sequence[Transfer] = ()) -> Joint
     """Put sweeps on one page, each with its ``p_adjusted``, verdicts and answers as they are in the family of all.
 
     Whoever reads several sweeps together looks at all their claims: Holm's rule counts the primary comparisons of all
-    of them, those without a p included. A larger family only ever raises a p, so a claim can be lost and none is won.
-    ``transfers`` are over the runs of all sweeps together; the sweeps' own are left out.
+    of them, those that have no p yet included and those that are refused left out. A larger family only ever raises a
+    p, so a claim can be lost and none is won. ``transfers`` are over the runs of all sweeps together; the sweeps' own
+    are left out.
     """
     primary = [comparison for report in reports for comparison in report.comparisons if comparison.is_primary]
-    family = len(primary)
+    family = max(1, sum(comparison.verdict is not Verdict.REFUSED for comparison in primary))
     adjusted = iter(holm([comparison.p for comparison in primary if comparison.p is not None], family))
     sweeps = []
     for report in reports:
@@ -28,7 +29,8 @@ def join(reports: Sequence[Report], transfers: Sequence[Transfer] = ()) -> Joint
             _among(comparison, next(adjusted), family) if _is_told(comparison) else comparison
             for comparison in report.comparisons
         )
-        answers = answers_of(report.studies, comparisons, report.sweep.targets)
+        has_confirm = bool(report.sweep.confirm_seeds)
+        answers = answers_of(report.studies, comparisons, report.sweep.targets, has_confirm=has_confirm)
         sweeps.append(report.model_copy(update={"comparisons": comparisons, "answers": answers, "transfers": ()}))
     return JointReport(sweeps=tuple(sweeps), num_primary=family, transfers=tuple(transfers))
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from orchestrator.home import Machine
 from orchestrator.report.comparisons import PRIMARY_KIND
 from orchestrator.report.schema import Comparison, StudyReport, Verdict
+from orchestrator.search import coarse_evaluation
 from orchestrator.spec import BASELINE
 
 # The engine's name for the outcome of a teleport that was measured and taken back.
@@ -15,7 +16,7 @@ PUT_BACK = "put back"
 
 
 def study_objections(study: StudyReport) -> Iterator[str]:
-    """Object to trials that did not end well, and to teleports that moved nothing."""
+    """Object to trials that did not end well, to evaluations far apart, and to teleports that moved nothing."""
     name = f"{study.workload}/{study.arm}"
     of_search = f"of {study.num_trials} search trials"
     told = {
@@ -34,6 +35,9 @@ def study_objections(study: StudyReport) -> Iterator[str]:
             f"{name}: the best {study.grid[0].parameter} of confirm is {ends[0].rate:.3g}, at the end of its grid, so "
             "a better one may lie beyond; search a wider range"
         )
+    if study.evaluate_every is not None and study.best is not None:
+        coarse = coarse_evaluation(study.evaluate_every, study.best.median_steps_to_target)
+        yield from (f"{name}: {sentence}" for sentence in [coarse] if sentence)
     price = study.price
     # An arm that takes its teleports back does so on purpose, and acts in another way.
     if price is None or not price.layers or PUT_BACK in price.outcomes:

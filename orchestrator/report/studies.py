@@ -10,6 +10,7 @@ from orchestrator.home import FailureKind, SweepRecord, Trial, TrialResult, Tria
 from orchestrator.report.arrivals import arrivals_of
 from orchestrator.report.best import spec_of
 from orchestrator.report.curves import bands_of, curve_of
+from orchestrator.report.health import lapse_of
 from orchestrator.report.price import price_of
 from orchestrator.report.schema import (
     ConfirmCandidate,
@@ -61,7 +62,13 @@ def study_of(
         arrivals=arrivals_of(candidates[0].confirm) if candidates else (),
         space=_space(record, workload, arm),
         grid=() if grid is None or arm not in grid.best else _grid(record, grid, arm),
+        evaluate_every=_evaluate_every(confirm),
     )
+
+
+def _evaluate_every(confirm: Sequence[Trial]) -> int | None:
+    runs = ((trial.config.training.evaluate, seed) for trial in confirm if trial.result for seed in trial.result.seeds)
+    return next((evaluate.steps_between(seed.budget_steps) for evaluate, seed in runs), None)
 
 
 def _grid(record: SweepRecord, grid: ConfirmGrid, arm: str) -> tuple[GridResult, ...]:
@@ -183,15 +190,13 @@ def _confirm_trials(record: SweepRecord, champion: Trial) -> list[Trial]:
 
 
 def _candidate(record: SweepRecord, champion: Trial, rank: int, confirm: Sequence[Trial]) -> ConfirmCandidate:
-    assert champion.result is not None
-    assert champion.result.value is not None
     runs = tuple(map(_confirm_seed, confirm))
     answers = [run for run in runs if run.is_answer]
     return ConfirmCandidate(
         trial_id=stored_id(champion),
         number=champion.config.number,
         rank=rank,
-        value=champion.result.value,
+        value=None if champion.result is None else champion.result.value,
         values=champion.config.values,
         yaml=spec_of(record, champion),
         median_steps_to_target=_median(run.steps_to_target for run in answers),
@@ -255,6 +260,7 @@ def _confirm_seed(trial: Trial) -> ConfirmSeed:
         teleport_seconds=found.teleport_seconds,
         gradient_evaluations=found.gradient_evaluations,
         metrics=found.metrics,
+        lapse=lapse_of(found, trial.config.training.target),
     )
 
 

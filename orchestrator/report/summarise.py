@@ -31,7 +31,9 @@ def summarise(record: SweepRecord, candidates: Candidates | None = None) -> Repo
     studies = _studies(record, candidates, targets)
     # A trial that a budget cut off does not run now, and may go on another time.
     known = _ended(record) if record.ended_early else record
-    comparisons = comparisons_of(studies, spec.confirm_seeds, spec.search.trials, ended_early=bool(record.ended_early))
+    is_early = bool(record.ended_early)
+    seeds = spec.confirm_seeds
+    comparisons = comparisons_of(studies, seeds, spec.search.trials, ended_early=is_early) if seeds else ()
     stage = SweepStage.ENDED_EARLY if record.ended_early else _stage(spec, studies)
     machines = _machines(known)
     objections = [
@@ -44,7 +46,7 @@ def summarise(record: SweepRecord, candidates: Candidates | None = None) -> Repo
         sweep=_sweep(record, stage, targets),
         provenance=record.provenance,
         machines=machines,
-        answers=answers_of(studies, comparisons, targets),
+        answers=answers_of(studies, comparisons, targets, has_confirm=bool(seeds)),
         studies=studies,
         comparisons=comparisons,
         failures=tuple(_failures(known)),

@@ -15,7 +15,7 @@ from orchestrator.search.confirm import Confirmation, ConfirmGrid, confirm_grids
 from orchestrator.search.counts import num_busy, num_candidates, num_grid_points, num_planned
 from orchestrator.search.early_stopping import pruned_result
 from orchestrator.search.journal import open_journal
-from orchestrator.search.lints import lints, spec_lints, time_lints
+from orchestrator.search.lints import coarse_evaluation, lints, spec_lints, time_lints
 from orchestrator.search.points import distribution_of
 from orchestrator.search.selection import (
     Champions,
@@ -39,6 +39,7 @@ __all__ = [
     "best_over",
     "best_points",
     "champions",
+    "coarse_evaluation",
     "complete_of",
     "confirm_grids",
     "confirmed",

@@ -177,7 +177,7 @@ class ConfirmGrid:
 def confirm_grids(candidates: Candidates) -> dict[str, ConfirmGrid]:
     """Make the confirm grid of each workload, as far as it has grown; empty where ``confirm.grid`` is none."""
     spec = candidates.spec
-    if not isinstance(spec.confirm.grid, ConfirmGridOptions):
+    if not isinstance(spec.confirm.grid, ConfirmGridOptions) or not spec.confirm_seeds:
         return {}
     best = champions(candidates)
     results = {trial.config.trial_id: trial.result for trial in candidates.trials if trial.config.phase == "confirm"}
@@ -198,7 +198,7 @@ def _first_grid(
     options = spec.confirm.grid
     assert isinstance(options, ConfirmGridOptions)
     ends = _ends(spec, workload, best)
-    if options.values is not None and ends is not None:
+    if options.values is not None:
         points = tuple(_point(spec, workload, best, rate) for rate in options.values)
         return ConfirmGrid(spec, workload, best, points, None, options.factor, results)
     if ends is None:

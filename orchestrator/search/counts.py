@@ -31,7 +31,8 @@ def num_planned(spec: SweepSpec, workload: str, arm: str, phase: Phase, num_fail
     if phase == "search":
         return num_candidates(spec, workload, arm, num_failed) * len(spec.search.seeds)
     num_others = len(spec.confirm.candidates) - 1 if spec.is_shared(arm) else 0
-    num_chosen = min(spec.confirm.top_k + num_others, num_candidates(spec, workload, arm))
+    # Where nothing is searched the spec itself is the one candidate.
+    num_chosen = min(spec.confirm.top_k + num_others, max(1, num_candidates(spec, workload, arm)))
     return (num_chosen - 1 + num_grid_points(spec, workload)) * len(spec.confirm_seeds)
 
 

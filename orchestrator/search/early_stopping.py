@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, final, get_args
 
-from orchestrator.home import HistoryRow, SeedResult, TrialConfig, TrialResult, TrialState
+from orchestrator.home import HistoryRow, SeedResult, TrialConfig, TrialResult, TrialState, times_to_target
 from orchestrator.search.journal import DIRECTIONS, STOPPED_AT, CandidateOutcome
 from orchestrator.spec import HIGHER_IS_BETTER, SweepSpec, target_metrics
 from orchestrator.spec.options import (
@@ -150,16 +150,13 @@ def pruned_result(
 
 
 def _seed_result(config: TrialConfig, rows: Sequence[HistoryRow], budget_steps: int) -> SeedResult:
-    target, last = config.training.target, rows[-1]
-    reached = next((row for row in rows if target.is_reached(row.metrics[target.metric])), None)
+    last = rows[-1]
     return SeedResult(
         seed=last.seed,
         outcome="completed" if last.step >= budget_steps else "stopped",
         num_steps=last.step,
         budget_steps=budget_steps,
-        steps_to_target=None if reached is None else reached.step,
-        seconds_to_target=None if reached is None else reached.seconds,
-        gradient_evaluations_to_target=None if reached is None else reached.gradient_evaluations,
+        **times_to_target(config.training.target, rows),
         seconds=last.seconds,
         teleport_seconds=last.teleport_seconds,
         gradient_evaluations=last.gradient_evaluations,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from orchestrator.home import Trial
+from orchestrator.home import Trial, TrialConfig
 from orchestrator.search.candidates import Candidate, Candidates, by_value, is_complete
-from orchestrator.spec import Role
+from orchestrator.search.counts import num_candidates
+from orchestrator.spec import Role, SweepSpec, Workload
 
 Champions = dict[tuple[str, str], tuple[Trial, ...]]
 
@@ -16,14 +17,43 @@ def champions(candidates: Candidates) -> Champions:
 
     The report compares the champion alone. The others, up to ``confirm.top_k``, are confirmed and shown. To choose
     among them by their confirm results would bias the claim. The candidates of a shared search that
-    ``confirm.candidates`` asks for come last.
+    ``confirm.candidates`` asks for come last. A search of one candidate has nothing to choose, so that candidate goes
+    to confirm also where it did not end well: on how many seeds it diverges is then the answer. Where nothing is
+    searched, each study has the one candidate that the spec writes, without a result.
     """
+    if not candidates.spec.search.trials:
+        return {study: (_written(candidates.spec, *study),) for study in candidates.spec.studies}
     top_k = candidates.spec.confirm.top_k
     numbers = roles(candidates)
+    found = ranked(candidates)
+    found |= {study: lone for study in candidates.own if not found[study] and (lone := _lone(candidates, *study))}
     return {
         study: (*trials[:top_k], *(trial for trial in trials[top_k:] if trial.config.number in numbers.get(study, {})))
-        for study, trials in ranked(candidates).items()
+        for study, trials in found.items()
     }
+
+
+def _written(spec: SweepSpec, workload: str, arm: str) -> Trial:
+    """Make the candidate of a spec in which every value is fixed."""
+    config = TrialConfig(
+        workload=workload,
+        arm=arm,
+        phase="search",
+        seeds=spec.search.seeds,
+        training=Workload.model_validate(spec.workloads[workload].concretise({})),
+        method=spec.example_of(arm),
+        objective=spec.search.objective,
+        also=spec.search.also,
+    )
+    return Trial(config=config)
+
+
+def _lone(candidates: Candidates, workload: str, arm: str) -> tuple[Trial, ...]:
+    """Give the candidate of a search that has only one; none where that tells nothing of its configuration."""
+    if num_candidates(candidates.spec, workload, arm) > 1:
+        return ()
+    results = [(trial, trial.result) for trial in candidates.own[workload, arm]]
+    return tuple(trial for trial, result in results if result is not None and not result.is_no_answer)[:1]
 
 
 def roles(candidates: Candidates) -> dict[tuple[str, str], dict[int, tuple[Role, ...]]]:

@@ -14,7 +14,6 @@ from orchestrator.spec.sweep import SweepSpec, dump_yaml, kind_of, load_spec, pa
 from orchestrator.spec.training import (
     BASELINE,
     CHECKPOINT_EVERY,
-    EVALUATIONS_PER_RUN,
     HIGHER_IS_BETTER,
     PHASES,
     Arm,
@@ -33,7 +32,6 @@ __all__ = [
     "ALL",
     "BASELINE",
     "CHECKPOINT_EVERY",
-    "EVALUATIONS_PER_RUN",
     "EVENT_KEYS",
     "HIGHER_IS_BETTER",
     "LEARNING_RATE",

@@ -27,6 +27,17 @@ def _log_ranges(template: Template) -> dict[str, Range]:
     return {name: each for name, each in found.items() if each.is_log and "[" not in name}
 
 
+def _is_number(template: Template, path: str) -> bool:
+    """Tell whether every workload that the template can make has a number at this path."""
+    for corner in template.corners():
+        inner = template.concretise(corner)
+        for name in path.split("."):
+            inner = inner.get(name) if isinstance(inner, dict) else None
+        if isinstance(inner, bool) or not isinstance(inner, int | float):
+            return False
+    return True
+
+
 def grid_faults(workloads: Mapping[str, Template], confirm: Confirm) -> Iterator[tuple[tuple[str, ...], str]]:
     """Find what a spec asks of its confirm grid in vain: key path and message of each fault."""
     grid = confirm.grid
@@ -34,7 +45,7 @@ def grid_faults(workloads: Mapping[str, Template], confirm: Confirm) -> Iterator
         return
     for label, template in workloads.items():
         along = grid_range(template, confirm)
-        if grid.parameter is not None and along is None:
+        if grid.parameter is not None and along is None and grid.values is None:
             known = _log_ranges(template)
             told = nearest(grid.parameter, known) if known else "it searches none"
             yield (
@@ -43,11 +54,11 @@ def grid_faults(workloads: Mapping[str, Template], confirm: Confirm) -> Iterator
             )
         if grid.values is None:
             continue
-        if along is None and grid.parameter is None:
+        if along is None and not _is_number(template, grid.parameter or LEARNING_RATE):
             yield (
                 ("confirm", "grid", "values"),
-                f"workload {label} searches no {LEARNING_RATE} on a logarithmic scale, so there is nothing to set to "
-                "these values; leave them out, or name another parameter",
+                f"workload {label} has no one {grid.parameter or LEARNING_RATE} that could be set to these values; "
+                "leave them out, or name another parameter",
             )
         elif along is not None:
             outside = [value for value in grid.values if not along.low <= value <= along.high]

@@ -107,7 +107,8 @@ class Search(Options):
     Args:
         sampler: proposes candidates; a bare name, or a name with arguments.
         seed: the sampler's seed.
-        trials: candidates per workload and arm.
+        trials: candidates per workload and arm. 0, which a spec without ``search`` has where all its values are fixed,
+            searches nothing, and confirm runs alone.
         seeds: the seeds that each candidate is trained on, one trial for each.
         objective: what is improved, as the mean over the seeds.
         also: further objectives; the best candidates are then the Pareto front.
@@ -126,7 +127,7 @@ class Search(Options):
 
     sampler: Annotated[SamplerOptions, OneOf("sampler", SAMPLERS), BeforeValidator(_named)] = TpeOptions(name="tpe")
     seed: Seed = 0
-    trials: PositiveInt = 16
+    trials: NonNegativeInt = 16
     seeds: Seeds = (0,)
     objective: Objective = Objective()
     also: Annotated[tuple[Objective, ...], Field(strict=False)] = ()
@@ -199,7 +200,8 @@ class Confirm(Options):
 
     Args:
         top_k: candidates per arm. The first meets the grid and makes the claim; the others run as they were found.
-        seeds: how many seeds, or which; never a seed of the search.
+        seeds: how many seeds, or which; never a seed of the search. 0, which a spec without ``confirm`` has, leaves the
+            phase out: the sweep is a plain search, and makes no claim.
         grid: the learning rates on which every arm is confirmed. ``none``: each arm is confirmed at the rate that its
             own search found, so that the luck of one search is in every verdict.
         candidates: which candidates of a shared search go to confirm: the ``chosen`` one; each workload's ``own`` best
@@ -208,7 +210,7 @@ class Confirm(Options):
     """
 
     top_k: PositiveInt = 1
-    seeds: Annotated[int, Field(ge=1, le=1_000)] | Seeds = 8
+    seeds: Annotated[int, Field(ge=0, le=1_000)] | Seeds = 8
     grid: ConfirmGridOptions | Literal["none"] = ConfirmGridOptions()
     candidates: Annotated[tuple[Role, ...], Field(strict=False)] = ("chosen",)
 

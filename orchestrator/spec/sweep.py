@@ -93,8 +93,8 @@ class SweepSpec(Options):
         description: the question that the sweep asks, in a sentence.
         workloads: what is trained, by label.
         arms: how it is trained, by label; ``baseline`` comes first and is there even when it is not written.
-        search: the first phase.
-        confirm: the second phase.
+        search: the first phase. Where it is left out, ``confirm`` is not, and no value is drawn, nothing is searched.
+        confirm: the second phase; where it is left out, the sweep is a plain search.
         resources: what a trial is given.
         checkpoint: how much of a trial may be lost.
         budget: what the sweep may cost at most.
@@ -108,7 +108,7 @@ class SweepSpec(Options):
     workloads: Annotated[dict[Name, Template], Field(min_length=1)]
     arms: dict[Name, Template]
     search: Search = Search()
-    confirm: Confirm = Confirm()
+    confirm: Confirm = Confirm(seeds=0)
     resources: Resources = Resources()
     checkpoint: CheckpointOptions = CheckpointOptions()
     budget: BudgetOptions = BudgetOptions()
@@ -125,8 +125,28 @@ class SweepSpec(Options):
     @model_validator(mode="after")
     def _confirms_no_more_than_it_tries(self) -> Self:
         top_k, trials = self.confirm.top_k, self.search.trials
-        if top_k > trials:
+        if top_k > trials > 0:
             raise ValueError(f"confirm.top_k: must be at most search.trials, which is {trials}, and is {top_k}")
+        return self
+
+    @model_validator(mode="after")
+    def _has_something_to_run(self) -> Self:
+        if self.search.trials:
+            return self
+        if not self.confirm_seeds:
+            raise ValueError("search.trials is 0 and no seeds are confirmed, so nothing would run; write confirm: {}")
+        if isinstance(self.search.scope, SharedScope):
+            raise ValueError("search.scope: shared is a search, and search.trials is 0; leave scope out")
+        drawn = [
+            f"{label}: {distribution.name}"
+            for label, template in (*self.workloads.items(), *self.arms.items())
+            for distribution in template.distributions()
+        ]
+        if drawn:
+            raise ValueError(
+                f"search.trials is 0, so every value must be fixed, but some are drawn ({', '.join(drawn)}); fix them, "
+                "or give the search at least 1 trial"
+            )
         return self
 
     @model_validator(mode="after")
@@ -209,8 +229,8 @@ class SweepSpec(Options):
 
     @property
     def num_primary(self) -> int:
-        """Number of primary comparisons: each teleport arm of each workload against the baseline; at least 1."""
-        return max(1, len(self.workloads) * sum(self.example_of(arm).kind == "teleport" for arm in self.arms))
+        """Number of primary comparisons: each teleport arm of each workload against the baseline."""
+        return len(self.workloads) * sum(self.example_of(arm).kind == TELEPORT for arm in self.arms)
 
     @cached_property
     def identity(self) -> str:
@@ -296,6 +316,8 @@ def parse_spec(document: Document, overrides: Sequence[str] = (), *, name: str |
             faults += more
         if family == "arms" and isinstance(found, dict):
             faults += _source_faults(document, data[family])
+    if "search" not in data and "confirm" in data and not faults and not _draws(data):
+        data["search"] = {"trials": 0}
     spec: SweepSpec | None = _validated(SweepSpec, data, document.place, faults)
     if not faults and spec is not None:
         found_faults = [
@@ -306,6 +328,13 @@ def parse_spec(document: Document, overrides: Sequence[str] = (), *, name: str |
     if faults or spec is None:
         raise SpecError(*_unique(faults))
     return spec
+
+
+def _draws(data: Mapping[str, Any]) -> bool:
+    """Tell whether any value of workloads and arms, which are templates by now, is drawn from a distribution."""
+    families = (data.get(family) for family in ("workloads", "arms"))
+    templates = (template for family in families if isinstance(family, dict) for template in family.values())
+    return any(template.distributions() for template in templates)
 
 
 def _expand(document: Document) -> list[Fault]:

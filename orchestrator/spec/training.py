@@ -68,14 +68,18 @@ class Evaluate(Options):
     """When and on how many samples the curves are measured; evaluation is off the optimizer clock.
 
     Args:
-        every: optimizer steps between evaluations; None: 2 % of the run, so that steps to target are known to within 2
-            %.
+        every: optimizer steps between evaluations; None: 2 % of the run. Between two evaluations the moment at which
+            the target is reached is interpolated, which hides small effects where they are far apart.
         num_validation: validation samples that are measured, the same ones each time and in every arm; None: the whole
             split. Where a small model is evaluated often, measuring it takes most of a trial's wall clock.
     """
 
     every: PositiveInt | None = None
     num_validation: PositiveInt | None = None
+
+    def steps_between(self, num_steps: int) -> int:
+        """Return the optimizer steps between two evaluations in a run of so many steps."""
+        return self.every or max(1, num_steps // EVALUATIONS_PER_RUN)
 
 
 class Target(Options):

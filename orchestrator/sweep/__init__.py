@@ -1,7 +1,7 @@
 """Runs one sweep from its spec to its report, and says where it stands."""
 
 from orchestrator.sweep.interrupts import Interrupts
-from orchestrator.sweep.plan import Place, Plan, make_plan, measured_pace, pilot_pace
+from orchestrator.sweep.plan import Pace, Place, Plan, make_plan, measured_pace, pilot_pace
 from orchestrator.sweep.run import Outcome, run, sync
 from orchestrator.sweep.single import Show, single_config, train_one
 from orchestrator.sweep.standing import Progress, Standing, StudyProgress, Unread, standing, standings
@@ -9,6 +9,7 @@ from orchestrator.sweep.standing import Progress, Standing, StudyProgress, Unrea
 __all__ = [
     "Interrupts",
     "Outcome",
+    "Pace",
     "Place",
     "Plan",
     "Progress",

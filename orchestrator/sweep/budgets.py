@@ -226,7 +226,8 @@ def shortfalls(
         yield f"{told}, so the sweep will end early"
     if budget.trials is not None and budget.trials < planned(spec):
         search, confirm = planned(spec, ["search"]), planned(spec, ["confirm"])
-        lacking = "confirm will not run" if budget.trials <= search else "confirm will not be complete"
+        last = "confirm" if confirm else "the search"
+        lacking = f"{last} will not {'run' if confirm and budget.trials <= search else 'be complete'}"
         told = f"budget.trials is {budget.trials} and the spec plans {search} search and {confirm} confirm trials"
         yield f"{told}, so {lacking}"
     if budget.per_trial is not None and trial_seconds is not None and trial_seconds > budget.per_trial.seconds:

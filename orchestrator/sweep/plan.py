@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics as stdlib_statistics
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,14 +11,29 @@ from typing import Any, final
 from orchestrator.errors import UserError, nearest
 from orchestrator.home import Trial, TrialConfig, TrialState
 from orchestrator.launch import Node, num_concurrent, shortfall, this_machine
-from orchestrator.search import num_busy, num_grid_points, num_planned, spec_lints, time_lints
+from orchestrator.search import coarse_evaluation, num_busy, num_grid_points, num_planned, spec_lints, time_lints
 from orchestrator.spec import PHASES, Arm, Json, Phase, SweepSpec, Workload, canonical_json
-from orchestrator.statistics import ALPHA, seeds_needed, smallest_p
+from orchestrator.statistics import ALPHA, censored_median, seeds_needed, smallest_p
 from orchestrator.sweep.budgets import SECONDS_PER_HOUR, shortfalls
 from orchestrator.trial import Budget
 from orchestrator.trial.data import locate_for
 
-SecondsPerStep = Callable[[Workload, Arm], float | None]
+
+@final
+@dataclass(frozen=True)
+class Pace:
+    """How fast a configuration trains; None where nothing like it has run.
+
+    Args:
+        seconds_per_step: wall-clock time of an optimizer step, with its share of evaluations and teleports.
+        steps_to_target: optimizer steps to its target.
+    """
+
+    seconds_per_step: float | None = None
+    steps_to_target: float | None = None
+
+
+PaceOf = Callable[[Workload, Arm], Pace]
 
 
 @final
@@ -32,6 +48,9 @@ class StudyPlan:
         num_search: number of search trials.
         num_confirm: number of confirm trials.
         steps_per_seed: optimizer steps of one seed, at most.
+        evaluate_every: optimizer steps between two evaluations of that seed.
+        steps_to_target: optimizer steps that a seed is expected to take to its target; None where nothing like it has
+            reached one.
         num_steps: optimizer steps of the whole study, at most.
         seconds: time of the study on one worker.
         wall_clock: its part of the sweep's seconds, with as many trials at once as fit.
@@ -45,6 +64,8 @@ class StudyPlan:
     num_search: int
     num_confirm: int
     steps_per_seed: int
+    evaluate_every: int
+    steps_to_target: float | None
     num_steps: int
     seconds: float | None
     wall_clock: float | None
@@ -118,7 +139,7 @@ class Place:
 
 def make_plan(
     spec: SweepSpec,
-    seconds_per_step: SecondsPerStep = lambda workload, arm: None,
+    pace_of: PaceOf = lambda workload, arm: Pace(),
     place: Place | None = None,
     sweeps: Collection[str] | None = None,
 ) -> Plan:
@@ -126,15 +147,15 @@ def make_plan(
 
     Args:
         spec: of the sweep.
-        seconds_per_step: gives the time of an optimizer step with its share of teleports; None where it is not known.
+        pace_of: tells how fast a workload trains under an arm.
         place: where the sweep is to run; None for this machine.
         sweeps: names of the sweeps in the home; None skips the checks that need them.
     """
     place = place or Place(this_machine().name, [this_machine()])
     fitting = {phase: _num_concurrent(spec, phase, place) for phase in PHASES}
     busy = num_busy(spec)
-    at_once: dict[Phase, int] = {**fitting, "search": min(fitting["search"], busy)}
-    studies = tuple(_study(spec, workload, arm, seconds_per_step, at_once) for workload, arm in spec.studies)
+    at_once: dict[Phase, int] = {**fitting, "search": max(1, min(fitting["search"], busy))}
+    studies = tuple(_study(spec, workload, arm, pace_of, at_once) for workload, arm in spec.studies)
     seconds = _sum(study.wall_clock for study in studies)
     gpu_hours = _sum(study.gpu_hours for study in studies)
     longest = max((study.trial_seconds for study in studies if study.trial_seconds is not None), default=None)
@@ -150,8 +171,22 @@ def make_plan(
         gpu_hours=gpu_hours,
         power=(*power(spec.num_primary, len(spec.confirm_seeds)), *_grid_sentences(spec)),
         warnings=(*_warnings(spec, place, sweeps), *shortfalls(spec, seconds, gpu_hours, longest)),
-        lints=(*spec_lints(spec), *_idle_workers(spec, fitting["search"]), *time_lints(spec)),
+        lints=(
+            *spec_lints(spec),
+            *_coarse_evaluations(studies),
+            *_idle_workers(spec, fitting["search"]),
+            *time_lints(spec),
+        ),
     )
+
+
+def _coarse_evaluations(studies: Sequence[StudyPlan]) -> Iterator[str]:
+    """Object to workloads that are evaluated so seldom that small effects on the steps to target are lost."""
+    for label in dict.fromkeys(study.workload for study in studies):
+        known = [s for s in studies if s.workload == label and s.steps_to_target is not None]
+        fastest = min(known, key=lambda study: study.steps_to_target or 0.0, default=None)
+        if fastest is not None and (told := coarse_evaluation(fastest.evaluate_every, fastest.steps_to_target)):
+            yield f"{label}: {told}"
 
 
 def _idle_workers(spec: SweepSpec, fitting: int) -> Iterator[str]:
@@ -189,6 +224,10 @@ def power(num_comparisons: int, num_seeds: int) -> list[str]:
     of primary comparisons. The smallest effect is the normal approximation for 80 % power at 5 %, in standard
     deviations of the paired differences: (1.960 + 0.842) / sqrt(n).
     """
+    if not num_seeds:
+        return ["the spec has no confirm phase, so it is a plain search and makes no claim"]
+    if not num_comparisons:
+        return ["the spec has no teleport arm, so it makes no claim"]
     smallest = min(1.0, smallest_p(num_seeds) * num_comparisons)
     needed = seeds_needed(num_comparisons, ALPHA)
     family = f"{num_comparisons} primary comparison" + ("" if num_comparisons == 1 else "s")
@@ -205,32 +244,44 @@ def power(num_comparisons: int, num_seeds: int) -> list[str]:
     ]
 
 
-def measured_pace(trials: Iterable[Trial]) -> SecondsPerStep:
-    """Make a look-up of the pace of earlier trials on this machine with the same model, data and kind of arm.
+def measured_pace(trials: Iterable[Trial]) -> PaceOf:
+    """Make a look-up of the pace of earlier trials on this machine.
 
-    The pace is the median of their seconds per optimizer step, evaluation included; None for what never ran.
+    Its seconds are the median over trials with the same model, data and kind of arm. Its steps to target are those of
+    the fastest configuration with the same model, data and target, as a median over the seeds of that configuration:
+    a search will find one that is about as fast.
     """
     paces: dict[tuple[str, str], list[float]] = {}
+    steps_of: dict[str, dict[str, list[float]]] = {}
     for trial in trials:
         result = trial.result
         if result is not None and result.state is TrialState.COMPLETE:
             steps = sum(seed.num_steps for seed in result.seeds)
-            key = _pace_key(trial.config.training, trial.config.method)
+            config = trial.config
+            key = _kind_of(config.training, "model", "data"), config.method.kind
             paces.setdefault(key, []).append((result.ended_at - result.started_at) / max(steps, 1))
+            of_target = steps_of.setdefault(_kind_of(config.training, "model", "data", "target"), {})
+            of_target.setdefault(config.configuration_id, []).extend(
+                math.inf if seed.steps_to_target is None else seed.steps_to_target for seed in result.seeds
+            )
 
-    def look_up(workload: Workload, arm: Arm) -> float | None:
-        found = paces.get(_pace_key(workload, arm))
-        return stdlib_statistics.median(found) if found else None
+    def look_up(workload: Workload, arm: Arm) -> Pace:
+        found = paces.get((_kind_of(workload, "model", "data"), arm.kind))
+        medians = map(censored_median, steps_of.get(_kind_of(workload, "model", "data", "target"), {}).values())
+        fastest = min(medians, default=math.inf)
+        return Pace(
+            seconds_per_step=stdlib_statistics.median(found) if found else None,
+            steps_to_target=None if math.isinf(fastest) else fastest,
+        )
 
     return look_up
 
 
-def pilot_pace(workload: Workload, arm: Arm) -> float:
+def pilot_pace(workload: Workload, arm: Arm) -> Pace:
     """Time one epoch of a configuration here and now; imports torch.
 
-    Returns:
-        Seconds per optimizer step over a full run. Teleports stop after their epochs, so their time is spread over the
-        run.
+    Teleports stop after their epochs, so their time is spread over a full run. The steps to target are known only
+    where the epoch reaches it.
 
     Raises:
         UserError: the configuration does not run.
@@ -248,7 +299,7 @@ def pilot_pace(workload: Workload, arm: Arm) -> float:
     teleport_epochs = _epochs_with_teleports(arm, short, workload)
     wall = result.ended_at - result.started_at
     total = (wall - seed.teleport_seconds) * workload.epochs + seed.teleport_seconds * teleport_epochs
-    return total / (seed.num_steps * workload.epochs)
+    return Pace(total / (seed.num_steps * workload.epochs), seed.steps_to_target)
 
 
 def _epochs_with_teleports(arm: Arm, short: Workload, workload: Workload) -> float:
@@ -262,24 +313,24 @@ def _epochs_with_teleports(arm: Arm, short: Workload, workload: Workload) -> flo
     return due / timed if timed else 0.0
 
 
-def _pace_key(workload: Workload, arm: Arm) -> tuple[str, str]:
-    plain: Json = workload.model_dump(mode="json", include={"model", "data"})
-    return canonical_json(plain), arm.kind
+def _kind_of(workload: Workload, *fields: str) -> str:
+    """Write down some fields of a workload; workloads whose texts are equal have them in common."""
+    plain: Json = workload.model_dump(mode="json", include=set(fields))
+    return canonical_json(plain)
 
 
-def _study(
-    spec: SweepSpec, workload: str, arm: str, seconds_per_step: SecondsPerStep, at_once: Mapping[Phase, int]
-) -> StudyPlan:
+def _study(spec: SweepSpec, workload: str, arm: str, pace_of: PaceOf, at_once: Mapping[Phase, int]) -> StudyPlan:
     template = spec.workloads[workload]
     corners = [Workload.model_validate(template.concretise(corner)) for corner in template.corners()]
     largest = max(corners, key=_num_steps)
+    budget = _budget(largest)
     num_trials = {phase: num_planned(spec, workload, arm, phase) for phase in PHASES}
-    steps = {phase: _num_steps(largest) * num for phase, num in num_trials.items()}
+    steps = {phase: budget.num_steps * num for phase, num in num_trials.items()}
     gpu_steps = sum(steps[phase] * spec.resources.share(phase).gpu for phase in PHASES)
-    pace = seconds_per_step(largest, spec.example_of(arm))
+    pace = pace_of(largest, spec.example_of(arm))
 
     def timed(num_steps: float) -> float | None:
-        return None if pace is None else pace * num_steps
+        return None if pace.seconds_per_step is None else pace.seconds_per_step * num_steps
 
     return StudyPlan(
         workload=workload,
@@ -287,17 +338,23 @@ def _study(
         parameters=tuple(d.name for part in spec.space(workload, arm) for d in part.distributions()),
         num_search=num_trials["search"],
         num_confirm=num_trials["confirm"],
-        steps_per_seed=_num_steps(largest),
+        steps_per_seed=budget.num_steps,
+        evaluate_every=budget.evaluate_every,
+        steps_to_target=pace.steps_to_target,
         num_steps=sum(steps.values()),
         seconds=timed(sum(steps.values())),
         wall_clock=timed(sum(steps[phase] / at_once[phase] for phase in PHASES)),
         gpu_hours=timed(gpu_steps / SECONDS_PER_HOUR),
-        trial_seconds=timed(_num_steps(largest)),
+        trial_seconds=timed(budget.num_steps),
     )
 
 
+def _budget(workload: Workload) -> Budget:
+    return Budget.of(workload, workload.data.train_size)
+
+
 def _num_steps(workload: Workload) -> int:
-    return Budget.of(workload, workload.data.train_size).num_steps
+    return _budget(workload).num_steps
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

@@ -77,7 +77,7 @@ class StudyProgress:
         num_running: trials that run now.
         num_failed: trials that ended as FAIL.
         num_pruned: trials that were stopped early.
-        best: best objective so far; None where nothing is COMPLETE.
+        best: best objective of a candidate so far; None where none is COMPLETE, and in confirm, which chooses nothing.
     """
 
     study: str
@@ -96,7 +96,7 @@ class Progress:
     """Counts of a whole sweep.
 
     Args:
-        studies: the search of every study, then confirm of every study.
+        studies: the search of every study, then confirm of every study; a phase without trials is left out.
         objective: name of the metric of ``best``.
         seconds_left: estimate by the pace so far; None where nothing has ended yet.
     """
@@ -160,7 +160,7 @@ class TrialCounts:
         counts.num_done += 1
         counts.num_failed += result.state is TrialState.FAIL
         counts.num_pruned += result.state is TrialState.PRUNED
-        value = self._end_of_search(config, result) if config.phase == "search" else result.value
+        value = self._end_of_search(config, result) if config.phase == "search" else None
         if value is not None:
             counts.best = value if counts.best is None else self._better(counts.best, value)
 
@@ -202,7 +202,9 @@ class TrialCounts:
             seconds: how long this run of the sweep has lasted; None gives no time left.
             num_before: number of trials that had ended before this run.
         """
-        studies = tuple(counts.progress(study, phase) for (study, phase), counts in self._studies.items())
+        # A spec may leave a phase out.
+        known = {key: counts for key, counts in self._studies.items() if counts.num_planned or counts.num_done}
+        studies = tuple(counts.progress(study, phase) for (study, phase), counts in known.items())
         done = sum(counts.num_done for counts in self._studies.values()) - num_before
         left = sum(counts.num_planned - counts.num_done for counts in self._studies.values())
         seconds_left = seconds / done * max(left, 0) if seconds is not None and done > 0 else None

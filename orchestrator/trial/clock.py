@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, final
 
-from orchestrator.spec import EVALUATIONS_PER_RUN, Workload
+from orchestrator.spec import Workload
 
 if TYPE_CHECKING:
     import torch
@@ -38,8 +38,7 @@ class Budget:
         """
         batches_per_epoch = max(1, num_train // workload.data.batch_size)
         num_steps = batches_per_epoch * workload.epochs
-        every = workload.evaluate.every or max(1, num_steps // EVALUATIONS_PER_RUN)
-        return cls(batches_per_epoch, num_steps, every)
+        return cls(batches_per_epoch, num_steps, workload.evaluate.steps_between(num_steps))
 
     def stretches(self) -> Iterator[tuple[int, int]]:
         """Yield the first step and the one after the last of each run of steps between two evaluations."""

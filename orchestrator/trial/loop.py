@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from orchestrator.home import HistoryRow, SeedResult
-from orchestrator.spec import Phase, Target, Workload
+from orchestrator.home import HistoryRow, SeedResult, TimesToTarget, times_to_target
+from orchestrator.spec import Phase, Workload
 from orchestrator.spec.options import MODELS, OPTIMIZERS
 from orchestrator.trial.arithmetic import scaler_of, training_loss
 from orchestrator.trial.batches import Batches, ExtraBatches
@@ -89,7 +89,7 @@ def train_seed(
         is_finite = loop.advance(first, last) and curve.record()
         if is_finite and last < budget.num_steps:
             keep(state.take)
-    return curve.result("completed" if is_finite else "diverged")
+    return curve.result("completed" if is_finite else "diverged", chance_loss=math.log(data_set.num_classes))
 
 
 def initial_model(task: SeedTask, data_set: DataSet) -> nn.Module:
@@ -249,7 +249,7 @@ class _Loop:
 
 @final
 class _Curve:
-    """Evaluates the model, writes the rows of the curves, and remembers the row that reaches the target."""
+    """Evaluates the model, writes the rows of the curves, and remembers when the target was reached."""
 
     def __init__(
         self,
@@ -265,7 +265,7 @@ class _Curve:
         self._evaluator = evaluator
         self._emit = emit
         self._last: HistoryRow | None = None
-        self._reached: HistoryRow | None = None
+        self._to_target: TimesToTarget = times_to_target(task.workload.target, ())
 
     def record(self) -> bool:
         """Measure and emit a row; where a metric is not finite, emit none and return False."""
@@ -288,40 +288,37 @@ class _Curve:
             num_teleports=loop.num_moved,
             metrics=metrics,
         )
+        if self._to_target["steps_to_target"] is None:
+            self._to_target = times_to_target(self._task.workload.target, filter(None, (self._last, row)))
         self._last = row
-        target: Target = self._task.workload.target
-        if self._reached is None and target.is_reached(metrics[target.metric]):
-            self._reached = row
         self._emit(row)
         return True
 
     def state_dict(self) -> State:
-        """Return the last row and the row that reached the target."""
-        rows = {"last": self._last, "reached": self._reached}
-        return {name: None if row is None else row.model_dump() for name, row in rows.items()}
+        """Return the last row, and when the target was reached."""
+        return {"last": None if self._last is None else self._last.model_dump(), "to_target": self._to_target}
 
     def load_state_dict(self, state_dict: State) -> None:
         """Continue from a state."""
-        rows = {name: None if row is None else HistoryRow(**row) for name, row in state_dict.items()}
-        self._last, self._reached = rows["last"], rows["reached"]
+        self._last = None if state_dict["last"] is None else HistoryRow(**state_dict["last"])
+        self._to_target = state_dict["to_target"]
 
-    def result(self, outcome: str) -> SeedResult:
+    def result(self, outcome: str, *, chance_loss: float) -> SeedResult:
         """Sum up the seed."""
-        loop, reached = self._loop, self._reached
+        loop = self._loop
         return SeedResult.model_validate(
             {
                 "seed": self._task.seed,
                 "outcome": outcome,
                 "num_steps": loop.num_steps,
                 "budget_steps": self._budget.num_steps,
-                "steps_to_target": None if reached is None else reached.step,
-                "seconds_to_target": None if reached is None else reached.seconds,
-                "gradient_evaluations_to_target": None if reached is None else reached.gradient_evaluations,
+                **self._to_target,
                 "seconds": loop.clock.seconds,
                 "teleport_seconds": loop.clock.teleport_seconds,
                 "gradient_evaluations": loop.gradient_evaluations,
                 "metrics": {} if self._last is None else self._last.metrics,
                 "teleports": None if loop.arm is None else loop.arm.summary(),
+                "chance_loss": chance_loss,
             }
         )
 

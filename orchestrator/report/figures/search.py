@@ -101,7 +101,8 @@ def importance_figure(studies: Sequence[StudyReport], colours: Mapping[str, str]
         workload=studies[0].workload,
         title="Which parameters mattered in search",
         caption="PED-ANOVA measures how differently a parameter is spread among the best tenth of the trials (at least "
-        "five) and among all trials. It describes where the search looked, and proves no cause.",
+        "five) and among all trials. A parameter that fewer than ten trials had is left out. The figure describes "
+        "where the search looked, and proves no cause.",
         data=data,
         layout=layout,
         height=120 + len(names) * (26 + 9 * len(found)),

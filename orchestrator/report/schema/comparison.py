@@ -136,6 +136,8 @@ class Comparison(Part):
         num_arm_misses: likewise for the arm.
         missing_seeds: seeds on which one side crashed or was lost; they are excluded, and not counted as misses.
         pairs: the raw points.
+        health: which runs of the two arms had lost their target by their end, ended at chance level or diverged, in a
+            sentence; empty where none did, and for all metrics but steps to target.
         against: label of the other arm. Where it is a control or rival, ``baseline`` in the other fields means that
             arm.
         rate: the learning rate of the arm's best point; None where there is none.
@@ -161,6 +163,7 @@ class Comparison(Part):
     num_arm_misses: int = 0
     missing_seeds: tuple[int, ...] = ()
     pairs: tuple[SeedPair, ...] = ()
+    health: str = ""
     against: str = BASELINE
     rate: float | None = None
     baseline_rate: float | None = None

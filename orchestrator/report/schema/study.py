@@ -12,6 +12,8 @@ from orchestrator.report.schema.part import Part
 from orchestrator.report.schema.search import Importance, Parameter, SearchTrial, SharedSearch
 from orchestrator.spec import Json, Role
 
+Lapse = Literal["lost", "at chance", "not finite"]
+
 
 class ConfirmSeed(Part):
     """One seed of the confirm phase.
@@ -27,19 +29,22 @@ class ConfirmSeed(Part):
         teleport_seconds: the part of them that the teleports took.
         gradient_evaluations: those of the whole run.
         metrics: as last measured.
+        lapse: what had gone wrong by its end, whether or not it had reached its target before. ``lost``: it was no
+            longer at its target; ``at chance``: its loss was that of guessing; ``not finite``: it had diverged.
     """
 
     trial_id: str
     seed: int
     outcome: Literal["reached", "missed", "running"] | FailureKind
     budget_steps: int | None = None
-    steps_to_target: int | None = None
+    steps_to_target: float | None = None
     seconds_to_target: float | None = None
     gradient_evaluations_to_target: float | None = None
     seconds: float | None = None
     teleport_seconds: float | None = None
     gradient_evaluations: float | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
+    lapse: Lapse | None = None
 
     @property
     def is_answer(self) -> bool:
@@ -80,7 +85,7 @@ class ConfirmCandidate(Part):
         trial_id: id of the search trial.
         number: the search trial's place in its study.
         rank: 1 is the best by search; it alone is compared, so that confirm chooses nothing.
-        value: the objective in search.
+        value: the objective in search; None where the search's only candidate did not end well.
         values: parameter -> the value it has here.
         yaml: the configuration as a spec that runs.
         median_steps_to_target: over the confirm runs that gave an answer; ``inf`` as soon as half of them miss, None
@@ -94,7 +99,7 @@ class ConfirmCandidate(Part):
     trial_id: str
     number: int | None
     rank: int
-    value: float
+    value: float | None
     values: dict[str, Json]
     yaml: str
     median_steps_to_target: float | None
@@ -246,6 +251,7 @@ class StudyReport(Part):
         importance: the most important first; empty where too few trials are COMPLETE, or where it was not asked for.
         shared: the search over all workloads, where there is one; its candidates on this workload are in ``search``.
         grid: the best at every point of the confirm grid; empty before confirm, and where there is no grid.
+        evaluate_every: optimizer steps between two evaluations of the best's confirm runs; None before they end.
     """
 
     workload: str
@@ -275,6 +281,7 @@ class StudyReport(Part):
     importance: tuple[Importance, ...] = ()
     shared: SharedSearch | None = None
     grid: tuple[GridResult, ...] = ()
+    evaluate_every: int | None = None
 
     @property
     def num_answers(self) -> int:

@@ -85,10 +85,12 @@ def verdicts(report: Report) -> list[Comparison]:
 
 
 def verdict_words(comparison: Comparison) -> str:
-    """Write a verdict, its reason where it is none, and ``(exploratory)`` where it is no claim."""
+    """Write a verdict, its reason where it is none, what runs had lost by their end, and whether it is exploratory."""
     words = str(comparison.verdict)
     if comparison.verdict in {Verdict.REFUSED, Verdict.PENDING, Verdict.NOT_ENOUGH_SEEDS} and comparison.reason:
         words += f": {comparison.reason}"
+    if comparison.health:
+        words += f" ({comparison.health})"
     return words if comparison.is_primary else f"{words} (exploratory)"
 
 

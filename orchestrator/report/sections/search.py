@@ -79,7 +79,7 @@ def importance_section(report: Report) -> Section:
     ]
     note = (
         "Each parameter's share of the PED-ANOVA importances: how differently the best trials and all trials spread "
-        "over its values."
+        "over its values. A parameter that fewer than ten trials had is left out."
     )
     header = ("workload", "arm", "parameter", "importance")
     return Section("importance", "search", "Which parameters mattered in search", note, header, rows)

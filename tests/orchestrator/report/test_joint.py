@@ -20,7 +20,7 @@ from orchestrator.report import (
 from orchestrator.report.figures import across_figures
 from orchestrator.report.sections.effects import matrix_section
 from orchestrator.statistics import holm
-from tests.orchestrator.report.build import Effects, running, sweep, sweep_spec
+from tests.orchestrator.report.build import Effects, failing, running, sweep, sweep_spec
 from tests.orchestrator.report.test_pages import Page
 
 
@@ -67,6 +67,15 @@ def test_no_claim_is_won_and_no_seed_shows_more_than_alone() -> None:
                 assert other.effect.smallest >= one.effect.smallest
                 assert (other.p_adjusted or 1.0) >= (one.p_adjusted or 1.0)
                 assert other.verdict in {one.verdict, Verdict.NO_DIFFERENCE, Verdict.NOT_ENOUGH_SEEDS}
+
+
+def test_a_refused_claim_does_not_count_in_the_family() -> None:
+    spec = sweep_spec("name=two", "search.max_replaced=0")
+    refused = summarise(sweep(spec, change=lambda t: failing(t, "crashed") if t.config.arm == "teleport" else t))
+    joint = join([report_of("one"), refused])
+    assert joint.num_primary == 1
+    (p, adjusted, _), (none, _, verdict) = primaries(joint)
+    assert (adjusted, none, verdict) == (p, None, Verdict.REFUSED)
 
 
 def test_a_comparison_that_has_no_p_yet_counts_in_the_family() -> None:

@@ -71,6 +71,25 @@ def test_a_few_trials_have_no_importance(num_trials: int) -> None:
     assert [study.importance for study in found.studies] == [(), ()]
 
 
+def test_a_parameter_that_few_trials_had_is_not_called_important() -> None:
+    """A parameter of a branch that 4 of 24 trials took came first, by the luck of those four."""
+
+    def rarely_fixed(trial: Trial) -> Trial:
+        number = trial.config.number or 0
+        if trial.config.phase == "confirm" or trial.config.arm != "teleport":
+            return trial
+        values = {name: value for name, value in trial.config.values.items() if not name.startswith("teleport.step")}
+        is_fixed = number % 6 == 0
+        values["teleport.step"] = "rule=fixed" if is_fixed else "rule=growth"
+        values |= {"teleport.step[rule=fixed].lr": 0.1} if is_fixed else {"teleport.step[rule=growth].factor": 2.0}
+        return decided_by_lr(trial.model_copy(update={"config": trial.config.model_copy(update={"values": values})}))
+
+    study = full_report(sweep(sweep_spec("search.trials=24"), change=rarely_fixed)).study("mlp_digits", "teleport")
+    names = {each.parameter for each in study.importance}
+    assert "teleport.step[rule=growth].factor" in names
+    assert "teleport.step[rule=fixed].lr" not in names
+
+
 def test_a_parameter_alone_has_no_importance(report: Report) -> None:
     assert report.study("mlp_digits", "baseline").importance == ()
 

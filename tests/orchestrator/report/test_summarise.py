@@ -89,12 +89,35 @@ def test_the_verdict_follows_holms_p_over_every_primary_comparison_of_the_spec()
     assert {c.verdict for c in six.comparisons if c.is_primary} == {Verdict.NOT_ENOUGH_SEEDS}
 
 
-def test_an_arm_that_cannot_be_compared_still_counts_in_the_family() -> None:
+def test_a_refused_claim_is_no_test_and_does_not_count_in_the_family() -> None:
     spec = spec_from_text(TWO_ARMS, "two.yaml", ["search.max_replaced=0"])
     record = sweep(spec, FASTER, change=lambda t: failing(t, "crashed") if in_arm("gentle")(t) else t)
     gentle, teleport = [c for c in summarise(record).comparisons if c.is_primary]
     assert (gentle.verdict, gentle.p) == (Verdict.REFUSED, None)
-    assert teleport.p_adjusted == 2 * smallest_p(8)
+    assert teleport.p_adjusted == smallest_p(8)
+
+
+def test_a_search_of_one_candidate_that_diverged_has_its_answer_in_confirm() -> None:
+    """One diverged search seed of an arm at fixed settings cancelled all its confirm runs."""
+
+    def change(trial: Trial) -> Trial:
+        hit = trial.config.phase == "search" or trial.config.seeds[0] in {1001, 1003, 1004}
+        return failing(trial, "diverged") if in_arm("teleport")(trial) and hit else trial
+
+    report = summarise(sweep(sweep_spec("search.trials=1"), FASTER, change=change))
+    comparison = primary(report)
+    assert (comparison.verdict, comparison.num_pairs, comparison.num_arm_misses) == (Verdict.NO_DIFFERENCE, 8, 3)
+    assert "target missed on 0 of 8 seeds by the baseline and on 3 by teleport" in report.answers[0].sentence
+    assert comparison.health == (
+        "teleport reached its target on 5 of 8 seeds, and 3 ended with a loss that was not finite"
+    )
+    assert "in search" in render_html(report)
+
+
+def test_a_search_of_one_candidate_that_crashed_has_nothing_to_confirm() -> None:
+    spec = sweep_spec("search.trials=1", "search.max_replaced=0")
+    record = sweep(spec, change=lambda t: failing(t, "crashed") if in_arm("teleport")(t) else t)
+    assert primary(summarise(record)).verdict is Verdict.REFUSED
 
 
 def test_a_raw_p_below_and_an_adjusted_one_above_five_percent_is_no_difference() -> None:
@@ -115,6 +138,72 @@ def test_a_raw_p_below_and_an_adjusted_one_above_five_percent_is_no_difference()
     (comparison,) = [c for c in report.comparisons if c.is_primary and c.arm == "teleport"]
     assert (comparison.p, comparison.p_adjusted) == (4 / 256, 16 / 256)
     assert comparison.verdict is Verdict.NO_DIFFERENCE
+
+
+@pytest.mark.parametrize(("every", "is_told"), [(5, False), (20, True)])
+def test_evaluations_far_apart_for_the_confirm_runs_are_told(every: int, is_told: bool) -> None:
+    report = summarise(sweep(sweep_spec(f"workloads.mlp_digits.evaluate.every={every}"), FASTER))
+    told = {lint.partition(":")[0] for lint in report.lints if f"is evaluated every {every} steps" in lint}
+    assert told == ({"mlp_digits/baseline", "mlp_digits/teleport"} if is_told else set())
+
+
+def ending(**last: float) -> Callable[[Trial], Trial]:
+    """Make every run of an arm end with these metrics, and know the loss of guessing among ten classes."""
+
+    def change(trial: Trial) -> Trial:
+        assert trial.result is not None
+        seed = trial.result.seeds[0]
+        seed = seed.model_copy(update={"metrics": seed.metrics | last, "chance_loss": math.log(10)})
+        return trial.model_copy(update={"result": trial.result.model_copy(update={"seeds": (seed,)})})
+
+    return change
+
+
+class TestHealth:
+    """Quickstart's published accident: two of eight seeds ended far above the target that they had reached."""
+
+    def report(self, change: Callable[[Trial], Trial], arm: str = "teleport", *seeds: int) -> Report:
+        hit = in_arm(arm, *seeds)
+        return summarise(sweep(effects=FASTER, change=confirm_only(lambda t: change(t) if hit(t) else t)))
+
+    @pytest.mark.parametrize(
+        ("last", "told"),
+        [
+            ({"train_loss": 1.2}, "2 had lost it at the end"),
+            ({"train_loss": 2.31}, "2 ended at chance level"),
+            ({"train_loss": 0.1}, ""),
+        ],
+        ids=["lost", "at chance", "kept"],
+    )
+    def test_runs_that_reached_their_target_and_lost_it_are_named_beside_the_verdict(
+        self, last: dict[str, float], told: str
+    ) -> None:
+        report = self.report(ending(**last), "teleport", 1001, 1003)
+        comparison = primary(report)
+        assert comparison.verdict is Verdict.FASTER
+        sentence = f"teleport reached its target on 8 of 8 seeds, and {told}"
+        assert comparison.health == (sentence if told else "")
+        assert (f"T{sentence[1:]}." in report.answers[0].sentence) == bool(told)
+        (row,) = verdict_section(report).rows
+        assert row[2] == (f"faster ({sentence})" if told else "faster")
+
+    def test_the_baselines_are_named_too(self) -> None:
+        report = self.report(ending(train_loss=1.2), "baseline", 1001)
+        assert primary(report).health == "the baseline reached its target on 8 of 8 seeds, and 1 had lost it at the end"
+
+    def test_a_miss_at_chance_level_and_a_divergence_are_told_apart(self) -> None:
+        def change(trial: Trial) -> Trial:
+            if trial.config.seeds[0] == 1001:
+                return failing(trial, "diverged", after=395)
+            return ending(train_loss=2.3)(missing(trial))
+
+        assert primary(self.report(change, "teleport", 1001, 1002)).health == (
+            "teleport reached its target on 6 of 8 seeds, and 1 ended at chance level, 1 ended with a loss that was "
+            "not finite"
+        )
+
+    def test_a_plain_miss_is_no_lapse(self) -> None:
+        assert primary(self.report(missing, "teleport", 1001)).health == ""
 
 
 def test_a_divergence_is_a_miss_even_after_the_target_was_reached() -> None:

@@ -23,7 +23,7 @@ from orchestrator.search.lints import spec_lints
 from orchestrator.search.selection import champions, roles
 from orchestrator.spec import Objective, SweepSpec
 from orchestrator.spec.sharing import RATIO_METRICS
-from orchestrator.sweep.plan import make_plan
+from orchestrator.sweep.plan import Pace, make_plan
 from orchestrator.sweep.standing import count
 from tests.orchestrator.shared_specs import shared_spec
 from tests.orchestrator.shared_sweeps import SharedSweep, by_number, costing, crashing
@@ -225,7 +225,7 @@ def test_runs_that_will_not_begin_are_no_longer_planned(tmp_path: Path) -> None:
 
 
 def test_the_plan_counts_runs_and_names_the_shared_space() -> None:
-    plan = make_plan(shared_spec(EVERY_ROLE), lambda workload, arm: 0.5)
+    plan = make_plan(shared_spec(EVERY_ROLE), lambda workload, arm: Pace(0.5))
     of = {(study.workload, study.arm): study for study in plan.studies}
     assert of["wide", "teleport"].num_search == 3 * 2
     assert of["wide", "baseline"].num_search == 3 * 2

@@ -54,6 +54,25 @@ def test_a_comparison_without_tuning_is_told() -> None:
     assert found.startswith("digits: no optimizer setting is searched")
 
 
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        "{choice: [{name: sgd, lr: 0.1}, {name: adam, lr: 0.001}]}",
+        "{choice: [{name: sgd, lr: {loguniform: [0.01, 1.0]}}, {name: adam, lr: {loguniform: [0.0001, 0.01]}}]}",
+    ],
+    ids=["fixed", "searched"],
+)
+def test_a_choice_of_optimizers_is_tuning(optimizer: str) -> None:
+    assert spec_lints(tiny_spec("search.trials=16", f"workloads.digits.optimizer={optimizer}")) == []
+
+
+def test_a_search_without_a_space_is_not_asked_to_narrow_it_or_to_try_more() -> None:
+    spec = tiny_spec("search.trials=1", "arms={}", "workloads.digits.optimizer.lr=0.1")
+    of = config(lr=0.1, values={})
+    found = lints(Candidates(spec, (Trial(config=of, result=failed(of)),)))
+    assert not [lint for lint in found if "feasible" in lint or "at random" in lint]
+
+
 def test_a_sweep_that_compares_nothing_is_told() -> None:
     assert any("has only the baseline arm" in lint for lint in spec_lints(tiny_spec("arms={}")))
 

@@ -279,8 +279,8 @@ def test_the_plan_knows_every_kind() -> None:
     plan = make_plan(spec)
     assert [study.num_search for study in plan.studies] == [2] * 8
     small = Workload.model_validate(spec.workloads["digits"].concretise({"optimizer.lr": 0.1}))
-    assert pilot_pace(small, spec.example_of("scaled")) > 0
-    assert pilot_pace(small, spec.example_of("level_set")) > 0
+    assert (pilot_pace(small, spec.example_of("scaled")).seconds_per_step or 0) > 0
+    assert (pilot_pace(small, spec.example_of("level_set")).seconds_per_step or 0) > 0
 
 
 def test_two_teleport_arms_each_have_their_own_controls_in_the_report(tmp_path: Path) -> None:

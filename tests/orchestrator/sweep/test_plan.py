@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orchestrator.home.records import Trial
 from orchestrator.launch import Node
 from orchestrator.search import num_busy, time_lints
 from orchestrator.search.journal import open_journal
 from orchestrator.search.study import Study, plan_studies
-from orchestrator.spec import SweepSpec
-from orchestrator.sweep.plan import Place, Plan, make_plan
+from orchestrator.spec import SweepSpec, Workload
+from orchestrator.sweep.plan import Pace, Place, Plan, make_plan, measured_pace, pilot_pace
 from tests.orchestrator.shared_specs import shared_spec
 from tests.orchestrator.shared_sweeps import SharedSweep, by_number
 from tests.orchestrator.specs import tiny_spec
+from tests.orchestrator.trials import complete, config
 
 MANY = "search.trials=16"
 
@@ -58,7 +61,7 @@ def test_a_shared_search_has_all_runs_of_a_candidate_and_comes_after_the_baselin
 
 def plan_on(num_workers: int, *overrides: str) -> Plan:
     node = Node("big", {"CPU": float(num_workers), "memory": 1e12})
-    return make_plan(tiny_spec(*overrides), lambda workload, arm: 1.0, place=Place("big", [node]))
+    return make_plan(tiny_spec(*overrides), lambda workload, arm: Pace(1.0), place=Place("big", [node]))
 
 
 def test_workers_that_would_wait_are_told_with_the_concurrency_that_keeps_them_busy() -> None:
@@ -107,3 +110,69 @@ def test_what_makes_a_sweep_depend_on_time_is_told(overrides: tuple[str, ...], t
     assert len(found) == len(told)
     assert all(part in lint for part, lint in zip(told, found, strict=True))
     assert set(found) <= set(make_plan(spec).lints)
+
+
+def earlier(lr: float, steps: dict[int, float | None], **more: Any) -> list[Trial]:
+    """Trials of one configuration of the tiny spec, each on a seed of its own that took so many steps."""
+    trials = []
+    for seed, took in steps.items():
+        of = config(lr=lr, seeds=(seed,), **more)
+        result = complete(of)
+        reached = result.seeds[0].model_copy(update={"steps_to_target": took})
+        trials.append(Trial(config=of, result=result.model_copy(update={"seeds": (reached,)})))
+    return trials
+
+
+class TestCoarseEvaluations:
+    def told(self, trials: list[Trial], *overrides: str) -> list[str]:
+        found = make_plan(tiny_spec(*overrides), measured_pace(trials)).lints
+        return [lint for lint in found if "is evaluated every" in lint]
+
+    def test_evaluations_far_apart_for_the_fastest_earlier_configuration_are_told(self) -> None:
+        """One lucky seed of a configuration does not make it the fastest: the median over its seeds counts."""
+        lucky = earlier(0.1, {0: 4.0, 1: 80.0, 2: 90.0})
+        assert self.told([*lucky, *earlier(0.2, {0: 20.0, 1: 25.0, 2: None})]) == [
+            "digits: it is evaluated every 2 steps, which is 8% of the 25 steps to its target, so the steps to target "
+            "are interpolated over wide gaps and small effects are hidden; evaluate.every: 1 is fine enough"
+        ]
+
+    def test_evaluations_at_five_percent_are_fine(self) -> None:
+        assert self.told(earlier(0.1, {0: 40.0})) == []
+
+    def test_a_target_that_is_reached_within_a_few_steps_has_no_cure_by_evaluation(self) -> None:
+        [told] = self.told(earlier(0.1, {0: 4.0}), "workloads.digits.evaluate.every=1")
+        assert told.endswith("small effects are hidden")
+
+    @pytest.mark.parametrize(
+        ("steps", "overrides"),
+        [(None, ()), (4.0, ("workloads.digits.target.value=2.1",)), (4.0, ("workloads.digits.model.widths=[8]",))],
+        ids=["a miss", "another target", "another model"],
+    )
+    def test_nothing_is_told_where_no_earlier_run_says_how_long_it_takes(
+        self, steps: float | None, overrides: tuple[str, ...]
+    ) -> None:
+        assert self.told(earlier(0.1, {0: steps}), *overrides) == []
+
+    def test_a_pilot_tells_where_its_epoch_reaches_the_target(self) -> None:
+        overrides = ("workloads.digits.target.value=2.3", "workloads.digits.optimizer.lr=0.1")
+        spec = tiny_spec(*overrides)
+        template = spec.workloads["digits"]
+        pace = pilot_pace(Workload.model_validate(template.concretise({})), spec.example_of("baseline"))
+        assert pace.steps_to_target is not None
+        assert pace.steps_to_target <= 9
+        [told] = [lint for lint in make_plan(spec, lambda workload, arm: pace).lints if "is evaluated every" in lint]
+        assert told.startswith("digits: it is evaluated every 2 steps")
+
+
+@pytest.mark.parametrize(
+    ("arms", "told"),
+    [
+        ("{}", "the spec has no teleport arm, so it makes no claim"),
+        ("{scaled: {init_scaled: {factor: 2.0}}}", "the spec has no teleport arm, so it makes no claim"),
+        ("{teleport: {teleport: {step: {rule: growth, factor: 1.5}}}}", "2 pairs cannot go below p = 0.5"),
+    ],
+    ids=["baseline", "control", "teleport"],
+)
+def test_claims_are_counted_where_there_is_a_teleport_arm(arms: str, told: str) -> None:
+    [found] = make_plan(tiny_spec(f"arms={arms}")).power
+    assert told in found

@@ -53,6 +53,12 @@ def test_a_sweep_on_file_counts_the_same() -> None:
     assert before.seconds_left is None, "the pace of this run is not that of the one before"
 
 
+def test_confirm_chooses_nothing_so_none_of_its_seeds_is_called_best() -> None:
+    of = config(phase="confirm", seeds=(1000,), number=None)
+    counted = count(tiny_spec(), [Trial(config=of, result=complete(of, 0.1))])
+    assert [(s.num_done, s.best) for s in counted.studies if s.study == "digits/baseline"] == [(0, None), (1, None)]
+
+
 def test_a_trial_that_was_lost_is_counted_when_it_runs_again() -> None:
     counts, lost = TrialCounts(tiny_spec()), config(lr=0.1)
     counts.begin(lost)

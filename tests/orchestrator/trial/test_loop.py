@@ -67,6 +67,7 @@ def test_evaluates_at_step_0_at_every_nth_and_at_the_last() -> None:
     assert (result.num_steps, result.budget_steps, result.outcome) == (18, 18, "completed")
     assert result.metrics == rows[-1].metrics
     assert result.teleports is None
+    assert result.chance_loss == pytest.approx(math.log(10))
 
 
 def test_curves_in_search_leave_the_test_split_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,17 +211,25 @@ def test_the_clock_counts_training_and_teleports_and_stands_during_evaluation(
     assert [row.seconds for row in rows] == [row.step + 100.0 * row.num_teleports for row in rows]
     assert [row.teleport_seconds for row in rows] == [100.0 * row.num_teleports for row in rows]
     assert (result.seconds, result.teleport_seconds) == (618.0, 600.0)
-    reached = next(row for row in rows if row.metrics["train_loss"] <= 2.0)
-    assert (result.steps_to_target, result.seconds_to_target) == (reached.step, reached.seconds)
-    assert result.gradient_evaluations_to_target == reached.gradient_evaluations > reached.step
+    place = next(place for place, row in enumerate(rows) if row.metrics["train_loss"] <= 2.0)
+    before, reached = rows[place - 1], rows[place]
+    assert result.steps_to_target is not None
+    assert before.step < result.steps_to_target < reached.step
+    share = (result.steps_to_target - before.step) / (reached.step - before.step)
+    assert result.seconds_to_target == pytest.approx(before.seconds + share * (reached.seconds - before.seconds))
+    assert result.gradient_evaluations_to_target == pytest.approx(
+        before.gradient_evaluations + share * (reached.gradient_evaluations - before.gradient_evaluations)
+    )
 
 
-def test_the_target_is_reached_at_the_first_evaluation_beyond_it() -> None:
+def test_the_target_is_reached_between_two_evaluations() -> None:
     _, rows = run(task())
-    value = rows[3].metrics["train_loss"]
-    assert rows[2].metrics["train_loss"] > value
-    result, _ = run(task(target={"metric": "train_loss", "value": value}))
-    assert result.steps_to_target == rows[3].step
+    above, below = (row.metrics["train_loss"] for row in rows[2:4])
+    at, halfway = (
+        run(task(target={"metric": "train_loss", "value": value}))[0] for value in (below, math.sqrt(above * below))
+    )
+    assert at.steps_to_target == rows[3].step
+    assert halfway.steps_to_target == pytest.approx((rows[2].step + rows[3].step) / 2)
 
 
 def test_a_miss_is_none_and_the_budget_says_where_it_is_censored() -> None:
@@ -231,8 +240,9 @@ def test_a_miss_is_none_and_the_budget_says_where_it_is_censored() -> None:
 
 def test_accuracy_targets_are_reached_from_below() -> None:
     result, rows = run(task(target={"metric": "validation_accuracy", "value": 0.5}))
-    first = next(row.step for row in rows if row.metrics["validation_accuracy"] >= 0.5)
-    assert result.steps_to_target == first > 0
+    first = next(place for place, row in enumerate(rows) if row.metrics["validation_accuracy"] >= 0.5)
+    assert result.steps_to_target is not None
+    assert rows[first - 1].step < result.steps_to_target <= rows[first].step
 
 
 def test_a_loss_that_is_not_finite_ends_the_seed_at_once() -> None:

@@ -324,3 +324,17 @@ def test_what_a_grid_cannot_be_is_told(grid: str, message: str) -> None:
 def test_no_more_candidates_are_confirmed_than_are_tried() -> None:
     with pytest.raises(SpecError, match=r"confirm\.top_k: must be at most search\.trials, which is 3, and is 4"):
         spec_of("confirm.top_k=4")
+
+
+def test_a_fixed_rate_meets_a_written_grid_without_any_search() -> None:
+    grid = "confirm.grid={values: [0.05, 0.1, 0.2]}"
+    spec = spec_of("workloads.digits.optimizer.lr=0.1", grid, "arms={}")
+    (trial,) = searched(spec, {"baseline": 0.1})
+    plain = {name: getattr(trial.config, name) for name in TrialConfig.model_fields}
+    config = TrialConfig(**{**plain, "values": {}})
+    trial = Trial(config=config, result=complete(config))
+    configs = confirm_configs(Candidates(spec, (trial,)))
+    assert sorted({rate_of(config) for config in configs}) == [0.05, 0.1, 0.2]
+    assert {tuple(config.values) for config in configs} == {()}
+    with pytest.raises(SpecError, match=r"confirm\.grid\.values: workload digits has no one optimizer\.momentum"):
+        spec_of("confirm.grid={parameter: optimizer.momentum, values: [0.5]}")

@@ -64,7 +64,7 @@ class ConfirmCandidate(Part):
         trial_id: id of the search trial.
         number: the search trial's place in its study.
         rank: 1 is the best by search; it alone is compared, so that confirm chooses nothing.
-        value: the objective in search; None where the search's only candidate did not end well.
+        value: the objective in search; None where the search's only candidate diverged, or nothing was searched.
         values: parameter -> the value it has here.
         yaml: the configuration as a spec that runs.
         median_steps_to_target: over the confirm runs that gave an answer; ``inf`` as soon as half of them miss, None

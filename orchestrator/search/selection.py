@@ -26,7 +26,7 @@ def champions(candidates: Candidates) -> Champions:
     top_k = candidates.spec.confirm.top_k
     numbers = roles(candidates)
     found = ranked(candidates)
-    found |= {study: lone for study in candidates.own if not found[study] and (lone := _lone(candidates, *study))}
+    found |= {study: lone for study, best in found.items() if not best and (lone := _lone(candidates, *study))}
     return {
         study: (*trials[:top_k], *(trial for trial in trials[top_k:] if trial.config.number in numbers.get(study, {})))
         for study, trials in found.items()
@@ -52,7 +52,7 @@ def _lone(candidates: Candidates, workload: str, arm: str) -> tuple[Trial, ...]:
     """Give the candidate of a search that has only one, where it diverged, which another seed may not do."""
     if num_candidates(candidates.spec, workload, arm) > 1:
         return ()
-    own = candidates.own[workload, arm]
+    own = candidates.own.get((workload, arm), ())
     return tuple(trial for trial in own if trial.result is not None and trial.result.failure_kind == "diverged")[:1]
 
 

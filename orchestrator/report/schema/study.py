@@ -189,8 +189,9 @@ class EqualTime(Part):
     Args:
         metric: the metric of the workload's target.
         target: the target's value.
-        baseline: the baseline's metric as last measured by that second of the optimizer clock, as a median over the
-            seeds on which the arm arrived. Where it is at or beyond the target, the baseline was there first.
+        baseline: the baseline's metric at that second of the optimizer clock, interpolated as times to target are, as a
+            median over the seeds on which the arm arrived. Where it is at or beyond the target, the baseline was there
+            first.
         num_seeds: how many these seeds are.
     """
 

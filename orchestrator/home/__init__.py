@@ -29,7 +29,7 @@ from orchestrator.home.records import (
     objective_value,
 )
 from orchestrator.home.tail import NewRows, ReadUpTo, Stamp, Tail, rows_after, stamp_of
-from orchestrator.home.target import TimesToTarget, times_to_target
+from orchestrator.home.target import TimesToTarget, times_to_target, value_between
 
 __all__ = [
     "ANSWERS",
@@ -76,5 +76,6 @@ __all__ = [
     "sweep_names",
     "times_to_target",
     "unpack",
+    "value_between",
     "versions",
 ]

@@ -43,11 +43,21 @@ def times_to_target(target: Target, rows: Iterable[HistoryRow]) -> TimesToTarget
 def _share(target: Target, before: HistoryRow, row: HistoryRow) -> float:
     """Tell at which share of the way between two rows the metric has the target's value."""
     values = [before.metrics[target.metric], target.value, row.metrics[target.metric]]
-    if target.metric not in HIGHER_IS_BETTER and min(values) > 0.0:
-        values = [math.log(value) for value in values]
-    first, wanted, last = values
+    first, wanted, last = map(math.log, values) if _is_log(target.metric, values) else values
     # The logarithms of two neighbouring floats may be equal.
     return 1.0 if first == last else (wanted - first) / (last - first)
+
+
+def value_between(metric: str, first: float, last: float, share: float) -> float:
+    """Tell the value of a metric at a share of the way between two evaluations, as :func:`times_to_target` has it."""
+    if _is_log(metric, (first, last)):
+        return math.exp(_between(math.log(first), math.log(last), share))
+    return _between(first, last, share)
+
+
+def _is_log(metric: str, values: Iterable[float]) -> bool:
+    """Tell whether a metric moves along a straight line in its logarithm between these values: a positive loss does."""
+    return metric not in HIGHER_IS_BETTER and min(values) > 0.0
 
 
 def _between(first: float, last: float, share: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import math
 
+from orchestrator.home import value_between
 from orchestrator.report.schema import EqualTime, SeedCurve, StudyReport
 from orchestrator.spec import HIGHER_IS_BETTER, Target
 from orchestrator.statistics import censored_median
@@ -34,9 +35,15 @@ def equal_time_of(arm: StudyReport, baseline: StudyReport, target: Target) -> Eq
 
 
 def _at(curve: SeedCurve, seconds: float, target: Target) -> float | None:
-    """Read the last value measured by then; it is infinitely bad where the run had diverged."""
-    if target.metric not in curve.metrics:
+    """Read the value by then, between evaluations as times to target are; infinitely bad where the run had diverged."""
+    values = curve.metrics.get(target.metric)
+    if values is None:
         return None
     if curve.is_diverged and seconds > curve.seconds[-1]:
         return -math.inf if target.metric in HIGHER_IS_BETTER else math.inf
-    return curve.metrics[target.metric][max(bisect.bisect_right(curve.seconds, seconds) - 1, 0)]
+    place = max(bisect.bisect_right(curve.seconds, seconds) - 1, 0)
+    first, last = values[place], values[min(place + 1, len(values) - 1)]
+    if first is None or last is None or place + 1 == len(values):
+        return first
+    begin, end = curve.seconds[place : place + 2]
+    return value_between(target.metric, first, last, (max(seconds, begin) - begin) / (end - begin))

@@ -18,7 +18,7 @@ def champions(candidates: Candidates) -> Champions:
     The report compares the champion alone. The others, up to ``confirm.top_k``, are confirmed and shown. To choose
     among them by their confirm results would bias the claim. The candidates of a shared search that
     ``confirm.candidates`` asks for come last. A search of one candidate has nothing to choose, so that candidate goes
-    to confirm also where it did not end well: on how many seeds it diverges is then the answer. Where nothing is
+    to confirm also where it diverged: on how many seeds it does so is then the answer. Where nothing is
     searched, each study has the one candidate that the spec writes, without a result.
     """
     if not candidates.spec.search.trials:
@@ -26,7 +26,7 @@ def champions(candidates: Candidates) -> Champions:
     top_k = candidates.spec.confirm.top_k
     numbers = roles(candidates)
     found = ranked(candidates)
-    found |= {study: lone for study in candidates.own if not found[study] and (lone := _lone(candidates, *study))}
+    found |= {study: lone for study, best in found.items() if not best and (lone := _lone(candidates, *study))}
     return {
         study: (*trials[:top_k], *(trial for trial in trials[top_k:] if trial.config.number in numbers.get(study, {})))
         for study, trials in found.items()
@@ -49,11 +49,11 @@ def _written(spec: SweepSpec, workload: str, arm: str) -> Trial:
 
 
 def _lone(candidates: Candidates, workload: str, arm: str) -> tuple[Trial, ...]:
-    """Give the candidate of a search that has only one; none where that tells nothing of its configuration."""
+    """Give the candidate of a search that has only one, where it diverged, which another seed may not do."""
     if num_candidates(candidates.spec, workload, arm) > 1:
         return ()
-    results = [(trial, trial.result) for trial in candidates.own[workload, arm]]
-    return tuple(trial for trial, result in results if result is not None and not result.is_no_answer)[:1]
+    own = candidates.own.get((workload, arm), ())
+    return tuple(trial for trial in own if trial.result is not None and trial.result.failure_kind == "diverged")[:1]
 
 
 def roles(candidates: Candidates) -> dict[tuple[str, str], dict[int, tuple[Role, ...]]]:

@@ -85,7 +85,7 @@ class ConfirmCandidate(Part):
         trial_id: id of the search trial.
         number: the search trial's place in its study.
         rank: 1 is the best by search; it alone is compared, so that confirm chooses nothing.
-        value: the objective in search; None where the search's only candidate did not end well.
+        value: the objective in search; None where the search's only candidate diverged, or nothing was searched.
         values: parameter -> the value it has here.
         yaml: the configuration as a spec that runs.
         median_steps_to_target: over the confirm runs that gave an answer; ``inf`` as soon as half of them miss, None
@@ -210,8 +210,9 @@ class EqualTime(Part):
     Args:
         metric: the metric of the workload's target.
         target: the target's value.
-        baseline: the baseline's metric as last measured by that second of the optimizer clock, as a median over the
-            seeds on which the arm arrived. Where it is at or beyond the target, the baseline was there first.
+        baseline: the baseline's metric at that second of the optimizer clock, interpolated as times to target are, as a
+            median over the seeds on which the arm arrived. Where it is at or beyond the target, the baseline was there
+            first.
         num_seeds: how many these seeds are.
     """
 

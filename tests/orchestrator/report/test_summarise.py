@@ -10,14 +10,16 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.home.records import SweepRecord, Trial
+from orchestrator.home.target import times_to_target
 from orchestrator.report import Report, Verdict, render_html, render_json, render_markdown, summarise, verdict_section
+from orchestrator.report.equal_time import equal_time_of
 from orchestrator.report.schema import Comparison, SweepStage
 from orchestrator.report.sections.cost import price_section
 from orchestrator.report.sections.search import trial_section
 from orchestrator.search.candidates import Candidates
 from orchestrator.search.lints import lints
 from orchestrator.search.selection import champions
-from orchestrator.spec import spec_from_text
+from orchestrator.spec import Target, spec_from_text
 from orchestrator.statistics import smallest_p
 from tests.orchestrator.report.build import EVERY, SPEC, Effects, failing, missing, running, stopped, sweep, sweep_spec
 
@@ -556,6 +558,23 @@ def test_the_baselines_curve_is_read_at_the_second_at_which_an_arm_arrived() -> 
     assert found.baseline == pytest.approx(sorted(values)[3], rel=0.2)
     assert min(values) <= found.baseline <= max(values)
     assert found.baseline > found.target
+
+
+def test_an_arm_with_the_baselines_own_curve_finds_the_baseline_at_the_target() -> None:
+    """Arm and baseline are read alike between evaluations: else every arm would seem to come first."""
+    record = sweep(sweep_spec("workloads.mlp_digits.evaluate.every=5"))
+    baseline = summarise(record).study("mlp_digits", "baseline")
+    assert baseline.best is not None
+    runs = {trial.trial_id: trial for trial in record.trials}
+    confirm = tuple(
+        run.model_copy(update=times_to_target(trial.config.training.target, trial.history))
+        for run in baseline.best.confirm
+        for trial in [runs[run.trial_id]]
+    )
+    twin = baseline.model_copy(update={"arm": "twin", "best": baseline.best.model_copy(update={"confirm": confirm})})
+    equal = equal_time_of(twin, baseline, Target(metric="train_loss", value=0.1))
+    assert equal is not None
+    assert equal.baseline == pytest.approx(0.1, rel=1e-6)
 
 
 def test_a_baseline_that_diverged_by_then_is_worse_than_any() -> None:

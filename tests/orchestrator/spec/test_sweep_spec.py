@@ -303,8 +303,8 @@ def test_broken_overrides_are_told(override: str, message: str) -> None:
         ("arms.a/b={teleport: {}}", "is no valid name"),
         ("search.seeds=[]", "search.seeds: must"),
         ("search.seeds=[1, 1]", "seeds must differ from each other; they are [1, 1]"),
-        ("search.trials=0", "search.trials: must be greater than 0"),
-        ("confirm.seeds=0", "confirm.seeds"),
+        ("search.trials=-1", "search.trials: must be greater than or equal to 0"),
+        ("confirm.seeds=-1", "confirm.seeds"),
         ("search.trials={int: [1, 4]}", "search.trials: must be a valid integer"),
     ],
 )

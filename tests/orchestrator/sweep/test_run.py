@@ -363,7 +363,11 @@ def test_the_log_tells_the_story(finished: Outcome) -> None:
 
 def test_a_failed_trial_leaves_its_reason_on_file_and_in_the_log(tmp_path: Path) -> None:
     outcome = go(tiny_spec("workloads.digits.optimizer.lr=1e9", "arms={}", "search.trials=1"), tmp_path)
-    [trial] = read_record(outcome.paths).trials
+    trials = read_record(outcome.paths).trials
+    assert [trial.config.phase for trial in trials].count("confirm") == 2, (
+        "the only candidate is confirmed all the same"
+    )
+    [trial] = [trial for trial in trials if trial.config.phase == "search"]
     assert trial.result is not None
     assert trial.result.failure is not None
     assert (trial.result.state, trial.result.failure.kind) == (TrialState.FAIL, "diverged")

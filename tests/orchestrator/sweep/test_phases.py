@@ -133,7 +133,7 @@ class TestWithoutConfirm:
         assert spec_from_text(plain.to_yaml()) == plain
         plan = make_plan(plain)
         assert [(study.num_search, study.num_confirm) for study in plan.studies] == [(3, 0)] * 2
-        assert plan.power == ("the spec has no confirm phase, so it is a plain search and makes no claim",)
+        assert plan.power[0] == "the spec has no confirm phase, so it is a plain search and makes no claim"
 
     def test_an_empty_confirm_is_the_phase_at_its_defaults(self, plain: SweepSpec) -> None:
         written = spec_from_text(TINY.replace(CONFIRM, "confirm: {}"))

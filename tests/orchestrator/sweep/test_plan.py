@@ -174,5 +174,4 @@ class TestCoarseEvaluations:
     ids=["baseline", "control", "teleport"],
 )
 def test_claims_are_counted_where_there_is_a_teleport_arm(arms: str, told: str) -> None:
-    [found] = make_plan(tiny_spec(f"arms={arms}")).power
-    assert told in found
+    assert told in make_plan(tiny_spec(f"arms={arms}")).power[0]

@@ -204,7 +204,7 @@ def _idle_workers(spec: SweepSpec, fitting: int) -> Iterator[str]:
 
 def _grid_sentences(spec: SweepSpec) -> Iterator[str]:
     """Say at which learning rates the arms will be compared."""
-    if len(spec.arms) == 1:
+    if len(spec.arms) == 1 or not spec.confirm_seeds:
         return
     if spec.confirm.grid == "none":
         yield (

@@ -227,7 +227,7 @@ class Teleporter:
             raise ValueError("inputs must hold at least one batch, got an empty list")
         with untouched(device) as random_state, eagerly():
             batches = [checked_inputs("inputs", one, device) for one in given]
-            problem = Problem(Forward(self._model), self._loss_fn, batches[0], None, [], self._options.objective)
+            problem = Problem(Forward(self._model, self._loss_fn), batches[0], None, [], self._options.objective)
             rule = ConstantTau(self._search.rule.start)
             search = replace(self._search, rule=rule, factorisation="exact", starts=None, with_energies=True)
             return spectrum(self._model, problem, search, batches, random_state)
@@ -299,7 +299,7 @@ class Teleporter:
             sample = [batch if one is inputs else checked_inputs("subspace", one, device) for one in given]
         parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
         wanted = checked_data("targets", targets, device)
-        return Problem(Forward(self._model), self._loss_fn, batch, wanted, parameters, self._options.objective), sample
+        return Problem(Forward(self._model, self._loss_fn), batch, wanted, parameters, self._options.objective), sample
 
     def _route_for(self, view: Survey, problem: Problem) -> Route:
         """Gives the cheapest valid route, or the one asked for."""

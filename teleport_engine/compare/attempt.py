@@ -88,7 +88,7 @@ class Attempt:
         """Gives what each Linear weight `[d_out, d_in]` multiplies on the batch: per use, rows `[N, d_in]`."""
         watch = Watch(WeightLayer("", "", weight) for weight in weights)
         with torch.no_grad(), watch:
-            self._problem.forward(self._problem.inputs)
+            self._problem.forward.outputs(self._problem.inputs)
         self._problem.num_gradient_evaluations += _FORWARD
         return [[use.inputs.detach().flatten(0, -2) for use in uses] for uses in watch.uses]
 
@@ -159,7 +159,7 @@ def attempt(
     with untouched(device) as random_state:
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         batch, wanted = checked_inputs("inputs", inputs, device), checked_data("targets", targets, device)
-        problem = Problem(Forward(model), loss_fn, batch, wanted, parameters)
+        problem = Problem(Forward(model, loss_fn), batch, wanted, parameters)
         before = [parameter.detach().clone() for parameter in parameters]
         try:
             yield Attempt(model, problem, Probe(problem, probe, device), random_state)

@@ -209,9 +209,10 @@ def spectrum(
     layers = find_layers(model, move_bias=search.move_bias)
     watch = Watch([layer for layer in layers if isinstance(layer, WeightLayer)], is_census=True)
     with torch.no_grad(), watch:
-        problem.forward(problem.inputs)
+        problem.forward.outputs(problem.inputs)
     random_state.refuse_if_moved()
-    view = Survey(layers, Record(torch.zeros(()), watch.uses, watch.num_other_uses, watch.num_other_bias_uses))
+    record = Record(torch.zeros(()), watch.uses, watch.num_other_uses, watch.num_other_bias_uses, problem.forward.left)
+    view = Survey(layers, record)
     seen = _linear_maps(view)
     basis = _Basis(problem, sample, search, view, Seconds())
     chosen = basis.taus(seen, seen)
@@ -380,7 +381,7 @@ class _Basis:
             with self.seconds.timed("capture"):
                 watch = Watch(layers)
                 with torch.no_grad(), watch:
-                    problem.forward(inputs)
+                    problem.forward.outputs(inputs)
                 problem.num_gradient_evaluations += num_samples(inputs) / num_samples(problem.inputs) / 3.0
             yield watch.uses
 

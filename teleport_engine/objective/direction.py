@@ -80,7 +80,7 @@ class DoubleBackwardRoute:
         found: Sequence[Tensor | None] = [None] * len(parameters)
         if pulled:
             outputs, cotangents = zip(*pulled, strict=True)
-            with self._problem.backward():
+            with self._problem.backward(evaluation.left):
                 found = torch.autograd.grad(outputs, parameters, cotangents, allow_unused=True)
             self._problem.num_gradient_evaluations += _THIRD_BACKWARD if measured.outputs else _SECOND_BACKWARD
         parts = iter(

@@ -13,7 +13,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from teleport_engine.model import Forward, Inputs, LossFn, Use, Watch, WeightLayer
+from teleport_engine.model import Forward, Inputs, Left, Use, Watch, WeightLayer
 from teleport_engine.objective.gradient import Gradient, GradNorm, Measured, Objective
 from teleport_engine.objective.second_backward import Decomposed, Twice
 
@@ -43,16 +43,18 @@ class Record:
         uses: per watched weight, what it multiplied.
         num_other_uses: per watched weight, its appearances elsewhere; zeros without a census.
         num_other_bias_uses: the same for biases that move along, with the uses of the weight without them.
+        left: what the call left on the modules.
     """
 
     loss: Tensor
     uses: Sequence[Sequence[Use]]
     num_other_uses: Sequence[int]
     num_other_bias_uses: Sequence[int]
+    left: Left
 
     def watching(self, uses: Sequence[Sequence[Use]]) -> "Record":
         """Gives the same forward, with the uses of some of the watched weights."""
-        return Record(self.loss, uses, [0] * len(uses), [0] * len(uses))
+        return Record(self.loss, uses, [0] * len(uses), [0] * len(uses), self.left)
 
 
 @final
@@ -67,6 +69,7 @@ class Evaluation:
         uses: per live layer, its uses.
         deltas: per live layer and use, `dL/dZ` in the shape of the output; empty where the route does not need it.
         measured: the objective.
+        left: what the call left on the modules.
     """
 
     loss: float
@@ -75,6 +78,7 @@ class Evaluation:
     uses: Sequence[Sequence[Use]]
     deltas: Sequence[Sequence[Tensor | None]]
     measured: Measured
+    left: Left
 
     @property
     def is_finite(self) -> bool:
@@ -98,14 +102,12 @@ class Problem:
     def __init__(
         self,
         forward: Forward,
-        loss_fn: LossFn,
         inputs: Inputs,
         targets: Any,
         parameters: Sequence[nn.Parameter],
         objective: Objective = _PAPER_OBJECTIVE,
     ) -> None:
         self.forward = forward
-        self.loss_fn = _without_a_trace(loss_fn)
         self.inputs = inputs
         self.targets = targets
         self.parameters = parameters
@@ -118,8 +120,8 @@ class Problem:
         """Runs forward and loss, watching some weights.
 
         Args:
-            layers: whose weights to watch.
-            is_census: count also the other appearances of these, in the loss function too.
+            layers: whose weights to watch, in the model and in the loss function.
+            is_census: count also the other appearances of these.
 
         Raises:
             ValueError: if the loss is no scalar, or complex.
@@ -132,11 +134,7 @@ class Problem:
             elif self._is_served is not False:  # the first call finds out whether there is anything to serve
                 modes.enter_context(twice)
             with watch if layers else contextlib.nullcontext():
-                outputs = self.forward(self.inputs)
-                if is_census:
-                    loss = self.loss_fn(outputs, self.targets)
-            if not is_census:
-                loss = self.loss_fn(outputs, self.targets)
+                _, loss = self.forward.loss(self.inputs, self.targets)
         if not isinstance(loss, Tensor) or loss.ndim != 0:
             got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise ValueError(f"loss_fn must return a scalar tensor (no dimensions), got {got}")
@@ -145,11 +143,16 @@ class Problem:
         if self._is_served is None:
             self._is_served = twice.num_replaced > 0
         self.num_gradient_evaluations += _FORWARD
-        return Record(loss, watch.uses, watch.num_other_uses, watch.num_other_bias_uses)
+        return Record(loss, watch.uses, watch.num_other_uses, watch.num_other_bias_uses, self.forward.left)
+
+    def loss(self, inputs: Inputs, targets: Any) -> float:
+        """Takes the loss of any batch, without a graph."""
+        with torch.no_grad():
+            return float(self.forward.loss(inputs, targets)[1])
 
     @contextlib.contextmanager
-    def backward(self) -> Iterator[None]:
-        """Surrounds every backward: checkpointed parts of the model run again in it, and must leave no trace either.
+    def backward(self, left: Left) -> Iterator[None]:
+        """Surrounds every backward through a call: checkpointed parts run again in it, and leave no trace either.
 
         Raises:
             ValueError: if torch has no second derivative of an operation, or reentrant checkpoints are in the way.
@@ -158,7 +161,7 @@ class Problem:
         with contextlib.ExitStack() as modes:
             if self.objective.needs_hessian:
                 modes.enter_context(Decomposed())
-            modes.enter_context(self.forward.isolated())
+            modes.enter_context(self.forward.isolated(left))
             try:
                 yield
             except RuntimeError as error:
@@ -175,7 +178,7 @@ class Problem:
         loss = record.loss
         found: Sequence[Tensor | None] = [None] * len(parameters)
         if loss.requires_grad:
-            with self.backward():
+            with self.backward(record.left):
                 found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
             self.num_gradient_evaluations += _BACKWARD
         return [
@@ -201,7 +204,7 @@ class Problem:
         if loss.requires_grad:
             wanted: list[Any] = [*self.parameters, *edges]
             keep = with_graph or self.objective.needs_hessian
-            with self.backward():
+            with self.backward(record.left):
                 found = torch.autograd.grad(loss, wanted, allow_unused=True, create_graph=keep)
             if keep and not self._is_twice_differentiable:
                 _refuse_dead_ends(found)
@@ -215,18 +218,10 @@ class Problem:
         ]
         square = square_norm(grads)
         gradient = Gradient(self.parameters, grads, square)
-        with self.backward():
+        with self.backward(record.left):
             measured = self.objective.measure(gradient)
         self.num_gradient_evaluations += _HESSIAN_PRODUCT * gradient.num_products
-        return Evaluation(float(loss.detach()), square, grads, uses, deltas, measured)
-
-
-def _without_a_trace(loss_fn: LossFn) -> LossFn:
-    """Runs a loss that is a module as a model is run: it may have buffers and counters of its own."""
-    if not isinstance(loss_fn, nn.Module):
-        return loss_fn
-    forward = Forward(loss_fn)
-    return lambda outputs, targets: forward((outputs, targets))
+        return Evaluation(float(loss.detach()), square, grads, uses, deltas, measured, record.left)
 
 
 def _refuse_dead_ends(grads: Sequence[Tensor | None]) -> None:

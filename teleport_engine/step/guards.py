@@ -95,8 +95,7 @@ class Probe:
             return None
         problem, (inputs, targets) = self._problem, self._data
         problem.num_gradient_evaluations += num_samples(inputs) / num_samples(problem.inputs) / 3.0
-        with torch.no_grad():
-            return float(problem.loss_fn(problem.forward(inputs), targets))
+        return problem.loss(inputs, targets)
 
 
 @final
@@ -135,8 +134,8 @@ class EvalMode:
         problem = self._problem
         problem.num_gradient_evaluations += 1.0 / 3.0
         try:
-            with torch.no_grad(), _evaluating(self._model):
-                loss = float(problem.loss_fn(problem.forward(problem.inputs), problem.targets))
+            with _evaluating(self._model):
+                loss = problem.loss(problem.inputs, problem.targets)
         except Exception as error:
             if self._is_known:
                 raise

@@ -95,6 +95,19 @@ def test_a_penalty_in_the_loss_freezes_what_it_sees() -> None:
 
     report = climb(model, loss_fn)
     assert reasons(report) == {"first": "input is fixed", "mid": ELSEWHERE, "out": ""}
+    assert report.route == "jvp", "the loss runs while tangents stand in the place of the parameters"
+    assert abs(report.loss_drift) <= 1e-12
+
+
+def test_a_loss_that_holds_a_parameter_itself_takes_the_double_backward() -> None:
+    model = Net().double()
+    weight = model.mid.weight
+
+    def loss_fn(outputs: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(outputs, targets) + 0.1 * weight.square().sum()
+
+    report = climb(model, loss_fn)
+    assert reasons(report) == {"first": "input is fixed", "mid": ELSEWHERE, "out": ""}
     assert report.route == "double_backward", "the tangent pass does not see the penalty's own parameter"
     assert "double backward instead" in report.messages[0]
     assert abs(report.loss_drift) <= 1e-12

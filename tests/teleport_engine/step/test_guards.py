@@ -85,7 +85,7 @@ class TestBackOff:
         def loss_fn(outputs: Tensor, targets: Tensor) -> Tensor:
             nonlocal calls
             calls += 1
-            return case.loss_fn(outputs, targets) * (float("nan") if calls == 4 else 1.0)
+            return case.loss_fn(outputs, targets) * (float("nan") if calls == 5 else 1.0)
 
         report = climb(case._replace(loss_fn=loss_fn), step=FixedStep(1e-3), num_steps=3)
         assert (report.outcome, report.num_steps) == (Outcome.MOVED, 3)

@@ -87,7 +87,7 @@ class Attempt:
     def inputs_of(self, weights: Sequence[nn.Parameter]) -> list[list[Tensor]]:
         """Gives what each Linear weight `[d_out, d_in]` multiplies on the batch: per use, rows `[N, d_in]`."""
         watch = Watch(WeightLayer("", "", weight) for weight in weights)
-        with torch.no_grad(), watch:
+        with self._problem.without_graph(), watch:
             self._problem.forward.outputs(self._problem.inputs)
         self._problem.num_gradient_evaluations += _FORWARD
         return [[use.inputs.detach().flatten(0, -2) for use in uses] for uses in watch.uses]

@@ -14,7 +14,7 @@ from teleport_engine.model.layer_calls import Watch
 from teleport_engine.model.layers import FrozenModule, WeightLayer, find_layers, settled
 from teleport_engine.model.linear_maps import Use
 from teleport_engine.model.parallel import Workers
-from teleport_engine.model.types import Inputs, LossFn, Params, Product
+from teleport_engine.model.types import Inputs, LossFn, Params, Product, tensors_in
 from teleport_engine.model.wrapped import Wrapped, eagerly
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "is_whole",
     "num_samples",
     "settled",
+    "tensors_in",
     "unrolled_grad",
     "untouched",
 ]

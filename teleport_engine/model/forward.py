@@ -110,7 +110,7 @@ class Forward:
         return self._run(inputs, replace, lambda outputs: (outputs, self._loss_fn(outputs, targets)))
 
     def _run(self, inputs: Inputs, replace: Mapping[int, Tensor] | None, then: Callable[[Any], _T]) -> _T:
-        with self._swapped(replace):
+        with self._swapped(replace), _flags_kept(inputs):
             # The first call finds out whether any operation needs its substitute, and whether inputs are written to.
             given = with_tensors(inputs, Tensor.clone) if self._writes_inputs is not False else inputs
             if self._has_substitutes is False:
@@ -194,6 +194,18 @@ def _native_kernels() -> Iterator[None]:
     finally:
         for backend, is_enabled in zip(backends, before, strict=True):
             backend.enabled = is_enabled
+
+
+@contextmanager
+def _flags_kept(inputs: Inputs) -> Iterator[None]:
+    """Puts `requires_grad` of a batch back, which a forward sets that takes a derivative by its inputs."""
+    free = [tensor for tensor in tensors_in(inputs) if not tensor.requires_grad]
+    try:
+        yield
+    finally:
+        for tensor in free:
+            if tensor.requires_grad:
+                tensor.requires_grad_(False)
 
 
 def _referents(function: Any) -> list[Any]:

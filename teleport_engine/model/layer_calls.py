@@ -5,6 +5,9 @@ of `F.conv1d`, `F.conv2d`, `F.conv3d`, and whose weight it got. So a subclass of
 times, a weight tied between modules, a functional use and the rows of an attention's packed projection are all the
 same case, and a weight that appears in any other call (an embedding, `x @ W`, a penalty in the loss, a detached
 copy) is known not to be a linear map alone.
+
+A derivative that the forward takes itself (of an energy by positions, say) goes backward through some of the weights,
+and depends on them in another way than by what they give: these are noticed too.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +15,8 @@ from typing import Any, ClassVar, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import is_functorch_wrapped_tensor
+from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor, is_gradtrackingtensor
+from torch.autograd import forward_ad
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from teleport_engine.model.call_patch import CallPatch, Calls, unrolled_attention
@@ -35,6 +39,12 @@ _READS: frozenset[Any] = frozenset(
 _ROW_VIEWS: frozenset[Any] = frozenset(
     (torch.chunk, torch.split, torch.Tensor.chunk, torch.Tensor.split, torch.Tensor.narrow, torch.Tensor.__getitem__)
 )
+
+# Backwards that a forward may take, and their arguments that matter.
+_DERIVATIVES: dict[Any, tuple[str, ...]] = {
+    torch.autograd.grad: ("outputs", "inputs"),
+    torch.Tensor.backward: ("outputs",),
+}
 
 _LINEAR = ("input", "weight", "bias")
 _CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
@@ -93,6 +103,9 @@ class Watch(CallPatch):
         num_other_uses: per layer, the other appearances of its weight (0 everywhere without a census).
         num_other_bias_uses: per layer whose bias moves along, the uses of the weight without it and its appearances
             without the weight (0 everywhere without a census).
+        is_differentiated: per layer, whether a derivative was taken through a use of its weight (False everywhere
+            without a census).
+        has_derivative: whether any derivative was taken.
     """
 
     entered: ClassVar[Calls] = {nn.functional.multi_head_attention_forward: unrolled_attention}
@@ -112,9 +125,13 @@ class Watch(CallPatch):
         self.uses: list[list[Use]] = [[] for _ in self._layers]
         self.num_other_uses = [0] * len(self._layers)
         self.num_other_bias_uses = [0] * len(self._layers)
+        self.is_differentiated = [False] * len(self._layers)
+        self.has_derivative = False
 
     def _run(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Runs the call and notes the watched weights in it."""
+        if self._is_census and func in _DERIVATIVES:
+            self._note_derivative(dict(zip(_DERIVATIVES[func], args, strict=False)) | dict(kwargs))
         result = func(*args, **kwargs)
         if func in _MAPS:
             names, read = _MAPS[func]
@@ -126,8 +143,12 @@ class Watch(CallPatch):
         return result
 
     def _note_call(self, arguments: dict[str, Any], read: Callable[[_Call], Use | None], result: Tensor) -> None:
-        rows = self._rows.get(id(arguments["weight"]))
-        if rows is None or rows.is_bias or is_functorch_wrapped_tensor(result):
+        rows = self._rows.get(id(_unwrapped(arguments["weight"])))
+        if rows is None or rows.is_bias:
+            return
+        if self._is_census and _has_tangent(result):
+            self.is_differentiated[rows.layer_index] = True
+        if is_functorch_wrapped_tensor(result):
             return
         edge = get_gradient_edge(result) if result.requires_grad else None
         layer = self._layers[rows.layer_index]
@@ -157,6 +178,14 @@ class Watch(CallPatch):
         if self._is_census:
             self._count((whole,), -1)
 
+    def _note_derivative(self, arguments: Mapping[str, Any]) -> None:
+        """Notes the layers that a backward inside the forward goes through."""
+        self.has_derivative = True
+        inside = _between(_listed(arguments["outputs"]), _listed(arguments.get("inputs")))
+        for index, uses in enumerate(self.uses):
+            if any(use.edge is not None and use.edge.node in inside for use in uses):
+                self.is_differentiated[index] = True
+
     def _note_rows(self, tensor: Tensor, rows: _Rows) -> None:
         self._rows[id(tensor)] = rows
         self._kept_alive.append(tensor)
@@ -164,7 +193,7 @@ class Watch(CallPatch):
     def _count(self, values: Any, by: int) -> None:
         for value in values:
             if isinstance(value, Tensor):
-                rows = self._rows.get(id(value))
+                rows = self._rows.get(id(_unwrapped(value)))
                 if rows is not None:
                     counts = self.num_other_bias_uses if rows.is_bias else self.num_other_uses
                     counts[rows.layer_index] += by
@@ -184,3 +213,61 @@ def _row_blocks(whole: Tensor, part: Tensor, blocks: slice) -> slice | None:
         return None
     first = blocks.start + start // num_rows
     return slice(first, first + part.shape[0] // num_rows)
+
+
+def _unwrapped(tensor: Any) -> Any:
+    """Gives the tensor inside the wrappers of `torch.func`."""
+    while isinstance(tensor, Tensor) and is_functorch_wrapped_tensor(tensor):
+        tensor = get_unwrapped(tensor)
+    return tensor
+
+
+def _has_tangent(result: Tensor) -> bool:
+    """Says whether `torch.func` or the forward mode is taking a derivative through a result."""
+    inner: Any = result
+    while is_functorch_wrapped_tensor(inner):
+        if is_gradtrackingtensor(inner):
+            return True
+        inner = get_unwrapped(inner)
+    if forward_ad._current_level < 0:
+        return False
+    return forward_ad.unpack_dual(inner).tangent is not None  # type: ignore[no-untyped-call]
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (tuple, list)) and not isinstance(value, GradientEdge) else [value]
+
+
+def _between(outputs: Sequence[Any], inputs: Sequence[Any]) -> set[Any]:
+    """Gives the nodes of the autograd graph that a backward from some tensors to others goes through.
+
+    Without any `inputs` it goes to all leaves.
+    """
+    left = [edge.node for edge in map(_edge, outputs) if edge is not None]
+    parents: dict[Any, list[Any]] = {node: [] for node in left}
+    leaves = []
+    while left:
+        node = left.pop()
+        children = [child for child, _ in node.next_functions if child is not None]
+        for child in children:
+            if child not in parents:
+                parents[child] = []
+                left.append(child)
+            parents[child].append(node)
+        if not children:
+            leaves.append(node)
+    left = [edge.node for edge in map(_edge, inputs) if edge is not None] if inputs else leaves
+    found: set[Any] = set()
+    while left:
+        new = [parent for parent in parents.get(left.pop(), ()) if parent not in found]
+        found.update(new)
+        left += new
+    return found
+
+
+def _edge(value: Any) -> GradientEdge | None:
+    if isinstance(value, GradientEdge):
+        return value
+    return get_gradient_edge(value) if isinstance(value, Tensor) and value.requires_grad else None

@@ -151,7 +151,11 @@ def _num_blocks(module: nn.Module, weight: Tensor) -> int:
 
 
 def settled(
-    layer: WeightLayer, uses: Sequence[Use], num_other_uses: int, num_other_bias_uses: int
+    layer: WeightLayer,
+    uses: Sequence[Use],
+    num_other_uses: int,
+    num_other_bias_uses: int,
+    is_differentiated: bool,
 ) -> tuple[WeightLayer, Sequence[Use]] | str:
     """Says what a candidate is, once a forward has been watched.
 
@@ -160,10 +164,14 @@ def settled(
         uses: its linear uses.
         num_other_uses: how often its weight appeared elsewhere.
         num_other_bias_uses: how often its bias did, or its weight without the bias.
+        is_differentiated: whether the forward or the loss takes a derivative through it.
 
     Returns:
         The layer and its uses, without the bias where that cannot move along; or the reason why it is frozen.
     """
+    if is_differentiated:
+        # A move keeps what the layer gives, but not how that depends on its input.
+        return "the forward or the loss takes a derivative through it, which a move would change: frozen"
     if not uses:
         return "not seen as a linear map in the forward: frozen"
     if num_other_uses:

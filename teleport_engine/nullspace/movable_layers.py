@@ -208,10 +208,18 @@ def spectrum(
     """
     layers = find_layers(model, move_bias=search.move_bias)
     watch = Watch([layer for layer in layers if isinstance(layer, WeightLayer)], is_census=True)
-    with torch.no_grad(), watch:
+    with watch:  # with a graph, since it is not known yet whether the forward takes derivatives of its own
         problem.forward.outputs(problem.inputs)
+    problem.differentiates = watch.has_derivative
     random_state.refuse_if_moved()
-    record = Record(torch.zeros(()), watch.uses, watch.num_other_uses, watch.num_other_bias_uses, problem.forward.left)
+    record = Record(
+        torch.zeros(()),
+        watch.uses,
+        watch.num_other_uses,
+        watch.num_other_bias_uses,
+        [False] * len(watch.uses),  # what is multiplied may be looked at all the same
+        problem.forward.left,
+    )
     view = Survey(layers, record)
     seen = _linear_maps(view)
     basis = _Basis(problem, sample, search, view, Seconds())
@@ -237,7 +245,7 @@ def _linear_maps(view: Survey) -> list[_Seen]:
     kept: list[_Seen] = []
     candidates = [layer for layer in view.found if isinstance(layer, WeightLayer)]
     record = view.record
-    counts = zip(record.num_other_uses, record.num_other_bias_uses, strict=True)
+    counts = zip(record.num_other_uses, record.num_other_bias_uses, record.is_differentiated, strict=True)
     for layer, uses, others in zip(candidates, record.uses, counts, strict=True):
         one = settled(layer, uses, *others)
         if isinstance(one, str):
@@ -272,7 +280,7 @@ class _Basis:
         for layer, uses in seen:
             may_go = chosen is None or chosen.get(layer.parameter_name) == 1.0
             may_go = may_go and (self.holds_batch or self.view.is_exact)
-            if may_go and not any(use.inputs.requires_grad for use in uses):
+            if may_go and not any(self.problem.is_trainable(use.inputs) for use in uses):
                 self.view.reasons[layer.parameter_name] = _INPUT_FIXED
             else:
                 kept.append((layer, uses))
@@ -380,7 +388,7 @@ class _Basis:
                 continue
             with self.seconds.timed("capture"):
                 watch = Watch(layers)
-                with torch.no_grad(), watch:
+                with problem.without_graph(), watch:
                     problem.forward.outputs(inputs)
                 problem.num_gradient_evaluations += num_samples(inputs) / num_samples(problem.inputs) / 3.0
             yield watch.uses

@@ -11,7 +11,7 @@ from typing import Protocol, final
 import torch
 from torch import Tensor
 
-from teleport_engine.model import Product, WeightLayer
+from teleport_engine.model import Product, WeightLayer, unrolled_grad
 from teleport_engine.objective.problem import Evaluation, Problem, Record
 
 __all__ = ["DoubleBackwardRoute", "Route"]
@@ -81,7 +81,7 @@ class DoubleBackwardRoute:
         if pulled:
             outputs, cotangents = zip(*pulled, strict=True)
             with self._problem.backward(evaluation.left):
-                found = torch.autograd.grad(outputs, parameters, cotangents, allow_unused=True)
+                found = unrolled_grad(outputs, parameters, cotangents, allow_unused=True)
             self._problem.num_gradient_evaluations += _THIRD_BACKWARD if measured.outputs else _SECOND_BACKWARD
         parts = iter(
             torch.zeros_like(parameter) if part is None else part.detach()

@@ -41,6 +41,9 @@ class TangentRoute:
         self._reverse = DoubleBackwardRoute(problem, layers)
         self._is_certified = False
         self.fault = ""
+        if problem.differentiates:
+            # A derivative may be a number to what follows (no graph of it is kept), but its tangent would go on.
+            self.fault = "no tangent pass (the forward or the loss takes a derivative): double backward instead"
 
     @property
     def name(self) -> str:
@@ -56,6 +59,8 @@ class TangentRoute:
 
     def finish(self, record: Record) -> Evaluation:
         """Evaluates from a forward already run, which watched the live layers."""
+        if self.fault:
+            return self._reverse.finish(record)
         return self._problem.differentiate(record, with_deltas=True)
 
     def ascent(self, evaluation: Evaluation) -> list[Product]:

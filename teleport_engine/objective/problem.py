@@ -7,13 +7,15 @@ there are: `teleport_engine.objective`.
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 
-from teleport_engine.model import Forward, Inputs, Left, Use, Watch, WeightLayer
+from teleport_engine.model import Forward, Inputs, Left, Use, Watch, WeightLayer, tensors_in, unrolled_grad
 from teleport_engine.objective.gradient import Gradient, GradNorm, Measured, Objective
 from teleport_engine.objective.second_backward import Decomposed, Twice
 
@@ -43,6 +45,7 @@ class Record:
         uses: per watched weight, what it multiplied.
         num_other_uses: per watched weight, its appearances elsewhere; zeros without a census.
         num_other_bias_uses: the same for biases that move along, with the uses of the weight without them.
+        is_differentiated: per watched weight, whether the call takes a derivative through it; no one without a census.
         left: what the call left on the modules.
     """
 
@@ -50,11 +53,13 @@ class Record:
     uses: Sequence[Sequence[Use]]
     num_other_uses: Sequence[int]
     num_other_bias_uses: Sequence[int]
+    is_differentiated: Sequence[bool]
     left: Left
 
     def watching(self, uses: Sequence[Sequence[Use]]) -> "Record":
         """Gives the same forward, with the uses of some of the watched weights."""
-        return Record(self.loss, uses, [0] * len(uses), [0] * len(uses), self.left)
+        zeros = [0] * len(uses)
+        return Record(self.loss, uses, zeros, zeros, [False] * len(uses), self.left)
 
 
 @final
@@ -97,6 +102,7 @@ class Problem:
 
     Attributes:
         num_gradient_evaluations: cost so far, in gradients.
+        differentiates: whether model or loss take derivatives of their own; known from the first census on.
     """
 
     def __init__(
@@ -113,6 +119,8 @@ class Problem:
         self.parameters = parameters
         self.objective = objective
         self.num_gradient_evaluations = 0.0
+        self.differentiates = False
+        self._has_trainable_inputs = any(tensor.requires_grad for tensor in tensors_in(inputs))
         self._is_twice_differentiable = False
         self._is_served: bool | None = None
 
@@ -133,7 +141,7 @@ class Problem:
                 modes.enter_context(Decomposed())
             elif self._is_served is not False:  # the first call finds out whether there is anything to serve
                 modes.enter_context(twice)
-            with watch if layers else contextlib.nullcontext():
+            with watch if layers or is_census else contextlib.nullcontext():
                 _, loss = self.forward.loss(self.inputs, self.targets)
         if not isinstance(loss, Tensor) or loss.ndim != 0:
             got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
@@ -142,13 +150,43 @@ class Problem:
             raise ValueError(f"loss_fn must return a real number, got {str(loss.dtype).removeprefix('torch.')}")
         if self._is_served is None:
             self._is_served = twice.num_replaced > 0
+        if is_census:
+            self.differentiates = watch.has_derivative
         self.num_gradient_evaluations += _FORWARD
-        return Record(loss, watch.uses, watch.num_other_uses, watch.num_other_bias_uses, self.forward.left)
+        return Record(
+            loss,
+            watch.uses,
+            watch.num_other_uses,
+            watch.num_other_bias_uses,
+            watch.is_differentiated,
+            self.forward.left,
+        )
 
     def loss(self, inputs: Inputs, targets: Any) -> float:
         """Takes the loss of any batch, without a graph."""
-        with torch.no_grad():
-            return float(self.forward.loss(inputs, targets)[1])
+        with self.without_graph():
+            return float(self.forward.loss(inputs, targets)[1].detach())
+
+    def is_trainable(self, tensor: Tensor) -> bool:
+        """Says whether a tensor of a recorded call depends on a trainable parameter."""
+        # Inputs too may require a gradient, for derivatives that the call takes by them.
+        if not tensor.requires_grad or not (self._has_trainable_inputs or self.differentiates):
+            return tensor.requires_grad
+        known = {get_gradient_edge(parameter).node for parameter in self.parameters}
+        left = [get_gradient_edge(tensor).node]
+        seen = set(left)
+        while left:
+            node = left.pop()
+            if node in known:
+                return True
+            new = {child for child, _ in node.next_functions if child is not None} - seen
+            seen |= new
+            left += new
+        return False
+
+    def without_graph(self) -> AbstractContextManager[Any]:
+        """Keeps no graph of what runs inside, except where the call needs one for derivatives of its own."""
+        return torch.set_grad_enabled(self.differentiates)
 
     @contextlib.contextmanager
     def backward(self, left: Left) -> Iterator[None]:
@@ -179,7 +217,7 @@ class Problem:
         found: Sequence[Tensor | None] = [None] * len(parameters)
         if loss.requires_grad:
             with self.backward(record.left):
-                found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+                found = unrolled_grad(loss, parameters, retain_graph=True, allow_unused=True)
             self.num_gradient_evaluations += _BACKWARD
         return [
             torch.zeros_like(parameter) if grad is None else grad.detach()
@@ -205,7 +243,7 @@ class Problem:
             wanted: list[Any] = [*self.parameters, *edges]
             keep = with_graph or self.objective.needs_hessian
             with self.backward(record.left):
-                found = torch.autograd.grad(loss, wanted, allow_unused=True, create_graph=keep)
+                found = unrolled_grad(loss, wanted, allow_unused=True, create_graph=keep)
             if keep and not self._is_twice_differentiable:
                 _refuse_dead_ends(found)
                 self._is_twice_differentiable = True

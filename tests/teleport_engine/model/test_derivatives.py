@@ -60,9 +60,8 @@ def _per_sample(model: Potential, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _by_tangent(model: Potential, x: Tensor) -> tuple[Tensor, Tensor]:
-    tangent: Tensor
-    _, tangent = torch.func.jvp(lambda y: model.energy(model.hidden(y)), (x,), (torch.ones_like(x),))
-    return tangent.expand(-1, 5), x
+    found: Any = torch.func.jvp(lambda y: model.energy(model.hidden(y)), (x,), (torch.ones_like(x),))
+    return found[1].expand(-1, 5), x
 
 
 def _by_dual_numbers(model: Potential, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,7 +72,7 @@ def _by_dual_numbers(model: Potential, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _attack(model: Potential, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The derivative is a number to what follows, as in adversarial training; it changes with the weights all the same."""
+    """The derivative is a number to what follows, as in adversarial training, but changes with the weights."""
     leaf = x.detach().requires_grad_(True)
     (grad,) = torch.autograd.grad(model.field(leaf), leaf)
     return 0.1 * grad, x
@@ -131,7 +130,7 @@ def test_directions_are_those_of_the_dense_twin(name: str, tau: float) -> None:
         twin.get_submodule(layer).register_forward_pre_hook(
             lambda _, given, layer=layer: rows.update({layer: given[0].detach()})
         )
-    weights = [twin.charge.weight, twin.top.weight]
+    weights: list[Any] = [twin.charge.weight, twin.top.weight]
     full = dense.half_square_norm_gradient(twin, nn.functional.mse_loss, case.inputs.clone(), case.targets, weights)
     assert found.keys() == {"charge.weight", "top.weight"}
     for layer, part in zip(("charge", "top"), full, strict=True):
@@ -236,7 +235,8 @@ def test_meta_gradients(functional: bool) -> None:
                 grad = torch.func.grad(inner)(weight)
             else:
                 (grad,) = torch.autograd.grad(inner(weight), weight, create_graph=True)
-            return self.outputs(x, weight - 0.1 * grad) + self.side(torch.tanh(self.first(x)))
+            found: Tensor = self.outputs(x, weight - 0.1 * grad) + self.side(torch.tanh(self.first(x)))
+            return found
 
     torch.manual_seed(0)
     model, inputs, targets = Learner().double(), torch.randn(8, 5).double(), torch.arange(8) % 3

@@ -9,7 +9,7 @@ from teleport_engine.model.checks import (
     num_samples,
 )
 from teleport_engine.model.convolution import ConvUse, Window
-from teleport_engine.model.forward import Forward, Left, RandomState, untouched
+from teleport_engine.model.forward import Forward, Left, untouched
 from teleport_engine.model.layer_calls import Watch
 from teleport_engine.model.layers import FrozenModule, WeightLayer, find_layers, settled
 from teleport_engine.model.linear_maps import Use
@@ -28,7 +28,6 @@ __all__ = [
     "LossFn",
     "Params",
     "Product",
-    "RandomState",
     "Use",
     "Watch",
     "WeightLayer",

@@ -1,7 +1,7 @@
 """Running a user's model without leaving a trace in it.
 
 Every forward of a teleport goes through here: buffers are handed out as copies (BatchNorm in train mode would
-move its running statistics), the random state is put back, and a forward that draws random numbers is refused.
+move its running statistics), and the random state is put back.
 Not one module, hook, mode or `requires_grad` is touched.
 
 The loss is a function of the whole call, because a forward may leave parts of it on the model (`self.losses`) for the
@@ -11,6 +11,8 @@ loss function to read. So model and loss run as one unit, and what they wrote is
 import functools
 import inspect
 import itertools
+import random
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,7 +27,7 @@ from torch.nn.parameter import is_lazy
 from teleport_engine.model.torch_gaps import Substitutes
 from teleport_engine.model.types import Inputs, LossFn, tensors_in, with_tensors
 
-__all__ = ["Forward", "Left", "RandomState", "untouched"]
+__all__ = ["Forward", "Left", "untouched"]
 
 _T = TypeVar("_T")
 
@@ -284,65 +286,44 @@ def _call(model: nn.Module, inputs: Inputs) -> Any:
     return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
 
 
-@final
-class RandomState:
-    """The state of torch's random generators that a forward on one device can draw from."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._states = self._read()
-
-    def _read(self) -> list[Tensor]:
-        states = [torch.get_rng_state()]
-        if self._device.type == "cuda":
-            states.append(torch.cuda.get_rng_state(self._device))
-        return states
-
-    def refuse_if_moved(self) -> None:
-        """Refuses a forward that drew random numbers since this object was made: its loss has no level set.
-
-        Raises:
-            ValueError: if a generator has moved.
-        """
-        if not all(map(torch.equal, self._states, self._read())):
-            raise ValueError(
-                "the forward must not be random, but it drew random numbers (dropout or stochastic depth is "
-                "active): put those modules in eval mode for the teleport, e.g. model.eval()"
-            )
-
-    def restore(self) -> None:
-        """Puts the generators back."""
-        torch.set_rng_state(self._states[0])
-        if self._device.type == "cuda":
-            torch.cuda.set_rng_state(self._states[1], self._device)
-
-
 @contextmanager
-def _put_back_at_the_end(device: torch.device) -> Iterator[RandomState]:
-    random_state = RandomState(device)
+def _put_back_at_the_end(device: torch.device, model: nn.Module) -> Iterator[None]:
+    """Puts back what a forward may draw random numbers from, and the fast path of attention, which it turns off."""
+    numpy = sys.modules.get("numpy")
+    own = [value for module in model.modules() for value in vars(module).values() if isinstance(value, torch.Generator)]
+    states = [generator.get_state() for generator in own]
+    others = random.getstate(), None if numpy is None else numpy.random.get_state()
+    before = torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        yield random_state
+        yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
-        random_state.restore()
+        torch.set_rng_state(before[0])
+        if before[1] is not None:
+            torch.cuda.set_rng_state(before[1], device)
+        random.setstate(others[0])
+        if numpy is not None:
+            numpy.random.set_state(others[1])
+        for generator, state in zip(own, states, strict=True):
+            generator.set_state(state)
 
 
 @contextmanager
-def untouched(device: torch.device) -> Iterator[RandomState]:
+def untouched(device: torch.device, model: nn.Module) -> Iterator[None]:
     """Turns gradients on, autocast and fused attention off for the length of a teleport, then puts all of it back.
 
-    Gives the random state at the start, which is restored at the end. One teleport at a time has the global state;
-    those of other threads wait.
+    So are the random states of torch, Python and numpy, and of generators that modules hold. One teleport at a time has
+    the global state; those of other threads wait.
     """
     with (
         _TURN,
-        _put_back_at_the_end(device) as random_state,
+        _put_back_at_the_end(device, model),
         torch.inference_mode(False),
         torch.enable_grad(),
         torch.autocast(device.type, enabled=False),
         # Flash and memory-efficient attention have neither a double backward nor a forward mode.
         torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
     ):
-        yield random_state
+        yield

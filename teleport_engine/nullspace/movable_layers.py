@@ -16,7 +16,6 @@ from teleport_engine.model import (
     FrozenModule,
     Inputs,
     Product,
-    RandomState,
     Use,
     Watch,
     WeightLayer,
@@ -31,7 +30,7 @@ from teleport_engine.nullspace.measurements import Measurements
 from teleport_engine.nullspace.projector import BlockProjector
 from teleport_engine.nullspace.subspace import Subspace
 from teleport_engine.nullspace.tau import LayerTau, Lowering, TauRule
-from teleport_engine.objective import Problem, Record, square_norm
+from teleport_engine.objective import Problem, Record, norms_of, refuse_another, square_norm, tensors_of
 from teleport_engine.report import LayerReport, Outcome, Seconds
 
 __all__ = ["Search", "Survey", "project", "spectrum", "survey"]
@@ -158,7 +157,6 @@ def survey(
     problem: Problem,
     search: Search,
     sample: Sequence[Inputs] | None,
-    random_state: RandomState,
     seconds: Seconds,
 ) -> Survey:
     """Finds the layers that can move and their projectors, with one forward on the batch and one on each sample.
@@ -172,12 +170,11 @@ def survey(
     survey's `live` is empty where nothing can move.
 
     Raises:
-        ValueError: if the forward is random, or the loss is no scalar.
+        ValueError: if the loss is no scalar.
     """
     batches = [problem.inputs] if sample is None else sample
     with seconds.timed("capture"):
         view, seen = _watch(model, problem, search)
-        random_state.refuse_if_moved()
         basis = _Basis(problem, batches, search, view, seconds)
         if search.rule.leaves_fixed_inputs:
             seen = basis.leave_out_fixed(seen)
@@ -190,14 +187,13 @@ def survey(
         seen = basis.leave_out_fixed(seen, chosen)
     samples = basis.add_up(seen, chosen)
     live = basis.choose(seen, samples, chosen)
-    random_state.refuse_if_moved()
     with seconds.timed("subspace"):
         basis.note(live, chosen)
     return view
 
 
 def spectrum(
-    model: nn.Module, problem: Problem, search: Search, sample: Sequence[Inputs], random_state: RandomState
+    model: nn.Module, problem: Problem, search: Search, sample: Sequence[Inputs]
 ) -> dict[str, tuple[Subspace, ...]]:
     """Takes the subspaces of every linear map, also of those that cannot move: parameter name to one per row block.
 
@@ -209,9 +205,10 @@ def spectrum(
     layers = find_layers(model, move_bias=search.move_bias)
     watch = Watch([layer for layer in layers if isinstance(layer, WeightLayer)], is_census=True)
     with watch:  # with a graph, since it is not known yet whether the forward takes derivatives of its own
-        problem.forward.outputs(problem.inputs)
+        outputs = problem.forward.outputs(problem.inputs)
     problem.differentiates = watch.has_derivative
-    random_state.refuse_if_moved()
+    with problem.without_graph():
+        refuse_another(tensors_of(outputs), tensors_of(problem.forward.outputs(problem.inputs)))
     record = Record(
         torch.zeros(()),
         watch.uses,
@@ -219,6 +216,7 @@ def spectrum(
         watch.num_other_bias_uses,
         [False] * len(watch.uses),  # what is multiplied may be looked at all the same
         problem.forward.left,
+        (),
     )
     view = Survey(layers, record)
     seen = _linear_maps(view)
@@ -462,7 +460,7 @@ def project(view: Survey, ascents: Sequence[Product]) -> tuple[list[Tensor | Non
 
 def _shares(parts: Sequence[Tensor], wholes: Sequence[Tensor]) -> list[float]:
     """Gives the norm of each part over that of its whole, 0 for nothing of nothing; one synchronisation for all."""
-    norms = torch.stack(torch._foreach_norm([*parts, *wholes])).tolist()
+    norms = norms_of([*parts, *wholes])
     return [
         part / whole if whole else 0.0 for part, whole in zip(norms[: len(parts)], norms[len(parts) :], strict=True)
     ]

@@ -37,7 +37,11 @@ class Route(Protocol):
         """Evaluates loss, gradient and objective at the present weights; no `ascent` follows where it `is_last`."""
 
     def finish(self, record: Record) -> Evaluation:
-        """Evaluates from a forward already run, which watched the live layers."""
+        """Evaluates from a forward already run, which watched the live layers.
+
+        Raises:
+            ValueError: if it is found to be random.
+        """
 
     def ascent(self, evaluation: Evaluation) -> list[Product]:
         """Gives the direction before projection: per live layer, `M [g, o, d]` with `M P = (grad F) P`."""
@@ -65,7 +69,13 @@ class DoubleBackwardRoute:
         return self._problem.differentiate(self._problem.record(()), with_graph=not is_last)
 
     def finish(self, record: Record) -> Evaluation:
-        """Evaluates from a forward already run."""
+        """Evaluates from a forward already run; a second one tells whether it is random.
+
+        Raises:
+            ValueError: if it is.
+        """
+        if self._layers:
+            self._problem.refuse_random(record)
         return self._problem.differentiate(record, with_graph=True)
 
     def ascent(self, evaluation: Evaluation) -> list[Product]:

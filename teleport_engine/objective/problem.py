@@ -19,13 +19,22 @@ from teleport_engine.model import Forward, Inputs, Left, Use, Watch, WeightLayer
 from teleport_engine.objective.gradient import Gradient, GradNorm, Measured, Objective
 from teleport_engine.objective.second_backward import Decomposed, Twice
 
-__all__ = ["Evaluation", "Problem", "Record", "square_norm"]
+__all__ = ["ROUNDING", "Evaluation", "Problem", "Record", "norms_of", "refuse_another", "square_norm", "tensors_of"]
+
+ROUNDING = {torch.float64: 1e-8, torch.float32: 1e-4}
+"""A relative change larger than this is no rounding, per precision of what changes."""
 
 # In gradients: see TeleportReport.num_gradient_evaluations.
 _FORWARD, _BACKWARD, _HESSIAN_PRODUCT = 1.0 / 3.0, 2.0 / 3.0, 2.0
 _PAPER_OBJECTIVE = GradNorm()
+_LEAST = 1e-15
 _TWICE = "loss and model must be twice differentiable (the direction is the gradient of a gradient norm)"
 _CHECKPOINT = "a checkpointed model needs torch.utils.checkpoint.checkpoint(..., use_reentrant=False) to teleport"
+_RANDOM = (
+    "the forward must not be random, but it drew random numbers: a second one on the same batch gave another result "
+    "(dropout or stochastic depth is active, or the model draws from a generator of its own, of Python or numpy): put "
+    "those modules in eval mode for the teleport, e.g. model.eval()"
+)
 # What torch says in a backward, and the rule that was broken.
 _RULES = {
     "derivative for ": _TWICE,
@@ -47,6 +56,7 @@ class Record:
         num_other_bias_uses: the same for biases that move along, with the uses of the weight without them.
         is_differentiated: per watched weight, whether the call takes a derivative through it; no one without a census.
         left: what the call left on the modules.
+        outputs: tensors of real numbers that the model gave, without their graph.
     """
 
     loss: Tensor
@@ -55,11 +65,12 @@ class Record:
     num_other_bias_uses: Sequence[int]
     is_differentiated: Sequence[bool]
     left: Left
+    outputs: Sequence[Tensor]
 
     def watching(self, uses: Sequence[Sequence[Use]]) -> "Record":
         """Gives the same forward, with the uses of some of the watched weights."""
         zeros = [0] * len(uses)
-        return Record(self.loss, uses, zeros, zeros, [False] * len(uses), self.left)
+        return Record(self.loss, uses, zeros, zeros, [False] * len(uses), self.left, self.outputs)
 
 
 @final
@@ -75,6 +86,7 @@ class Evaluation:
         deltas: per live layer and use, `dL/dZ` in the shape of the output; empty where the route does not need it.
         measured: the objective.
         left: what the call left on the modules.
+        outputs: tensors of real numbers that the model gave.
     """
 
     loss: float
@@ -84,6 +96,7 @@ class Evaluation:
     deltas: Sequence[Sequence[Tensor | None]]
     measured: Measured
     left: Left
+    outputs: Sequence[Tensor]
 
     @property
     def is_finite(self) -> bool:
@@ -142,7 +155,7 @@ class Problem:
             elif self._is_served is not False:  # the first call finds out whether there is anything to serve
                 modes.enter_context(twice)
             with watch if layers or is_census else contextlib.nullcontext():
-                _, loss = self.forward.loss(self.inputs, self.targets)
+                outputs, loss = self.forward.loss(self.inputs, self.targets)
         if not isinstance(loss, Tensor) or loss.ndim != 0:
             got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise ValueError(f"loss_fn must return a scalar tensor (no dimensions), got {got}")
@@ -160,6 +173,7 @@ class Problem:
             watch.num_other_bias_uses,
             watch.is_differentiated,
             self.forward.left,
+            tensors_of(outputs),
         )
 
     def loss(self, inputs: Inputs, targets: Any) -> float:
@@ -183,6 +197,25 @@ class Problem:
             seen |= new
             left += new
         return False
+
+    def repeated(self) -> tuple[float, list[Tensor]]:
+        """Runs the call once more without a graph; gives loss and outputs."""
+        with self.without_graph():
+            outputs, loss = self.forward.loss(self.inputs, self.targets)
+        self.num_gradient_evaluations += _FORWARD
+        return float(loss.detach()), tensors_of(outputs)
+
+    def refuse_random(self, first: Record | Evaluation) -> None:
+        """Refuses a call that gives something else the second time.
+
+        Raises:
+            ValueError: if it does.
+        """
+        loss, outputs = self.repeated()
+        refuse_another(first.outputs, outputs)
+        before = first.loss if isinstance(first, Evaluation) else float(first.loss.detach())
+        if abs(loss - before) > 10.0 * max(ROUNDING[one.dtype] for one in self.parameters) * abs(before):
+            raise ValueError(_RANDOM)
 
     def without_graph(self) -> AbstractContextManager[Any]:
         """Keeps no graph of what runs inside, except where the call needs one for derivatives of its own."""
@@ -259,7 +292,7 @@ class Problem:
         with self.backward(record.left):
             measured = self.objective.measure(gradient)
         self.num_gradient_evaluations += _HESSIAN_PRODUCT * gradient.num_products
-        return Evaluation(float(loss.detach()), square, grads, uses, deltas, measured, record.left)
+        return Evaluation(float(loss.detach()), square, grads, uses, deltas, measured, record.left, record.outputs)
 
 
 def _refuse_dead_ends(grads: Sequence[Tensor | None]) -> None:
@@ -286,8 +319,32 @@ def square_norm(tensors: Sequence[Tensor | None]) -> float:
 
     The sum is not finite where an entry is not.
     """
-    present = [tensor.detach() for tensor in tensors if tensor is not None]
-    if not present:
-        return 0.0
-    norms: list[float] = torch.stack(torch._foreach_norm(present)).tolist()
-    return sum(norm * norm for norm in norms)
+    return sum(norm * norm for norm in norms_of([tensor.detach() for tensor in tensors if tensor is not None]))
+
+
+def norms_of(tensors: Sequence[Tensor]) -> list[float]:
+    """Gives the Frobenius norm of each tensor; one synchronisation for all."""
+    if not tensors:
+        return []
+    norms: list[float] = torch.stack(torch._foreach_norm(list(tensors))).tolist()
+    if all(_LEAST <= norm < math.inf or norm == 0.0 for norm in norms) and any(norms):
+        return norms
+    # Squares of large or small numbers leave the range of float32, where the numbers themselves do not.
+    return [float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) for tensor in tensors]
+
+
+def tensors_of(outputs: Any) -> list[Tensor]:
+    """Gives the tensors of real numbers in what a model gave, without their graph."""
+    return [tensor.detach() for tensor in tensors_in(outputs) if tensor.dtype in ROUNDING]
+
+
+def refuse_another(first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
+    """Refuses a model or a loss that gives something else the second time: its loss has no level set.
+
+    Raises:
+        ValueError: if a tensor differs by more than rounding.
+    """
+    for one, other in zip(first, second, strict=False):
+        gap = float((one - other).norm()) if one.shape == other.shape else math.inf
+        if gap > ROUNDING[one.dtype] * float(one.norm()):
+            raise ValueError(_RANDOM)

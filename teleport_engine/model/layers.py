@@ -8,13 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
-from teleport_engine.model.linear_maps import Use
+from teleport_engine.model.linear_maps import Layout, LinearUse, MatrixUse, Use
+from teleport_engine.model.spellings import Spelled
 
 __all__ = ["FrozenModule", "WeightLayer", "find_layers", "settled"]
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _COMPUTABLE = (nn.Linear, *_CONVOLUTIONS)
 _COMPUTED = "its weight is computed from other parameters: frozen"
+_ELSEWHERE = "its weight is used outside its linear map: frozen"
 _FROZEN_KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
     ((nn.Embedding, nn.EmbeddingBag), "an embedding: frozen"),
     ((nn.RNNBase, nn.RNNCellBase), "a recurrent layer, whose products are not seen one by one: frozen"),
@@ -22,7 +24,6 @@ _FROZEN_KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
         (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
         "a transposed convolution, not supported: frozen",
     ),
-    ((nn.Bilinear,), "linear in two inputs at once: frozen"),
 )
 
 
@@ -37,6 +38,7 @@ class WeightLayer:
         weight: `[g * o, ...]`, with `d` entries in each row.
         num_blocks: `g`.
         bias: `[g * o]`, where it moves along: the matrix is then `[W | b]` and `d` one larger.
+        layout: how the weight is a matrix, where that is not rows of `d` entries each; the bias then stays.
     """
 
     name: str
@@ -44,10 +46,13 @@ class WeightLayer:
     weight: nn.Parameter
     num_blocks: int = 1
     bias: nn.Parameter | None = None
+    layout: Layout | None = None
 
     @property
     def d_in(self) -> int:
         """Inputs of one output unit, the column of the bias not counted."""
+        if self.layout is not None:
+            return self.layout.sizes[2]
         return self.weight.shape[1:].numel()
 
     @property
@@ -57,6 +62,8 @@ class WeightLayer:
 
     def matrix(self, tensors: Sequence[Tensor]) -> Tensor:
         """Gives tensors of the shapes of `parameters` as one matrix per block: `[g, o, d]`."""
+        if self.layout is not None:
+            return self.layout.matrix(tensors[0])
         matrix = tensors[0].reshape(self.num_blocks, -1, self.d_in)
         if self.bias is None:
             return matrix
@@ -64,6 +71,8 @@ class WeightLayer:
 
     def unpack(self, matrix: Tensor) -> tuple[Tensor, ...]:
         """Takes a matrix `[g, o, d]` apart into a tensor for each of `parameters`, in its shape."""
+        if self.layout is not None:
+            return (self.layout.unpack(matrix),)
         if self.bias is None:
             return (matrix.reshape(self.weight.shape),)
         weight, bias = matrix[:, :, :-1], matrix[:, :, -1]
@@ -141,7 +150,7 @@ def _may_be_matrix(module: nn.Module, parameter: Tensor) -> bool:
     if parameter.ndim == 2:
         return True
     is_own = type(module).__module__.startswith("torch.nn.")
-    return 3 <= parameter.ndim <= 5 and (isinstance(module, _CONVOLUTIONS) or not is_own)
+    return 3 <= parameter.ndim <= 5 and (isinstance(module, (*_CONVOLUTIONS, nn.Bilinear)) or not is_own)
 
 
 def _num_blocks(module: nn.Module, weight: Tensor) -> int:
@@ -175,7 +184,52 @@ def settled(
     if not uses:
         return "not seen as a linear map in the forward: frozen"
     if num_other_uses:
-        return "its weight is used outside its linear map: frozen"
+        return _ELSEWHERE
+    if any(isinstance(use, MatrixUse) for use in uses):
+        return _laid_out(layer, uses)
     if layer.bias is None or not num_other_bias_uses:
         return layer, uses
     return replace(layer, bias=None), [replace(use, is_augmented=False) for use in uses]
+
+
+def _laid_out(layer: WeightLayer, uses: Sequence[Use]) -> tuple[WeightLayer, Sequence[Use]] | str:
+    """Finds the one matrix that all uses of a weight multiply by; or says why there is none."""
+    shape = tuple(layer.weight.shape)
+    sides: list[str] = [""] * len(shape)
+    whole = torch.arange(layer.weight.numel()).reshape(1, shape[0], -1)
+    if any(not isinstance(use, MatrixUse | LinearUse) for use in uses) or layer.num_blocks > 1:
+        return _ELSEWHERE
+    for use in uses:
+        positions = use.spelled.positions if isinstance(use, MatrixUse) else whole
+        for axis, coordinates in enumerate(torch.unravel_index(positions, shape)):
+            ways = [
+                side for dim, side in enumerate("bod") if bool((coordinates != coordinates.narrow(dim, 0, 1)).any())
+            ]
+            if len(ways) > 1:
+                return "its weight is multiplied in another shape, whose axes are not its own: frozen"
+            if ways and sides[axis] not in ("", ways[0]):
+                return "its weight is multiplied from both sides: frozen"
+            sides[axis] = ways[0] if ways else sides[axis]
+    # An axis of which every use takes one entry counts blocks: one expert of many.
+    sides = [side or ("o" if size == 1 else "b") for side, size in zip(sides, shape, strict=True)]
+    axes = (tuple(axis for axis, side in enumerate(sides) if side == name) for name in "bod")
+    layout = Layout(shape, *axes)
+    settled_uses: list[Use] = []
+    for use in uses:
+        one = replace(use, layout=layout) if isinstance(use, MatrixUse) else _respelled(use, whole, layout)
+        blocks = layout.places(one.spelled.positions)[0]
+        if not bool((blocks.diff() == 1).all()):
+            return "blocks of its weight are multiplied out of order: frozen"
+        settled_uses.append(replace(one, blocks=slice(int(blocks[0]), int(blocks[-1]) + 1)))
+    return replace(layer, bias=None, num_blocks=layout.sizes[0], layout=layout), settled_uses
+
+
+def _respelled(use: Use, positions: Tensor, layout: Layout) -> MatrixUse:
+    """Gives a use of the whole weight by `F.linear` in normal form."""
+
+    def rows(tensor: Tensor) -> Tensor:
+        return tensor.reshape(1, -1, tensor.shape[-1])
+
+    return MatrixUse(
+        use.inputs, use.edge, use.blocks, spelled=Spelled(use.inputs, positions, rows, rows), layout=layout
+    )

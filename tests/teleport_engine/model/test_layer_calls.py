@@ -42,8 +42,6 @@ def reasons(report: TeleportReport) -> dict[str, str]:
 
 
 OTHER_USES: dict[str, Callable[[Net, Tensor], Tensor]] = {
-    "transposed": lambda net, h: (h @ net.mid.weight.T)[:, :3],
-    "matmul": lambda net, h: torch.matmul(h, net.mid.weight)[:, :3],
     "embedding": lambda net, h: nn.functional.embedding(torch.arange(6), net.mid.weight)[:, :3],
     "detached": lambda net, h: net.mid.weight.detach()[:6, :3],
     "data": lambda net, h: net.mid.weight.data[:6, :3],

@@ -128,9 +128,11 @@ class Watch(CallPatch):
         self._rows: dict[int, _Rows] = {}
         self._kept_alive: list[Tensor] = []  # as long as their ids are keys
         for index, layer in enumerate(self._layers):
-            for is_bias, parameter in enumerate(layer.parameters):
+            held = [(False, layer.weight), *((False, copy) for copy in layer.copies)]
+            held += [(True, layer.bias)] if layer.bias is not None else []
+            for is_bias, parameter in held:
                 tensor = parameter if replaced is None else replaced.get(id(parameter), parameter)
-                self._note_rows(tensor, _Rows(index, bool(is_bias), slice(0, layer.num_blocks)))
+                self._note_rows(tensor, _Rows(index, is_bias, slice(0, layer.num_blocks)))
         self.uses: list[list[Use]] = [[] for _ in self._layers]
         self.num_other_uses = [0] * len(self._layers)
         self.num_other_bias_uses = [0] * len(self._layers)
@@ -193,7 +195,7 @@ class Watch(CallPatch):
             return
         (rows,) = watched
         spelled = read(given, lambda value: None if self._weight_rows(value) is None else self._positions(rows))
-        if spelled is None:
+        if spelled is None or not spelled.positions.numel():
             return
         edge = get_gradient_edge(result) if result.requires_grad else None
         layer = self._layers[rows.layer_index]
@@ -213,13 +215,15 @@ class Watch(CallPatch):
         if rows.positions is not None:
             return rows.positions
         weight = self._layers[rows.layer_index].weight
-        return torch.arange(weight.numel()).reshape(weight.shape)
+        return torch.arange(weight.numel(), device="cpu").reshape(weight.shape)
 
     def _note_views(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
         """Watches what is taken from a watched parameter; taking it is no other use."""
         rows = self._rows.get(id(args[0])) if args else None
         if rows is None or not all(isinstance(part, Tensor) for part in _listed(result)):
             return
+        if any(isinstance(one, Tensor) for one in _flat(args[1:])):
+            return  # which entries it takes is not known before it runs
         parts = _listed(result)
         found = [None if rows.blocks is None else _row_blocks(args[0], part, rows.blocks) for part in parts]
         if rows.is_bias and None in found:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,7 @@ class WeightLayer:
         weight: `[g * o, ...]`, with `d` entries in each row.
         num_blocks: `g`.
         bias: `[g * o]`, where it moves along: the matrix is then `[W | b]` and `d` one larger.
+        copies: other parameters in the same memory, which move along.
         layout: how the weight is a matrix, where that is not rows of `d` entries each; the bias then stays.
     """
 
@@ -46,6 +47,7 @@ class WeightLayer:
     weight: nn.Parameter
     num_blocks: int = 1
     bias: nn.Parameter | None = None
+    copies: tuple[nn.Parameter, ...] = ()
     layout: Layout | None = None
 
     @property
@@ -59,6 +61,12 @@ class WeightLayer:
     def parameters(self) -> tuple[nn.Parameter, ...]:
         """What moves: the weight, and the bias where it moves along."""
         return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
+    @property
+    def trained(self) -> tuple[tuple[nn.Parameter, ...], ...]:
+        """For each of `parameters`, all that have its numbers and a gradient of their own."""
+        weights = (self.weight, *(copy for copy in self.copies if copy.requires_grad))
+        return (weights,) if self.bias is None else (weights, (self.bias,))
 
     def matrix(self, tensors: Sequence[Tensor]) -> Tensor:
         """Gives tensors of the shapes of `parameters` as one matrix per block: `[g, o, d]`."""
@@ -100,7 +108,10 @@ def find_layers(model: nn.Module, *, move_bias: bool = False) -> list[WeightLaye
         In the order of `model.named_modules()`; a module with several matrices gives several candidates.
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    owner_of: dict[int, str] = {}
+    in_memory: dict[Any, list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        in_memory.setdefault(_memory(parameter), []).append(parameter)
+    owner_of: dict[Any, str] = {}
     found: list[WeightLayer | FrozenModule] = []
     for name, module in model.named_modules():
         own = {key: p for key, p in module._parameters.items() if p is not None}
@@ -114,11 +125,12 @@ def find_layers(model: nn.Module, *, move_bias: bool = False) -> list[WeightLaye
         for key, weight in matrices.items():
             label = name if name and len(matrices) == 1 else names[id(weight)]
             d_in = weight.shape[1:].numel()
-            if id(weight) in owner_of:
-                reason = f"shares its weight with {owner_of[id(weight)]!r}, under whose name it is reported"
+            memory = _memory(weight)
+            if memory in owner_of:
+                reason = f"shares its weight with {owner_of[memory]!r}, under whose name it is reported"
                 found.append(FrozenModule(label, reason, d_in))
                 continue
-            owner_of[id(weight)] = label
+            owner_of[memory] = label
             if not weight.requires_grad:
                 found.append(FrozenModule(label, "requires_grad is False", d_in))
             elif weight.layout != torch.strided:
@@ -126,11 +138,20 @@ def find_layers(model: nn.Module, *, move_bias: bool = False) -> list[WeightLaye
             else:
                 bias = own.get(key.replace("weight", "bias")) if move_bias else None
                 if bias is not None:
-                    is_free = bias.requires_grad and id(bias) not in owner_of and bias.shape == weight.shape[:1]
+                    is_free = bias.requires_grad and _memory(bias) not in owner_of and bias.shape == weight.shape[:1]
+                    is_free = is_free and len(in_memory[_memory(bias)]) == 1
+                    owner_of[_memory(bias)] = label
                     bias = bias if is_free else None
-                    owner_of[id(bias)] = label
-                found.append(WeightLayer(label, names[id(weight)], weight, _num_blocks(module, weight), bias))
+                copies = tuple(one for one in in_memory[memory] if one is not weight)
+                found.append(WeightLayer(label, names[id(weight)], weight, _num_blocks(module, weight), bias, copies))
     return found
+
+
+def _memory(tensor: Tensor) -> Any:
+    """Says where a tensor lies: tensors of one memory are one weight, whichever parameter they are reached by."""
+    if tensor.layout != torch.strided or not tensor.data_ptr():
+        return id(tensor)
+    return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
 
 
 def _frozen_kind(module: nn.Module) -> str:
@@ -196,7 +217,7 @@ def _laid_out(layer: WeightLayer, uses: Sequence[Use]) -> tuple[WeightLayer, Seq
     """Finds the one matrix that all uses of a weight multiply by; or says why there is none."""
     shape = tuple(layer.weight.shape)
     sides: list[str] = [""] * len(shape)
-    whole = torch.arange(layer.weight.numel()).reshape(1, shape[0], -1)
+    whole = torch.arange(layer.weight.numel(), device="cpu").reshape(1, shape[0], -1)
     if any(not isinstance(use, MatrixUse | LinearUse) for use in uses) or layer.num_blocks > 1:
         return _ELSEWHERE
     for use in uses:

@@ -124,13 +124,16 @@ class Layout(NamedTuple):
 
     def places(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Says which blocks, rows and columns entries `[b, o, d]` of a parameter, given by position, are in."""
-        inverse = torch.empty(math.prod(self.shape), dtype=torch.int64)
-        inverse[self.matrix(torch.arange(math.prod(self.shape)).reshape(self.shape)).flatten()] = torch.arange(
-            len(inverse)
-        )
-        _, o, d = self.sizes
-        found = inverse[positions]
-        return found[:, 0, 0] // (o * d), found[0, :, 0] // d % o, found[0, 0, :] % d
+        lines = (positions[:, 0, 0], self.blocks), (positions[0, :, 0], self.rows), (positions[0, 0, :], self.columns)
+        blocks, rows, columns = (self._counted(line, axes) for line, axes in lines)
+        return blocks, rows, columns
+
+    def _counted(self, positions: Tensor, axes: tuple[int, ...]) -> Tensor:
+        coordinates = torch.unravel_index(positions, self.shape)
+        found = torch.zeros_like(positions)
+        for axis in axes:
+            found = found * self.shape[axis] + coordinates[axis]
+        return found
 
 
 @final

@@ -30,7 +30,7 @@ from teleport_engine.nullspace.measurements import Measurements
 from teleport_engine.nullspace.projector import BlockProjector
 from teleport_engine.nullspace.subspace import Subspace
 from teleport_engine.nullspace.tau import LayerTau, Lowering, TauRule
-from teleport_engine.objective import Problem, Record, norms_of, refuse_another, square_norm, tensors_of
+from teleport_engine.objective import Problem, Record, added, norms_of, refuse_another, square_norm, tensors_of
 from teleport_engine.report import LayerReport, Outcome, Seconds
 
 __all__ = ["Search", "Survey", "project", "spectrum", "survey"]
@@ -297,9 +297,9 @@ class _Basis:
         layers, rule, record = [layer for layer, _ in seen], self.search.rule, self.view.record
         gradients: list[list[Tensor]] = []
         if rule.needs_gradient and layers:
-            wanted = [parameter for layer in layers for parameter in layer.parameters]
+            wanted = [one for layer in layers for group in layer.trained for one in group]
             parts = iter(self.problem.gradients(record, wanted))
-            gradients = [[next(parts) for _ in layer.parameters] for layer in layers]
+            gradients = [[added(parts, len(group)) for group in layer.trained] for layer in layers]
         measured = Measurements(
             layers,
             [layer.parameter_name for layer, _ in known],

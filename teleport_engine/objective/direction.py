@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from teleport_engine.model import Product, WeightLayer, unrolled_grad
-from teleport_engine.objective.problem import Evaluation, Problem, Record
+from teleport_engine.objective.problem import Evaluation, Problem, Record, added
 
 __all__ = ["DoubleBackwardRoute", "Route"]
 
@@ -86,7 +86,7 @@ class DoubleBackwardRoute:
         if measured.rate:
             pulled += [(grad, measured.rate * grad.detach()) for grad in evaluation.grads if grad is not None]
         pulled = [(output, cotangent) for output, cotangent in pulled if output.requires_grad]
-        parameters = [parameter for layer in self._layers for parameter in layer.parameters]
+        parameters = [one for layer in self._layers for group in layer.trained for one in group]
         found: Sequence[Tensor | None] = [None] * len(parameters)
         if pulled:
             outputs, cotangents = zip(*pulled, strict=True)
@@ -97,4 +97,8 @@ class DoubleBackwardRoute:
             torch.zeros_like(parameter) if part is None else part.detach()
             for parameter, part in zip(parameters, found, strict=True)
         )
-        return [Product(None, layer.matrix([next(parts) for _ in layer.parameters])) for layer in self._layers]
+        return [
+            # Copies of a weight move together, each by its own gradient.
+            Product(None, layer.matrix([added(parts, len(group)) for group in layer.trained]))
+            for layer in self._layers
+        ]

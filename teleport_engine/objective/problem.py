@@ -19,7 +19,17 @@ from teleport_engine.model import Forward, Inputs, Left, Use, Watch, WeightLayer
 from teleport_engine.objective.gradient import Gradient, GradNorm, Measured, Objective
 from teleport_engine.objective.second_backward import Decomposed, Twice
 
-__all__ = ["ROUNDING", "Evaluation", "Problem", "Record", "norms_of", "refuse_another", "square_norm", "tensors_of"]
+__all__ = [
+    "ROUNDING",
+    "Evaluation",
+    "Problem",
+    "Record",
+    "added",
+    "norms_of",
+    "refuse_another",
+    "square_norm",
+    "tensors_of",
+]
 
 ROUNDING = {torch.float64: 1e-8, torch.float32: 1e-4}
 """A relative change larger than this is no rounding, per precision of what changes."""
@@ -348,3 +358,11 @@ def refuse_another(first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
         gap = float((one - other).norm()) if one.shape == other.shape else math.inf
         if gap > ROUNDING[one.dtype] * float(one.norm()):
             raise ValueError(_RANDOM)
+
+
+def added(parts: Iterator[Tensor], count: int) -> Tensor:
+    """Adds up the next tensors: the gradients of one weight, by all parameters that have its numbers."""
+    total = next(parts)
+    for _ in range(count - 1):
+        total = total + next(parts)
+    return total

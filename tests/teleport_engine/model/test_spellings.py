@@ -224,3 +224,61 @@ def test_all_spellings_of_one_map_have_one_direction(
     ]
     mine = directions[0].T if letters == "do" else directions[0]
     assert float((mine - directions[1]).norm()) <= 1e-10 * float(directions[1].norm())
+
+
+class TiedByMemory(nn.Module):
+    """Two layers whose weights are to lie in one memory, as `b.weight.data = a.weight.data` makes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.one, self.two = nn.Linear(5, 24), nn.Linear(24, 24), nn.Linear(24, 24)
+        self.head, self.words = nn.Linear(24, 3), nn.Embedding(24, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.first(x)) + self.words(torch.arange(len(x)))
+        outputs: Tensor = self.head(torch.tanh(self.two(torch.tanh(self.one(h)))))
+        return outputs
+
+
+def tied(*, with_words: bool = False) -> Any:
+    torch.manual_seed(0)
+    model = TiedByMemory().double()
+    model.two.weight.data = model.one.weight.data
+    if with_words:
+        model.words.weight.data = model.one.weight.data
+    return model, torch.randn(8, 5).double(), torch.randn(8, 3).double()
+
+
+@pytest.mark.parametrize("route", ["jvp", "double_backward"])
+@pytest.mark.parametrize("tau", [1.0, 0.99])
+def test_weights_tied_by_memory_are_one(route: Any, tau: float) -> None:
+    model, inputs, targets = tied()
+    options = Options(tau=tau, route=route if tau == 1.0 else "auto")
+    found = Teleporter(model, nn.functional.mse_loss, options).direction(inputs, targets)
+    weights = [model.one.weight, model.two.weight]
+    full = sum(dense.half_square_norm_gradient(model, nn.functional.mse_loss, inputs, targets, weights))
+    hidden = torch.tanh(model.first(inputs)) + model.words.weight[:8]
+    rows = torch.cat([hidden, torch.tanh(model.one(hidden))])
+    expected = dense.projected(torch.as_tensor(full), [rows], tau)
+    assert "two.weight" not in found
+    assert float((found["one.weight"] - expected).norm()) <= 1e-10 * float(torch.as_tensor(full).norm())
+
+
+def test_weights_tied_by_memory_move_together_and_keep_the_loss() -> None:
+    model, inputs, targets = tied()
+    report = climb(Case(model, inputs, targets))
+    reasons = {layer.name: layer.reason for layer in report.layers}
+    assert (reasons["one"], reasons["head"]) == ("", "")
+    assert reasons["two"] == "shares its weight with 'one', under whose name it is reported"
+    assert report.outcome is Outcome.MOVED
+    assert abs(report.loss_drift) <= 1e-12
+    assert torch.equal(model.one.weight, model.two.weight)
+
+
+def test_a_weight_in_the_memory_of_an_embedding_stays() -> None:
+    model, inputs, targets = tied(with_words=True)
+    report = climb(Case(model, inputs, targets))
+    assert {layer.name: layer.reason for layer in report.layers}[
+        "one"
+    ] == "its weight is used outside its linear map: frozen"
+    assert abs(report.loss_drift) <= 1e-12

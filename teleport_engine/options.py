@@ -12,7 +12,16 @@ from teleport_engine.model import Inputs, is_whole
 from teleport_engine.nullspace import AutoTau, ConstantTau, DriftTau, Factorisation, TauRule, tau_rule
 from teleport_engine.objective import GradNorm, Objective
 from teleport_engine.schedule import Schedule, Timetable
-from teleport_engine.step import DirectedMove, FixedStep, GrowthStep, Limits, Move, StepRule
+from teleport_engine.step import (
+    DirectedMove,
+    FixedStep,
+    GrowthStep,
+    LayerwiseStep,
+    Limits,
+    MeasuredGrowth,
+    Move,
+    StepRule,
+)
 
 __all__ = ["GROWTH_TOLERANCE", "PROBE_MARGIN", "Options"]
 
@@ -21,6 +30,7 @@ _PAPER_OBJECTIVE = GradNorm()
 _PAPER_MOVE = DirectedMove()
 _NO_LIMITS = Limits()
 _AUTO_REACH = 0.1
+_MOST_GROWTH = 10.0
 PROBE_MARGIN = 0.15
 """Of a drift budget, what the probe batch may use of it: the rest is for what another batch shows beyond that."""
 
@@ -138,8 +148,15 @@ class Options:
 
     @property
     def limits_in_force(self) -> Limits:
-        """The limits, with those that an `AutoTau` or a `DriftTau` brings along where none was given."""
+        """The limits, with those that stand where none was given, or that an `AutoTau` or a `DriftTau` brings along."""
         rule, limits = self.tau_rule, self.limits
+        step = self.step.rule if isinstance(self.step, LayerwiseStep) else self.step
+        if limits.max_growth is None and limits.grad_norm_cap is None:
+            aims = isinstance(step, (GrowthStep, MeasuredGrowth))
+            limits = replace(limits, max_growth=None if aims else _MOST_GROWTH)
+        is_inexact = rule != ConstantTau(1.0) and not isinstance(rule, (AutoTau, DriftTau))
+        if is_inexact and limits.max_loss_drift is None and limits.max_drift_share is None:
+            limits = replace(limits, max_drift_share=1.0)
         if not isinstance(rule, (AutoTau, DriftTau)):
             return limits
         if limits.max_relative_step is None:

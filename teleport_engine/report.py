@@ -31,8 +31,9 @@ class Outcome(enum.Enum):
     DRIFT = "drift"
     """A step changed a watched loss by more than allowed, halved or not: it was undone, those before it kept.
 
-    At `tau = 1` with the objective batch inside the subspace sample, the move is exact, and more than rounding
-    (1e-8 relative in float64, 1e-4 in float32) counts as drift even without `max_loss_drift`.
+    At `tau = 1` with the objective batch inside the subspace sample, the move claims to be exact. A loss, or an output
+    of the model, that changes by more than rounding (1e-8 of itself in float64, 1e-4 in float32, or what rounding of
+    the weights makes) shows that the claim was wrong from the first step: the whole teleport is undone.
     """
     TARGET_MISSED = "target missed"
     """The step rule found no length that meets its target: that step was undone, those before it kept."""
@@ -156,7 +157,7 @@ class GuardEvent:
     """
 
     step: int
-    guard: Literal["non_finite", "grad_norm_cap", "loss_drift", "probe_drift", "relative_step"]
+    guard: Literal["non_finite", "grad_norm_cap", "loss_drift", "output_drift", "probe_drift", "relative_step"]
     value: float
     limit: float
     action: Literal["halved", "shortened", "undone", "rolled back", "stopped"]

@@ -19,6 +19,7 @@ from teleport_engine.report import GuardEvent, Outcome, Seconds, StepTrace, Tele
 from teleport_engine.step import (
     Breach,
     Ceiling,
+    Exactness,
     Guards,
     LayerwiseStep,
     Probe,
@@ -29,8 +30,6 @@ from teleport_engine.step import (
 
 __all__ = ["Climb"]
 
-# More drift than this of an exact move, relative to max(1, |loss|), is no rounding: something moves the loss.
-_ROUNDING_DRIFT = {torch.float64: 1e-8, torch.float32: 1e-4}
 # A step of which `max_relative_step` leaves less than this share is not worth taking.
 _LEAST_SHARE = 0.01
 
@@ -105,8 +104,8 @@ class Climb:
 
     def _climb(self, route: Route) -> Outcome:
         limits, view = self._limits, self._view
-        rounding = max(_ROUNDING_DRIFT[weight.dtype] for weight in self._weights) if view.is_exact else None
-        self._guards = Guards(limits, rounding, self._before, self._probe_before)
+        self._guards = Guards(limits, self._before, self._probe_before)
+        self._exactness = Exactness(self._problem, self._before, self._weights, self._origin) if view.is_exact else None
         self._room = (
             None if limits.max_relative_step is None else Room(view.live, self._origin, limits.max_relative_step)
         )
@@ -229,6 +228,12 @@ class Climb:
             if breach is None and self._limits.is_probe_watched:
                 probe_loss = self._probe_loss(path, eta)
                 breach = self._guards.probe_breach(probe_loss)
+            wrong = None if breach or self._exactness is None else self._exactness.breach(here)
+            if wrong is not None:
+                self._note(index, wrong, "rolled back")
+                self._trace.clear()
+                self._restore()
+                return wrong.outcome
             if breach is None:
                 return _Landing(here, eta, probe_loss, path.is_last(eta))
             if num_left:

@@ -193,9 +193,9 @@ class Teleporter:
             cannot move is absent. Empty where a value is not finite.
         """
         device = checked_model(self._model)
-        with untouched(device) as random_state, eagerly():
+        with untouched(device, self._model), eagerly():
             problem, sample = self._problem(inputs, targets, subspace, device)
-            view = survey(self._model, problem, self._search, sample, random_state, Seconds())
+            view = survey(self._model, problem, self._search, sample, Seconds())
             if not view.live:
                 return {}
             route = self._route_for(view, problem)
@@ -225,12 +225,12 @@ class Teleporter:
         given = inputs if isinstance(inputs, list) else [inputs]
         if not given:
             raise ValueError("inputs must hold at least one batch, got an empty list")
-        with untouched(device) as random_state, eagerly():
+        with untouched(device, self._model), eagerly():
             batches = [checked_inputs("inputs", one, device) for one in given]
-            problem = Problem(Forward(self._model), self._loss_fn, batches[0], None, [], self._options.objective)
+            problem = Problem(Forward(self._model, self._loss_fn), batches[0], None, [], self._options.objective)
             rule = ConstantTau(self._search.rule.start)
             search = replace(self._search, rule=rule, factorisation="exact", starts=None, with_energies=True)
-            return spectrum(self._model, problem, search, batches, random_state)
+            return spectrum(self._model, problem, search, batches)
 
     def teleport(
         self,
@@ -260,8 +260,8 @@ class Teleporter:
 
         Raises:
             ValueError: if a batch is empty or on another device than the model, the loss is no real scalar, the
-                forward is random (active dropout), an operation has no second derivative where one is needed, a
-                trainable weight is in low precision, or the route asked for is not valid here.
+                forward is random (a second one gives another result), an operation has no second derivative where one
+                is needed, a trainable weight is in low precision, or the route asked for is not valid here.
         """
         report, self._hint = self._wrapped.together(functools.partial(self._teleport, inputs, targets, subspace, probe))
         return report
@@ -273,11 +273,11 @@ class Teleporter:
         device = checked_model(self._model)
         if probe is None and self._options.limits.max_probe_drift is not None:
             raise ValueError("max_probe_drift needs teleport(..., probe=(inputs, targets)), got probe None")
-        with untouched(device) as random_state, eagerly():
+        with untouched(device, self._model), eagerly():
             problem, sample = self._problem(inputs, targets, subspace, device)
             watched = Probe(problem, probe, device)
             seconds = Seconds()
-            view = survey(self._model, problem, self._search, sample, random_state, seconds)
+            view = survey(self._model, problem, self._search, sample, seconds)
             climb = Climb(view, problem, seconds, self._options, watched, self._hint)
             evaluated = EvalMode(problem, self._model)
             before = evaluated.loss() if view.live else None
@@ -299,7 +299,7 @@ class Teleporter:
             sample = [batch if one is inputs else checked_inputs("subspace", one, device) for one in given]
         parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
         wanted = checked_data("targets", targets, device)
-        return Problem(Forward(self._model), self._loss_fn, batch, wanted, parameters, self._options.objective), sample
+        return Problem(Forward(self._model, self._loss_fn), batch, wanted, parameters, self._options.objective), sample
 
     def _route_for(self, view: Survey, problem: Problem) -> Route:
         """Gives the cheapest valid route, or the one asked for."""

@@ -14,7 +14,6 @@ from teleport_engine.model import (
     Forward,
     Inputs,
     LossFn,
-    RandomState,
     Watch,
     WeightLayer,
     checked_data,
@@ -58,16 +57,16 @@ class Point:
 class Attempt:
     """The weights of a model during one teleport, and the way back to where they were."""
 
-    def __init__(self, model: nn.Module, problem: Problem, probe: Probe, random_state: RandomState) -> None:
+    def __init__(self, model: nn.Module, problem: Problem, probe: Probe) -> None:
         self._model = model
         self._problem = problem
         self._probe = probe
         self._started_at = time.perf_counter()
         self.parameters = list(problem.parameters)
         self._origin = self.snapshot()
+        problem.refuse_random(problem.record((), is_census=True))
         self._probe_before = probe.loss()
         self.start = self.evaluate(with_ascent=True)
-        random_state.refuse_if_moved()
         self.trace: list[StepTrace] = []
         self.messages: list[str] = []
 
@@ -87,8 +86,8 @@ class Attempt:
     def inputs_of(self, weights: Sequence[nn.Parameter]) -> list[list[Tensor]]:
         """Gives what each Linear weight `[d_out, d_in]` multiplies on the batch: per use, rows `[N, d_in]`."""
         watch = Watch(WeightLayer("", "", weight) for weight in weights)
-        with torch.no_grad(), watch:
-            self._problem.forward(self._problem.inputs)
+        with self._problem.without_graph(), watch:
+            self._problem.forward.outputs(self._problem.inputs)
         self._problem.num_gradient_evaluations += _FORWARD
         return [[use.inputs.detach().flatten(0, -2) for use in uses] for uses in watch.uses]
 
@@ -156,13 +155,13 @@ def attempt(
         BaseException: whatever the model or the loss raises.
     """
     device = checked_model(model)
-    with untouched(device) as random_state:
+    with untouched(device, model):
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         batch, wanted = checked_inputs("inputs", inputs, device), checked_data("targets", targets, device)
-        problem = Problem(Forward(model), loss_fn, batch, wanted, parameters)
+        problem = Problem(Forward(model, loss_fn), batch, wanted, parameters)
         before = [parameter.detach().clone() for parameter in parameters]
         try:
-            yield Attempt(model, problem, Probe(problem, probe, device), random_state)
+            yield Attempt(model, problem, Probe(problem, probe, device))
         except BaseException:
             with torch.no_grad():
                 torch._foreach_copy_(list(parameters), before)

@@ -9,12 +9,12 @@ from teleport_engine.model.checks import (
     num_samples,
 )
 from teleport_engine.model.convolution import ConvUse, Window
-from teleport_engine.model.forward import Forward, RandomState, untouched
+from teleport_engine.model.forward import Forward, Left, untouched
 from teleport_engine.model.layer_calls import Watch
 from teleport_engine.model.layers import FrozenModule, WeightLayer, find_layers, settled
 from teleport_engine.model.linear_maps import Use
 from teleport_engine.model.parallel import Workers
-from teleport_engine.model.types import Inputs, LossFn, Params, Product
+from teleport_engine.model.types import Inputs, LossFn, Params, Product, tensors_in
 from teleport_engine.model.wrapped import Wrapped, eagerly
 
 __all__ = [
@@ -24,10 +24,10 @@ __all__ = [
     "Forward",
     "FrozenModule",
     "Inputs",
+    "Left",
     "LossFn",
     "Params",
     "Product",
-    "RandomState",
     "Use",
     "Watch",
     "WeightLayer",
@@ -42,6 +42,7 @@ __all__ = [
     "is_whole",
     "num_samples",
     "settled",
+    "tensors_in",
     "unrolled_grad",
     "untouched",
 ]

@@ -36,7 +36,7 @@ def unrolled(function: Any) -> Any:
 
 
 unrolled_grad: Any = unrolled(torch.autograd.grad)
-"""For modes that must reach the parts of a checkpointed model, which run again inside of a backward."""
+"""For the backwards of a teleport: modes reach the parts of a checkpointed model, which run again inside of one."""
 
 unrolled_attention: Any = unrolled(nn.functional.multi_head_attention_forward)
 """For a watch, which so sees each product of an attention as a call of `F.linear`."""

@@ -39,8 +39,11 @@ def checked_model(model: nn.Module) -> torch.device:
 
 
 def _detached(tensor: Tensor) -> Tensor:
-    """Frees a tensor of the caller's graph, and of inference mode, whose tensors no backward may save."""
-    return tensor.clone() if tensor.is_inference() else tensor.detach()
+    """Frees a tensor of the caller's graph, and of inference mode, whose tensors no backward may save.
+
+    It requires a gradient where it did: a forward may take a derivative by it.
+    """
+    return tensor.clone() if tensor.is_inference() else tensor.detach().requires_grad_(tensor.requires_grad)
 
 
 def checked_data(name: str, value: Any, device: torch.device) -> Any:

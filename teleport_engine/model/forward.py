@@ -1,25 +1,35 @@
 """Running a user's model without leaving a trace in it.
 
 Every forward of a teleport goes through here: buffers are handed out as copies (BatchNorm in train mode would
-move its running statistics), the random state is put back, and a forward that draws random numbers is refused.
+move its running statistics), and the random state is put back.
 Not one module, hook, mode or `requires_grad` is touched.
+
+The loss is a function of the whole call, because a forward may leave parts of it on the model (`self.losses`) for the
+loss function to read. So model and loss run as one unit, and what they wrote is taken back after it.
 """
 
+import functools
+import inspect
 import itertools
+import random
+import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, final
+from types import CellType
+from typing import Any, NamedTuple, TypeVar, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from teleport_engine.model.torch_gaps import Substitutes
-from teleport_engine.model.types import Inputs, tensors_in, with_tensors
+from teleport_engine.model.types import Inputs, LossFn, tensors_in, with_tensors
 
-__all__ = ["Forward", "RandomState", "untouched"]
+__all__ = ["Forward", "Left", "untouched"]
+
+_T = TypeVar("_T")
 
 _CONTAINERS = (dict, list, set, deque)
 
@@ -29,61 +39,103 @@ _TURN = threading.RLock()
 _Slot = tuple[dict[str, Tensor | None], str, Tensor]
 
 
+class Left(NamedTuple):
+    """What a call left on the modules, before it was taken back.
+
+    Args:
+        attributes: attributes of a module that changed, and all that they held.
+        containers: containers that changed, and what was in them.
+    """
+
+    attributes: Sequence[tuple[dict[str, Any], dict[str, Any]]] = ()
+    containers: Sequence[tuple[Any, list[Any]]] = ()
+
+
 @final
 class Forward:
-    """The forward of a model, with its buffers copied and its parameters replaced on demand.
+    """Model and loss as one call, with buffers copied and parameters replaced on demand.
 
-    What the model writes to attributes of its modules on the way (a counter, a cached tensor, the weight that an old
-    `weight_norm` computes, what a list, dict or set holds, a hook that removes itself) is taken back after each call;
-    a model that writes to its inputs is given copies.
+    What the two write to attributes of modules on the way (a counter, a part of the loss, the weight that an old
+    `weight_norm` computes, what a list, dict or set holds, a hook that removes itself) is there until the loss function
+    has returned, and is taken back then; a model that writes to its inputs is given copies.
 
     Args:
         model: any module; its structure is read once, here.
+        loss_fn: of its outputs. Modules that it is, or refers to by its own names, are treated like those of the model.
+
+    Attributes:
+        left: what the last call left on the modules.
 
     Raises:
         ValueError: if a parameter or buffer has no shape yet.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, loss_fn: LossFn) -> None:
         self._model = model
+        self._loss_fn = loss_fn
         self._parameter_slots: list[_Slot] = []
         self._buffer_slots: list[_Slot] = []
         self._has_substitutes: bool | None = None
         self._writes_inputs: bool | None = None
-        self._attributes = [vars(module) for module in model.modules()]
-        containers = [value for old in self._attributes for value in old.values() if isinstance(value, _CONTAINERS)]
+        self.left = Left()
+        referents = _referents(loss_fn)
+        roots = [model, *(one for one in referents if isinstance(one, nn.Module))]
+        modules = list(dict.fromkeys(module for root in roots for module in root.modules()))
+        self._attributes = [vars(module) for module in modules]
+        containers = _containers(value for old in self._attributes for value in old.values())
         # As they are now, so they are before each call; most are empty, and looked at fast.
         self._empty = [container for container in containers if not container]
         self._filled = [(container, _listed(container)) for container in containers if container]
-        self._recurrent = [module for module in model.modules() if isinstance(module, nn.RNNBase)]
-        embeddings = [module for module in model.modules() if isinstance(module, (nn.Embedding, nn.EmbeddingBag))]
+        self._of_loss = _containers(one for one in referents if not isinstance(one, nn.Module))
+        self._recurrent = [module for module in modules if isinstance(module, nn.RNNBase)]
+        embeddings = [module for module in modules if isinstance(module, (nn.Embedding, nn.EmbeddingBag))]
         # Sparse gradients have neither a second backward nor a norm; `max_norm` writes to the weight itself.
         self._sparse = [vars(module) for module in embeddings if module.sparse]
         self._renormalised = [module.weight for module in embeddings if module.max_norm is not None]
-        for module in model.modules():
+        for module in modules:
             # Typed as holding Parameters; torch's own functional_call puts plain tensors there too.
             _collect(module._parameters, self._parameter_slots)  # type: ignore[arg-type]
             _collect(module._buffers, self._buffer_slots)
 
-    def __call__(self, inputs: Inputs, replace: Mapping[int, Tensor] | None = None) -> Any:
-        """Runs the model once, with `replace[id(parameter)]` in the place of a parameter."""
-        with self._swapped(replace):
+    def outputs(self, inputs: Inputs) -> Any:
+        """Runs the model alone: where there is nothing to compare its outputs with."""
+        # What the model leaves for a loss that is not run would be read by the next one that is.
+        before = [(container, _listed(container)) for container in self._of_loss]
+        try:
+            return self._run(inputs, None, lambda outputs: outputs)
+        finally:
+            for container, listed in before:
+                _refill(container, listed)
+
+    def loss(self, inputs: Inputs, targets: Any, replace: Mapping[int, Tensor] | None = None) -> tuple[Any, Any]:
+        """Runs model and loss, with `replace[id(parameter)]` in the place of a parameter; gives outputs and loss."""
+        return self._run(inputs, replace, lambda outputs: (outputs, self._loss_fn(outputs, targets)))
+
+    def _run(self, inputs: Inputs, replace: Mapping[int, Tensor] | None, then: Callable[[Any], _T]) -> _T:
+        with self._swapped(replace), _flags_kept(inputs):
             # The first call finds out whether any operation needs its substitute, and whether inputs are written to.
             given = with_tensors(inputs, Tensor.clone) if self._writes_inputs is not False else inputs
             if self._has_substitutes is False:
-                return _call(self._model, given)
+                return then(_call(self._model, given))
             before = [tensor._version for tensor in tensors_in(given)]
             with Substitutes() as mode:
-                outputs = _call(self._model, given)
+                result = then(_call(self._model, given))
             self._has_substitutes = mode.num_replaced > 0
             if self._writes_inputs is None:
                 self._writes_inputs = before != [tensor._version for tensor in tensors_in(given)]
-            return outputs
+            return result
 
     @contextmanager
-    def isolated(self) -> Iterator[None]:
-        """Leaves no trace of a backward either, in which checkpointed parts of a model run once more."""
+    def isolated(self, left: Left) -> Iterator[None]:
+        """Leaves no trace of a backward either, in which checkpointed parts of a model run once more.
+
+        They find on the modules what the call `left` there.
+        """
         with self._swapped(None), Substitutes() if self._has_substitutes else nullcontext():
+            for attributes, values in left.attributes:
+                _put_back(attributes, values)
+            for container, listed in left.containers:
+                _refill(container, listed)
             yield
 
     @contextmanager
@@ -112,13 +164,24 @@ class Forward:
         finally:
             for owner, name, tensor in slots:
                 owner[name] = tensor
-            for attributes, old in zip(self._attributes, before, strict=True):
-                _put_back(attributes, old)
-            for container in self._empty:
-                if container:
-                    container.clear()
-            for container, listed in self._filled:
-                _refill(container, listed)
+            self.left = self._take_back(before)
+
+    def _take_back(self, before: Sequence[dict[str, Any]]) -> Left:
+        """Puts attributes and containers back as they were before a call; gives what it left there."""
+        attributes, containers = [], []
+        for now, old in zip(self._attributes, before, strict=True):
+            written = dict(now)
+            if _put_back(now, old):
+                attributes.append((now, written))
+        for container in self._empty:
+            if container:
+                containers.append((container, _listed(container)))
+                container.clear()
+        for container, listed in self._filled:
+            held = _listed(container)
+            if _refill(container, listed):
+                containers.append((container, held))
+        return Left(attributes, containers)
 
 
 @contextmanager
@@ -135,25 +198,66 @@ def _native_kernels() -> Iterator[None]:
             backend.enabled = is_enabled
 
 
-def _put_back(attributes: dict[str, Any], old: dict[str, Any]) -> None:
-    if attributes.keys() != old.keys() or any(attributes[name] is not value for name, value in old.items()):
-        attributes.clear()
-        attributes.update(old)
+@contextmanager
+def _flags_kept(inputs: Inputs) -> Iterator[None]:
+    """Puts `requires_grad` of a batch back, which a forward sets that takes a derivative by its inputs."""
+    free = [tensor for tensor in tensors_in(inputs) if not tensor.requires_grad]
+    try:
+        yield
+    finally:
+        for tensor in free:
+            if tensor.requires_grad:
+                tensor.requires_grad_(False)
+
+
+def _referents(function: Any) -> list[Any]:
+    """Gives what a loss function can reach by its own names: itself, its object, its closure and its globals."""
+    if isinstance(function, functools.partial):
+        return [*_referents(function.func), *function.args, *function.keywords.values()]
+    if inspect.ismethod(function):
+        return [function.__self__, *_referents(function.__func__)]
+    if not inspect.isfunction(function):
+        return [function, *getattr(function, "__dict__", {}).values()]
+    cells = [cell for cell in function.__closure__ or () if cell != CellType()]
+    reached = [function.__globals__.get(name) for name in function.__code__.co_names]
+    return [*(cell.cell_contents for cell in cells), *reached]
+
+
+def _containers(values: Iterable[Any]) -> list[Any]:
+    """Gives the containers among values, and those inside them."""
+    found: dict[int, Any] = {}
+    left = list(values)
+    while left:
+        value = left.pop()
+        if id(value) in found or not isinstance(value, (*_CONTAINERS, tuple)):
+            continue
+        found[id(value)] = value
+        left += value.values() if isinstance(value, dict) else value
+    return [value for value in found.values() if not isinstance(value, tuple)]
+
+
+def _put_back(attributes: dict[str, Any], old: dict[str, Any]) -> bool:
+    """Says whether there was anything to put back."""
+    if attributes.keys() == old.keys() and all(attributes[name] is value for name, value in old.items()):
+        return False
+    attributes.clear()
+    attributes.update(old)
+    return True
 
 
 def _listed(container: Any) -> list[Any]:
     return list(container.items()) if isinstance(container, dict) else list(container)
 
 
-def _refill(container: Any, old: list[Any]) -> None:
-    """Compares by identity, because tensors have no truth value to compare by."""
+def _refill(container: Any, old: list[Any]) -> bool:
+    """Says whether anything was different; by identity, because tensors have no truth value to compare by."""
     is_dict, now = isinstance(container, dict), _listed(container)
     if len(now) == len(old):
         pairs = (
             zip(itertools.chain(*now), itertools.chain(*old), strict=True) if is_dict else zip(now, old, strict=True)
         )
         if all(one is other for one, other in pairs):
-            return
+            return False
     container.clear()
     if is_dict:
         for key, value in old:  # not update: a Counter would count the pairs
@@ -162,6 +266,7 @@ def _refill(container: Any, old: list[Any]) -> None:
         container.update(old)
     else:
         container.extend(old)
+    return True
 
 
 def _collect(owner: dict[str, Tensor | None], slots: list[_Slot]) -> None:
@@ -181,65 +286,44 @@ def _call(model: nn.Module, inputs: Inputs) -> Any:
     return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
 
 
-@final
-class RandomState:
-    """The state of torch's random generators that a forward on one device can draw from."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._states = self._read()
-
-    def _read(self) -> list[Tensor]:
-        states = [torch.get_rng_state()]
-        if self._device.type == "cuda":
-            states.append(torch.cuda.get_rng_state(self._device))
-        return states
-
-    def refuse_if_moved(self) -> None:
-        """Refuses a forward that drew random numbers since this object was made: its loss has no level set.
-
-        Raises:
-            ValueError: if a generator has moved.
-        """
-        if not all(map(torch.equal, self._states, self._read())):
-            raise ValueError(
-                "the forward must not be random, but it drew random numbers (dropout or stochastic depth is "
-                "active): put those modules in eval mode for the teleport, e.g. model.eval()"
-            )
-
-    def restore(self) -> None:
-        """Puts the generators back."""
-        torch.set_rng_state(self._states[0])
-        if self._device.type == "cuda":
-            torch.cuda.set_rng_state(self._states[1], self._device)
-
-
 @contextmanager
-def _put_back_at_the_end(device: torch.device) -> Iterator[RandomState]:
-    random_state = RandomState(device)
+def _put_back_at_the_end(device: torch.device, model: nn.Module) -> Iterator[None]:
+    """Puts back what a forward may draw random numbers from, and the fast path of attention, which it turns off."""
+    numpy = sys.modules.get("numpy")
+    own = [value for module in model.modules() for value in vars(module).values() if isinstance(value, torch.Generator)]
+    states = [generator.get_state() for generator in own]
+    others = random.getstate(), None if numpy is None else numpy.random.get_state()
+    before = torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        yield random_state
+        yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
-        random_state.restore()
+        torch.set_rng_state(before[0])
+        if before[1] is not None:
+            torch.cuda.set_rng_state(before[1], device)
+        random.setstate(others[0])
+        if numpy is not None:
+            numpy.random.set_state(others[1])
+        for generator, state in zip(own, states, strict=True):
+            generator.set_state(state)
 
 
 @contextmanager
-def untouched(device: torch.device) -> Iterator[RandomState]:
+def untouched(device: torch.device, model: nn.Module) -> Iterator[None]:
     """Turns gradients on, autocast and fused attention off for the length of a teleport, then puts all of it back.
 
-    Gives the random state at the start, which is restored at the end. One teleport at a time has the global state;
-    those of other threads wait.
+    So are the random states of torch, Python and numpy, and of generators that modules hold. One teleport at a time has
+    the global state; those of other threads wait.
     """
     with (
         _TURN,
-        _put_back_at_the_end(device) as random_state,
+        _put_back_at_the_end(device, model),
         torch.inference_mode(False),
         torch.enable_grad(),
         torch.autocast(device.type, enabled=False),
         # Flash and memory-efficient attention have neither a double backward nor a forward mode.
         torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
     ):
-        yield random_state
+        yield

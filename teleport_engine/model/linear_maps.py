@@ -3,18 +3,21 @@
 Every movable weight is seen as `g` row blocks `[g, o, d]`, block `b` multiplying rows `X_b [N, d]` of its own.
 """
 
+import functools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import final
+from dataclasses import dataclass, field
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
+from teleport_engine.model.spellings import Spelled
 from teleport_engine.model.types import Product
 
-__all__ = ["LinearUse", "Use"]
+__all__ = ["Layout", "LinearUse", "MatrixUse", "Use"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,3 +97,89 @@ class LinearUse(Use):
         # No -1 here: there may be no rows at all, for an expert that no token was sent to.
         left = delta.reshape(right.shape[0], self.num_blocks, delta.shape[-1] // self.num_blocks).transpose(0, 1)
         return Product(left, right.expand(self.num_blocks, -1, -1))
+
+
+class Layout(NamedTuple):
+    """How a parameter is a matrix `[g, o, d]`: which of its axes count blocks, which rows and which columns."""
+
+    shape: tuple[int, ...]
+    blocks: tuple[int, ...]
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """`g`, `o` and `d`."""
+        g, o, d = (math.prod(self.shape[axis] for axis in axes) for axes in (self.blocks, self.rows, self.columns))
+        return g, o, d
+
+    def matrix(self, tensor: Tensor) -> Tensor:
+        """Gives a tensor of the parameter's shape as `[g, o, d]`."""
+        return tensor.permute(self.blocks + self.rows + self.columns).reshape(self.sizes)
+
+    def unpack(self, matrix: Tensor) -> Tensor:
+        """Gives a matrix `[g, o, d]` in the parameter's shape."""
+        order = self.blocks + self.rows + self.columns
+        return matrix.reshape([self.shape[axis] for axis in order]).permute([order.index(a) for a in range(len(order))])
+
+    def places(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Says which blocks, rows and columns entries `[b, o, d]` of a parameter, given by position, are in."""
+        lines = (positions[:, 0, 0], self.blocks), (positions[0, :, 0], self.rows), (positions[0, 0, :], self.columns)
+        blocks, rows, columns = (self._counted(line, axes) for line, axes in lines)
+        return blocks, rows, columns
+
+    def _counted(self, positions: Tensor, axes: tuple[int, ...]) -> Tensor:
+        coordinates = torch.unravel_index(positions, self.shape)
+        found = torch.zeros_like(positions)
+        for axis in axes:
+            found = found * self.shape[axis] + coordinates[axis]
+        return found
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class MatrixUse(Use):
+    """A product in any other spelling, of all or some entries of a parameter.
+
+    Args:
+        spelled: the product in normal form.
+        layout: of the parameter; None until all its uses are known.
+    """
+
+    spelled: Spelled = field(kw_only=True)
+    layout: Layout | None = field(default=None, kw_only=True)
+
+    @functools.cached_property
+    def _places(self) -> tuple[Tensor, Tensor, Tensor]:
+        assert self.layout is not None, "uses are looked at once their layout is known"
+        return self.layout.places(self.spelled.positions)
+
+    @property
+    def is_shared(self) -> bool:
+        """Only a lone block shares its rows."""
+        return self.num_blocks == 1
+
+    def chunks(self, max_elements: int) -> Iterator[Tensor]:
+        """Gives the rows, with zeros for columns that this use does not multiply."""
+        rows = self.spelled.rows(self.inputs.detach())
+        assert self.layout is not None, "uses are looked at once their layout is known"
+        width = self.layout.sizes[2]
+        size = max(1, max_elements // max(1, width * rows.shape[0]))
+        for start in range(0, rows.shape[1], size):
+            yield _spread(rows[:, start : start + size], 2, self._places[2], width)
+
+    def product(self, tangent: Tensor, delta: Tensor) -> Product:
+        """Gives `delta^T dX`, zero for rows and columns that this use does not take part in."""
+        assert self.layout is not None, "uses are looked at once their layout is known"
+        _, height, width = self.layout.sizes
+        left, right = self.spelled.deltas(delta) * self.spelled.factor, self.spelled.rows(tangent)
+        _, heights, columns = self._places
+        return Product(_spread(left, 2, heights, height), _spread(right, 2, columns, width))
+
+
+def _spread(tensor: Tensor, axis: int, places: Tensor, size: int) -> Tensor:
+    """Puts the entries along an axis where they belong among `size` of them, zeros elsewhere."""
+    if len(places) == size and bool((places.diff() == 1).all()):
+        return tensor
+    shape = [*tensor.shape[:axis], size, *tensor.shape[axis + 1 :]]
+    return tensor.new_zeros(shape).index_add(axis, places.to(tensor.device), tensor)

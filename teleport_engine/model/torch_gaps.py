@@ -10,7 +10,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from teleport_engine.model.call_patch import CallPatch, Calls, unrolled_grad
+from teleport_engine.model.call_patch import CallPatch, Calls
 
 __all__ = ["Substitutes"]
 
@@ -73,7 +73,6 @@ class Substitutes(CallPatch):
     move cancels, so a teleport computes in the precision of the weights. Such calls count as replaced too.
     """
 
-    entered: ClassVar[Calls] = {torch.autograd.grad: unrolled_grad}
     table: ClassVar[Calls] = {
         nn.functional.hardsigmoid: _hardsigmoid,
         nn.functional.embedding_bag: _embedding_bag,

@@ -55,6 +55,7 @@ class LayerSample:
         self._bounds: list[float] = []
         self._found: list[list[Subspace]] = []
         self._may_stop = settings.tau == 1.0 and not settings.with_energies
+        self._device = torch.device("cpu")
         self.is_finite = True
         self.is_used = False
 
@@ -67,6 +68,7 @@ class LayerSample:
         if not uses or not self.is_finite:
             return
         feeds, index = _feeds(uses, self._num_blocks)
+        self._device = uses[0].inputs.device
         if not self.is_used:
             self._index = index
             self._grams = [Gram() for _ in feeds]
@@ -98,8 +100,8 @@ class LayerSample:
                     return
                 due = 2 * gram.num_rows
         if gram.num_rows == 0:
-            use, blocks = feed[0]
-            gram.add(use.inputs.detach().new_zeros(blocks.stop - blocks.start, 0, self._dim))
+            num_blocks = feed[0][1].stop - feed[0][1].start if feed else 1  # nothing may be sent to one expert of many
+            gram.add(torch.zeros(num_blocks, 0, self._dim, device=self._device))
         self.is_finite = self.is_finite and bool(torch.isfinite(gram.energy).all())
 
     def stable_rank(self) -> float:
@@ -224,7 +226,7 @@ def leak(found: Sequence[Subspace], uses: Sequence[Use]) -> float:
     own: list[dict[int, Subspace]] = [{} for _ in feeds]
     for (position, _), one in zip(index, found, strict=True):
         # Blocks that share rows here may not have shared them in the sample; and the other way round.
-        is_alone = feeds[position][0][1].stop - feeds[position][0][1].start == 1
+        is_alone = not feeds[position] or feeds[position][0][1].stop - feeds[position][0][1].start == 1
         own[position].setdefault(id(one) if is_alone else len(own[position]), one)
     return max(_leak(list(group.values()), feed) for group, feed in zip(own, feeds, strict=True))
 

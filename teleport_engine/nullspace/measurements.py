@@ -166,8 +166,8 @@ def facts_of(
             LayerFacts(
                 name=layer.name,
                 fan_in=layer.d_in,
-                fan_out=weight.shape[0] * weight.shape[2:].numel(),
-                width=weight.shape[0],
+                fan_out=weight.shape[0] * weight.shape[2:].numel() if layer.layout is None else layer.layout.sizes[1],
+                width=weight.shape[0] if layer.layout is None else layer.layout.sizes[1],
                 position=order.index(layer.parameter_name) + 1,
                 num_layers=len(order),
                 weight_norm=numbers[index],

@@ -16,7 +16,6 @@ from teleport_engine.model import (
     FrozenModule,
     Inputs,
     Product,
-    RandomState,
     Use,
     Watch,
     WeightLayer,
@@ -31,7 +30,7 @@ from teleport_engine.nullspace.measurements import Measurements
 from teleport_engine.nullspace.projector import BlockProjector
 from teleport_engine.nullspace.subspace import Subspace
 from teleport_engine.nullspace.tau import LayerTau, Lowering, TauRule
-from teleport_engine.objective import Problem, Record, square_norm
+from teleport_engine.objective import Problem, Record, added, norms_of, refuse_another, square_norm, tensors_of
 from teleport_engine.report import LayerReport, Outcome, Seconds
 
 __all__ = ["Search", "Survey", "project", "spectrum", "survey"]
@@ -158,7 +157,6 @@ def survey(
     problem: Problem,
     search: Search,
     sample: Sequence[Inputs] | None,
-    random_state: RandomState,
     seconds: Seconds,
 ) -> Survey:
     """Finds the layers that can move and their projectors, with one forward on the batch and one on each sample.
@@ -172,12 +170,11 @@ def survey(
     survey's `live` is empty where nothing can move.
 
     Raises:
-        ValueError: if the forward is random, or the loss is no scalar.
+        ValueError: if the loss is no scalar.
     """
     batches = [problem.inputs] if sample is None else sample
     with seconds.timed("capture"):
         view, seen = _watch(model, problem, search)
-        random_state.refuse_if_moved()
         basis = _Basis(problem, batches, search, view, seconds)
         if search.rule.leaves_fixed_inputs:
             seen = basis.leave_out_fixed(seen)
@@ -190,14 +187,13 @@ def survey(
         seen = basis.leave_out_fixed(seen, chosen)
     samples = basis.add_up(seen, chosen)
     live = basis.choose(seen, samples, chosen)
-    random_state.refuse_if_moved()
     with seconds.timed("subspace"):
         basis.note(live, chosen)
     return view
 
 
 def spectrum(
-    model: nn.Module, problem: Problem, search: Search, sample: Sequence[Inputs], random_state: RandomState
+    model: nn.Module, problem: Problem, search: Search, sample: Sequence[Inputs]
 ) -> dict[str, tuple[Subspace, ...]]:
     """Takes the subspaces of every linear map, also of those that cannot move: parameter name to one per row block.
 
@@ -208,10 +204,21 @@ def spectrum(
     """
     layers = find_layers(model, move_bias=search.move_bias)
     watch = Watch([layer for layer in layers if isinstance(layer, WeightLayer)], is_census=True)
-    with torch.no_grad(), watch:
-        problem.forward(problem.inputs)
-    random_state.refuse_if_moved()
-    view = Survey(layers, Record(torch.zeros(()), watch.uses, watch.num_other_uses, watch.num_other_bias_uses))
+    with watch:  # with a graph, since it is not known yet whether the forward takes derivatives of its own
+        outputs = problem.forward.outputs(problem.inputs)
+    problem.differentiates = watch.has_derivative
+    with problem.without_graph():
+        refuse_another(tensors_of(outputs), tensors_of(problem.forward.outputs(problem.inputs)))
+    record = Record(
+        torch.zeros(()),
+        watch.uses,
+        watch.num_other_uses,
+        watch.num_other_bias_uses,
+        [False] * len(watch.uses),  # what is multiplied may be looked at all the same
+        problem.forward.left,
+        (),
+    )
+    view = Survey(layers, record)
     seen = _linear_maps(view)
     basis = _Basis(problem, sample, search, view, Seconds())
     chosen = basis.taus(seen, seen)
@@ -236,7 +243,7 @@ def _linear_maps(view: Survey) -> list[_Seen]:
     kept: list[_Seen] = []
     candidates = [layer for layer in view.found if isinstance(layer, WeightLayer)]
     record = view.record
-    counts = zip(record.num_other_uses, record.num_other_bias_uses, strict=True)
+    counts = zip(record.num_other_uses, record.num_other_bias_uses, record.is_differentiated, strict=True)
     for layer, uses, others in zip(candidates, record.uses, counts, strict=True):
         one = settled(layer, uses, *others)
         if isinstance(one, str):
@@ -271,7 +278,7 @@ class _Basis:
         for layer, uses in seen:
             may_go = chosen is None or chosen.get(layer.parameter_name) == 1.0
             may_go = may_go and (self.holds_batch or self.view.is_exact)
-            if may_go and not any(use.inputs.requires_grad for use in uses):
+            if may_go and not any(self.problem.is_trainable(use.inputs) for use in uses):
                 self.view.reasons[layer.parameter_name] = _INPUT_FIXED
             else:
                 kept.append((layer, uses))
@@ -290,9 +297,9 @@ class _Basis:
         layers, rule, record = [layer for layer, _ in seen], self.search.rule, self.view.record
         gradients: list[list[Tensor]] = []
         if rule.needs_gradient and layers:
-            wanted = [parameter for layer in layers for parameter in layer.parameters]
+            wanted = [one for layer in layers for group in layer.trained for one in group]
             parts = iter(self.problem.gradients(record, wanted))
-            gradients = [[next(parts) for _ in layer.parameters] for layer in layers]
+            gradients = [[added(parts, len(group)) for group in layer.trained] for layer in layers]
         measured = Measurements(
             layers,
             [layer.parameter_name for layer, _ in known],
@@ -379,8 +386,8 @@ class _Basis:
                 continue
             with self.seconds.timed("capture"):
                 watch = Watch(layers)
-                with torch.no_grad(), watch:
-                    problem.forward(inputs)
+                with problem.without_graph(), watch:
+                    problem.forward.outputs(inputs)
                 problem.num_gradient_evaluations += num_samples(inputs) / num_samples(problem.inputs) / 3.0
             yield watch.uses
 
@@ -453,7 +460,7 @@ def project(view: Survey, ascents: Sequence[Product]) -> tuple[list[Tensor | Non
 
 def _shares(parts: Sequence[Tensor], wholes: Sequence[Tensor]) -> list[float]:
     """Gives the norm of each part over that of its whole, 0 for nothing of nothing; one synchronisation for all."""
-    norms = torch.stack(torch._foreach_norm([*parts, *wholes])).tolist()
+    norms = norms_of([*parts, *wholes])
     return [
         part / whole if whole else 0.0 for part, whole in zip(norms[: len(parts)], norms[len(parts) :], strict=True)
     ]

@@ -4,9 +4,20 @@ from teleport_engine.objective.curvature import GradCurvature
 from teleport_engine.objective.direction import DoubleBackwardRoute, Route
 from teleport_engine.objective.forward_mode import TangentRoute
 from teleport_engine.objective.gradient import Gradient, GradNorm, LogGradNorm, Measured, Objective
-from teleport_engine.objective.problem import Evaluation, Problem, Record, square_norm
+from teleport_engine.objective.problem import (
+    ROUNDING,
+    Evaluation,
+    Problem,
+    Record,
+    added,
+    norms_of,
+    refuse_another,
+    square_norm,
+    tensors_of,
+)
 
 __all__ = [
+    "ROUNDING",
     "DoubleBackwardRoute",
     "Evaluation",
     "GradCurvature",
@@ -19,5 +30,9 @@ __all__ = [
     "Record",
     "Route",
     "TangentRoute",
+    "added",
+    "norms_of",
+    "refuse_another",
     "square_norm",
+    "tensors_of",
 ]

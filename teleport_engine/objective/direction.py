@@ -11,8 +11,8 @@ from typing import Protocol, final
 import torch
 from torch import Tensor
 
-from teleport_engine.model import Product, WeightLayer
-from teleport_engine.objective.problem import Evaluation, Problem, Record
+from teleport_engine.model import Product, WeightLayer, unrolled_grad
+from teleport_engine.objective.problem import Evaluation, Problem, Record, added
 
 __all__ = ["DoubleBackwardRoute", "Route"]
 
@@ -37,7 +37,11 @@ class Route(Protocol):
         """Evaluates loss, gradient and objective at the present weights; no `ascent` follows where it `is_last`."""
 
     def finish(self, record: Record) -> Evaluation:
-        """Evaluates from a forward already run, which watched the live layers."""
+        """Evaluates from a forward already run, which watched the live layers.
+
+        Raises:
+            ValueError: if it is found to be random.
+        """
 
     def ascent(self, evaluation: Evaluation) -> list[Product]:
         """Gives the direction before projection: per live layer, `M [g, o, d]` with `M P = (grad F) P`."""
@@ -65,7 +69,13 @@ class DoubleBackwardRoute:
         return self._problem.differentiate(self._problem.record(()), with_graph=not is_last)
 
     def finish(self, record: Record) -> Evaluation:
-        """Evaluates from a forward already run."""
+        """Evaluates from a forward already run; a second one tells whether it is random.
+
+        Raises:
+            ValueError: if it is.
+        """
+        if self._layers:
+            self._problem.refuse_random(record)
         return self._problem.differentiate(record, with_graph=True)
 
     def ascent(self, evaluation: Evaluation) -> list[Product]:
@@ -76,15 +86,19 @@ class DoubleBackwardRoute:
         if measured.rate:
             pulled += [(grad, measured.rate * grad.detach()) for grad in evaluation.grads if grad is not None]
         pulled = [(output, cotangent) for output, cotangent in pulled if output.requires_grad]
-        parameters = [parameter for layer in self._layers for parameter in layer.parameters]
+        parameters = [one for layer in self._layers for group in layer.trained for one in group]
         found: Sequence[Tensor | None] = [None] * len(parameters)
         if pulled:
             outputs, cotangents = zip(*pulled, strict=True)
-            with self._problem.backward():
-                found = torch.autograd.grad(outputs, parameters, cotangents, allow_unused=True)
+            with self._problem.backward(evaluation.left):
+                found = unrolled_grad(outputs, parameters, cotangents, allow_unused=True)
             self._problem.num_gradient_evaluations += _THIRD_BACKWARD if measured.outputs else _SECOND_BACKWARD
         parts = iter(
             torch.zeros_like(parameter) if part is None else part.detach()
             for parameter, part in zip(parameters, found, strict=True)
         )
-        return [Product(None, layer.matrix([next(parts) for _ in layer.parameters])) for layer in self._layers]
+        return [
+            # Copies of a weight move together, each by its own gradient.
+            Product(None, layer.matrix([added(parts, len(group)) for group in layer.trained]))
+            for layer in self._layers
+        ]

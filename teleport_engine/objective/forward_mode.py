@@ -17,7 +17,7 @@ from torch.autograd import forward_ad
 
 from teleport_engine.model import Product, Use, Watch, WeightLayer
 from teleport_engine.objective.direction import DoubleBackwardRoute
-from teleport_engine.objective.problem import Evaluation, Problem, Record
+from teleport_engine.objective.problem import Evaluation, Problem, Record, refuse_another, tensors_of
 
 __all__ = ["TangentRoute"]
 
@@ -41,6 +41,9 @@ class TangentRoute:
         self._reverse = DoubleBackwardRoute(problem, layers)
         self._is_certified = False
         self.fault = ""
+        if problem.differentiates:
+            # A derivative may be a number to what follows (no graph of it is kept), but its tangent would go on.
+            self.fault = "no tangent pass (the forward or the loss takes a derivative): double backward instead"
 
     @property
     def name(self) -> str:
@@ -56,6 +59,8 @@ class TangentRoute:
 
     def finish(self, record: Record) -> Evaluation:
         """Evaluates from a forward already run, which watched the live layers."""
+        if self.fault:
+            return self._reverse.finish(record)
         return self._problem.differentiate(record, with_deltas=True)
 
     def ascent(self, evaluation: Evaluation) -> list[Product]:
@@ -63,6 +68,7 @@ class TangentRoute:
 
         Raises:
             RuntimeError: if a tangent pass fails after an earlier one did not (out of memory, say).
+            ValueError: if the forward is found to be random.
         """
         if self.fault:
             return self._reverse.ascent(evaluation)
@@ -73,6 +79,7 @@ class TangentRoute:
             if self._is_certified:
                 raise
             self.fault = f"no tangent pass ({error}): double backward instead"
+            self._problem.refuse_random(evaluation)
             return self._reverse.ascent(self._reverse.evaluate(is_last=False))
 
     def _ascent(self, evaluation: Evaluation) -> list[Product]:
@@ -84,10 +91,11 @@ class TangentRoute:
         }
         watch = Watch(self._layers, duals)
         with watch:
-            outputs = problem.forward(problem.inputs, duals)
+            outputs, loss = problem.forward.loss(problem.inputs, problem.targets, duals)
         problem.num_gradient_evaluations += _TANGENT
         if not self._is_certified:
-            change = _tangent(problem.loss_fn(outputs, problem.targets))
+            refuse_another(evaluation.outputs, tensors_of(outputs))  # this is a second forward too
+            change = _tangent(loss)
             _certify(0.0 if change is None else float(change), evaluation)
             self._is_certified = True
         rate = evaluation.measured.rate

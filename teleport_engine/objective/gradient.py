@@ -13,6 +13,8 @@ from typing import Protocol, final, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from teleport_engine.model import unrolled_grad
+
 __all__ = ["GradNorm", "Gradient", "LogGradNorm", "Measured", "Objective"]
 
 _TINY = 5e-324
@@ -49,9 +51,7 @@ class Gradient:
             return [torch.zeros_like(grad) for grad in self.values]
         outputs, cotangents = zip(*through, strict=True)
         return list(
-            torch.autograd.grad(
-                outputs, [p for p, _ in self._used], cotangents, create_graph=True, materialize_grads=True
-            )
+            unrolled_grad(outputs, [p for p, _ in self._used], cotangents, create_graph=True, materialize_grads=True)
         )
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from teleport_engine.model import CallPatch, Calls, Window, unrolled_grad
+from teleport_engine.model import CallPatch, Calls, Window
 
 __all__ = ["Decomposed", "Twice"]
 
@@ -316,7 +316,6 @@ class Decomposed(CallPatch):
     The running statistics are read, and not updated: a forward of a teleport leaves no trace.
     """
 
-    entered: ClassVar[Calls] = {torch.autograd.grad: unrolled_grad}
     table: ClassVar[Calls] = {nn.functional.batch_norm: _plain_batch_norm}
 
     def _run(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

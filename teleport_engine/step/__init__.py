@@ -1,6 +1,6 @@
 """How far to move, and what holds a step back."""
 
-from teleport_engine.step.guards import Breach, EvalMode, Guards, Limits, Probe, Room, difference
+from teleport_engine.step.guards import Breach, EvalMode, Exactness, Guards, Limits, Probe, Room, difference
 from teleport_engine.step.layerwise import LayerwiseStep, MeasuredGrowth
 from teleport_engine.step.line import Ceiling, WeightLine
 from teleport_engine.step.moves import DirectedMove, Move
@@ -11,6 +11,7 @@ __all__ = [
     "Ceiling",
     "DirectedMove",
     "EvalMode",
+    "Exactness",
     "FixedStep",
     "GrowthStep",
     "Guards",

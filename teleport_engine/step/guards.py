@@ -9,13 +9,18 @@ from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.nn.modules.batchnorm import _NormBase
 
 from teleport_engine.model import Inputs, WeightLayer, checked_data, checked_inputs, is_whole, num_samples
-from teleport_engine.objective import Evaluation, Problem
+from teleport_engine.objective import ROUNDING, Evaluation, Problem
 from teleport_engine.report import Outcome
 
-__all__ = ["Breach", "EvalMode", "Guards", "Limits", "Probe", "Room", "difference"]
+__all__ = ["Breach", "EvalMode", "Exactness", "Guards", "Limits", "Probe", "Room", "difference"]
+
+
+# Rounding of a move, which adds up over layers and steps, over that of the weights.
+_MARGIN = 100.0
 
 
 @final
@@ -31,10 +36,12 @@ class Limits:
         max_loss_drift: largest change of the loss on the batch. None with an `AutoTau`: the `drift` of that.
         max_probe_drift: largest change of the loss on the probe batch, which is then evaluated at each step.
         max_drift_share: like `max_loss_drift`, as a share of the loss before the teleport. None with a `DriftTau`: the
-            `drift` of that.
+            `drift` of that; below `tau = 1` without any of the two: 1, so that the loss at most doubles.
         max_probe_drift_share: the same on the probe batch, where one is given.
         max_relative_step: no step, and no move since the start of a teleport, is longer than this share of `||W||`, in
             any layer; a step that would be is shortened. None with an `AutoTau` or a `DriftTau`: 0.1.
+        max_growth: largest factor by which `||g||` may grow in a teleport. None with a step rule that does not aim at a
+            growth, and no `grad_norm_cap`: 10; `math.inf` for no limit.
         max_backoffs: how often a step is halved before it is undone.
 
     Raises:
@@ -47,6 +54,7 @@ class Limits:
     max_drift_share: float | None = None
     max_probe_drift_share: float | None = None
     max_relative_step: float | None = None
+    max_growth: float | None = None
     max_backoffs: int = 3
 
     def __post_init__(self) -> None:
@@ -95,8 +103,7 @@ class Probe:
             return None
         problem, (inputs, targets) = self._problem, self._data
         problem.num_gradient_evaluations += num_samples(inputs) / num_samples(problem.inputs) / 3.0
-        with torch.no_grad():
-            return float(problem.loss_fn(problem.forward(inputs), targets))
+        return problem.loss(inputs, targets)
 
 
 @final
@@ -135,8 +142,8 @@ class EvalMode:
         problem = self._problem
         problem.num_gradient_evaluations += 1.0 / 3.0
         try:
-            with torch.no_grad(), _evaluating(self._model):
-                loss = float(problem.loss_fn(problem.forward(problem.inputs), problem.targets))
+            with _evaluating(self._model):
+                loss = problem.loss(problem.inputs, problem.targets)
         except Exception as error:
             if self._is_known:
                 raise
@@ -166,7 +173,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 class Breach:
     """A limit that was passed: the guard of `GuardEvent`, what it saw and allows, the outcome if nothing helps."""
 
-    guard: Literal["non_finite", "grad_norm_cap", "loss_drift", "probe_drift"]
+    guard: Literal["non_finite", "grad_norm_cap", "loss_drift", "output_drift", "probe_drift"]
     value: float
     limit: float
     outcome: Outcome
@@ -183,19 +190,18 @@ class Guards:
 
     Args:
         limits: what is allowed.
-        rounding: drift of the loss that an exact move may show, relative to `max(1, |loss|)`; None for an inexact one.
         before: where the teleport began.
         probe_before: loss on the probe batch there.
     """
 
-    def __init__(self, limits: Limits, rounding: float | None, before: Evaluation, probe_before: float | None) -> None:
+    def __init__(self, limits: Limits, before: Evaluation, probe_before: float | None) -> None:
         self._limits = limits
         self._before = before
         self._probe_before = probe_before
         self._loss_limit = _least(limits.max_loss_drift, limits.max_drift_share, before.loss)
         self._probe_limit = _least(limits.max_probe_drift, limits.max_probe_drift_share, probe_before or 0.0)
-        if rounding is not None:
-            self._loss_limit = min(self._loss_limit, rounding * max(1.0, abs(before.loss)))
+        growth = math.inf if limits.max_growth is None else limits.max_growth * before.grad_norm
+        self._cap = min(growth, math.inf if limits.grad_norm_cap is None else limits.grad_norm_cap)
 
     def breach(self, here: Evaluation) -> Breach | None:
         """Gives the first limit that a point breaks, as far as the evaluation there tells; None if it breaks none."""
@@ -203,9 +209,8 @@ class Guards:
             seen = [here.loss, here.grad_norm, here.measured.value]
             bad = next((value for value in seen if not math.isfinite(value)), math.inf)
             return Breach("non_finite", bad, math.inf, Outcome.NON_FINITE)
-        cap = self._limits.grad_norm_cap
-        if cap is not None and here.grad_norm > cap:
-            return Breach("grad_norm_cap", here.grad_norm, cap, Outcome.CAP_REACHED)
+        if here.grad_norm > self._cap:
+            return Breach("grad_norm_cap", here.grad_norm, self._cap, Outcome.CAP_REACHED)
         drift = abs(here.loss - self._before.loss)
         if drift > self._loss_limit:
             return Breach("loss_drift", drift, self._loss_limit, Outcome.DRIFT)
@@ -217,6 +222,67 @@ class Guards:
         if drift is None or abs(drift) <= self._probe_limit:
             return None
         return Breach("probe_drift", abs(drift), self._probe_limit, Outcome.DRIFT)
+
+
+@final
+class Exactness:
+    """Judges the claim that a move changes loss and outputs on the batch by rounding alone.
+
+    Each of them may change by a share of itself. What changes more is compared with its own rounding: a loss near zero
+    that is computed from large numbers has more of that.
+
+    Args:
+        problem: loss and outputs.
+        before: where the teleport began.
+        weights: that move, with what they were there.
+    """
+
+    def __init__(
+        self, problem: Problem, before: Evaluation, weights: Sequence[Tensor], origin: Sequence[Tensor]
+    ) -> None:
+        self._problem = problem
+        self._before = _sizes(before.loss, before.outputs)
+        self._first = before
+        self._weights, self._origin = list(weights), list(origin)
+        self._share = max(ROUNDING[weight.dtype] for weight in weights)
+
+    def breach(self, here: Evaluation) -> Breach | None:
+        """Says what has changed by more than rounding; None where nothing has."""
+        found = self._changes(here.loss, here.outputs)
+        if all(change <= self._share * size for change, size in zip(found, self._before, strict=True)):
+            return None
+        limits = [max(self._share * size, own) for size, own in zip(self._before, self._own_rounding(), strict=True)]
+        for index, (change, limit) in enumerate(zip(found, limits, strict=True)):
+            if not change <= limit:
+                return Breach("output_drift" if index else "loss_drift", change, limit, Outcome.DRIFT)
+        return None
+
+    def _changes(self, loss: float, outputs: Sequence[Tensor]) -> list[float]:
+        pairs = zip(outputs, self._first.outputs, strict=True)
+        gaps = [one - other if one.shape == other.shape else one.new_full((), math.inf) for one, other in pairs]
+        return _sizes(loss - self._first.loss, gaps)
+
+    def _own_rounding(self) -> list[float]:
+        """Says how much all change where each weight is the next number towards zero, times a hundred.
+
+        Raises:
+            ValueError: if they change without that.
+        """
+        landed = [weight.detach().clone() for weight in self._weights]
+        # A graph of the landing may need the weights, which are in the end what they were.
+        with torch.no_grad(), _unsafe_preserve_version_counter(tuple(self._weights)):
+            try:
+                torch._foreach_copy_(self._weights, self._origin)
+                self._problem.refuse_random(self._first)
+                for weight in self._weights:
+                    weight.copy_(torch.nextafter(weight, torch.zeros_like(weight)))
+                return [_MARGIN * change for change in self._changes(*self._problem.repeated())]
+            finally:
+                torch._foreach_copy_(self._weights, landed)
+
+
+def _sizes(loss: float, outputs: Sequence[Tensor]) -> list[float]:
+    return [abs(loss), *(float(torch.linalg.vector_norm(one, dtype=torch.float64)) for one in outputs)]
 
 
 def _least(absolute: float | None, share: float | None, loss: float) -> float:

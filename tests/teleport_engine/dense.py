@@ -41,7 +41,7 @@ def half_square_norm_gradient(
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with sdpa_kernel(SDPBackend.MATH):
         loss = loss_fn(model(*inputs) if isinstance(inputs, tuple) else model(inputs), targets)
-    grads = torch.autograd.grad(loss, trainable, create_graph=True)
+    grads = torch.autograd.grad(loss, trainable, create_graph=True, materialize_grads=True)
     half = 0.5 * sum(((grad**2).sum() for grad in grads), torch.zeros((), dtype=loss.dtype))
     return [part.detach() for part in torch.autograd.grad(half, wanted)]
 

@@ -8,7 +8,18 @@ import pytest
 import torch
 from torch import nn
 
-from teleport_engine import AutoTau, DriftTau, FixedStep, Limits, Options, RandomMove, Schedule, Teleporter
+from teleport_engine import (
+    AutoTau,
+    DriftTau,
+    FixedStep,
+    GrowthStep,
+    LayerwiseStep,
+    Limits,
+    Options,
+    RandomMove,
+    Schedule,
+    Teleporter,
+)
 from tests.teleport_engine.cases import make, mlp
 
 
@@ -41,13 +52,18 @@ def test_all_faults_are_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (Options(), Limits()),
-        (Options(tau="auto"), Limits(max_loss_drift=0.01, max_relative_step=0.1)),
-        (Options(tau=AutoTau(drift=0.2)), Limits(max_loss_drift=0.2, max_relative_step=0.1)),
-        (Options(tau=DriftTau(0.3)), Limits(max_drift_share=0.3, max_relative_step=0.1)),
+        (Options(), Limits(max_growth=10.0)),
+        (Options(step=GrowthStep(1.1)), Limits()),
+        (Options(step=LayerwiseStep(lambda layer: 1.0, GrowthStep(1.1))), Limits()),
+        (Options(limits=Limits(grad_norm_cap=2.0)), Limits(grad_norm_cap=2.0)),
+        (Options(tau=0.9), Limits(max_growth=10.0, max_drift_share=1.0)),
+        (Options(tau=0.9, limits=Limits(max_loss_drift=2.0)), Limits(max_growth=10.0, max_loss_drift=2.0)),
+        (Options(tau="auto"), Limits(max_loss_drift=0.01, max_relative_step=0.1, max_growth=10.0)),
+        (Options(tau=AutoTau(drift=0.2)), Limits(max_loss_drift=0.2, max_relative_step=0.1, max_growth=10.0)),
+        (Options(tau=DriftTau(0.3)), Limits(max_drift_share=0.3, max_relative_step=0.1, max_growth=10.0)),
         (
             Options(tau="auto", limits=Limits(max_loss_drift=1.0, max_relative_step=0.5)),
-            Limits(max_loss_drift=1.0, max_relative_step=0.5),
+            Limits(max_loss_drift=1.0, max_relative_step=0.5, max_growth=10.0),
         ),
     ],
 )

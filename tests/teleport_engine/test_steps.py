@@ -32,10 +32,10 @@ class TestGuards:
         def loss_fn(outputs: Tensor, targets: Tensor) -> Tensor:
             nonlocal calls
             calls += 1
-            return case.loss_fn(outputs, targets) * (float("nan") if calls >= 6 else 1.0)
+            return case.loss_fn(outputs, targets) * (float("nan") if calls >= 9 else 1.0)
 
         report = Teleporter(case.model, loss_fn, step=FixedStep(1e-3)).teleport(case.inputs, case.targets)
-        assert calls == 9, "the sixth evaluation is not finite, and the three of the shorter steps after it"
+        assert calls == 12, "the fourth landing is not finite, and the three of the shorter steps after it"
         assert (report.outcome, report.num_steps) == (Outcome.NON_FINITE, 0)
         assert report.grad_norm_after == report.grad_norm_before
         assert all(torch.equal(value, before[key]) for key, value in case.model.state_dict().items())
@@ -143,7 +143,7 @@ def test_cost_is_counted_in_gradients() -> None:
     report = teleporter_of(copy.deepcopy(case.model), case.loss_fn, tau=0.9, **options).teleport(
         case.inputs, case.targets
     )
-    assert report.num_gradient_evaluations == pytest.approx(1 + 4 * (2 + 1))
+    assert report.num_gradient_evaluations == pytest.approx(1 + 1 / 3 + 4 * (2 + 1)), "with a second forward"
     assert report.seconds.total > 0.0
     assert min(report.seconds.capture, report.seconds.subspace, report.seconds.direction, report.seconds.apply) > 0.0
 

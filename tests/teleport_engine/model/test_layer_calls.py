@@ -42,8 +42,6 @@ def reasons(report: TeleportReport) -> dict[str, str]:
 
 
 OTHER_USES: dict[str, Callable[[Net, Tensor], Tensor]] = {
-    "transposed": lambda net, h: (h @ net.mid.weight.T)[:, :3],
-    "matmul": lambda net, h: torch.matmul(h, net.mid.weight)[:, :3],
     "embedding": lambda net, h: nn.functional.embedding(torch.arange(6), net.mid.weight)[:, :3],
     "detached": lambda net, h: net.mid.weight.detach()[:6, :3],
     "data": lambda net, h: net.mid.weight.data[:6, :3],
@@ -92,6 +90,19 @@ def test_a_penalty_in_the_loss_freezes_what_it_sees() -> None:
 
     def loss_fn(outputs: Tensor, targets: Tensor) -> Tensor:
         return nn.functional.cross_entropy(outputs, targets) + 0.1 * model.mid.weight.square().sum()
+
+    report = climb(model, loss_fn)
+    assert reasons(report) == {"first": "input is fixed", "mid": ELSEWHERE, "out": ""}
+    assert report.route == "jvp", "the loss runs while tangents stand in the place of the parameters"
+    assert abs(report.loss_drift) <= 1e-12
+
+
+def test_a_loss_that_holds_a_parameter_itself_takes_the_double_backward() -> None:
+    model = Net().double()
+    weight = model.mid.weight
+
+    def loss_fn(outputs: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(outputs, targets) + 0.1 * weight.square().sum()
 
     report = climb(model, loss_fn)
     assert reasons(report) == {"first": "input is fixed", "mid": ELSEWHERE, "out": ""}

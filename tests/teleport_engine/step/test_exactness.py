@@ -84,6 +84,19 @@ def test_outputs_that_change_are_seen_where_the_loss_does_not() -> None:
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_a_loss_that_changes_is_seen_where_the_outputs_do_not(scale: float) -> None:
+    model, inputs, targets = hidden(torch.float64, 0.0)
+
+    def loss_fn(outputs: Tensor, targets: Tensor) -> Tensor:
+        return scale * (nn.functional.mse_loss(outputs, targets) + 0.01 * model.seen[0].sum())
+
+    options = Options(step=OwnStep(share=0.02), num_steps=2, limits=Limits(max_growth=1e9))
+    report = Teleporter(model, loss_fn, options).teleport(inputs, targets)
+    assert (report.outcome, report.num_steps) == (Outcome.DRIFT, 0)
+    assert [(event.guard, event.action) for event in report.events] == [("loss_drift", "rolled back")]
+
+
 def test_a_loss_near_zero_may_change_by_its_own_rounding() -> None:
     """The difference of two numbers of a million is known to a tenth in float32, and no more."""
     case = make("tanh", torch.float32)
@@ -139,6 +152,14 @@ def test_a_random_forward_is_found_by_a_second_one(source: str, call: str) -> No
         calls.get(call, lambda: teleporter.teleport(inputs, targets))()
     assert states() == start
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_small_noise_is_found_by_the_tangent_pass() -> None:
+    """Too little to change the loss along its gradient by a thousandth, so that the pass is certified."""
+    model = Draws(lambda model, h: h + 1e-6 * torch.randn(h.shape, generator=model.generator, dtype=h.dtype)).double()
+    teleporter = Teleporter(model, nn.functional.cross_entropy, step=GrowthStep(1.2))
+    with pytest.raises(ValueError, match="the forward must not be random"):
+        teleporter.direction(torch.randn(6, 5).double(), torch.arange(6) % 3)
 
 
 @pytest.mark.parametrize("tau", [1.0, 0.9])

@@ -1,4 +1,4 @@
-"""How often a verdict is false and how often a real effect is found: whole sweeps, simulated with the project's own code.
+"""How often a verdict is false, and how often a real effect is found, in sweeps simulated with the project's own code.
 
 A simulated sweep searches with :class:`~orchestrator.search.study.Study`, confirms on the grid, and is judged as a
 report judges it. Only training is replaced: a run looks its steps to target up in a table that was recorded from real
@@ -12,9 +12,11 @@ import json
 import math
 import os
 import random
-from collections.abc import Iterator, Mapping, Sequence
+import statistics
+import sys
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -29,12 +31,12 @@ from orchestrator.report.schema import Comparison, Verdict
 from orchestrator.report.studies import study_of
 from orchestrator.search import Candidates, Confirmation, confirm_grids, confirmed
 from orchestrator.search.study import Study
-from orchestrator.spec import BASELINE, SweepSpec, Workload, spec_from_text
+from orchestrator.spec import BASELINE, Range, SweepSpec, Workload, spec_from_text
 from orchestrator.statistics import share_interval
 
 TABLES: Final = Path(__file__).with_name("calibration.json")
 # The seeds on which each workload is recorded.
-NUM_SEEDS: Final = {"mlp": 40, "cnn": 20, "transformer": 20}
+NUM_SEEDS: Final = {"mlp": 40, "cnn": 16, "transformer": 16}
 NUM_RATES: Final = {"mlp": 13, "cnn": 13, "transformer": 12}
 WORKLOADS: Final = {
     "mlp": """
@@ -62,7 +64,7 @@ WORKLOADS: Final = {
     target: {metric: train_loss, value: 1.1}
 """,
 }
-# Settings of an arm that is equal to the baseline, or stands for one that has an effect: they change nothing here.
+# The arm as a spec has it. Its settings, none or seven that are searched, change nothing in a simulated run.
 FIXED = "teleport: {step: {rule: growth, factor: 2.0}}"
 SEARCHED = """teleport:
       tau: {choice: [1.0, 0.999, 0.99]}
@@ -77,6 +79,9 @@ PROVENANCE: Final = Provenance(
 )
 # Search trials and confirm seeds.
 BUDGETS: Final = ((8, 8), (12, 10), (16, 8), (24, 8))
+CLAIMS: Final = (Verdict.FASTER, Verdict.SLOWER)
+MOST_FALSE: Final = 0.05
+MOST_NOT_FOUND: Final = {"-15 %": 0.10, "-15 % at twice the rate": 0.20}
 # A result holds whole steps. Simulated ones count hundredths of a recorded step, so that rounding makes no ties.
 UNIT: Final = 100
 
@@ -262,7 +267,7 @@ def judged(spec: SweepSpec, search: Sequence[Trial], world: World) -> tuple[Comp
     grids = confirm_grids(candidates)
     best = confirmed(candidates, grids)
     record = SweepRecord(spec, PROVENANCE, candidates.merged)
-    studies = [study_of(record, *study, best[study], grids[study[0]]) for study in spec.studies]
+    studies = [study_of(record, *study, best[study], grids.get(study[0])) for study in spec.studies]
     comparisons = comparisons_of(studies, spec.confirm_seeds, spec.search.trials)
     (claim,) = (one for one in comparisons if one.is_primary)
     return claim, len(studies[0].grid)
@@ -321,6 +326,7 @@ def simulated(
 def rates_of(label: str) -> list[float]:
     """The learning rates at which a workload is recorded: a logarithmic grid over its searched range."""
     (lr,) = spec_of(label).workloads[label].distributions()
+    assert isinstance(lr, Range)
     num = NUM_RATES[label] - 1
     return [float(f"{lr.low * (lr.high / lr.low) ** (step / num):.4g}") for step in range(num + 1)]
 
@@ -328,3 +334,47 @@ def rates_of(label: str) -> list[float]:
 def training_at(label: str, rate: float) -> Workload:
     """Fix a workload's learning rate."""
     return Workload.model_validate(spec_of(label).workloads[label].concretise({"optimizer.lr": rate}))
+
+
+def calibrated(num_sweeps: int, num_workers: int | None = None) -> list[Sweep]:
+    """Simulate so many sweeps for each truth and budget, the workloads taking turns."""
+    labels = [list(WORKLOADS)[number % len(WORKLOADS)] for number in range(num_sweeps)]
+    found: list[Sweep] = []
+    with ProcessPoolExecutor(num_workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        for done, sweeps in enumerate(pool.map(simulated, labels, range(num_sweeps)), start=1):
+            found += sweeps
+            print(f"\r{done} of {num_sweeps} sweeps", end="", file=sys.stderr, flush=True)
+    return found
+
+
+def rows(num_sweeps: int | None = None) -> list[dict[str, Any]]:
+    """Measure; the environment variable ``SWEEPS`` says how many sweeps, 400 unless it is set."""
+    sweeps = calibrated(num_sweeps or int(os.environ.get("SWEEPS", "400")))
+    table = []
+    for name, truth in TRUTHS.items():
+        of_truth = [sweep for sweep in sweeps if sweep.truth == name]
+        for budget in BUDGETS:
+            cell = [sweep for sweep in of_truth if sweep.budget == budget]
+            at = f"{name}, {budget[0]} trials and {budget[1]} seeds"
+            if truth.factor == 1.0:
+                claims = [sweep.verdict in CLAIMS for sweep in cell]
+                table.append(share_row(f"{at}: false verdicts", claims, MOST_FALSE))
+            else:
+                missed = [sweep.verdict != Verdict.FASTER for sweep in cell]
+                table.append(share_row(f"{at}: effects not found", missed, MOST_NOT_FOUND.get(name)))
+        table += [
+            share_row(f"{name}: intervals that do not hold the effect", [not sweep.is_covered for sweep in of_truth]),
+            row(f"{name}: points of the grid", statistics.mean(sweep.num_points for sweep in of_truth), "mean"),
+        ]
+    for label in WORKLOADS:
+        noisy = [sweep for sweep in sweeps if sweep.label == label and sweep.truth == "noisy, no effect"]
+        claims = [sweep.verdict in CLAIMS for sweep in noisy]
+        table.append(share_row(f"noisy, no effect, on {label}, all budgets: false verdicts", claims, MOST_FALSE))
+    return table
+
+
+def share_row(name: str, happened: Sequence[bool], goal: float | None = None) -> dict[str, Any]:
+    """Make a row of how often something happened, with its exact 95 % interval."""
+    low, high = share_interval(sum(happened), 0, len(happened))
+    found = row(name, sum(happened) / len(happened), "share", goal)
+    return {**found, "low": low, "high": high, "sweeps": len(happened)}

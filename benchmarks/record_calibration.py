@@ -1,8 +1,8 @@
 """Train the tables of ``benchmarks/calibrate.py`` again and write them: ``python -m benchmarks.record_calibration``.
 
-A table holds, for one workload, the steps to target of the plain baseline by learning rate and seed. Training all three
-takes about 8 minutes of one core. It need be repeated only where the specs in that file change; with names of workloads, only
-theirs are trained.
+A table holds, for one workload, the steps to target of the plain baseline by learning rate and seed. To train all three
+takes about 8 minutes of one core. A table must be recorded again only where its workload in that file changes; the
+command trains the workloads that it is given by name, or all.
 """
 
 from __future__ import annotations

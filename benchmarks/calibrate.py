@@ -14,7 +14,7 @@ import os
 import random
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -81,7 +81,13 @@ PROVENANCE: Final = Provenance(
 BUDGETS: Final = ((8, 8), (12, 10), (16, 8), (24, 8))
 CLAIMS: Final = (Verdict.FASTER, Verdict.SLOWER)
 MOST_FALSE: Final = 0.05
+MOST_NOT_HELD: Final = 0.07
 MOST_NOT_FOUND: Final = {"-15 %": 0.10, "-15 % at twice the rate": 0.20}
+# What the names of rows end with.
+FALSE: Final = "false verdicts"
+NOT_FOUND: Final = "effects not found"
+NOT_HELD: Final = "intervals without the effect"
+EVERY_BUDGET: Final = "every budget"
 # A result holds whole steps. Simulated ones count hundredths of a recorded step, so that rounding makes no ties.
 UNIT: Final = 100
 
@@ -178,6 +184,19 @@ search: {{sampler: tpe, seed: {seed}, trials: {trials}, seeds: [0, 1], objective
 confirm: {{seeds: {num_seeds}}}
 """
     return spec_from_text(text, "benchmarks/calibrate.py")
+
+
+def rates_of(label: str) -> list[float]:
+    """The learning rates at which a workload is recorded: a logarithmic grid over its searched range."""
+    (lr,) = spec_of(label).workloads[label].distributions()
+    assert isinstance(lr, Range)
+    num = NUM_RATES[label] - 1
+    return [float(f"{lr.low * (lr.high / lr.low) ** (step / num):.4g}") for step in range(num + 1)]
+
+
+def training_at(label: str, rate: float) -> Workload:
+    """Fix a workload's learning rate."""
+    return Workload.model_validate(spec_of(label).workloads[label].concretise({"optimizer.lr": rate}))
 
 
 @final
@@ -323,19 +342,6 @@ def simulated(
     return found
 
 
-def rates_of(label: str) -> list[float]:
-    """The learning rates at which a workload is recorded: a logarithmic grid over its searched range."""
-    (lr,) = spec_of(label).workloads[label].distributions()
-    assert isinstance(lr, Range)
-    num = NUM_RATES[label] - 1
-    return [float(f"{lr.low * (lr.high / lr.low) ** (step / num):.4g}") for step in range(num + 1)]
-
-
-def training_at(label: str, rate: float) -> Workload:
-    """Fix a workload's learning rate."""
-    return Workload.model_validate(spec_of(label).workloads[label].concretise({"optimizer.lr": rate}))
-
-
 def calibrated(num_sweeps: int, num_workers: int | None = None) -> list[Sweep]:
     """Simulate so many sweeps for each truth and budget, the workloads taking turns."""
     labels = [list(WORKLOADS)[number % len(WORKLOADS)] for number in range(num_sweeps)]
@@ -347,34 +353,84 @@ def calibrated(num_sweeps: int, num_workers: int | None = None) -> list[Sweep]:
     return found
 
 
-def rows(num_sweeps: int | None = None) -> list[dict[str, Any]]:
+def rows() -> list[dict[str, Any]]:
     """Measure; the environment variable ``SWEEPS`` says how many sweeps, 400 unless it is set."""
-    sweeps = calibrated(num_sweeps or int(os.environ.get("SWEEPS", "400")))
+    return rows_of(calibrated(int(os.environ.get("SWEEPS", "400"))))
+
+
+def rows_of(sweeps: Sequence[Sweep]) -> list[dict[str, Any]]:
+    """Count how often verdicts and intervals were right: by budget over all tables, and by table over all budgets."""
     table = []
-    for name, truth in TRUTHS.items():
-        of_truth = [sweep for sweep in sweeps if sweep.truth == name]
+    for truth in TRUTHS:
+        of_truth = [sweep for sweep in sweeps if sweep.truth == truth]
         for budget in BUDGETS:
-            cell = [sweep for sweep in of_truth if sweep.budget == budget]
-            at = f"{name}, {budget[0]} trials and {budget[1]} seeds"
-            if truth.factor == 1.0:
-                claims = [sweep.verdict in CLAIMS for sweep in cell]
-                table.append(share_row(f"{at}: false verdicts", claims, MOST_FALSE))
-            else:
-                missed = [sweep.verdict != Verdict.FASTER for sweep in cell]
-                table.append(share_row(f"{at}: effects not found", missed, MOST_NOT_FOUND.get(name)))
-        table += [
-            share_row(f"{name}: intervals that do not hold the effect", [not sweep.is_covered for sweep in of_truth]),
-            row(f"{name}: points of the grid", statistics.mean(sweep.num_points for sweep in of_truth), "mean"),
-        ]
-    for label in WORKLOADS:
-        noisy = [sweep for sweep in sweeps if sweep.label == label and sweep.truth == "noisy, no effect"]
-        claims = [sweep.verdict in CLAIMS for sweep in noisy]
-        table.append(share_row(f"noisy, no effect, on {label}, all budgets: false verdicts", claims, MOST_FALSE))
+            table.append(_verdicts(truth, told_of(budget), [one for one in of_truth if one.budget == budget]))
+        table.append(_intervals(truth, EVERY_BUDGET, of_truth))
+        table.append(row(f"{truth}: points of the grid", statistics.mean(one.num_points for one in of_truth), "mean"))
+        for label in WORKLOADS:
+            on_label = [one for one in of_truth if one.label == label]
+            if on_label:  # with one or two sweeps in all, not every table has had a turn
+                table += [_verdicts(truth, f"on {label}", on_label), _intervals(truth, f"on {label}", on_label)]
     return table
 
 
-def share_row(name: str, happened: Sequence[bool], goal: float | None = None) -> dict[str, Any]:
+def told_of(budget: tuple[int, int]) -> str:
+    """Write a budget as the names of rows have it."""
+    return f"{budget[0]} trials, {budget[1]} seeds"
+
+
+def _verdicts(truth: str, where: str, sweeps: Sequence[Sweep]) -> dict[str, Any]:
+    if TRUTHS[truth].factor == 1.0:
+        return _share(f"{truth}, {where}: {FALSE}", [one.verdict in CLAIMS for one in sweeps], MOST_FALSE)
+    missed = [one.verdict != Verdict.FASTER for one in sweeps]
+    return _share(f"{truth}, {where}: {NOT_FOUND}", missed, MOST_NOT_FOUND.get(truth))
+
+
+def _intervals(truth: str, where: str, sweeps: Sequence[Sweep]) -> dict[str, Any]:
+    return _share(f"{truth}, {where}: {NOT_HELD}", [not one.is_covered for one in sweeps], MOST_NOT_HELD)
+
+
+def _share(name: str, happened: Sequence[bool], goal: float | None) -> dict[str, Any]:
     """Make a row of how often something happened, with its exact 95 % interval."""
     low, high = share_interval(sum(happened), 0, len(happened))
-    found = row(name, sum(happened) / len(happened), "share", goal)
-    return {**found, "low": low, "high": high, "sweeps": len(happened)}
+    return {**row(name, statistics.mean(happened), "share", goal), "low": low, "high": high, "count": len(happened)}
+
+
+def tables(measured: Sequence[Mapping[str, Any]]) -> str:
+    """Write the tables of docs/methodology.md from the rows, in percent with exact 95 % intervals."""
+    by_name = {one["name"]: one for one in measured}
+    budgets, labels = [told_of(budget) for budget in BUDGETS], [f"on {label}" for label in WORKLOADS]
+    return "\n".join(
+        (
+            *_table(by_name, "a verdict, by search trials and confirm seeds", budgets, (FALSE, NOT_FOUND)),
+            "",
+            *_table(by_name, "a verdict, by table, all budgets", labels, (FALSE, NOT_FOUND)),
+            "",
+            *_table(by_name, "the interval holds the effect", [EVERY_BUDGET, *labels], (NOT_HELD,)),
+        )
+    )
+
+
+def _table(
+    by_name: Mapping[str, Mapping[str, Any]], what: str, places: Sequence[str], kinds: Sequence[str]
+) -> Iterator[str]:
+    yield f"| {what} | {' | '.join(places)} |"
+    yield "|---|" + "---|" * len(places)
+    for truth in TRUTHS:
+        for kind in kinds:
+            found = [by_name.get(f"{truth}, {place}: {kind}") for place in places]
+            if None not in found:
+                told = {FALSE: "false", NOT_FOUND: "found", NOT_HELD: "held"}[kind]
+                yield f"| {truth}: {told} | {' | '.join(_cell(one, kind) for one in found if one)} |"
+
+
+def _cell(found: Mapping[str, Any], kind: str) -> str:
+    value, low, high = (100.0 * found[name] for name in ("value", "low", "high"))
+    if kind != FALSE:
+        value, low, high = 100.0 - value, 100.0 - high, 100.0 - low
+    return f"{value:.1f} [{low:.0f}, {high:.0f}]"
+
+
+if __name__ == "__main__":
+    stored = json.loads(Path(__file__).with_name("results.json").read_text(encoding="utf-8"))["rows"]
+    print(tables([one for one in stored if one["part"] == "calibrate"]))

@@ -87,7 +87,7 @@ MOST_NOT_FOUND: Final = {"-15 %": 0.10, "-15 % at twice the rate": 0.20}
 FALSE: Final = "false verdicts"
 NOT_FOUND: Final = "effects not found"
 NOT_HELD: Final = "intervals without the effect"
-EVERY_BUDGET: Final = "every budget"
+ALL_TABLES: Final = "all tables"
 # A result holds whole steps. Simulated ones count hundredths of a recorded step, so that rounding makes no ties.
 UNIT: Final = 100
 
@@ -354,8 +354,15 @@ def calibrated(num_sweeps: int, num_workers: int | None = None) -> list[Sweep]:
 
 
 def rows() -> list[dict[str, Any]]:
-    """Measure; the environment variable ``SWEEPS`` says how many sweeps, 400 unless it is set."""
-    return rows_of(calibrated(int(os.environ.get("SWEEPS", "400"))))
+    """Measure; the environment variable ``SWEEPS`` says how many sweeps, 400 unless it is set.
+
+    Raises:
+        SystemExit: there would be fewer sweeps than tables.
+    """
+    num_sweeps = int(os.environ.get("SWEEPS", "400"))
+    if num_sweeps < len(WORKLOADS):
+        raise SystemExit(f"SWEEPS must be at least {len(WORKLOADS)}, one for each table, is {num_sweeps}")
+    return rows_of(calibrated(num_sweeps))
 
 
 def rows_of(sweeps: Sequence[Sweep]) -> list[dict[str, Any]]:
@@ -365,12 +372,11 @@ def rows_of(sweeps: Sequence[Sweep]) -> list[dict[str, Any]]:
         of_truth = [sweep for sweep in sweeps if sweep.truth == truth]
         for budget in BUDGETS:
             table.append(_verdicts(truth, told_of(budget), [one for one in of_truth if one.budget == budget]))
-        table.append(_intervals(truth, EVERY_BUDGET, of_truth))
+        table.append(_intervals(truth, ALL_TABLES, of_truth))
         table.append(row(f"{truth}: points of the grid", statistics.mean(one.num_points for one in of_truth), "mean"))
         for label in WORKLOADS:
             on_label = [one for one in of_truth if one.label == label]
-            if on_label:  # with one or two sweeps in all, not every table has had a turn
-                table += [_verdicts(truth, f"on {label}", on_label), _intervals(truth, f"on {label}", on_label)]
+            table += [_verdicts(truth, f"on {label}", on_label), _intervals(truth, f"on {label}", on_label)]
     return table
 
 
@@ -402,11 +408,11 @@ def tables(measured: Sequence[Mapping[str, Any]]) -> str:
     budgets, labels = [told_of(budget) for budget in BUDGETS], [f"on {label}" for label in WORKLOADS]
     return "\n".join(
         (
-            *_table(by_name, "a verdict, by search trials and confirm seeds", budgets, (FALSE, NOT_FOUND)),
+            *_table(by_name, "% of verdicts, by search trials and confirm seeds", budgets, (FALSE, NOT_FOUND)),
             "",
-            *_table(by_name, "a verdict, by table, all budgets", labels, (FALSE, NOT_FOUND)),
+            *_table(by_name, "% of verdicts, by table, all budgets", labels, (FALSE, NOT_FOUND)),
             "",
-            *_table(by_name, "the interval holds the effect", [EVERY_BUDGET, *labels], (NOT_HELD,)),
+            *_table(by_name, "% of intervals that hold the effect, all budgets", [ALL_TABLES, *labels], (NOT_HELD,)),
         )
     )
 
@@ -414,14 +420,14 @@ def tables(measured: Sequence[Mapping[str, Any]]) -> str:
 def _table(
     by_name: Mapping[str, Mapping[str, Any]], what: str, places: Sequence[str], kinds: Sequence[str]
 ) -> Iterator[str]:
-    yield f"| {what} | {' | '.join(places)} |"
+    names = [(truth, kind) for truth in TRUTHS for kind in kinds if f"{truth}, {places[0]}: {kind}" in by_name]
+    lines = {(truth, kind): [by_name[f"{truth}, {place}: {kind}"] for place in places] for truth, kind in names}
+    counts = sorted({one["count"] for line in lines.values() for one in line})
+    yield f"| {what} ({' or '.join(map(str, counts))} in a cell) | {' | '.join(places)} |"
     yield "|---|" + "---|" * len(places)
-    for truth in TRUTHS:
-        for kind in kinds:
-            found = [by_name.get(f"{truth}, {place}: {kind}") for place in places]
-            if None not in found:
-                told = {FALSE: "false", NOT_FOUND: "found", NOT_HELD: "held"}[kind]
-                yield f"| {truth}: {told} | {' | '.join(_cell(one, kind) for one in found if one)} |"
+    for (truth, kind), line in lines.items():
+        told = {FALSE: "false", NOT_FOUND: "found", NOT_HELD: "held"}[kind]
+        yield f"| {truth}: {told} | {' | '.join(_cell(one, kind) for one in line)} |"
 
 
 def _cell(found: Mapping[str, Any], kind: str) -> str:

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 
-from benchmarks.calibrate import BUDGETS, SEARCHED, TRUTHS, Sweep, Table, World, searched, simulated, spec_of, table_of
+from benchmarks.calibrate import (
+    BUDGETS,
+    SEARCHED,
+    TRUTHS,
+    Sweep,
+    Table,
+    World,
+    searched,
+    simulated,
+    spec_of,
+    table_of,
+    tables,
+)
 from orchestrator.report.schema import Verdict
 from orchestrator.spec import BASELINE
 
@@ -61,3 +75,12 @@ def test_a_table_is_straight_in_logarithms_between_recorded_rates() -> None:
     assert table.at(9.0, 0) == pytest.approx(25.0)
     assert table.at(0.19, 1) == math.inf
     assert table.at(0.21, 1) == 30.0
+
+
+def test_the_page_shows_what_was_measured() -> None:
+    root = Path(__file__).parents[3]
+    rows = json.loads((root / "benchmarks/results.json").read_text(encoding="utf-8"))["rows"]
+    page = (root / "docs/methodology.md").read_text(encoding="utf-8")
+    assert tables([row for row in rows if row["part"] == "calibrate"]) in page, (
+        "python -m benchmarks.calibrate prints it"
+    )

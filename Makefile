@@ -48,7 +48,7 @@ mutate: $(STAMP) ## put small faults into the code, and see that the tests notic
 bench: $(STAMP) ## measure; writes benchmarks/results.json (ONLY=engine runs a part)
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
-calibrate: $(STAMP) ## simulate sweeps to see how often a verdict is false (SWEEPS=40 is quick, 400 takes an hour)
+calibrate: $(STAMP) ## simulate sweeps to see how often a verdict is false (SWEEPS=40 is quick; 400 unless given)
 	SWEEPS=$(or $(SWEEPS),400) $(BIN)/python -m benchmarks --only calibrate
 
 figures: $(STAMP) ## draw the pictures of docs/method.md again

@@ -35,7 +35,7 @@ PARTS = (
     "tracking_steps",
     "training",
 )
-# This takes hours, so it runs only where it is asked for: ``make calibrate``.
+# This takes a quarter of an hour of two cores, so it runs only where it is asked for: ``make calibrate``.
 ON_DEMAND = ("calibrate",)
 RESULTS = Path(__file__).parent / "results.json"
 

@@ -1,7 +1,7 @@
 """Train the tables of ``benchmarks/calibrate.py`` again and write them: ``python -m benchmarks.record_calibration``.
 
 A table holds, for one workload, the steps to target of the plain baseline by learning rate and seed. To train all three
-takes about 8 minutes of one core. A table must be recorded again only where its workload in that file changes; the
+takes about 6 minutes of one core. A table must be recorded again only where its workload in that file changes; the
 command trains the workloads that it is given by name, or all.
 """
 

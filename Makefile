@@ -7,7 +7,7 @@ RUNS   ?= runs
 SPEC   ?= sweeps/quickstart.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart check test chaos mutate bench figures screenshots browser clean
+.PHONY: help setup quickstart check test chaos mutate bench calibrate figures screenshots browser clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ mutate: $(STAMP) ## put small faults into the code, and see that the tests notic
 
 bench: $(STAMP) ## measure; writes benchmarks/results.json (ONLY=engine runs a part)
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+
+calibrate: $(STAMP) ## simulate sweeps to see how often a verdict is false (SWEEPS=40 is quick; 400 unless given)
+	SWEEPS=$(or $(SWEEPS),400) $(BIN)/python -m benchmarks --only calibrate
 
 figures: $(STAMP) ## draw the pictures of docs/method.md again
 	$(BIN)/python -m benchmarks.figures

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 from orchestrator.statistics.censored import Pair
@@ -20,8 +21,11 @@ MAX_FLIPPED = 16
 CHUNK = 4_096
 
 
+@cache
 def share_interval(num_hits: int, num_in_doubt: int, num_all: int) -> tuple[float, float]:
     """Return the exact 95 % interval of a probability (Clopper and Pearson 1934).
+
+    A report asks for the same few intervals again and again, and each takes scipy milliseconds.
 
     Args:
         num_hits: how often the event certainly happened.

@@ -158,9 +158,10 @@ class TeleportOptions(ArmOptions):
         step: how far each teleport step goes; needed unless ``adaptive`` is given.
         adaptive: replaces ``tau``, ``step``, the limits of drift, and the schedule's steps and stop.
         schedule: when to teleport.
-        grad_norm_cap: a teleport step that would take ‖g‖ above this is undone, and the teleport ends.
+        grad_norm_cap: a teleport step that would take ‖g‖ above this is undone, and the teleport ends. None: a teleport
+            with a fixed step may raise ‖g‖ tenfold and no more; a large cap lifts that limit.
         max_loss_drift: a teleport step that would change the loss on its batch by more than this is undone, and the
-            teleport ends. None: at tau = 1 the limit is what rounding explains, below it there is none.
+            teleport ends. None: at tau = 1 the limit is what rounding explains, below it the loss may at most double.
         objective: what is climbed: ½‖g‖², log ‖g‖, or the curvature along the gradient, up (``sharper``) or down
             (``flatter``).
         batch_size: size of a batch drawn for the teleport alone; None: it takes the optimizer step's batch.

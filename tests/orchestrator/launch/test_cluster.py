@@ -233,7 +233,7 @@ def telling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     here = tmp_path / "elsewhere"
     here.mkdir()
     (here / "telling.py").write_text(PLUGIN)
-    few = TINY.replace("name: mlp", "name: telling").replace("trials: 3", "trials: 1").replace("seeds: 2}", "seeds: 1}")
+    few = TINY.replace("name: mlp", "name: telling").replace("trials: 3", "trials: 1").replace("seeds: 2", "seeds: 1")
     (here / "tiny.yaml").write_text(few)
     monkeypatch.setenv("TOLD", str(here / "told"))
     # Workers inherit from their node what this process has: the code must not reach them this way.

@@ -146,7 +146,8 @@ def test_a_stored_sweep_knows_its_plugins(
 
 @pytest.mark.slow
 def test_the_example_runs_through_ray(here: Path) -> None:
-    done = program("run", "wine.yaml", "--plugin", "my_plugin", "--set", "confirm.seeds=2", cwd=here)
+    few = ("--set", "confirm={seeds: 2, grid: none}")
+    done = program("run", "wine.yaml", "--plugin", "my_plugin", *few, cwd=here)
     assert done.returncode == 0, done.stderr
     plugins.load(["my_plugin"])
     record = read_record(SweepPaths(here / "runs", "wine"))

@@ -24,8 +24,9 @@ from typing import Any, Final, final
 
 import optuna
 
+from benchmarks.played import played, played_seed
 from benchmarks.timing import row
-from orchestrator.home import Provenance, SeedResult, SweepRecord, Trial, TrialConfig, TrialResult, TrialState
+from orchestrator.home import Provenance, SweepRecord, Trial, TrialConfig
 from orchestrator.report.comparisons import comparisons_of
 from orchestrator.report.schema import Comparison, Verdict
 from orchestrator.report.studies import study_of
@@ -220,27 +221,8 @@ class World:
         steps = self._steps(config.arm, float(config.training.optimizer.model_dump()["lr"]), seed)
         reached = round(UNIT * steps) if steps <= self.table.budget else None
         budget = UNIT * self.table.budget
-        found = SeedResult(
-            seed=seed,
-            outcome="completed",
-            num_steps=budget,
-            budget_steps=budget,
-            steps_to_target=reached,
-            seconds_to_target=None,
-            gradient_evaluations_to_target=None,
-            seconds=1.0,
-            teleport_seconds=0.0,
-            gradient_evaluations=1.0,
-            metrics={},
-        )
-        result = TrialResult(
-            trial_id=config.trial_id,
-            state=TrialState.COMPLETE,
-            value=2.0 * budget if reached is None else float(reached),
-            seeds=(found,),
-            started_at=0.0,
-            ended_at=1.0,
-        )
+        value = 2.0 * budget if reached is None else float(reached)
+        result = played(config, value, (played_seed(seed, reached, budget),))
         return Trial(config=config, result=result)
 
     def _steps(self, arm: str, rate: float, seed: int) -> float:

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from benchmarks.played import played, played_seed
 from benchmarks.timing import row
-from orchestrator.home.records import SeedResult, Trial, TrialConfig, TrialFailure, TrialResult, TrialState
+from orchestrator.home.records import SeedResult, Trial, TrialConfig, TrialFailure, TrialResult
 from orchestrator.search.candidates import Candidate, Candidates
 from orchestrator.search.journal import open_journal
 from orchestrator.search.study import Study
@@ -120,8 +121,8 @@ class Recorded:
         cost, is_capped = candidate["costs"][config.workload][place], candidate["is_capped"][config.workload][place]
         if cost is None:
             failure = TrialFailure(kind="diverged", message="as recorded")
-            return _result(config, TrialState.FAIL, None, (), failure)
-        return _result(config, TrialState.COMPLETE, cost, (_seed(config.seeds[0], cost, is_capped=is_capped),))
+            return played(config, None, (), failure)
+        return played(config, cost, (_seed(config.seeds[0], cost, is_capped=is_capped),))
 
     def _baseline(self, label: str, tuned: Mapping[str, Any]) -> Trial:
         config = TrialConfig(
@@ -138,7 +139,7 @@ class Recorded:
         seeds = tuple(
             _seed(seed, cost, is_capped=False) for seed, cost in zip(config.seeds, tuned["costs"], strict=True)
         )
-        return Trial(config=config, result=_result(config, TrialState.COMPLETE, seeds[0].num_steps, seeds))
+        return Trial(config=config, result=played(config, seeds[0].num_steps, seeds))
 
 
 def key_of(values: Mapping[str, Any]) -> Key:
@@ -148,37 +149,7 @@ def key_of(values: Mapping[str, Any]) -> Key:
 
 def _seed(seed: int, cost: float, *, is_capped: bool) -> SeedResult:
     steps = round(cost / 2 if is_capped else cost)
-    return SeedResult(
-        seed=seed,
-        outcome="completed",
-        num_steps=steps,
-        budget_steps=steps,
-        steps_to_target=None if is_capped else steps,
-        seconds_to_target=None,
-        gradient_evaluations_to_target=None,
-        seconds=1.0,
-        teleport_seconds=0.0,
-        gradient_evaluations=1.0,
-        metrics={},
-    )
-
-
-def _result(
-    config: TrialConfig,
-    state: TrialState,
-    value: float | None,
-    seeds: tuple[SeedResult, ...],
-    failure: TrialFailure | None = None,
-) -> TrialResult:
-    return TrialResult(
-        trial_id=config.trial_id,
-        state=state,
-        value=value,
-        seeds=seeds,
-        failure=failure,
-        started_at=0.0,
-        ended_at=1.0,
-    )
+    return played_seed(seed, None if is_capped else steps, steps)
 
 
 def searched(recorded: Recorded, spec: SweepSpec) -> dict[int, Candidate]:

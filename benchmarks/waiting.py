@@ -12,8 +12,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.played import played, played_seed
 from benchmarks.timing import row
-from orchestrator.home.records import SeedResult, TrialConfig, TrialResult, TrialState
+from orchestrator.home.records import TrialConfig, TrialResult
 from orchestrator.search.journal import open_journal
 from orchestrator.search.study import plan_studies
 from orchestrator.spec import SweepSpec, spec_from_text
@@ -57,27 +58,7 @@ def busy_share(spec: SweepSpec, seed: int = 0) -> float:
 
 def _result(config: TrialConfig) -> TrialResult:
     lr = float(config.values["optimizer.lr"])  # type: ignore[arg-type]
-    seed = SeedResult(
-        seed=config.seeds[0],
-        outcome="completed",
-        num_steps=10,
-        budget_steps=10,
-        steps_to_target=None,
-        seconds_to_target=None,
-        gradient_evaluations_to_target=None,
-        seconds=1.0,
-        teleport_seconds=0.0,
-        gradient_evaluations=10.0,
-        metrics={"train_loss": abs(lr - 0.1)},
-    )
-    return TrialResult(
-        trial_id=config.trial_id,
-        state=TrialState.COMPLETE,
-        value=abs(lr - 0.1),
-        seeds=(seed,),
-        started_at=0.0,
-        ended_at=1.0,
-    )
+    return played(config, abs(lr - 0.1), (played_seed(config.seeds[0], None, budget=10),))
 
 
 def rows() -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -68,15 +68,17 @@ class TrialConfig(Record):
         Values at their defaults do not count either, so that a new option leaves the ids in older homes as they are.
         For the same reason the default of an option is never changed.
         """
-        training = self.training.model_dump(mode="json", exclude_defaults=True)
-        training["data"].pop("root", None)
         method = self.method.model_dump(mode="json", exclude_defaults=True)
-        return digest([self.workload, self.arm, training, method])
+        return digest([self.workload, self.arm, self.training.identifying_values(), method])
 
     @cached_property
     def trial_id(self) -> str:
         """Hash of the configuration, the phase and the seeds."""
-        return digest([self.configuration_id, self.phase, list(self.seeds)])
+        return self.trial_id_on(self.seeds)
+
+    def trial_id_on(self, seeds: Sequence[int]) -> str:
+        """Tell the id of the same trial on other seeds."""
+        return digest([self.configuration_id, self.phase, list(seeds)])
 
 
 class HistoryRow(Record):

@@ -9,14 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestrator.search import Candidate
-from orchestrator.spec import ALL, LR_FACTOR, Arm, Json, SweepSpec, Workload, digest
-
-
-def training_id(training: Workload) -> str:
-    """Identify a workload with every value fixed; where its data lies does not count."""
-    data = training.model_dump(mode="json", exclude_defaults=True)
-    data["data"].pop("root", None)
-    return digest(data)
+from orchestrator.spec import ALL, LR_FACTOR, Arm, Json, SweepSpec, digest
 
 
 def method_id(method: Arm) -> str:

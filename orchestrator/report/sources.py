@@ -8,7 +8,7 @@ from typing import final
 
 from orchestrator.errors import Fault
 from orchestrator.home import Trial, TrialConfig
-from orchestrator.report.identity import candidate_id, changes_of, key_of, method_id, training_id
+from orchestrator.report.identity import candidate_id, changes_of, key_of, method_id
 from orchestrator.search import (
     Candidate,
     Candidates,
@@ -18,6 +18,7 @@ from orchestrator.search import (
     complete_of,
     confirm_grids,
     confirmed,
+    training_id,
     training_of,
 )
 from orchestrator.spec import BASELINE, Json, Workload

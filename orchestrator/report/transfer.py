@@ -11,7 +11,7 @@ from typing import final
 
 from orchestrator.home import Trial
 from orchestrator.report.costs import costs_of, table_of
-from orchestrator.report.identity import key_of, training_id
+from orchestrator.report.identity import key_of
 from orchestrator.report.schema.comparison import Interval
 from orchestrator.report.schema.evidence import TimeMetric
 from orchestrator.report.schema.transfer import (
@@ -29,7 +29,7 @@ from orchestrator.report.schema.transfer import (
 )
 from orchestrator.report.sensitivity import sensitivities_of
 from orchestrator.report.sources import Matcher, Source, sources_of
-from orchestrator.search import Candidates, aggregate_of, best_over, judges_of, stored_id
+from orchestrator.search import Candidates, aggregate_of, best_over, judges_of, stored_id, training_id
 from orchestrator.spec import SharedScope
 from orchestrator.statistics import (
     ALPHA,

@@ -9,6 +9,7 @@ from orchestrator.search.candidates import (
     run_order,
     steps_to_target,
     stored_id,
+    training_id,
     training_of,
 )
 from orchestrator.search.confirm import Confirmation, ConfirmGrid, confirm_grids, confirmed
@@ -62,5 +63,6 @@ __all__ = [
     "steps_to_target",
     "stored_id",
     "time_lints",
+    "training_id",
     "training_of",
 ]

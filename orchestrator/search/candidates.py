@@ -59,6 +59,11 @@ def run_order(spec: SweepSpec, workload: str = ALL) -> tuple[Pair, ...]:
     )
 
 
+def training_id(training: Workload) -> str:
+    """Identify a workload with every value fixed; where its data lies does not count."""
+    return digest(training.identifying_values())
+
+
 def training_of(spec: SweepSpec, baseline: TrialConfig, values: Mapping[str, Json]) -> Workload:
     """Make what a workload trains under a candidate of a shared search.
 
@@ -71,6 +76,27 @@ def training_of(spec: SweepSpec, baseline: TrialConfig, values: Mapping[str, Jso
         tuned = Workload.model_validate(data).optimizer.model_dump()["lr"]
         data["optimizer"]["lr"] = tuned * factor
     return Workload.model_validate(data)
+
+
+def search_config(
+    spec: SweepSpec, pair: Pair, arm: str, training: Workload, method: Arm, values: dict[str, Json], number: int
+) -> TrialConfig:
+    """Make the run of a candidate on one pair of workload and seed."""
+    return TrialConfig(
+        workload=pair[0],
+        arm=arm,
+        phase="search",
+        seeds=(pair[1],),
+        training=training,
+        method=method,
+        objective=spec.search.objective,
+        also=spec.search.also,
+        values=values,
+        number=number,
+        share=spec.resources.share("search"),
+        checkpoint_every=spec.checkpoint.every,
+        system_metrics_every=spec.tracking.system_metrics_every,
+    )
 
 
 def baseline_costs(spec: SweepSpec, baselines: Mapping[str, Trial]) -> dict[Pair, float]:
@@ -475,19 +501,9 @@ class Candidates:
             if run.workload == workload and run.trial is not None:
                 return run.trial.config, stored_id(run.trial)
         tuned = self.baselines[workload].config
-        config = TrialConfig(
-            workload=workload,
-            arm=candidate.arm,
-            phase="search",
-            seeds=self.spec.search.seeds[:1],
-            training=training_of(self.spec, tuned, candidate.values),
-            method=candidate.method,
-            objective=self.spec.search.objective,
-            values=dict(candidate.values),
-            number=candidate.number,
-            share=self.spec.resources.share("search"),
-            checkpoint_every=self.spec.checkpoint.every,
-            system_metrics_every=self.spec.tracking.system_metrics_every,
+        pair, training = (workload, self.spec.search.seeds[0]), training_of(self.spec, tuned, candidate.values)
+        config = search_config(
+            self.spec, pair, candidate.arm, training, candidate.method, dict(candidate.values), candidate.number
         )
         return config, config.trial_id
 

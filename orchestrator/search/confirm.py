@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any, final
 
 from orchestrator.home import Trial, TrialConfig, TrialResult, TrialState
-from orchestrator.search.candidates import Candidates, run_cost, stored_id
+from orchestrator.search.candidates import Candidates, run_cost, stored_id, training_id
 from orchestrator.search.selection import Champions, champions
 from orchestrator.spec import (
     BASELINE,
@@ -28,7 +28,6 @@ from orchestrator.spec import (
     SharedScope,
     SweepSpec,
     Workload,
-    digest,
     grid_range,
 )
 from orchestrator.statistics import Cost
@@ -81,7 +80,7 @@ class ConfirmGrid:
     def config(self, arm: str, point: GridPoint, seed: int) -> TrialConfig:
         """Make the confirm trial of an arm at a point on one seed."""
         champion = self.best[arm].config
-        own = {distribution.name for distribution in self.spec.workloads[self.workload].distributions()}
+        own = _own_names(self.spec, self.workload)
         if self.spec.is_shared(arm):
             values = {**champion.values, **{name: v for name, v in point.values.items() if name in champion.values}}
             if LR_FACTOR in values and point.rate is not None:
@@ -99,9 +98,10 @@ class ConfirmGrid:
     def ids(self) -> dict[tuple[str, int], dict[int, str]]:
         """Arm and place of a point -> confirm seed -> id of the trial."""
         return {
-            (arm, place): {seed: self.config(arm, point, seed).trial_id for seed in self.spec.confirm_seeds}
+            (arm, place): {seed: config.trial_id_on((seed,)) for seed in self.spec.confirm_seeds}
             for arm in self.best
             for place, point in enumerate(self.points)
+            for config in [self.config(arm, point, self.spec.confirm_seeds[0])]
         }
 
     @cached_property
@@ -170,7 +170,7 @@ class ConfirmGrid:
     def _distance(self, arm: str, place: int) -> float:
         rate, training = self.points[place].rate, self.best[arm].config.training
         if rate is None:
-            return float(_key(training) != _key(self.points[place].training))
+            return float(training_id(training) != training_id(self.points[place].training))
         return abs(math.log(rate / _at(training, _path(self.spec))))
 
 
@@ -205,7 +205,7 @@ def _first_grid(
         whole: dict[str, GridPoint] = {}
         for trial in best.values():
             training = trial.config.training
-            whole.setdefault(_key(training), GridPoint(training, _own_values(spec, workload, trial)))
+            whole.setdefault(training_id(training), GridPoint(training, _own_values(spec, workload, trial)))
         return ConfirmGrid(spec, workload, best, tuple(whole.values()), None, options.factor, results)
     rates = [_at(trial.config.training, _path(spec)) for trial in best.values()]
     span = math.log(max(rates) / min(rates))
@@ -245,8 +245,12 @@ def _point(spec: SweepSpec, workload: str, best: Mapping[str, Trial], rate: floa
 
 def _own_values(spec: SweepSpec, workload: str, trial: Trial) -> dict[str, Json]:
     """The values of the workload's own parameters; a shared candidate has those of the tuned baseline."""
-    names = {distribution.name for distribution in spec.workloads[workload].distributions()}
+    names = _own_names(spec, workload)
     return {name: value for name, value in trial.config.values.items() if name in names}
+
+
+def _own_names(spec: SweepSpec, workload: str) -> set[str]:
+    return {distribution.name for distribution in spec.workloads[workload].distributions()}
 
 
 def _path(spec: SweepSpec) -> str:
@@ -260,13 +264,6 @@ def _at(training: Workload, path: str) -> float:
     for name in path.split("."):
         inner = inner[name]
     return float(inner)
-
-
-def _key(training: Workload) -> str:
-    """Identify training values; where data lies does not count."""
-    data = training.model_dump(mode="json", exclude_defaults=True)
-    data["data"].pop("root", None)
-    return digest(data)
 
 
 def _confirm_config(

@@ -24,6 +24,7 @@ from orchestrator.search.candidates import (
     log_ratio_of,
     mean_values,
     run_order,
+    search_config,
     training_of,
 )
 from orchestrator.search.early_stopping import Stopping, loses
@@ -366,22 +367,7 @@ class Study:
         else:
             trained = {self.workload: Workload.model_validate(template[0].concretise(values))}
         return [
-            TrialConfig(
-                workload=workload,
-                arm=self.arm,
-                phase="search",
-                seeds=(seed,),
-                training=trained[workload],
-                method=method,
-                objective=self.spec.search.objective,
-                also=self.spec.search.also,
-                values=values,
-                number=number,
-                share=self.spec.resources.share("search"),
-                checkpoint_every=self.spec.checkpoint.every,
-                system_metrics_every=self.spec.tracking.system_metrics_every,
-            )
-            for workload, seed in self._pairs
+            search_config(self.spec, pair, self.arm, trained[pair[0]], method, values, number) for pair in self._pairs
         ]
 
 

@@ -126,6 +126,12 @@ class Workload(Options):
     precision: Precision = "float32"
     compile: bool = False
 
+    def identifying_values(self) -> dict[str, Any]:
+        """Write what makes it this workload: the values that are not at their defaults, but not where its data lies."""
+        data = self.model_dump(mode="json", exclude_defaults=True)
+        data["data"].pop("root", None)
+        return data
+
     @property
     def architecture(self) -> str:
         """The model's name; for a model of torchvision, torchvision's name for it."""

@@ -23,7 +23,7 @@ Row = Sequence[str]
 
 
 def draw(header: Row, rows: Iterable[Row], *, right: frozenset[int] = frozenset()) -> None:
-    """Print a table, as wide as the terminal or as 200 columns where there is none.
+    """Print a table as wide as the terminal; without a terminal it is 200 columns wide.
 
     Where the terminal is too narrow for a table, each row becomes a block of lines. Cells are printed as they are.
 

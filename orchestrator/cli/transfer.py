@@ -52,7 +52,7 @@ def transfer(
 ) -> None:
     """Tell what a setting costs away from the workload it was tuned on, and how well one chosen without it does.
 
-    Reads what is stored; what has not been confirmed is listed on stderr.
+    It reads stored sweeps and runs nothing. It lists on stderr what has not been confirmed.
 
     Example: teleport transfer cross_architecture --arm tuned --leave architecture
     """

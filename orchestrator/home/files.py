@@ -1,4 +1,4 @@
-"""Writes a file whole or not at all, and reads a file as a record or says why it is none."""
+"""Writes a file whole or not at all, and reads a file as a record or says why it cannot be one."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class TrialSource(ABC):
 
     @abstractmethod
     def propose(self) -> TrialConfig | None:
-        """Hand out the next trial, which is to run at once, or None if there is none now.
+        """Hand out the next trial, which then starts at once; None if no trial can start now.
 
         If nothing runs and the source is not exhausted, there always is one.
         """

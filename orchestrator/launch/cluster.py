@@ -126,7 +126,7 @@ def connected(address: str | None) -> Iterator[None]:
 
     Raises:
         ClusterUnreachable: no cluster answers there, or it is of another version of Ray or Python.
-        UserError: the address is none.
+        UserError: this is not an address of a cluster.
     """
     os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
     found = None if address is None else _find(address)

@@ -53,7 +53,7 @@ def _figure(studies: Sequence[StudyReport], colours: dict[str, str], metric: Tim
 
 
 def _cut_off(study: StudyReport, metric: TimeMetric) -> list[float]:
-    """List where runs that missed were cut off; a run that broke off never arrives and is none of them."""
+    """List where runs that missed were cut off. A run that broke off is left out, because it never arrives."""
     measure = next(each for each in METRICS if each.name == metric).measure
     runs = study.best.confirm if study.best else ()
     sides = [side for run in runs if run.outcome == "missed" and (side := measure(run)) is not None]

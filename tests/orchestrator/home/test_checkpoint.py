@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from orchestrator.sweep.run import Outcome, run
 from orchestrator.track import NoTracker, Tracker
 from orchestrator.track.projection import TRIAL_ID
 from orchestrator.trial.run import run_trial
-from tests.orchestrator.launchers import ReadyLauncher
+from tests.orchestrator.launchers import ReadyLauncher, Relay
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.sweep.test_run import outcomes
 from tests.orchestrator.track.faulty_store import FaultyStore, in_memory
@@ -210,47 +210,24 @@ def flipped(data: bytes) -> bytes:
     return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
 
 
-class Watched(TrialSource):
+class Watched(Relay):
     """A source that is cut off at a checkpoint, and counts the rows that come."""
 
     def __init__(self, source: TrialSource, cut_at: int | None) -> None:
-        self.source = source
+        super().__init__(source)
         self.cut_at = cut_at
         self.rows: dict[str, list[HistoryRow]] = {}
 
-    @property
-    def is_exhausted(self) -> bool:
-        return self.source.is_exhausted
-
-    def propose(self) -> TrialConfig | None:
-        return self.source.propose()
-
-    def check(self) -> None:
-        self.source.check()
-
-    def checkpoint_of(self, config: TrialConfig) -> bytes | None:
-        return self.source.checkpoint_of(config)
-
-    def on_started(self, config: TrialConfig) -> None:
-        self.source.on_started(config)
-
     def on_history(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> bool:
         self.rows.setdefault(config.trial_id, []).extend(rows)
-        goes_on = self.source.on_history(config, rows)
+        goes_on = super().on_history(config, rows)
         if self.cut_at == 0:
             raise KeyboardInterrupt
         return goes_on
 
-    @property
-    def overdue(self) -> Collection[str]:
-        return self.source.overdue
-
     def on_checkpoint(self, config: TrialConfig, data: bytes) -> None:
-        self.source.on_checkpoint(config, data)
+        super().on_checkpoint(config, data)
         self.cut_at = None if self.cut_at is None else self.cut_at - 1
-
-    def on_ended(self, config: TrialConfig, result: TrialResult) -> None:
-        self.source.on_ended(config, result)
 
 
 class CutAt(ReadyLauncher):

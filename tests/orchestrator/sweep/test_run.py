@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ from orchestrator.sweep.run import Outcome, run, sync
 from orchestrator.sweep.standing import Progress, standing
 from orchestrator.track import NoTracker, Tracker
 from orchestrator.track.projection import NOTE
-from tests.orchestrator.launchers import ReadyLauncher
+from tests.orchestrator.launchers import ReadyLauncher, Relay
 from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.track.faulty_store import FaultyStore, in_memory
 from tests.orchestrator.trials import complete, failed
@@ -39,43 +39,20 @@ class Cut(ReadyLauncher):
         InlineLauncher().launch(_CutSource(source, self.after))
 
 
-class _CutSource(TrialSource):
+class _CutSource(Relay):
     def __init__(self, source: TrialSource, after: int) -> None:
-        self.source = source
+        super().__init__(source)
         self.left = after
 
-    @property
-    def is_exhausted(self) -> bool:
-        return self.source.is_exhausted
-
-    def propose(self) -> TrialConfig | None:
-        return self.source.propose()
-
-    def check(self) -> None:
-        self.source.check()
-
-    def checkpoint_of(self, config: TrialConfig) -> bytes | None:
-        return self.source.checkpoint_of(config)
-
-    def on_checkpoint(self, config: TrialConfig, data: bytes) -> None:
-        self.source.on_checkpoint(config, data)
-
-    def on_started(self, config: TrialConfig) -> None:
-        self.source.on_started(config)
-
     def on_history(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> bool:
-        goes_on = self.source.on_history(config, rows)
+        goes_on = super().on_history(config, rows)
         if self.left == 0:
             raise KeyboardInterrupt
         return goes_on
 
-    @property
-    def overdue(self) -> Collection[str]:
-        return self.source.overdue
-
     def on_ended(self, config: TrialConfig, result: TrialResult) -> None:
         self.left -= 1
-        self.source.on_ended(config, result)
+        super().on_ended(config, result)
 
 
 class Simulated(ReadyLauncher):

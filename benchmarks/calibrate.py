@@ -75,9 +75,7 @@ SEARCHED = """teleport:
       schedule: {epochs: {int: [1, 5]}, batches: {int: [1, 8]}, steps: {int: [1, 8]}}"""
 ARM: Final = "teleport"
 FIRST_CONFIRM_SEED: Final = 1_000
-PROVENANCE: Final = Provenance(
-    command="calibrate", git_commit=None, git_dirty=None, versions={}, host="", started_at=0.0
-)
+PROVENANCE: Final = Provenance(command="calibrate", versions={}, host="", started_at=0.0)
 # Search trials and confirm seeds.
 BUDGETS: Final = ((8, 8), (12, 10), (16, 8), (24, 8))
 CLAIMS: Final = (Verdict.FASTER, Verdict.SLOWER)

@@ -67,7 +67,7 @@ def write_home(home: Path, num_trials: int) -> SweepPaths:
     """Put a sweep on file whose trials have all ended but for the last few."""
     spec = spec_from_text(SPEC % num_trials, "bench")
     paths = SweepPaths(home, spec.name)
-    provenance = Provenance(command="", git_commit=None, git_dirty=None, versions={}, host="", started_at=1.0)
+    provenance = Provenance(command="", versions={}, host="", started_at=1.0)
     paths.begin(spec, provenance)
     for number in range(num_trials):
         config = _config(number)

@@ -98,9 +98,7 @@ def report_in_process(home: str, formats: str) -> dict[str, float]:
 def fill(home: Path, num_search: int, num_confirm: int) -> None:
     """Store a finished sweep, as a driver would have left it."""
     spec, paths = spec_from_text(SPEC % (num_search, num_confirm)), SweepPaths(home, "bench")
-    provenance = Provenance(
-        command="bench", git_commit=None, git_dirty=None, versions={}, host="here", started_at=1_760_000_000.0
-    )
+    provenance = Provenance(command="bench", versions={}, host="here", started_at=1_760_000_000.0)
     paths.begin(spec, provenance)
     for config in _search(spec):
         _store(paths, config)

@@ -141,9 +141,7 @@ class _RayTrial:
 def new_sweep(home: Path) -> SweepPaths:
     """Begin a sweep that has no trials yet."""
     paths = SweepPaths(home, "bench")
-    provenance = Provenance(
-        command="bench", git_commit=None, git_dirty=None, versions={}, host="here", started_at=float(next(_starts))
-    )
+    provenance = Provenance(command="bench", versions={}, host="here", started_at=float(next(_starts)))
     paths.begin(spec_from_text(SPEC), provenance)
     return paths
 

@@ -31,6 +31,13 @@ WaitForNodes = Annotated[
         min=0, metavar="SECONDS", help="How long the cluster may take to have nodes that can hold the trials."
     ),
 ]
+AcceptCodeChange = Annotated[
+    bool,
+    typer.Option(
+        "--accept-code-change",
+        help="Go on with other code than the sweep has run with; its report then makes no primary claim.",
+    ),
+]
 LauncherName = Annotated[str, typer.Option("--launcher", metavar="ray|inline", help="Where trials run.")]
 TrackingUri = Annotated[
     str | None,

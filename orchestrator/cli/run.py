@@ -15,6 +15,7 @@ import typer
 
 from orchestrator.cli.options import (
     DEFAULT_HOME,
+    AcceptCodeChange,
     Address,
     AsJson,
     DataRoot,
@@ -121,6 +122,7 @@ def run(
     wait_for_nodes: WaitForNodes = 0.0,
     launcher: LauncherName = "ray",
     tracking_uri: TrackingUri = None,
+    accept_code_change: AcceptCodeChange = False,
 ) -> int:
     """Run a sweep: search, confirm, report. Safe to run again: finished trials are never repeated.
 
@@ -133,7 +135,15 @@ def run(
     use_plugins(plugins)
     loaded = load_spec(spec, set_ or (), name=name)
     paths = SweepPaths(home, loaded.name)
-    return _execute(loaded, paths, address=address, wait=wait_for_nodes, launcher=launcher, tracking_uri=tracking_uri)
+    return _execute(
+        loaded,
+        paths,
+        address=address,
+        wait=wait_for_nodes,
+        launcher=launcher,
+        tracking_uri=tracking_uri,
+        accepts_other_code=accept_code_change,
+    )
 
 
 def resume(
@@ -145,6 +155,7 @@ def resume(
     wait_for_nodes: WaitForNodes = 0.0,
     launcher: LauncherName = "ray",
     tracking_uri: TrackingUri = None,
+    accept_code_change: AcceptCodeChange = False,
 ) -> int:
     """Go on with a sweep after an interruption or a crash.
 
@@ -156,7 +167,13 @@ def resume(
     use_plugins(plugins)
     paths = find_sweep(home, name)
     return _execute(
-        stored_spec(paths), paths, address=address, wait=wait_for_nodes, launcher=launcher, tracking_uri=tracking_uri
+        stored_spec(paths),
+        paths,
+        address=address,
+        wait=wait_for_nodes,
+        launcher=launcher,
+        tracking_uri=tracking_uri,
+        accepts_other_code=accept_code_change,
     )
 
 
@@ -190,7 +207,14 @@ def train(
 
 
 def _execute(
-    spec: SweepSpec, paths: SweepPaths, *, address: str | None, wait: float, launcher: str, tracking_uri: str | None
+    spec: SweepSpec,
+    paths: SweepPaths,
+    *,
+    address: str | None,
+    wait: float,
+    launcher: str,
+    tracking_uri: str | None,
+    accepts_other_code: bool,
 ) -> int:
     from orchestrator.cli.display import watch_sweep
     from orchestrator.errors import Interrupted, UserError, nearest
@@ -219,6 +243,7 @@ def _execute(
                 command=redact(shlex.join(["teleport", *sys.argv[1:]])),
                 observe=show,
                 interrupts=interrupts,
+                accepts_other_code=accepts_other_code,
             )
     except (Interrupted, OSError) as stopped:
         # After a full disk or a lost mount a sweep can go on, as after Ctrl-C, because its files are complete.
@@ -237,6 +262,8 @@ def _conclude(outcome: Outcome) -> int:
     if outcome.report.sweep.ended_early:
         early = outcome.report.sweep.ended_early
         print(f"ended early: {early}; with a larger budget `teleport run` goes on from here", file=sys.stderr)
+    for sentence in outcome.set_aside:
+        print(f"damaged: {sentence}", file=sys.stderr)
     for failure in outcome.failures:
         print(f"failed: {failure}; see {outcome.paths.log}", file=sys.stderr)
     if outcome.num_untracked:

@@ -2,13 +2,16 @@
 
 from orchestrator.home.archive import pack, unpack
 from orchestrator.home.checkpoint import Checkpoint, Checkpoints, UnusableCheckpoint
+from orchestrator.home.code import changes_here, code_here, difference
 from orchestrator.home.files import atomic_write, damage, left_parts, part_of
+from orchestrator.home.index import Damage, damages
 from orchestrator.home.lock import held_since, locked
 from orchestrator.home.paths import SweepPaths, find_sweep, sweep_names
 from orchestrator.home.provenance import collect, versions
 from orchestrator.home.reading import read_record, stored_spec
 from orchestrator.home.records import (
     ANSWERS,
+    Code,
     FailureKind,
     HistoryRow,
     LayerSpectrum,
@@ -35,6 +38,8 @@ __all__ = [
     "ANSWERS",
     "Checkpoint",
     "Checkpoints",
+    "Code",
+    "Damage",
     "FailureKind",
     "HistoryRow",
     "LayerSpectrum",
@@ -60,8 +65,12 @@ __all__ = [
     "UnusableCheckpoint",
     "WarmStart",
     "atomic_write",
+    "changes_here",
+    "code_here",
     "collect",
     "damage",
+    "damages",
+    "difference",
     "find_sweep",
     "held_since",
     "left_parts",

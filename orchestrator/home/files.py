@@ -50,6 +50,19 @@ def atomic_write(path: Path, content: str | bytes) -> None:
         raise
 
 
+def content_of(path: Path) -> bytes:
+    """Read a regular file; anything else of that name is refused, since a pipe would be waited for.
+
+    Raises:
+        FileUnreadable: there is a directory, a pipe or a device.
+    """
+    if path.exists() and not path.is_file():
+        raise FileUnreadable(
+            Fault(str(path), "must be a regular file, is a directory, a pipe or a device; move it away")
+        )
+    return path.read_bytes()
+
+
 def read_record(model: type[M], path: Path) -> M:
     """Read a file that holds one record.
 
@@ -57,12 +70,12 @@ def read_record(model: type[M], path: Path) -> M:
         FileUnreadable: the file does not hold such a record.
     """
     with naming(path):
-        return model.model_validate_json(path.read_bytes())
+        return model.model_validate_json(content_of(path))
 
 
 def read_record_if_there(model: type[M], path: Path) -> M | None:
     """Read a file that holds one record, or return None if there is no file."""
-    return read_record(model, path) if path.is_file() else None
+    return read_record(model, path) if path.exists() else None
 
 
 def read_lines(model: type[M], path: Path) -> Iterator[M]:
@@ -72,7 +85,7 @@ def read_lines(model: type[M], path: Path) -> Iterator[M]:
         FileUnreadable: a line does not hold such a record.
     """
     with naming(path):
-        for line in path.read_bytes().splitlines(keepends=True):
+        for line in content_of(path).splitlines(keepends=True):
             if line.endswith(b"\n"):
                 yield model.model_validate_json(line)
 

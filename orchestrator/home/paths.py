@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import final
 
@@ -15,6 +16,7 @@ from orchestrator.errors import Fault, FileUnreadable, SweepNotFound, nearest
 from orchestrator.home.files import atomic_write, left_parts, read_lines, read_record, read_record_if_there
 from orchestrator.home.records import (
     HistoryRow,
+    IndexLine,
     Provenance,
     SweepOutcome,
     Trial,
@@ -55,6 +57,8 @@ class SweepPaths:
         self.best = self.root / "best"
         self.outcome = self.root / "outcome.json"
         self.archive = self.root / "record.tar.gz"
+        self.index = self.root / "index.jsonl"
+        self.code = self.root / "code"
 
     def config(self, trial_id: str) -> Path:
         """Name the file of a trial's configuration."""
@@ -76,6 +80,14 @@ class SweepPaths:
         """Name the file of an arm's best configuration, which is a spec that runs."""
         return self.best / f"{workload}.{arm}.yaml"
 
+    def of_sweep(self) -> tuple[Path, ...]:
+        """Name the files that describe the whole sweep and on which results depend."""
+        return (self.spec, self.provenance, self.plugins, self.warm_start, self.journal)
+
+    def name_of(self, path: Path) -> str:
+        """Name a file by its path below the sweep's directory, with slashes."""
+        return path.relative_to(self.root).as_posix()
+
     def exists(self) -> bool:
         """Tell whether a sweep of this name was begun here."""
         return self.spec.is_file()
@@ -83,8 +95,12 @@ class SweepPaths:
     def begin(self, spec: SweepSpec, provenance: Provenance) -> None:
         """Store what a sweep is; the spec comes last, since the sweep counts as begun from then on."""
         atomic_write(self.format, f"{FORMAT}\n")
-        atomic_write(self.provenance, provenance.model_dump_json(indent=1))
-        atomic_write(self.spec, spec.to_yaml())
+        self.write_provenance(provenance)
+        self._write(self.spec, spec.to_yaml())
+
+    def write_provenance(self, provenance: Provenance) -> None:
+        """Store where the sweep comes from."""
+        self._write(self.provenance, provenance.model_dump_json(indent=1))
 
     def check_format(self, shown: str = "") -> None:
         """Refuse a sweep that another version of teleport wrote; called before anything of it is read or written.
@@ -129,12 +145,16 @@ class SweepPaths:
     def start_history(self, trial_id: str, num_rows: int = 0) -> list[HistoryRow]:
         """Cut a trial's curves back to the rows before its checkpoint, and return these rows."""
         kept = list(itertools.islice(self._read_history(trial_id), num_rows))
+        if not num_rows and self.history(trial_id).is_file():
+            # The rows that were indexed with an earlier checkpoint go.
+            self._index(self.history(trial_id), b"", 0)
         atomic_write(self.history(trial_id), _lines(kept))
         return kept
 
     def write_checkpoint(self, trial_id: str, data: bytes) -> None:
         """Store a trial's checkpoint in place of the previous one."""
         atomic_write(self.checkpoint(trial_id), data)
+        self.index_beginning(self.history(trial_id))
 
     def read_checkpoint(self, trial_id: str) -> bytes | None:
         """Read a trial's checkpoint, or return None if it has none."""
@@ -151,7 +171,11 @@ class SweepPaths:
 
     def write_result(self, result: TrialResult) -> None:
         """Store how a trial ended; it counts as finished from then on and never runs again."""
-        atomic_write(self.result(result.trial_id), result.model_dump_json(indent=1))
+        files = (self.config(result.trial_id), self.history(result.trial_id))
+        digests = {path.name: _digest(path.read_bytes()) for path in files if path.is_file()}
+        content = result.model_copy(update={"files": digests}).model_dump_json(indent=1)
+        atomic_write(self.result(result.trial_id), content)
+        self._index(self.result(result.trial_id), content)
         self.remove_checkpoint(result.trial_id)
 
     def read_trial(self, trial_id: str, *, with_history: bool = True) -> Trial:
@@ -161,17 +185,26 @@ class SweepPaths:
         history = tuple(self._read_history(trial_id)) if with_history else ()
         return Trial(config=config, result=result, history=history)
 
-    def read_trials(self, *, with_history: bool = True) -> list[Trial]:
-        """Read every trial that was begun, in the order of their ids."""
+    def read_trials(self, *, with_history: bool = True, without: Collection[str] = ()) -> list[Trial]:
+        """Read every trial that was begun, in the order of their ids, but for those with the ids in ``without``."""
         if not self.trials.is_dir():
             return []
         ids = sorted(path.parent.name for path in self.trials.glob("*/config.json"))
-        return [self.read_trial(trial_id, with_history=with_history) for trial_id in ids]
+        return [self.read_trial(each, with_history=with_history) for each in ids if each not in without]
+
+    def set_aside(self, trial_id: str) -> Path:
+        """Move the files of a damaged trial away, so that the trial can run again; tell where they are now."""
+        places = (self.root / "damaged" / f"{trial_id}.{number}" for number in itertools.count(1))
+        place = next(each for each in places if not each.exists())
+        place.parent.mkdir(exist_ok=True)
+        if (self.trials / trial_id).exists():
+            os.replace(self.trials / trial_id, place)
+        return place
 
     def write_plugins(self, names: Iterable[str]) -> None:
         """Store the modules of the plug-ins that the sweep needs; if it needs none, no file is written."""
         if names := list(names):
-            atomic_write(self.plugins, json.dumps(names))
+            self._write(self.plugins, json.dumps(names))
 
     def read_plugins(self) -> tuple[str, ...]:
         """Read the modules of the plug-ins that the sweep needs."""
@@ -180,7 +213,7 @@ class SweepPaths:
 
     def write_warm_start(self, start: WarmStart) -> None:
         """Store the points that each study begins with, so that a resume proposes the same ones."""
-        atomic_write(self.warm_start, start.model_dump_json(indent=1))
+        self._write(self.warm_start, start.model_dump_json(indent=1))
 
     def read_warm_start(self) -> dict[str, list[dict[str, Json]]]:
         """Read the points that each study begins with, by the study's name; empty without a warm start."""
@@ -199,6 +232,26 @@ class SweepPaths:
         """Read how the sweep ended, or return None if it has not."""
         return read_record_if_there(SweepOutcome, self.outcome)
 
+    def index_beginning(self, path: Path) -> None:
+        """Index a file that grows as it is now; what is added to it later is not looked at."""
+        if path.is_file():
+            content = path.read_bytes()
+            self._index(path, content, len(content))
+
+    def _write(self, path: Path, content: str) -> None:
+        """Index a file of the sweep and replace it; its earlier content stays good until then."""
+        self._index(path, content)
+        atomic_write(path, content)
+
+    def _index(self, path: Path, content: str | bytes, num_bytes: int | None = None) -> None:
+        data = content.encode() if isinstance(content, str) else content
+        line = IndexLine(path=self.name_of(path), sha256=_digest(data), num_bytes=num_bytes)
+        self.root.mkdir(parents=True, exist_ok=True)
+        with open(self.index, "ab+") as file:
+            # A crash may have torn the last line.
+            is_torn = file.tell() > 0 and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n"
+            file.write(b"\n" * is_torn + line.model_dump_json(exclude_none=True).encode() + b"\n")
+
     def _read_history(self, trial_id: str) -> Iterator[HistoryRow]:
         path = self.history(trial_id)
         if path.is_file():
@@ -208,6 +261,10 @@ class SweepPaths:
 @final
 class _Plugins(RootModel[tuple[str, ...]]):
     """The content of ``plugins.json``."""
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _lines(rows: Iterable[HistoryRow]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.errors import Fault, PluginError
+from orchestrator.home.index import damages
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.records import SweepRecord
 from orchestrator.spec import SweepSpec, parse_spec, plugins, read_file
@@ -26,7 +27,13 @@ def stored_spec(paths: SweepPaths) -> SweepSpec:
 
 
 def read_record(paths: SweepPaths, *, with_history: bool = True) -> SweepRecord:
-    """Read a sweep that was begun; without its history, the curves are left empty."""
+    """Read a sweep that was begun, without the trials whose files are damaged.
+
+    Without its history, the curves are left empty, and only files that cannot be read at all are found damaged.
+    """
     spec, outcome = stored_spec(paths), paths.read_outcome()
-    trials = tuple(paths.read_trials(with_history=with_history))
-    return SweepRecord(spec, paths.read_provenance(), trials, "" if outcome is None else outcome.ended_early)
+    found = tuple(damages(paths)) if with_history else ()
+    damaged = frozenset(damage.trial_id for damage in found)
+    trials = tuple(paths.read_trials(with_history=with_history, without=damaged))
+    ended_early = "" if outcome is None else outcome.ended_early
+    return SweepRecord(spec, paths.read_provenance(), trials, ended_early, tuple(map(str, found)))

@@ -263,6 +263,29 @@ class TrialFailure(Record):
         return self.kind in ANSWERS
 
 
+class Code(Record):
+    """The code that ran; two are the same code if ``source`` and ``plugins`` agree.
+
+    Args:
+        commit: None outside a repository.
+        changes: hash of what differed from the commit; empty: nothing did; None outside a repository.
+        source: hash of the files that results depend on.
+        plugins: module -> hash of the plug-in's files.
+    """
+
+    commit: str | None
+    changes: str | None
+    source: str
+    plugins: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def in_words(self) -> str:
+        """The commit and the hash of what differed from it, or of the files where no commit is known."""
+        if self.commit is None:
+            return f"no known commit, files {self.source}"
+        return f"commit {self.commit}{f' with uncommitted changes {self.changes}' if self.changes else ''}"
+
+
 class Machine(Record):
     """Where a trial ran: the host, ``cpu`` or the GPU's name, torch's threads, versions of python, torch, platform."""
 
@@ -286,6 +309,8 @@ class TrialResult(Record):
         started_at: Unix time in seconds.
         ended_at: Unix time in seconds.
         machine: None if the worker died or was killed.
+        code: that ran it; None if the worker died or was killed before it could tell.
+        files: name -> SHA-256 of the trial's configuration and of its curves, which are closed before.
     """
 
     version: Literal[1] = 1
@@ -298,6 +323,8 @@ class TrialResult(Record):
     started_at: float
     ended_at: float
     machine: Machine | None = None
+    code: Code | None = None
+    files: dict[str, str] = Field(default_factory=dict)
 
     @property
     def failure_kind(self) -> FailureKind | None:
@@ -370,19 +397,22 @@ class Provenance(Record):
 
     Args:
         command: a shell's command that runs the sweep again.
-        git_commit: of the code; None outside a repository.
-        git_dirty: whether the code differed from that commit; None outside a repository.
         versions: of python, torch, ray, optuna, mlflow and this package.
         host: where the driver ran.
         started_at: Unix time in seconds.
+        codes: the code that the sweep began with, and each other code that it went on with, in order.
     """
 
     command: str
-    git_commit: str | None
-    git_dirty: bool | None
     versions: dict[str, str]
     host: str
     started_at: float
+    codes: tuple[Code, ...] = ()
+
+    @property
+    def code_in_words(self) -> str:
+        """The codes that the sweep has run with."""
+        return "; then ".join(code.in_words for code in self.codes) or "not known"
 
 
 class SweepOutcome(Record):
@@ -399,6 +429,20 @@ class SweepOutcome(Record):
     ended_early: str = ""
 
 
+class IndexLine(Record):
+    """One line of ``index.jsonl``: how a file of the sweep was when it was stored.
+
+    Args:
+        path: below the sweep's directory.
+        sha256: of its content, in hexadecimal digits.
+        num_bytes: of a file that grows, how many of its first bytes were hashed; None: all of it.
+    """
+
+    path: str
+    sha256: str
+    num_bytes: int | None = None
+
+
 class WarmStart(Record):
     """The points that each study proposes first: ``warm_start.json``.
 
@@ -413,9 +457,16 @@ class WarmStart(Record):
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """A whole sweep as it is on file; ``trials`` holds all that were begun, ``ended_early`` is the outcome's."""
+    """A whole sweep as it is on file.
+
+    Args:
+        trials: all that were begun, but for those with damaged files.
+        ended_early: the outcome's.
+        damage: a sentence for each file that is damaged or gone.
+    """
 
     spec: SweepSpec
     provenance: Provenance
     trials: tuple[Trial, ...]
     ended_early: str = ""
+    damage: tuple[str, ...] = ()

@@ -75,12 +75,10 @@ def best_name(sweep: str, workload: str, arm: str) -> str:
 
 def _comment(record: SweepRecord, trial: Trial) -> list[str]:
     config, provenance = trial.config, record.provenance
-    commit = "an unknown commit" if provenance.git_commit is None else f"commit {provenance.git_commit}"
-    dirty = " with uncommitted changes" if provenance.git_dirty else ""
+    assert trial.result is not None
+    code = provenance.code_in_words if trial.result.code is None else trial.result.code.in_words
     what = f"search trial {stored_id(trial)} (#{config.number})" if record.spec.search.trials else "as the spec has it"
-    lines = [
-        f"The best of sweep {record.spec.name}, workload {config.workload}, arm {config.arm}: {what}, {commit}{dirty}."
-    ]
+    lines = [f"The best of sweep {record.spec.name}, workload {config.workload}, arm {config.arm}: {what}, {code}."]
     if config.arm != BASELINE:
         lines.append(
             f"The {BASELINE} arm in this file runs with the settings of {config.arm}, its learning rate included, and "

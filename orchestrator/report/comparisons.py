@@ -21,7 +21,12 @@ BUDGET_TOLERANCE = 0.1
 
 
 def comparisons_of(
-    studies: Sequence[StudyReport], confirm_seeds: Sequence[int], num_search: int, *, ended_early: bool = False
+    studies: Sequence[StudyReport],
+    confirm_seeds: Sequence[int],
+    num_search: int,
+    *,
+    ended_early: bool = False,
+    no_claim: str = "",
 ) -> tuple[Comparison, ...]:
     """Compare every arm with the baseline of its workload, and every teleport arm with its controls and rivals.
 
@@ -35,6 +40,7 @@ def comparisons_of(
         confirm_seeds: the seeds that are planned.
         num_search: how many search trials each arm was offered.
         ended_early: whether a budget ended the sweep, so that runs which have not begun are not waited for.
+        no_claim: why no primary claim may be made at all; empty where one may.
 
     Returns:
         For each workload its primary comparisons first, and those against another arm than the baseline last.
@@ -43,9 +49,9 @@ def comparisons_of(
     contests = {}
     for workload, baseline in baselines.items():
         sources = {study.arm: study for study in studies if study.workload == workload}
-        contests[workload] = _Contest(baseline, tuple(confirm_seeds), num_search, 1, sources, ended_early)
+        contests[workload] = _Contest(baseline, tuple(confirm_seeds), num_search, 1, sources, ended_early, no_claim)
     claimed = [study for study in studies if study.kind == PRIMARY_KIND]
-    family = max(1, sum(not contests[study.workload].refusal(study) for study in claimed))
+    family = max(1, sum(not (no_claim or contests[study.workload].refusal(study)) for study in claimed))
     found: list[Found] = []
     for contest in (dataclasses.replace(each, family=family) for each in contests.values()):
         arms = [study for study in contest.sources.values() if study.arm != BASELINE]
@@ -77,6 +83,7 @@ class _Contest:
     family: int
     sources: Mapping[str, StudyReport]
     ended_early: bool
+    no_claim: str
 
     def compare(self, arm: StudyReport, metric: Metric) -> Found:
         is_claim = arm.kind == PRIMARY_KIND and metric.name == PRIMARY_METRIC
@@ -93,7 +100,7 @@ class _Contest:
             baseline_rate=_rate(self.baseline),
             at_points=point_effects(self.baseline, arm, metric) if metric.name == PRIMARY_METRIC else (),
         )
-        refusal = self.refusal(arm)
+        refusal = (self.no_claim if is_primary else "") or self.refusal(arm)
         if refusal:
             return Found(blank.model_copy(update={"verdict": Verdict.REFUSED, "reason": refusal}), metric)
         waiting = _waiting(self.baseline) or _waiting(arm)

@@ -145,8 +145,7 @@ def _failures(report: Report) -> Iterator[dict[str, str]]:
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
     provenance = report.provenance
-    dirty = {True: "; with uncommitted changes", False: "; clean", None: ""}[provenance.git_dirty]
-    yield "commit", (provenance.git_commit or "unknown: not run from a git repository") + dirty
+    yield "code", provenance.code_in_words
     yield "began", datetime.fromtimestamp(provenance.started_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
     yield "driver", provenance.host
     for machine in report.machines:

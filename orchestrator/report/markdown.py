@@ -106,12 +106,11 @@ def code_block(text: str, language: str = "") -> list[str]:
 def _provenance(report: Report) -> Iterator[str]:
     provenance = report.provenance
     started = datetime.fromtimestamp(provenance.started_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    commit = provenance.git_commit or "unknown"
-    dirty = " with uncommitted changes" if provenance.git_dirty else ""
+    code = provenance.code_in_words
     versions = ", ".join(f"{name} {version}" for name, version in provenance.versions.items())
     yield "## Where it comes from"
     yield ""
-    yield f"Commit {plain(commit)}{dirty}; {plain(versions, 1_000)}; {plain(provenance.host)}; {started}."
+    yield f"Code: {plain(code, 1_000)}; {plain(versions, 1_000)}; {plain(provenance.host)}; {started}."
     yield ""
     yield "To run it again:"
     yield ""

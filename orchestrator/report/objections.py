@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from orchestrator.home import Machine
+from orchestrator.home import Machine, SweepRecord, difference
 from orchestrator.report.comparisons import PRIMARY_KIND
 from orchestrator.report.schema import Comparison, StudyReport, Verdict
 from orchestrator.search import coarse_evaluation
@@ -74,14 +75,26 @@ def control_objections(studies: Sequence[StudyReport], comparisons: Sequence[Com
                 )
 
 
-def sweep_objections(ended_early: str, is_dirty: bool | None, machines: Sequence[Machine]) -> Iterator[str]:
+def no_claim_of(record: SweepRecord) -> str:
+    """Say why no primary claim may be made of a sweep at all; empty where one may."""
+    if record.damage:
+        return f"files of the sweep are damaged or gone: {'; '.join(record.damage)}"
+    codes = {trial.result.code for trial in record.trials if trial.result is not None and trial.result.code is not None}
+    told = next(filter(None, itertools.starmap(difference, itertools.combinations(codes, 2))), "")
+    return f"trials ran with different code: {told}" if told else ""
+
+
+def sweep_objections(record: SweepRecord, machines: Sequence[Machine]) -> Iterator[str]:
     """Object to how the sweep as a whole ran."""
+    ended_early = record.ended_early
     if ended_early:
         yield (
             f"{ended_early}; to raise that budget and go on after a look at these numbers is a second look, for "
             "which no p here is adjusted"
         )
-    if is_dirty:
-        yield "the code had uncommitted changes when the sweep began: its commit alone does not say what ran"
+    if any(code.changes for code in record.provenance.codes):
+        yield "the code had uncommitted changes when the sweep ran: its commit alone does not say what ran"
+    if told := no_claim_of(record):
+        yield f"{told}; no primary claim is made"
     if len({machine.device for machine in machines}) > 1:
         yield "trials ran on different devices: their seconds do not compare"

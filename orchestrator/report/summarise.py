@@ -10,7 +10,7 @@ from orchestrator.home import Machine, SweepRecord
 from orchestrator.report.answers import answers_of
 from orchestrator.report.comparisons import comparisons_of
 from orchestrator.report.equal_time import equal_time_of
-from orchestrator.report.objections import control_objections, study_objections, sweep_objections
+from orchestrator.report.objections import control_objections, no_claim_of, study_objections, sweep_objections
 from orchestrator.report.profiles import profiles_of
 from orchestrator.report.schema import Failure, Report, StudyReport, Sweep, SweepStage
 from orchestrator.report.studies import study_of, with_shared_search
@@ -33,13 +33,16 @@ def summarise(record: SweepRecord, candidates: Candidates | None = None) -> Repo
     known = _ended(record) if record.ended_early else record
     is_early = bool(record.ended_early)
     seeds = spec.confirm_seeds
-    comparisons = comparisons_of(studies, seeds, spec.search.trials, ended_early=is_early) if seeds else ()
+    no_claim = no_claim_of(record)
+    comparisons = (
+        comparisons_of(studies, seeds, spec.search.trials, ended_early=is_early, no_claim=no_claim) if seeds else ()
+    )
     stage = SweepStage.ENDED_EARLY if record.ended_early else _stage(spec, studies)
     machines = _machines(known)
     objections = [
         *lints(candidates),
         *(sentence for study in studies for sentence in study_objections(study)),
-        *sweep_objections(record.ended_early, record.provenance.git_dirty, machines),
+        *sweep_objections(record, machines),
         *control_objections(studies, comparisons),
     ]
     return Report(

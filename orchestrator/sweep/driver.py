@@ -23,6 +23,7 @@ from orchestrator.home import (
     TrialResult,
     TrialState,
     UnusableCheckpoint,
+    code_here,
 )
 from orchestrator.launch import TrialSource
 from orchestrator.search import (
@@ -301,6 +302,8 @@ class Driver(TrialSource):
 
     def _end(self, config: TrialConfig, result: TrialResult) -> None:
         """Put a result on file, then tell everyone."""
+        if result.code is None:  # its worker could not tell
+            result = result.model_copy(update={"code": code_here(self._spec.plugins)})
         self._paths.write_result(result)
         self._close(config)
         self._budgets.on_ended(config, result)

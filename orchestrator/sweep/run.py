@@ -11,12 +11,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
-from orchestrator.errors import Interrupted, SweepConflict
+from orchestrator.errors import FileUnreadable, Interrupted, SweepConflict
 from orchestrator.home import (
+    Code,
     SweepPaths,
     SweepRecord,
     WarmStart,
+    atomic_write,
+    changes_here,
+    code_here,
     collect,
+    damage,
+    damages,
+    difference,
     find_sweep,
     locked,
     pack,
@@ -44,12 +51,14 @@ class Outcome:
         paths: of its files.
         failures: why it counts as failed, a sentence each; empty where it succeeded.
         num_untracked: number of runs that the tracking store has not received yet.
+        set_aside: a sentence for each trial whose damaged files were moved away, so that it ran again.
     """
 
     report: Report
     paths: SweepPaths
     failures: tuple[str, ...]
     num_untracked: int
+    set_aside: tuple[str, ...] = ()
 
 
 def run(
@@ -61,6 +70,7 @@ def run(
     command: str,
     observe: Observe,
     interrupts: Interrupts | None = None,
+    accepts_other_code: bool = False,
 ) -> Outcome:
     """Run a sweep to its report, or go on where an earlier run of it stopped.
 
@@ -72,9 +82,11 @@ def run(
         command: the command that runs the sweep again, for its provenance.
         observe: is shown where the sweep stands after every change.
         interrupts: tells whether the user asked to stop; None where nobody can ask.
+        accepts_other_code: whether to go on with other code than the sweep has run with so far.
 
     Raises:
-        SweepConflict: the name is taken by another spec.
+        SweepConflict: the name is taken by another spec, or the sweep has run with other code.
+        FileUnreadable: a file that describes the whole sweep is damaged or gone.
         SweepNotFound: the home holds no sweep of the name in ``search.warm_start``.
         SweepLocked: another process drives this sweep.
         Interrupted: the user asked to stop; ``resume`` goes on from here.
@@ -82,11 +94,21 @@ def run(
     interrupts = interrupts or Interrupts()
     _refuse_other_spec(spec, paths)
     refuse_unknown_source(spec, paths)
+    code = code_here(spec.plugins)
     # A sweep that has ended has nothing to launch, so it needs no machine.
-    end = paths.read_outcome()
-    ready = launcher.prepared() if end is None or end.ended_early else nullcontext()
-    with ready, locked(paths), _logging(paths) as log, closing(Hooks(spec.hooks, paths, log)) as hooks:
-        record = _begin(spec, paths, command)
+    is_over = _is_over(paths)
+    if not is_over:
+        _refuse_other_code(paths, code, accepts_other_code)
+    ready = nullcontext() if is_over else launcher.prepared()
+    with (
+        ready,
+        locked(paths),
+        _logging(paths) as log,
+        _indexed_journal(paths),
+        closing(Hooks(spec.hooks, paths, log)) as hooks,
+    ):
+        set_aside = _set_damaged_aside(paths, log)
+        record = _begin(spec, paths, command, None if is_over else code)
         tracker.follow(paths)
         with _told(paths, tracker, hooks, log, interrupts) as told:
             paths.outcome.unlink(missing_ok=True)
@@ -101,7 +123,7 @@ def run(
             paths.write_outcome(end)
             told.status, told.words = end.status, in_words(end)
             told.message = "; ".join(end.failures) or end.ended_early
-    return Outcome(report, paths, end.failures, told.num_untracked)
+    return Outcome(report, paths, end.failures, told.num_untracked, set_aside)
 
 
 @final
@@ -182,7 +204,46 @@ def _refuse_other_spec(spec: SweepSpec, paths: SweepPaths) -> None:
     )
 
 
-def _begin(spec: SweepSpec, paths: SweepPaths, command: str) -> SweepRecord:
+def _is_over(paths: SweepPaths) -> bool:
+    """Tell whether every trial of a sweep has ended and none of its files is damaged.
+
+    Raises:
+        FileUnreadable: a file that describes the whole sweep is damaged or gone.
+    """
+    if not paths.exists():
+        return False
+    found = list(damages(paths))
+    if faults := [damage(paths.root / each.path, each.reason) for each in found if not each.trial_id]:
+        raise FileUnreadable(*faults)
+    end = paths.read_outcome()
+    return end is not None and not end.ended_early and not found
+
+
+def _refuse_other_code(paths: SweepPaths, code: Code, accepts_other_code: bool) -> None:
+    known = paths.read_provenance().codes if paths.provenance.is_file() else ()
+    if accepts_other_code or not known or not all(difference(before, code) for before in known):
+        return
+    raise SweepConflict(
+        f"sweep {paths.name!r} has run with other code: {difference(known[-1], code)}; go back to that code, give this "
+        "sweep another name (--name), or go on all the same (--accept-code-change), after which its report makes no "
+        "primary claim"
+    )
+
+
+def _set_damaged_aside(paths: SweepPaths, log: logging.Logger) -> tuple[str, ...]:
+    """Move the files of damaged trials away, so that these trials run again; say so of each."""
+    broken: dict[str, list[str]] = {}
+    for each in damages(paths, with_unfinished=True) if paths.exists() else ():
+        broken.setdefault(each.trial_id, []).append(str(each))
+    told = []
+    for trial_id, reasons in broken.items():
+        told.append(f"{'; '.join(reasons)}: the trial runs again, and its files are in {paths.set_aside(trial_id)}")
+        log.warning("%s", told[-1])
+    return tuple(told)
+
+
+def _begin(spec: SweepSpec, paths: SweepPaths, command: str, code: Code | None) -> SweepRecord:
+    """Store what the sweep is, and what code it runs with from now on, if it runs at all."""
     paths.write_plugins(spec.plugins)
     if spec.search.warm_start is not None and not paths.warm_start.is_file():
         source = find_sweep(paths.home, spec.search.warm_start.sweep)
@@ -190,8 +251,22 @@ def _begin(spec: SweepSpec, paths: SweepPaths, command: str) -> SweepRecord:
         paths.write_warm_start(WarmStart(sweep=source.name, points=points))
     has_begun = paths.provenance.is_file()
     provenance = paths.read_provenance() if has_begun else collect(command, spec.plugins)
+    if code is not None:
+        if all(difference(before, code) for before in provenance.codes):
+            provenance = provenance.model_copy(update={"codes": (*provenance.codes, code)})
+        if code.changes:
+            atomic_write(paths.code / f"{code.changes}.diff", changes_here())
     paths.begin(spec, provenance)
     return SweepRecord(spec, provenance, tuple(paths.read_trials(with_history=False)))
+
+
+@contextmanager
+def _indexed_journal(paths: SweepPaths) -> Iterator[None]:
+    """Index the search's journal as far as it goes when the block ends, in whatever way it does."""
+    try:
+        yield
+    finally:
+        paths.index_beginning(paths.journal)
 
 
 @contextmanager

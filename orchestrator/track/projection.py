@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
-from orchestrator.home import SweepRecord, TrialConfig, TrialResult, TrialState
+from orchestrator.home import Code, SweepRecord, TrialConfig, TrialResult, TrialState
 from orchestrator.spec import Json, digest
 from orchestrator.track.points import Point, summary_points
 from orchestrator.track.text import MAX_PARAM, clean, clean_key
@@ -128,6 +128,8 @@ def run_end(record: SweepRecord, result: TrialResult | None, num_rows: int = 0) 
         machine = result.machine
         tags |= {"device": machine.device, "host": machine.host, "num_threads": str(machine.num_threads)}
         tags |= {f"version.{name}": version for name, version in machine.versions.items()}
+    if result.code is not None:
+        tags |= _code_tags(result.code)
     points = list(summary_points(record, result, is_diverged=is_diverged))
     return RunEnd(STATUS_OF[result.state], round(result.ended_at * 1000), points, _cleaned(tags))
 
@@ -143,10 +145,17 @@ def _sweep_tags(record: SweepRecord) -> dict[str, str]:
         "mlflow.source.name": provenance.command,
         **{f"version.{name}": version for name, version in provenance.versions.items()},
     }
-    if provenance.git_commit is not None:
-        tags |= {"git_commit": provenance.git_commit, "mlflow.source.git.commit": provenance.git_commit}
-    if provenance.git_dirty is not None:
-        tags["git_dirty"] = str(provenance.git_dirty).lower()
+    for code in provenance.codes[:1]:
+        tags |= _code_tags(code)
+    return tags
+
+
+def _code_tags(code: Code) -> dict[str, str]:
+    tags = {"code": code.source}
+    if code.commit is not None:
+        tags |= {"git_commit": code.commit, "mlflow.source.git.commit": code.commit}
+    if code.changes is not None:
+        tags["git_dirty"] = str(bool(code.changes)).lower()
     return tags
 
 

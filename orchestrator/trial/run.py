@@ -23,6 +23,7 @@ from orchestrator.home import (
     TrialFailure,
     TrialResult,
     TrialState,
+    code_here,
     objective_value,
 )
 from orchestrator.spec import ExpressionError, Share
@@ -79,6 +80,7 @@ def run_trial(config: TrialConfig, report: Report, checkpoints: Checkpoints | No
         started_at=started_at,
         ended_at=time.time(),
         machine=machine,
+        code=code_here(config.training.plugins),
     )
 
 

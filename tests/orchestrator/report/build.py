@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.home.records import (
+    Code,
     HistoryRow,
     LayerSpectrum,
     LayerSummary,
@@ -61,8 +62,7 @@ MACHINE = Machine(
 )
 PROVENANCE = Provenance(
     command="teleport run sweeps/quickstart.yaml",
-    git_commit="0123456789abcdef0123456789abcdef01234567",
-    git_dirty=False,
+    codes=(Code(commit="0123456789abcdef0123456789abcdef01234567", changes="", source="89abcdef01234567"),),
     versions={"python": "3.11.2", "torch": "2.14.1", "ray": "2.60.0", "optuna": "5.0.0", "mlflow": "3.17.2"},
     host="node-1",
     started_at=1_760_000_000.0,

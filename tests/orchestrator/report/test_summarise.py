@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from orchestrator.home.records import SweepRecord, Trial
+from orchestrator.home.records import Code, SweepRecord, Trial
 from orchestrator.home.target import times_to_target
 from orchestrator.report import Report, Verdict, render_html, render_json, render_markdown, summarise, verdict_section
 from orchestrator.report.equal_time import equal_time_of
@@ -493,7 +493,11 @@ def test_different_devices_and_uncommitted_changes_are_objected_to() -> None:
         return trial.model_copy(update={"result": trial.result.model_copy(update={"machine": machine})})
 
     record = sweep(change=confirm_only(lambda t: elsewhere(t) if in_arm("teleport")(t) else t))
-    dirty = SweepRecord(record.spec, record.provenance.model_copy(update={"git_dirty": True}), record.trials)
+    dirty = SweepRecord(
+        record.spec,
+        record.provenance.model_copy(update={"codes": (Code(commit="0123", changes="4567", source="89ab"),)}),
+        record.trials,
+    )
     found = " ".join(objections(dirty))
     assert "different devices" in found
     assert "uncommitted changes" in found

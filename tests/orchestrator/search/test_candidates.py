@@ -29,7 +29,7 @@ from tests.orchestrator.shared_specs import shared_spec
 from tests.orchestrator.shared_sweeps import SharedSweep, by_number, costing, crashing
 from tests.orchestrator.trials import failed
 
-FROM = Provenance(command="", git_commit=None, git_dirty=None, versions={}, host="", started_at=0.0)
+FROM = Provenance(command="", versions={}, host="", started_at=0.0)
 EVERY_ROLE = "confirm.candidates=[chosen, own, leave_one_out]"
 # Steps of four candidates on narrow and on wide: the second is the best on narrow, the third on wide.
 STEPS = {0: (3, 3), 1: (1, 12), 2: (12, 1), 3: (8, 8)}

@@ -116,7 +116,7 @@ def test_a_comment_says_where_it_comes_from_and_what_it_is_not() -> None:
     first, second = text.splitlines()[:2]
     assert first.startswith("# The best of sweep quickstart, workload mlp_digits, arm teleport")
     assert champion.trial_id in first
-    assert str(PROVENANCE.git_commit) in first
+    assert PROVENANCE.codes[0].in_words in first
     assert "was not tuned there" in second
     assert "was not tuned" not in best_spec(sweep(), "mlp_digits", "baseline")
 

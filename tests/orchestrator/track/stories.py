@@ -22,8 +22,7 @@ def provenance(**changes: object) -> Provenance:
     """Make the provenance of a sweep that no other test has begun."""
     plain = {
         "command": "teleport run tiny.yaml",
-        "git_commit": "0123abcd",
-        "git_dirty": True,
+        "codes": [{"commit": "0123abcd", "changes": "4567", "source": "89ef"}],
         "versions": {"torch": "2.14.1"},
         "host": "here",
         "started_at": next(_starts) + 0.25,

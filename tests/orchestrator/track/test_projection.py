@@ -83,7 +83,7 @@ def test_the_sweep_shows_its_question_until_it_has_an_answer() -> None:
 
 
 def test_without_git_there_is_no_commit_to_show() -> None:
-    tags = sweep_facts(new_record(git_commit=None, git_dirty=None)).tags
+    tags = sweep_facts(new_record(codes=[{"commit": None, "changes": None, "source": "89ef"}])).tags
     assert not [key for key in tags if "git" in key]
 
 

@@ -75,8 +75,8 @@ def best_name(sweep: str, workload: str, arm: str) -> str:
 
 def _comment(record: SweepRecord, trial: Trial) -> list[str]:
     config, provenance = trial.config, record.provenance
-    assert trial.result is not None
-    code = provenance.code_in_words if trial.result.code is None else trial.result.code.in_words
+    ran = None if trial.result is None else trial.result.code
+    code = provenance.code_in_words if ran is None else ran.in_words
     what = f"search trial {stored_id(trial)} (#{config.number})" if record.spec.search.trials else "as the spec has it"
     lines = [f"The best of sweep {record.spec.name}, workload {config.workload}, arm {config.arm}: {what}, {code}."]
     if config.arm != BASELINE:

@@ -79,7 +79,8 @@ def no_claim_of(record: SweepRecord) -> str:
     """Say why no primary claim may be made of a sweep at all; empty where one may."""
     if record.damage:
         return f"files of the sweep are damaged or gone: {'; '.join(record.damage)}"
-    codes = {trial.result.code for trial in record.trials if trial.result is not None and trial.result.code is not None}
+    named = (trial.result.code for trial in record.trials if trial.result is not None)
+    codes = {code.model_dump_json(): code for code in named if code is not None}.values()
     told = next(filter(None, itertools.starmap(difference, itertools.combinations(codes, 2))), "")
     return f"trials ran with different code: {told}" if told else ""
 

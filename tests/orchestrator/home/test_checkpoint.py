@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from orchestrator.errors import Interrupted
-from orchestrator.home.checkpoint import Checkpoint, Checkpoints, UnusableCheckpoint
+from orchestrator.home.checkpoint import DIGEST_BYTES, Checkpoint, Checkpoints, UnusableCheckpoint
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
 from orchestrator.home.records import HistoryRow, TrialConfig, TrialResult, TrialState
@@ -33,6 +34,7 @@ from tests.orchestrator.trial.test_run import without_times
 from tests.orchestrator.trials import complete
 
 ALWAYS = 1e-9
+DAMAGED = "it is damaged, or another version of teleport wrote it"
 TELEPORT: dict[str, Any] = {
     "tau": 0.99,
     "step": {"rule": "growth", "factor": 1.2},
@@ -170,7 +172,7 @@ def kept() -> bytes:
 
 
 def test_a_checkpoint_holds_nothing_that_could_run(kept: bytes) -> None:
-    plain = torch.load(io.BytesIO(kept), weights_only=True)
+    plain = torch.load(io.BytesIO(kept[DIGEST_BYTES:]), weights_only=True)
     assert plain["trial_id"] == often({"teleport": TELEPORT}).trial_id
     assert plain["seed"]["parts"].keys() == {"model", "optimizer", "batches", "extra_batches", "arm", "clock"}
     assert len(kept) < 300_000
@@ -179,15 +181,16 @@ def test_a_checkpoint_holds_nothing_that_could_run(kept: bytes) -> None:
 @pytest.mark.parametrize(
     ("spoil", "rule"),
     [
-        (lambda data: data[: len(data) // 2], "it cannot be read: "),
-        (lambda data: b"", "it cannot be read: "),
-        (lambda data: flipped(data), "in it is damaged|it cannot be read"),
-        (lambda data: changed(data, version=1), "its version is 1, not 3"),
+        (lambda data: data[: len(data) // 2], DAMAGED),
+        (lambda data: b"", DAMAGED),
+        (lambda data: flipped(data), DAMAGED),
+        (lambda data: whole(b"no archive of torch's"), "it cannot be read: "),
+        (lambda data: changed(data, version=1), "its version is 1, not 4"),
         (lambda data: changed(data, torch="1.0"), "its torch is '1.0', not '"),
         (lambda data: changed(data, trial_id="other"), "its trial_id is 'other', not '"),
-        (lambda data: saved([1]), "its version is None, not 3"),
+        (lambda data: saved([1]), "its version is None, not 4"),
     ],
-    ids=["cut", "empty", "a bit", "version", "torch", "trial", "something else"],
+    ids=["cut", "empty", "a bit", "not torch", "version", "torch", "trial", "something else"],
 )
 def test_what_cannot_be_used_is_refused(kept: bytes, spoil: Any, rule: str) -> None:
     with pytest.raises(UnusableCheckpoint, match=rule):
@@ -197,15 +200,19 @@ def test_what_cannot_be_used_is_refused(kept: bytes, spoil: Any, rule: str) -> N
 def saved(value: object) -> bytes:
     file = io.BytesIO()
     torch.save(value, file)
-    return file.getvalue()
+    return whole(file.getvalue())
+
+
+def whole(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest() + content
 
 
 def changed(data: bytes, **more: object) -> bytes:
-    return saved({**torch.load(io.BytesIO(data), weights_only=True), **more})
+    return saved({**torch.load(io.BytesIO(data[DIGEST_BYTES:]), weights_only=True), **more})
 
 
 def flipped(data: bytes) -> bytes:
-    """Turn one bit in the middle, which is in a tensor."""
+    """Turn one bit in the middle."""
     middle = len(data) // 2
     return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
 
@@ -263,7 +270,7 @@ def test_a_sweep_goes_on_within_the_trial_that_was_cut_off(undisturbed: Outcome,
         go(tmp_path, CutAt(cut_at), tracker=in_memory(store))
     [file] = paths.trials.glob("*/checkpoint.pt")
     trial_id = file.parent.name
-    at = torch.load(file, weights_only=True)["num_rows"]
+    at = Checkpoint.from_bytes(file.read_bytes(), file.parent.name).num_rows
     on_file = paths.read_trial(trial_id).history
     assert len(on_file) > at, "there is a row to be cut off again"
     again = CutAt()
@@ -289,7 +296,7 @@ def test_a_sweep_goes_on_without_a_checkpoint_that_cannot_be_used(
     with pytest.raises(Interrupted, match="sweep 'tiny' was interrupted"):
         go(tmp_path, CutAt(5))
     [file] = paths.trials.glob("*/checkpoint.pt")
-    at = torch.load(file, weights_only=True)["num_rows"]
+    at = Checkpoint.from_bytes(file.read_bytes(), file.parent.name).num_rows
     assert at > 0
     if spoiled == "checkpoint":
         file.write_bytes(file.read_bytes()[:1000])
@@ -297,8 +304,11 @@ def test_a_sweep_goes_on_without_a_checkpoint_that_cannot_be_used(
         paths.history(file.parent.name).write_text("")
     go(tmp_path, InlineLauncher())
     assert outcomes(read_record(paths)) == outcomes(read_record(undisturbed.paths))
-    reason = {"checkpoint": "it cannot be read: ", "history": f"it comes after {at} rows of the curves, but 0 "}
-    assert "is not used, so it begins anew: " + reason[spoiled] in paths.log.read_text()
+    told = {
+        "checkpoint": f"is not used, so it begins anew: {DAMAGED}",
+        "history": f"trials/{file.parent.name}/history.jsonl is not as it was stored: the trial runs again",
+    }
+    assert told[spoiled] in paths.log.read_text()
 
 
 class Losing(ReadyLauncher):

@@ -84,7 +84,10 @@ def test_trials_come_back_equal(tmp_path: Path) -> None:
     result = complete(one)
     paths.write_result(result)
     [trial] = paths.read_trials()
-    assert (trial.config, trial.result, trial.history) == (one, result, tuple(rows))
+    assert trial.result is not None
+    assert trial.result.files.keys() == {"config.json", "history.jsonl"}
+    assert trial.result.model_copy(update={"files": {}}) == result
+    assert (trial.config, trial.history) == (one, tuple(rows))
     assert paths.read_trials(with_history=False)[0].history == ()
 
 

@@ -306,23 +306,13 @@ def test_the_end_of_every_run_is_told_to_its_hook(tmp_path: Path) -> None:
     assert (cut["status"], cut["report"]) == ("interrupted", "")
     [_, broken] = finished_events(tiny_spec(), tmp_path, Broken(), fails="no cluster")
     assert (broken["status"], broken["message"]) == ("stopped on an error", "RuntimeError: no cluster")
+    assert "the sweep stopped on an error" in SweepPaths(tmp_path, "tiny").log.read_text()
     *_, good = finished_events(tiny_spec(), tmp_path, Simulated())
     assert (good["status"], good["message"]) == ("finished", "sweep tiny: finished")
     assert Path(str(good["report"])).is_file()
     [failed_] = finished_events(tiny_spec("name=other"), tmp_path / "other", Simulated(crash_every=2))
     assert failed_["status"] == "failed"
     assert "search trials crashed" in str(failed_["message"])
-
-
-def test_a_tracker_that_cannot_begin_is_told_to_the_hook_and_to_the_log(tmp_path: Path) -> None:
-    paths = SweepPaths(tmp_path, "tiny")
-    go(tiny_spec(), tmp_path, Simulated())
-    one = next(paths.trials.glob("*/history.jsonl"))
-    one.write_text("once upon a time\n")  # which a tracker that has not got the trial reads
-    [told] = finished_events(tiny_spec(), tmp_path, Simulated(), fails="history.jsonl: Invalid JSON")
-    assert told["status"] == "stopped on an error"
-    assert str(one) in str(told["message"])
-    assert "the sweep stopped on an error" in paths.log.read_text()
 
 
 def test_a_log_that_finds_no_room_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

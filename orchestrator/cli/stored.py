@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +23,9 @@ from orchestrator.cli.options import (
     store_of,
     use_plugins,
 )
+
+if TYPE_CHECKING:
+    from orchestrator.home import SweepRecord
 
 data_app = typer.Typer(
     help="Data sets: where each was found, and how to get it.", no_args_is_help=True, rich_markup_mode=None
@@ -103,7 +107,7 @@ def report(
         str, typer.Option("--format", metavar="html,md,json,csv,tex,pdf", help="pdf needs Chromium or Chrome.")
     ] = "html,md,json",
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """Write the report of stored sweeps, without any server, and print the verdicts.
 
     Example: teleport report quickstart --out /tmp/report --format html,csv,tex
@@ -121,10 +125,11 @@ def report(
     files = write_formats(made, asked.directory, asked.formats)
     if as_json:
         print(render_json(made), end="")
-        return
-    print_verdicts(made)
-    for file in files:
-        print(file)
+    else:
+        print_verdicts(made)
+        for file in files:
+            print(file)
+    return _told_of_damage(records)
 
 
 def export(
@@ -133,7 +138,7 @@ def export(
     workload: Annotated[str | None, typer.Option(metavar="W", help="By default the only one.")] = None,
     arm: Annotated[str | None, typer.Option(metavar="A", help="By default the best by confirm.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="By default stdout.")] = None,
-) -> None:
+) -> int:
     """Write the best configuration as a spec that `teleport run` accepts.
 
     Example: teleport export quickstart --arm teleport --out best.yaml
@@ -156,6 +161,15 @@ def export(
     else:
         atomic_write(out, text)
         print(out)
+    return _told_of_damage([record])
+
+
+def _told_of_damage(records: Iterable[SweepRecord]) -> int:
+    """Say which files of sweeps are damaged, and return the exit code: 1 where any is."""
+    damage = [f"{record.spec.name}: {told}" for record in records for told in record.damage]
+    for told in damage:
+        print(f"damaged: {told}; `teleport resume` sets a damaged trial aside and runs it again", file=sys.stderr)
+    return int(bool(damage))
 
 
 def doctor(

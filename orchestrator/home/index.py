@@ -65,16 +65,11 @@ def damages(paths: SweepPaths, *, with_unfinished: bool = False) -> Iterator[Dam
 def _of_trial(paths: SweepPaths, trial_id: str, known: dict[str, list[IndexLine]]) -> Iterator[Damage]:
     """Look at the files of a trial with a result; its result says what the other two are."""
     found = list(_of_file(paths, paths.result(trial_id), known, trial_id))
-    if not found:
-        try:
-            result = read_record(TrialResult, paths.result(trial_id))
-        except FileUnreadable as error:
-            found.append(Damage(paths.name_of(paths.result(trial_id)), f"cannot be read: {error}", trial_id))
-        else:
-            for name, digest in result.files.items():
-                path = paths.result(trial_id).with_name(name)
-                found += _of_file(paths, path, {paths.name_of(path): [IndexLine(path="", sha256=digest)]}, trial_id)
     yield from found
+    if not found:
+        for name, digest in read_record(TrialResult, paths.result(trial_id)).files.items():
+            path = paths.result(trial_id).with_name(name)
+            yield from _of_file(paths, path, {paths.name_of(path): [IndexLine(path="", sha256=digest)]}, trial_id)
 
 
 def _of_unfinished(paths: SweepPaths, trial_id: str, known: dict[str, list[IndexLine]]) -> Iterator[Damage]:

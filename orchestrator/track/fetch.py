@@ -83,6 +83,8 @@ def _checked(paths: SweepPaths, sweep: RemoteSweep, archive: str, plugins: Colle
         message = "has plug-ins, which are code that runs here"
         raise UserError(f"sweep {paths.name!r} {message}: give {options} if you trust them")
     record = read_record(paths)
+    if record.damage:
+        raise FileUnreadable(*(Fault(archive, f"{told}, so the archive is damaged") for told in record.damage))
     # The sweep's id is not compared, since a later version may work it out differently from the same spec.
     if (record.spec.name, round(record.provenance.started_at * 1000)) != (paths.name, sweep.started_at):
         raise FileUnreadable(Fault(archive, f"is of another sweep than {sweep.name!r} ({sweep})"))

@@ -76,28 +76,35 @@ def history_with_a_line_of_prose(paths: SweepPaths) -> Path:
     return file
 
 
-EVERYWHERE: list[tuple[Damage, str]] = [
+def no_files_of_a_trial(paths: SweepPaths) -> Path:
+    gone = first(paths, "result.json")
+    shutil.rmtree(gone.parent)
+    return gone
+
+
+OF_A_TRIAL: list[tuple[Damage, str]] = [
     (result_of_a_newer_version, "version: Input should be 1, is '2'"),
     (result_cut_short, "Invalid JSON"),
     (config_with_an_unknown_key, "lr: Extra inputs are not permitted, is '0.1'"),
-    (provenance_without_anything, "command: Field required (and 5 more)"),
-    (plugins_of_bytes, "Invalid JSON"),
 ]
+PROVENANCE: list[tuple[Damage, str]] = [(provenance_without_anything, "command: Field required (and 3 more)")]
+PLUGINS: list[tuple[Damage, str]] = [(plugins_of_bytes, "Invalid JSON")]
+EVERYWHERE = [*OF_A_TRIAL, *PROVENANCE, *PLUGINS]
 AT_A_RESUME: list[tuple[Damage, str]] = [
+    *PLUGINS,
+    (provenance_without_anything, "is not as it was stored"),
     (warm_start_without_anything, "sweep: Field required (and 1 more)"),
-    (journal_of_bytes, "is no journal of Optuna (UnicodeDecodeError: "),
-    (journal_of_objects, "is no journal of Optuna (KeyError: "),
+    (journal_of_bytes, "is not as it was stored"),
+    (journal_of_objects, "is not as it was stored"),
 ]
-WITH_CURVES: list[tuple[Damage, str]] = [(history_with_a_line_of_prose, "Invalid JSON")]
 WHEN_ENDED: list[tuple[Damage, str]] = [(outcome_without_anything, "status: Field required")]
 
 CASES = [
     *(("status", *each) for each in (*EVERYWHERE, *WHEN_ENDED)),
-    *(("report", *each) for each in (*EVERYWHERE, *WHEN_ENDED, *WITH_CURVES)),
-    *(("export", *each) for each in (*EVERYWHERE, *WHEN_ENDED, *WITH_CURVES)),
-    *(("resume", *each) for each in (*EVERYWHERE, *AT_A_RESUME, *WITH_CURVES)),
-    *(("run", *each) for each in (*EVERYWHERE, *AT_A_RESUME, *WITH_CURVES)),
+    *((command, *each) for command in ("report", "export") for each in (*PROVENANCE, *PLUGINS, *WHEN_ENDED)),
+    *((command, *each) for command in ("resume", "run") for each in AT_A_RESUME),
 ]
+HEALED: list[Damage] = [*(damage for damage, _ in OF_A_TRIAL), history_with_a_line_of_prose, no_files_of_a_trial]
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +146,30 @@ def test_a_command_names_the_file(
     assert "put back a copy of it, go on with that version" in captured.err
     assert "Traceback" not in captured.err
     assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", HEALED)
+def test_a_damaged_trial_is_named_by_every_reader_and_runs_again_at_a_resume(
+    damage: Damage, paths: SweepPaths, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def values() -> dict[str, object]:
+        return {file.parent.name: json.loads(file.read_text())["value"] for file in paths.trials.glob("*/result.json")}
+
+    before = values()
+    file = damage(paths)
+    named = f"damaged: tiny: trials/{file.parent.name}/{file.name} is "
+    for command in ("report", "export"):
+        capsys.readouterr()
+        assert exit_code([command, "tiny", "--home", str(paths.home)]) == 1
+        assert named in capsys.readouterr().err
+    assert "refused" in paths.report.joinpath("report.md").read_text()
+    assert exit_code(["resume", "tiny", "--home", str(paths.home), "--launcher", "inline"]) == 0
+    told = capsys.readouterr().err
+    assert f"damaged: trials/{file.parent.name}/{file.name} is " in told
+    assert "the trial runs again" in told
+    assert values() == before
+    assert exit_code(["report", "tiny", "--home", str(paths.home)]) == 0
+    assert "damaged" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("damage", [damage for damage, _ in EVERYWHERE])

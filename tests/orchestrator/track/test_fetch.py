@@ -140,7 +140,7 @@ def test_a_damaged_archive_leaves_nothing(tmp_path: Path) -> None:
     (archive,) = (tmp_path / "own" / "mlartifacts").rglob("record.tar.gz")
     whole = archive.read_bytes()
     archive.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(FileUnreadable, match="is no archive of a sweep, or is cut short"):
+    with pytest.raises(FileUnreadable, match="is no archive of a sweep, or is damaged"):
         fetch("tiny", uri_of(tmp_path / "own"), tmp_path / "here")
     assert not list((tmp_path / "here").glob("*"))
     assert not left_parts(tmp_path / "here")
@@ -173,7 +173,7 @@ def test_what_a_killed_fetch_left_goes_with_the_next(home: Path, tmp_path: Path)
 def test_bytes_that_are_no_archive_are_told_in_a_line(damage: bytes, tmp_path: Path) -> None:
     archive = tmp_path / "record.tar.gz"
     archive.write_bytes(damage)
-    with pytest.raises(FileUnreadable, match="is no archive of a sweep, or is cut short"):
+    with pytest.raises(FileUnreadable, match="is no archive of a sweep, or is damaged"):
         unpack(archive, tmp_path / "root")
 
 

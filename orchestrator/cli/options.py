@@ -38,6 +38,10 @@ AcceptCodeChange = Annotated[
         help="Go on with other code than the sweep has run with; its report then makes no primary claim.",
     ),
 ]
+TrustHooks = Annotated[
+    bool,
+    typer.Option("--trust-hooks", help="Let the hooks of a sweep run that `teleport track fetch` has brought."),
+]
 LauncherName = Annotated[str, typer.Option("--launcher", metavar="ray|inline", help="Where trials run.")]
 TrackingUri = Annotated[
     str | None,

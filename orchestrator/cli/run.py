@@ -26,6 +26,7 @@ from orchestrator.cli.options import (
     SpecFile,
     SweepName,
     TrackingUri,
+    TrustHooks,
     WaitForNodes,
     make_tracker,
     use_plugins,
@@ -123,6 +124,7 @@ def run(
     launcher: LauncherName = "ray",
     tracking_uri: TrackingUri = None,
     accept_code_change: AcceptCodeChange = False,
+    trust_hooks: TrustHooks = False,
 ) -> int:
     """Run a sweep: search, confirm, report. Safe to run again: finished trials are never repeated.
 
@@ -143,6 +145,7 @@ def run(
         launcher=launcher,
         tracking_uri=tracking_uri,
         accepts_other_code=accept_code_change,
+        trusts_hooks=trust_hooks,
     )
 
 
@@ -156,24 +159,26 @@ def resume(
     launcher: LauncherName = "ray",
     tracking_uri: TrackingUri = None,
     accept_code_change: AcceptCodeChange = False,
+    trust_hooks: TrustHooks = False,
 ) -> int:
     """Go on with a sweep after an interruption or a crash.
 
     Example: teleport resume quickstart
     """
-    from orchestrator.home import find_sweep, stored_spec
+    from orchestrator.home import find_sweep, runnable_spec
 
     use_data_root(data_root)
     use_plugins(plugins)
     paths = find_sweep(home, name)
     return _execute(
-        stored_spec(paths),
+        runnable_spec(paths),
         paths,
         address=address,
         wait=wait_for_nodes,
         launcher=launcher,
         tracking_uri=tracking_uri,
         accepts_other_code=accept_code_change,
+        trusts_hooks=trust_hooks,
     )
 
 
@@ -215,6 +220,7 @@ def _execute(
     launcher: str,
     tracking_uri: str | None,
     accepts_other_code: bool,
+    trusts_hooks: bool,
 ) -> int:
     from orchestrator.cli.display import watch_sweep
     from orchestrator.errors import Interrupted, UserError, nearest
@@ -244,6 +250,7 @@ def _execute(
                 observe=show,
                 interrupts=interrupts,
                 accepts_other_code=accepts_other_code,
+                trusts_hooks=trusts_hooks,
             )
     except (Interrupted, OSError) as stopped:
         # After a full disk or a lost mount a sweep can go on, as after Ctrl-C, because its files are complete.

@@ -260,7 +260,7 @@ def track_fetch(
     from orchestrator.track import fetch
 
     use_plugins(plugins)
-    fetched = fetch(name, tracking_uri or store_of(home), home, run_id, plugins or ())
+    fetched = fetch(name, tracking_uri or store_of(home), home, run_id)
     print(f"{fetched.paths.root}: {fetched.num_trials} trials{'' if fetched.is_new else ', all of them here before'}")
     if fetched.num_shown > fetched.num_trials:
         print(

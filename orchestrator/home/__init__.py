@@ -8,7 +8,7 @@ from orchestrator.home.index import Damage, damages
 from orchestrator.home.lock import held_since, locked
 from orchestrator.home.paths import SweepPaths, find_sweep, sweep_names
 from orchestrator.home.provenance import collect, versions
-from orchestrator.home.reading import read_record, stored_spec
+from orchestrator.home.reading import read_record, runnable_spec, stored_spec
 from orchestrator.home.records import (
     ANSWERS,
     Code,
@@ -80,6 +80,7 @@ __all__ = [
     "part_of",
     "read_record",
     "rows_after",
+    "runnable_spec",
     "stamp_of",
     "stored_spec",
     "sweep_names",

@@ -24,10 +24,10 @@ from orchestrator.home.records import (
     TrialResult,
     WarmStart,
 )
-from orchestrator.spec import Json, SweepSpec
+from orchestrator.spec import Json, SweepSpec, stand_ins
 
 # The format of all files of a sweep together. A version of teleport reads the format that it writes and no other.
-FORMAT = "1"
+FORMAT = "2"
 
 
 @final
@@ -47,6 +47,7 @@ class SweepPaths:
         self.spec = self.root / "spec.yaml"
         self.journal = self.root / "study.journal"
         self.plugins = self.root / "plugins.json"
+        self.resolved = self.root / "resolved.json"
         self.warm_start = self.root / "warm_start.json"
         self.provenance = self.root / "provenance.json"
         self.lock = self.root / "lock"
@@ -55,6 +56,7 @@ class SweepPaths:
         self.report = self.root / "report"
         self.report_page = self.report / "report.html"
         self.best = self.root / "best"
+        self.fetched = self.root / "fetched.json"
         self.outcome = self.root / "outcome.json"
         self.archive = self.root / "record.tar.gz"
         self.index = self.root / "index.jsonl"
@@ -82,7 +84,7 @@ class SweepPaths:
 
     def of_sweep(self) -> tuple[Path, ...]:
         """Name the files that describe the whole sweep and on which results depend."""
-        return (self.spec, self.provenance, self.plugins, self.warm_start, self.journal)
+        return (self.spec, self.provenance, self.plugins, self.resolved, self.warm_start, self.journal)
 
     def name_of(self, path: Path) -> str:
         """Name a file by its path below the sweep's directory, with slashes."""
@@ -201,10 +203,16 @@ class SweepPaths:
             os.replace(self.trials / trial_id, place)
         return place
 
-    def write_plugins(self, names: Iterable[str]) -> None:
-        """Store the modules of the plug-ins that the sweep needs; if it needs none, no file is written."""
-        if names := list(names):
-            self._write(self.plugins, json.dumps(names))
+    def write_plugins(self, spec: SweepSpec) -> None:
+        """Store which plug-ins the sweep needs, and what reading it without them takes; nothing if it needs none."""
+        if spec.plugins:
+            self._write(self.plugins, json.dumps(spec.plugins))
+            self._write(self.resolved, json.dumps(stand_ins.describe(spec.corners), indent=1))
+
+    def read_resolved(self) -> dict[str, stand_ins.Described]:
+        """Read what stands for the plug-ins' options where they are gone."""
+        found = read_record_if_there(_Resolved, self.resolved)
+        return {} if found is None else found.root
 
     def read_plugins(self) -> tuple[str, ...]:
         """Read the modules of the plug-ins that the sweep needs."""
@@ -256,6 +264,11 @@ class SweepPaths:
         path = self.history(trial_id)
         if path.is_file():
             yield from read_lines(HistoryRow, path)
+
+
+@final
+class _Resolved(RootModel[dict[str, stand_ins.Described]]):
+    """The content of ``resolved.json``."""
 
 
 @final

@@ -1,6 +1,6 @@
 """Reads and checks everything that may stand in a YAML file, without torch."""
 
-from orchestrator.spec import plugins
+from orchestrator.spec import plugins, stand_ins
 from orchestrator.spec.arithmetic import ExpressionError
 from orchestrator.spec.confirm_grid import LEARNING_RATE, grid_range
 from orchestrator.spec.hooks import EVENT_KEYS, HookOptions, HooksOptions
@@ -80,5 +80,6 @@ __all__ = [
     "plugins",
     "read_file",
     "spec_from_text",
+    "stand_ins",
     "target_metrics",
 ]

@@ -207,7 +207,7 @@ def _naming(name: object, attribute: str) -> str:
     if attribute == "WORKLOADS":
         return "is registered already" if name in WORKLOADS else ""
     family = FAMILIES[attribute]
-    if name not in family.registry:
+    if name not in family.registry or not family.registry[name].builder:
         return ""
     owner = family.registry[name].plugin
     return f"is registered already, {f'by the plug-in {owner}' if owner else 'it is one of ours'}; take another name"

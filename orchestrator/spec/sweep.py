@@ -193,11 +193,18 @@ class SweepSpec(Options):
         return method if teleport is None else method.following(teleport)
 
     @cached_property
+    def corners(self) -> tuple[Workload, ...]:
+        """The workloads with every value at one of its bounds, or one of its choices."""
+        return tuple(
+            Workload.model_validate(template.concretise(corner))
+            for template in self.workloads.values()
+            for corner in template.corners()
+        )
+
+    @cached_property
     def plugins(self) -> tuple[str, ...]:
         """The plug-ins that brought what any workload may become."""
-        corners = [(template, corner) for template in self.workloads.values() for corner in template.corners()]
-        found = (Workload.model_validate(template.concretise(corner)).plugins for template, corner in corners)
-        return tuple(sorted({name for names in found for name in names}))
+        return tuple(sorted({name for workload in self.corners for name in workload.plugins}))
 
     @property
     def studies(self) -> list[tuple[str, str]]:

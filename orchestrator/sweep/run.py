@@ -33,7 +33,7 @@ from orchestrator.home import (
 from orchestrator.launch import Launcher
 from orchestrator.report import Report, render_markdown, summarise, write_report
 from orchestrator.search import best_points, refuse_unknown_source
-from orchestrator.spec import SweepSpec
+from orchestrator.spec import HooksOptions, SweepSpec
 from orchestrator.sweep.driver import Driver, Observe, OutOfBudget
 from orchestrator.sweep.hooks import Hooks, SweepEnding
 from orchestrator.sweep.interrupts import Interrupts
@@ -71,6 +71,7 @@ def run(
     observe: Observe,
     interrupts: Interrupts | None = None,
     accepts_other_code: bool = False,
+    trusts_hooks: bool = False,
 ) -> Outcome:
     """Run a sweep to its report, or go on where an earlier run of it stopped.
 
@@ -83,6 +84,7 @@ def run(
         observe: is shown where the sweep stands after every change.
         interrupts: tells whether the user asked to stop; None where nobody can ask.
         accepts_other_code: whether to go on with other code than the sweep has run with so far.
+        trusts_hooks: whether the hooks of a sweep that was fetched from a store may run.
 
     Raises:
         SweepConflict: the name is taken by another spec, or the sweep has run with other code.
@@ -100,13 +102,16 @@ def run(
     if not is_over:
         _refuse_other_code(paths, code, accepts_other_code)
     ready = nullcontext() if is_over else launcher.prepared()
+    options = spec.hooks if trusts_hooks or not paths.fetched.is_file() else HooksOptions()
     with (
         ready,
         locked(paths),
         _logging(paths) as log,
         _indexed_journal(paths),
-        closing(Hooks(spec.hooks, paths, log)) as hooks,
+        closing(Hooks(options, paths, log)) as hooks,
     ):
+        if options != spec.hooks:
+            log.warning("no hook is called, because the sweep was fetched; --trust-hooks lets its hooks run")
         set_aside = _set_damaged_aside(paths, log)
         record = _begin(spec, paths, command, None if is_over else code)
         tracker.follow(paths)
@@ -244,7 +249,7 @@ def _set_damaged_aside(paths: SweepPaths, log: logging.Logger) -> tuple[str, ...
 
 def _begin(spec: SweepSpec, paths: SweepPaths, command: str, code: Code | None) -> SweepRecord:
     """Store what the sweep is, and what code it runs with from now on, if it runs at all."""
-    paths.write_plugins(spec.plugins)
+    paths.write_plugins(spec)
     if spec.search.warm_start is not None and not paths.warm_start.is_file():
         source = find_sweep(paths.home, spec.search.warm_start.sweep)
         points = best_points(read_record(source, with_history=False), spec)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from orchestrator.errors import Fault, FileUnreadable, SweepConflict, UserError
-from orchestrator.home import SweepPaths, SweepRecord, left_parts, part_of, read_record, unpack
+from orchestrator.errors import Fault, FileUnreadable, SweepConflict
+from orchestrator.home import SweepPaths, SweepRecord, atomic_write, left_parts, part_of, read_record, unpack
 from orchestrator.track.remote import Remote, RemoteSweep
+from orchestrator.track.text import redact
 
 
 @final
@@ -31,23 +32,21 @@ class Fetched:
     is_new: bool
 
 
-def fetch(
-    name: str, tracking_uri: str, home: Path, run_id: str | None = None, plugins: Collection[str] = ()
-) -> Fetched:
+def fetch(name: str, tracking_uri: str, home: Path, run_id: str | None = None) -> Fetched:
     """Make a sweep's home from its archive in an MLflow store.
 
-    The archive is unpacked and read from end to end beside its place, and put there in one step.
+    The archive is unpacked and read from end to end beside its place, and put there in one step. No code of the store's
+    choice runs: plug-ins are not imported, and a later resume of the sweep asks before it runs them or hooks.
 
     Args:
         name: of the sweep.
         tracking_uri: of the store.
         home: the directory that holds sweeps.
         run_id: of the sweep's own run, needed if several sweeps of the store have the name.
-        plugins: modules that may be imported for the sweep, which the store must not decide.
 
     Raises:
-        UserError: the store does not answer, or has no such sweep, several, or no archive of it; or the sweep needs
-            a plug-in that is not among these.
+        UserError: the store does not answer, or has no such sweep, several, or no archive of it.
+        PluginError: the sweep cannot be read without a plug-in, and that is not loaded.
         SweepConflict: the home has another sweep of the name, or this one with fewer trials.
         FileUnreadable: the archive is damaged, or another version wrote it.
     """
@@ -63,7 +62,10 @@ def fetch(
         aside.mkdir(parents=True)
         archive = remote.download(sweep, paths.archive.name, aside)
         unpack(archive, aside / name)
-        trial_ids = _checked(SweepPaths(aside, name), sweep, archive.name, plugins)
+        unpacked = SweepPaths(aside, name)
+        if unpacked.exists():
+            atomic_write(unpacked.fetched, json.dumps({"store": redact(tracking_uri), "run_id": sweep.run_id}))
+        trial_ids = _checked(unpacked, sweep, archive.name)
         is_new = not _is_here(paths, sweep, trial_ids)
         if is_new:
             (aside / name).rename(paths.root)
@@ -72,16 +74,11 @@ def fetch(
     return Fetched(paths, len(trial_ids), remote.num_trials(sweep), is_new)
 
 
-def _checked(paths: SweepPaths, sweep: RemoteSweep, archive: str, plugins: Collection[str]) -> set[str]:
+def _checked(paths: SweepPaths, sweep: RemoteSweep, archive: str) -> set[str]:
     """Read the whole sweep, and give the ids of the trials that ended."""
     if not paths.exists():
         raise FileUnreadable(Fault(archive, "holds no spec.yaml, so it is no archive of a sweep"))
     paths.check_format(archive)
-    unknown = [name for name in paths.read_plugins() if name not in plugins]
-    if unknown:
-        options = " ".join(f"--plugin {name}" for name in unknown)
-        message = "has plug-ins, which are code that runs here"
-        raise UserError(f"sweep {paths.name!r} {message}: give {options} if you trust them")
     record = read_record(paths)
     if record.damage:
         raise FileUnreadable(*(Fault(archive, f"{told}, so the archive is damaged") for told in record.damage))

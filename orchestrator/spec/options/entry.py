@@ -33,7 +33,8 @@ class Entry:
 
     Args:
         options: the settings, whose ``name`` is the entry's name; they need no torch.
-        builder: ``"module:attribute"`` of the callable that makes it, imported only when a trial is about to run.
+        builder: ``"module:attribute"`` of the callable that makes it, imported only when a trial is about to run. It is
+            empty where the entry stands for what a plug-in has that is not loaded.
         locate: ``"module:attribute"`` of the function that finds a plug-in's data set: it takes the root (None: none
             was named) and returns the folder or raises ``DataNotFound``; empty: there is nothing to find.
         plugin: the plug-in that registered it, filled in by the registration; empty: it is one of ours.

@@ -22,7 +22,7 @@ from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
 from orchestrator.home.records import TrialState
 from orchestrator.launch.cluster import _code
-from orchestrator.spec import load_spec, plugins, spec_from_text
+from orchestrator.spec import load_spec, plugins, spec_from_text, stand_ins
 from orchestrator.spec.options import DATASETS, MODELS, WORKLOADS, DataOptions
 from orchestrator.trial.data.dataset import _CACHE, load_cached
 from tests.orchestrator.specs import TINY
@@ -60,9 +60,50 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     forget(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory with a finished sweep of the document's plug-in."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "my_plugin.py").write_text(EXAMPLE)
+    (folder / "wine.yaml").write_text(SPEC)
+    few = ("--set", "search.trials=1", "--set", "confirm={seeds: 2, grid: none}")
+    done = program("run", "wine.yaml", "--plugin", "my_plugin", "--launcher", "inline", *few, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    yield folder
+    forget(folder)
+
+
+@pytest.fixture
+def wine(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(finished)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield finished
+    forget(finished)
+
+
 HEAD = """from typing import Literal
 from orchestrator.spec import options as catalog
 from orchestrator.spec.options import Entry, ModelOptions
+"""
+NESTED = """
+from orchestrator.spec.options import Options
+
+class Inner(Options):
+    size: int = 2
+    depth: int = 1
+
+class NestedOptions(ModelOptions):
+    input_kinds = frozenset({"image"})
+    name: Literal["nested"]
+    inner: Inner = Inner()
+
+    def misfit(self, sample_shape):
+        return None
+
+MODELS = {"nested": Entry(NestedOptions, "nested:build")}
+
+def build(*arguments):
+    raise NotImplementedError
 """
 Write = Callable[[str, str], None]
 
@@ -132,16 +173,54 @@ def test_a_stored_sweep_knows_its_plugins(
     capsys.readouterr()
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     home = str(here / "runs")
-    done = program("status", "wine", "--home", home, cwd=elsewhere)
+    done = program("resume", "wine", "--home", home, cwd=elsewhere)
     assert done.returncode == 2
     assert "sweep 'wine': plug-in my_plugin: cannot be imported" in done.stderr
     assert "run from the directory that holds it" in done.stderr
     assert "Traceback" not in done.stderr
-    done = program("list", "--home", home, cwd=elsewhere)
-    assert done.returncode == 0
-    assert "warning: sweep 'wine'" in done.stderr
     (elsewhere / "tiny.yaml").write_text(TINY)
-    assert program("plan", "tiny.yaml", "--home", home, cwd=elsewhere).returncode == 0
+    done = program("plan", "tiny.yaml", "--home", home, cwd=elsewhere)
+    assert (done.returncode, "leaves out" in done.stdout + done.stderr) == (0, False)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["list"],
+        ["status", "wine"],
+        ["report", "wine", "--format", "json,md"],
+        ["export", "wine", "--arm", "teleport"],
+        ["track", "sync", "wine"],
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_reading_needs_no_plugin(wine: Path, tmp_path: Path, command: list[str]) -> None:
+    """The same words come with the plug-in and from another directory without it."""
+    home = str(wine / "runs")
+    without = program(*command, "--home", home, cwd=tmp_path)
+    assert (without.returncode, without.stderr) == (0, "")
+    with_it = program(*command, "--home", home, cwd=wine)
+    assert (without.stdout, with_it.stderr) == (with_it.stdout, "")
+
+
+def test_ids_are_the_same_without_the_plugin(wine: Path) -> None:
+    forget(wine)
+    paths = SweepPaths(wine / "runs", "wine")
+    record = read_record(paths)
+    assert plugins.loaded() == ()
+    assert {trial.trial_id for trial in record.trials} == {path.name for path in paths.trials.iterdir()}
+    assert record.spec.plugins == ("my_plugin",)
+    plugins.load(["my_plugin"])
+    assert read_record(paths).spec.identity == record.spec.identity
+    assert MODELS["bottleneck"].builder, "the plug-in takes the place of what stood for it"
+
+
+def test_options_that_no_stand_in_can_copy_are_read_with_the_plugin_alone(write: Write) -> None:
+    write("nested", NESTED)
+    plugins.load(["nested"])
+    spec = spec_from_text(TINY.replace("{name: mlp, widths: [16]}", "{name: nested, inner: {size: 3}}"))
+    assert spec.plugins == ("nested",)
+    assert stand_ins.describe(spec.corners) == {}
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli import exit_code
-from orchestrator.errors import FileUnreadable, SweepConflict, UserError
+from orchestrator.errors import FileUnreadable, PluginError, SweepConflict, UserError
 from orchestrator.home.archive import pack, unpack
 from orchestrator.home.files import left_parts
 from orchestrator.home.paths import SweepPaths
@@ -150,13 +150,13 @@ def test_a_store_does_not_decide_what_is_imported_here(tmp_path: Path, monkeypat
     own = tmp_path / "own"
     sweep(own)
     paths = SweepPaths(own, "tiny")
-    paths.write_plugins(["of_a_stranger"])
+    paths.plugins.write_text('["of_a_stranger"]')
     (stored,) = (own / "mlartifacts").rglob("record.tar.gz")
     stored.write_bytes(pack(paths).read_bytes())
     marker = tmp_path / "imported"
     (tmp_path / "of_a_stranger.py").write_text(f"open({str(marker)!r}, 'w').close()\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(UserError, match="give --plugin of_a_stranger if you trust them"):
+    with pytest.raises(PluginError, match="give --plugin of_a_stranger if you trust them"):
         fetch("tiny", uri_of(own), tmp_path / "here")
     assert not marker.exists()
     assert not list((tmp_path / "here").glob("*"))

@@ -142,6 +142,7 @@ def test_status_list_and_report_say_that_a_budget_ended_the_sweep(
     paths = SweepPaths(tmp_path / "runs", "tiny")
     with (paths.root / "spec.yaml").open("a") as spec:
         spec.write("budget: {trials: 10}\n")
+    paths.index.unlink()
     sentence = "the trials budget of 10 is used up: 10 of 12 trials ended"
     paths.write_outcome(SweepOutcome(status="FINISHED", ended_early=sentence))
     place = ["--home", str(paths.home)]
@@ -184,6 +185,7 @@ def test_report_of_two_sweeps_is_one_page(home: Path, tmp_path: Path, capsys: py
     shutil.copytree(home / "tiny", both / "other")
     spec = both / "other" / "spec.yaml"
     spec.write_text(spec.read_text().replace("name: tiny", "name: other", 1))
+    (both / "other" / "index.jsonl").unlink()
     assert exit_code(["report", "tiny", "other", "--home", str(both)]) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[0].split()[0] == "sweep"

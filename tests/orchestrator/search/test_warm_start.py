@@ -86,6 +86,7 @@ def test_the_points_are_fixed_when_the_sweep_begins(home: Path) -> None:
     for trial in read_record(paths).trials:
         paths.result(trial.trial_id).unlink()
     paths.journal.unlink()
+    paths.index.unlink()
     for path in (home / "old").rglob("*.json"):
         path.unlink()
     assert go(spec, home) == first

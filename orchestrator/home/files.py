@@ -54,9 +54,11 @@ def content_of(path: Path) -> bytes:
     """Read a regular file; anything else of that name is refused, since a pipe would be waited for.
 
     Raises:
-        FileUnreadable: there is a directory, a pipe or a device.
+        FileUnreadable: the file is gone, or there is a directory, a pipe or a device.
     """
-    if path.exists() and not path.is_file():
+    if not path.exists():
+        raise FileUnreadable(damage(path, "is gone"))
+    if not path.is_file():
         raise FileUnreadable(
             Fault(str(path), "must be a regular file, is a directory, a pipe or a device; move it away")
         )

@@ -28,6 +28,8 @@ from orchestrator.spec import Json, SweepSpec, stand_ins
 
 # The format of all files of a sweep together. A version of teleport reads the format that it writes and no other.
 FORMAT = "2"
+# No line of the index is longer.
+MAX_LINE = 1_000
 
 
 @final
@@ -256,9 +258,12 @@ class SweepPaths:
         line = IndexLine(path=self.name_of(path), sha256=_digest(data), num_bytes=num_bytes)
         self.root.mkdir(parents=True, exist_ok=True)
         with open(self.index, "ab+") as file:
+            size = file.tell()
+            file.seek(max(0, size - MAX_LINE))
+            end = file.read()
             # A crash may have torn the last line.
-            is_torn = file.tell() > 0 and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n"
-            file.write(b"\n" * is_torn + line.model_dump_json(exclude_none=True).encode() + b"\n")
+            file.truncate(size - len(end) + end.rfind(b"\n") + 1)
+            file.write(line.model_dump_json(exclude_none=True).encode() + b"\n")
 
     def _read_history(self, trial_id: str) -> Iterator[HistoryRow]:
         path = self.history(trial_id)

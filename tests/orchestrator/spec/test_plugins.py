@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.metadata
+import json
 import os
 import re
 import subprocess
@@ -183,6 +184,7 @@ def test_a_stored_sweep_knows_its_plugins(
     assert (done.returncode, "leaves out" in done.stdout + done.stderr) == (0, False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
@@ -213,6 +215,35 @@ def test_ids_are_the_same_without_the_plugin(wine: Path) -> None:
     plugins.load(["my_plugin"])
     assert read_record(paths).spec.identity == record.spec.identity
     assert MODELS["bottleneck"].builder, "the plug-in takes the place of what stood for it"
+
+
+@pytest.mark.slow
+def test_a_plugin_that_was_edited_is_other_code(wine: Path, tmp_path: Path) -> None:
+    for name in ("my_plugin.py", "wine.yaml"):
+        (tmp_path / name).write_text((wine / name).read_text())
+    few = ("--launcher", "inline", "--set", "search.trials=1", "--set", "confirm={seeds: 2, grid: none}")
+    run = ("run", "wine.yaml", "--plugin", "my_plugin", *few)
+    begun = program(*run, "--set", "budget.trials=3", cwd=tmp_path)
+    assert "ended early" in begun.stderr
+    with (tmp_path / "my_plugin.py").open("a") as file:
+        file.write("\n# a remark\n")
+    refused = program(*run, cwd=tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "sweep 'wine' has run with other code: plug-in my_plugin (its files were " in refused.stderr
+    assert "--accept-code-change" in refused.stderr
+    assert len(read_record(SweepPaths(tmp_path / "runs", "wine")).trials) == 3
+    mixed = program(*run, "--accept-code-change", cwd=tmp_path)
+    assert mixed.returncode == 0, mixed.stderr
+    assert "trials ran with different code: plug-in my_plugin" in mixed.stdout
+    record = read_record(SweepPaths(tmp_path / "runs", "wine"))
+    codes = [trial.result.code.plugins["my_plugin"] for trial in record.trials if trial.result and trial.result.code]
+    assert len(codes) == len(record.trials)
+    assert len(set(codes)) == 2
+    assert [code.plugins["my_plugin"] in set(codes) for code in record.provenance.codes] == [True, True]
+    page = (tmp_path / "runs" / "wine" / "report" / "report.json").read_text()
+    primary = [each for each in json.loads(page)["comparisons"] if each["is_primary"]]
+    assert {each["verdict"] for each in primary} == {"refused"}
+    assert program("run", "wine.yaml", "--plugin", "my_plugin", *few, cwd=tmp_path).returncode == 0, "it is over"
 
 
 def test_options_that_no_stand_in_can_copy_are_read_with_the_plugin_alone(write: Write) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
+import random
+import sys
 import tarfile
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from orchestrator.home.files import left_parts
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
 from orchestrator.launch import InlineLauncher
+from orchestrator.spec import HookOptions, HooksOptions
 from orchestrator.sweep.run import run
 from orchestrator.sweep.standing import standing
 from orchestrator.track import MlflowTracker
@@ -144,6 +148,57 @@ def test_a_damaged_archive_leaves_nothing(tmp_path: Path) -> None:
         fetch("tiny", uri_of(tmp_path / "own"), tmp_path / "here")
     assert not list((tmp_path / "here").glob("*"))
     assert not left_parts(tmp_path / "here")
+
+
+def test_no_flipped_bit_of_an_archive_is_fetched(home: Path, tmp_path: Path) -> None:
+    """Flips that leave the unpacked files as they are may pass; every other one is refused."""
+    draw, whole = random.Random(3), pack(SweepPaths(home, "tiny")).read_bytes()
+    archive = tmp_path / "record.tar.gz"
+    archive.write_bytes(whole)
+    unpack(archive, tmp_path / "whole")
+    for number in range(200):
+        content = bytearray(whole)
+        content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        archive.write_bytes(content)
+        root = tmp_path / str(number)
+        try:
+            unpack(archive, root)
+        except FileUnreadable:
+            continue
+        assert files_of(root) == files_of(tmp_path / "whole"), f"the flip of number {number} was not seen"
+
+
+def files_of(root: Path) -> dict[str, bytes]:
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_a_header_that_claims_to_be_huge_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    archive = tmp_path / "record.tar.gz"
+    header = tarfile.TarInfo("spec.yaml")
+    header.type, header.size = tarfile.XHDTYPE, 2**32
+    with gzip.open(archive, "wb") as packed:
+        packed.write(header.tobuf(tarfile.USTAR_FORMAT))
+    with pytest.raises(FileUnreadable, match="a header claims 4,294,967,"):
+        unpack(archive, tmp_path / "root")
+
+
+def test_hooks_that_came_from_a_store_run_only_where_they_are_trusted(tmp_path: Path) -> None:
+    marker = tmp_path / "called"
+    command = [sys.executable, "-c", f"open({str(marker)!r}, 'w').close()"]
+    there = SweepPaths(tmp_path / "there", "tiny")
+    hooks = HooksOptions(sweep_finished=HookOptions(command=tuple(command)))
+    spec = tiny_spec("search.trials=1", "confirm.seeds=1").model_copy(update={"hooks": hooks})
+    tracker = MlflowTracker(uri_of(there.home), close_seconds=PATIENCE)
+    run(spec, there, InlineLauncher(), tracker, command="teleport run", observe=lambda _: None)
+    assert marker.exists(), "its own home runs them"
+    marker.unlink()
+    fetch("tiny", uri_of(there.home), tmp_path / "here")
+    where = ("resume", "tiny", "--home", str(tmp_path / "here"), "--launcher", "inline")
+    assert exit_code(where) == 0
+    assert not marker.exists()
+    assert "no hook is called, because the sweep was fetched" in SweepPaths(tmp_path / "here", "tiny").log.read_text()
+    assert exit_code([*where, "--trust-hooks"]) == 0
+    assert marker.exists()
 
 
 def test_a_store_does_not_decide_what_is_imported_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,8 @@ from orchestrator.search import Candidates, Confirmation, confirm_grids, confirm
 from orchestrator.search.study import Study
 from orchestrator.spec import BASELINE, Range, SweepSpec, Workload, spec_from_text
 from orchestrator.statistics import share_interval
+from orchestrator.sweep import calibration
+from orchestrator.sweep.calibration import EFFECTS
 
 TABLES: Final = Path(__file__).with_name("calibration.json")
 # The seeds on which each workload is recorded.
@@ -82,6 +84,7 @@ CLAIMS: Final = (Verdict.FASTER, Verdict.SLOWER)
 MOST_FALSE: Final = 0.05
 MOST_NOT_HELD: Final = 0.07
 MOST_NOT_FOUND: Final = {"-15 %": 0.10, "-15 % at twice the rate": 0.20}
+FOR_PLAN: Final = Path(calibration.__file__).with_name(calibration.FILE)
 # What the names of rows end with.
 FALSE: Final = "false verdicts"
 NOT_FOUND: Final = "effects not found"
@@ -342,7 +345,28 @@ def rows() -> list[dict[str, Any]]:
     num_sweeps = int(os.environ.get("SWEEPS", "400"))
     if num_sweeps < len(WORKLOADS):
         raise SystemExit(f"SWEEPS must be at least {len(WORKLOADS)}, one for each table, is {num_sweeps}")
-    return rows_of(calibrated(num_sweeps))
+    measured = rows_of(calibrated(num_sweeps))
+    FOR_PLAN.write_text(json.dumps(for_plan(measured), indent=1) + "\n", encoding="utf-8")
+    return measured
+
+
+def for_plan(measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Take from the rows what ``teleport plan`` says of a spec's budgets."""
+    by_name = {each["name"]: each for each in measured}
+    budgets = []
+    for trials, seeds in BUDGETS:
+        of_null = by_name[f"noisy, no effect, {told_of((trials, seeds))}: {FALSE}"]
+        missed = {effect: by_name[f"{effect}, {told_of((trials, seeds))}: {NOT_FOUND}"]["value"] for effect in EFFECTS}
+        budgets.append(
+            {
+                "trials": trials,
+                "seeds": seeds,
+                "num_sweeps": of_null["count"],
+                "false": [round(of_null[key], 4) for key in ("value", "low", "high")],
+                "found": {effect: round(1.0 - share, 4) for effect, share in missed.items()},
+            }
+        )
+    return budgets
 
 
 def rows_of(sweeps: Sequence[Sweep]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from orchestrator.search import coarse_evaluation, num_busy, num_grid_points, nu
 from orchestrator.spec import PHASES, Arm, Json, Phase, SweepSpec, Workload, canonical_json
 from orchestrator.statistics import ALPHA, censored_median, seeds_needed, smallest_p
 from orchestrator.sweep.budgets import SECONDS_PER_HOUR, shortfalls
+from orchestrator.sweep.calibration import calibration_of
 from orchestrator.trial import Budget
 from orchestrator.trial.data import locate_for
 
@@ -169,7 +170,7 @@ def make_plan(
         num_busy=busy,
         seconds=seconds,
         gpu_hours=gpu_hours,
-        power=(*power(spec.num_primary, len(spec.confirm_seeds)), *_grid_sentences(spec)),
+        power=(*power(spec.num_primary, len(spec.confirm_seeds)), *_grid_sentences(spec), *calibration_of(spec)),
         warnings=(*_warnings(spec, place, sweeps), *shortfalls(spec, seconds, gpu_hours, longest)),
         lints=(
             *spec_lints(spec),

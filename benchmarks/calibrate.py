@@ -33,6 +33,7 @@ from orchestrator.report.studies import study_of
 from orchestrator.search import Candidates, Confirmation, confirm_grids, confirmed
 from orchestrator.search.study import Study
 from orchestrator.spec import BASELINE, Range, SweepSpec, Workload, spec_from_text
+from orchestrator.spec.phases import REPLICATE_STRIDE
 from orchestrator.statistics import share_interval
 from orchestrator.sweep import calibration
 from orchestrator.sweep.calibration import EFFECTS
@@ -104,12 +105,14 @@ class Truth:
         factor: what the baseline's steps are multiplied by.
         lr_factor: the arm at a rate does what the baseline does at this multiple of it.
         noise: standard deviation of the logarithm of a factor that is drawn anew for each rate and seed.
+        luck: standard deviation of the logarithm of a factor that each search's settings have, whatever rate and seed.
     """
 
     template: str = SEARCHED
     factor: float = 1.0
     lr_factor: float = 1.0
     noise: float = 0.0
+    luck: float = 0.0
 
 
 TRUTHS: Final = {
@@ -124,6 +127,15 @@ TRUTHS: Final = {
     "-25 %": Truth(factor=0.75, noise=0.10),
     "-15 % at twice the rate": Truth(factor=0.85, lr_factor=0.5, noise=0.10),
 }
+# What a verdict says of the method, and not of the settings that one search found, by the number of searches.
+OF_SEARCHES: Final = {
+    "no effect, settings alike": Truth(noise=0.10),
+    "no effect, settings differ": Truth(noise=0.10, luck=0.10),
+    "-15 %, settings differ": Truth(factor=0.85, noise=0.10, luck=0.10),
+    "-25 %, settings differ": Truth(factor=0.75, noise=0.10, luck=0.10),
+}
+REPLICATES: Final = (1, 3)
+REPLICATED_BUDGET: Final = (12, 10)
 
 
 @final
@@ -171,7 +183,9 @@ def table_of(label: str) -> Table:
 
 
 @cache
-def spec_of(label: str, template: str = FIXED, trials: int = 1, num_seeds: int = 8, seed: int = 0) -> SweepSpec:
+def spec_of(
+    label: str, template: str = FIXED, trials: int = 1, num_seeds: int = 8, seed: int = 0, replicates: int = 1
+) -> SweepSpec:
     """Make the spec of a simulated sweep on one workload."""
     text = f"""
 version: 1
@@ -182,7 +196,9 @@ arms:
   baseline: {{}}
   {ARM}:
     {template}
-search: {{sampler: tpe, seed: {seed}, trials: {trials}, seeds: [0, 1], objective: {{metric: steps_to_target}}}}
+search:
+  {{sampler: tpe, seed: {seed}, trials: {trials}, seeds: [0, 1], replicates: {replicates},
+   objective: {{metric: steps_to_target}}}}
 confirm: {{seeds: {num_seeds}}}
 """
     return spec_from_text(text, "benchmarks/calibrate.py")
@@ -219,20 +235,30 @@ class World:
     def run(self, config: TrialConfig) -> Trial:
         """Look up how a run ends."""
         (seed,) = config.seeds
-        steps = self._steps(config.arm, float(config.training.optimizer.model_dump()["lr"]), seed)
+        steps = self._steps(config, float(config.training.optimizer.model_dump()["lr"]), seed)
         reached = round(UNIT * steps) if steps <= self.table.budget else None
         budget = UNIT * self.table.budget
         value = 2.0 * budget if reached is None else float(reached)
         result = played(config, value, (played_seed(seed, reached, budget),))
         return Trial(config=config, result=result)
 
-    def _steps(self, arm: str, rate: float, seed: int) -> float:
-        # Search seeds are 0 and 1; confirm seeds begin at 1000.
-        recorded = _permutation(self.name, self.table.num_seeds)[seed if seed < 2 else seed - FIRST_CONFIRM_SEED + 2]
-        if arm == BASELINE:
+    def _steps(self, config: TrialConfig, rate: float, seed: int) -> float:
+        recorded = _permutation(self.name, self.table.num_seeds)[self._place(seed)]
+        if config.arm == BASELINE:
             return self.table.at(rate, recorded)
-        noise = random.Random(f"{self.name} {rate:.6g} {seed}").gauss(0.0, self.truth.noise)
+        # With one search the name of the draw is what it was before there were several.
+        which = f" of search {config.replicate}" if config.replicate else ""
+        noise = random.Random(f"{self.name} {rate:.6g} {seed}{which}").gauss(0.0, self.truth.noise)
+        noise += random.Random(f"{self.name} luck{which}").gauss(0.0, self.truth.luck)
         return self.truth.factor * math.exp(noise) * self.table.at(rate * self.truth.lr_factor, recorded)
+
+    @staticmethod
+    def _place(seed: int) -> int:
+        """Number a sweep's seeds: two of the first search, those of confirm from 1000 on, two of each further search."""
+        if seed < 2:
+            return seed
+        replicate, within = divmod(seed, REPLICATE_STRIDE)
+        return seed - FIRST_CONFIRM_SEED + 2 if not replicate else -(2 * replicate - within)
 
 
 @cache
@@ -240,11 +266,12 @@ def _permutation(name: str, num: int) -> list[int]:
     return random.Random(f"{name} seeds").sample(range(num), num)
 
 
-def searched(spec: SweepSpec, arm: str, world: World) -> list[Trial]:
-    """Run the whole search of an arm on its workload."""
+def searched(spec: SweepSpec, arm: str, world: World, replicate: int = 0) -> list[Trial]:
+    """Run one whole search of an arm on its workload."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     (label,) = spec.workloads
-    study, trials = Study(spec, label, arm, optuna.storages.InMemoryStorage(), {}), []
+    storage, trials = optuna.storages.InMemoryStorage(), list[Trial]()
+    study = Study(spec, label, arm, storage, {}, replicate=replicate)
     while (config := study.propose()) is not None:
         trials.append(world.run(config))
         result = trials[-1].result
@@ -325,6 +352,47 @@ def simulated(
     return found
 
 
+def of_searches(label: str, number: int) -> list[tuple[str, int, str, bool]]:
+    """Simulate a sweep with one search of each arm, and one with several, for each truth of :data:`OF_SEARCHES`.
+
+    Returns:
+        Truth, number of searches, verdict, and whether the interval holds the method's effect.
+    """
+    found = []
+    for name, truth in OF_SEARCHES.items():
+        world = World(table_of(label), truth, f"{label} {number} of searches")
+        for num in REPLICATES:
+            spec = spec_of(label, truth.template, *REPLICATED_BUDGET, number, num)
+            search = [one for arm in spec.arms for r in range(num) for one in searched(spec, arm, world, r)]
+            claim, _ = judged(spec, search, world)
+            ends = claim.interval
+            found.append((name, num, claim.verdict.value, ends is not None and ends.low <= truth.factor <= ends.high))
+    spec_of.cache_clear()
+    return found
+
+
+def rows_of_searches(num_sweeps: int, num_workers: int | None = None) -> list[dict[str, Any]]:
+    """Count how often verdicts about the method were right with one search of each arm, and with several."""
+    labels = [list(WORKLOADS)[number % len(WORKLOADS)] for number in range(num_sweeps)]
+    with ProcessPoolExecutor(num_workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        found = [one for sweeps in pool.map(of_searches, labels, range(num_sweeps)) for one in sweeps]
+    table = []
+    for truth, of in OF_SEARCHES.items():
+        for num in REPLICATES:
+            mine = [
+                (verdict, covered) for name, searches, verdict, covered in found if (name, searches) == (truth, num)
+            ]
+            where = f"{truth}, {num} search{'es' if num > 1 else ''}"
+            # One search does not claim to speak of the method, so it has no goal here.
+            goals = (MOST_FALSE, MOST_NOT_HELD) if num > 1 else (None, None)
+            if of.factor == 1.0:
+                table.append(_share(f"{where}: {FALSE}", [verdict in CLAIMS for verdict, _ in mine], goals[0]))
+            else:
+                table.append(_share(f"{where}: {NOT_FOUND}", [verdict != Verdict.FASTER for verdict, _ in mine], None))
+            table.append(_share(f"{where}: {NOT_HELD}", [not covered for _, covered in mine], goals[1]))
+    return table
+
+
 def calibrated(num_sweeps: int, num_workers: int | None = None) -> list[Sweep]:
     """Simulate so many sweeps for each truth and budget, the workloads taking turns."""
     labels = [list(WORKLOADS)[number % len(WORKLOADS)] for number in range(num_sweeps)]
@@ -345,7 +413,7 @@ def rows() -> list[dict[str, Any]]:
     num_sweeps = int(os.environ.get("SWEEPS", "400"))
     if num_sweeps < len(WORKLOADS):
         raise SystemExit(f"SWEEPS must be at least {len(WORKLOADS)}, one for each table, is {num_sweeps}")
-    measured = rows_of(calibrated(num_sweeps))
+    measured = rows_of(calibrated(num_sweeps)) + rows_of_searches(num_sweeps)
     FOR_PLAN.write_text(json.dumps(for_plan(measured), indent=1) + "\n", encoding="utf-8")
     return measured
 

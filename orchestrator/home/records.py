@@ -21,7 +21,7 @@ class Record(BaseModel):
 
 
 class TrialConfig(Record):
-    """What one trial runs: a candidate of an arm on a seed, in one phase. The last three fields do not identify it.
+    """What one trial runs: a candidate of an arm on a seed, in one phase. The last four fields do not identify it.
 
     Args:
         workload: label of the workload in the spec.
@@ -36,6 +36,7 @@ class TrialConfig(Record):
         number: the candidate's number in its Optuna study; None in confirm.
         origin: in confirm, the id of the search trial that had this configuration, or would have it where nothing was
             searched.
+        replicate: which of the arm's independent searches it comes from, from 0.
         share: the resources that the trial is given.
         checkpoint_every: wall-clock seconds between checkpoints; None takes none.
         system_metrics_every: wall-clock seconds between measurements of the machine; None takes none.
@@ -52,6 +53,7 @@ class TrialConfig(Record):
     values: dict[str, Json] = Field(default_factory=dict)
     number: int | None = None
     origin: str | None = None
+    replicate: int = 0
     share: Share = Share()
     checkpoint_every: float | None = CHECKPOINT_EVERY
     system_metrics_every: float | None = None

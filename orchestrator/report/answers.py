@@ -24,7 +24,8 @@ def answers_of(
     for workload, target in targets.items():
         primary = [c for c in comparisons if c.workload == workload and c.is_primary]
         if primary:
-            sentence = " ".join(_sentence(c, target) + _health(c) + _on_the_clock(c, comparisons) for c in primary)
+            told = (_sentence(c, target) + _health(c) + _on_the_clock(c, comparisons) for c in primary)
+            sentence = " ".join(told) + _about(primary)
         elif not has_confirm:
             sentence = (
                 "This sweep is a plain search without a confirm phase, so it makes no claim: what it found best was "
@@ -65,7 +66,7 @@ def _sentence(comparison: Comparison, target: Target) -> str:
     if comparison.verdict is Verdict.PENDING or comparison.effect is None or comparison.interval is None:
         return f"{arm}: no verdict yet, {comparison.reason}."
     effect, interval = comparison.effect, comparison.interval
-    seeds = f"{comparison.num_pairs} paired seeds"
+    seeds = f"{comparison.num_pairs} paired seeds{_of_searches(comparison)}"
     found = f"{interval_kind(comparison)} {interval_text(comparison)}, {p_text(comparison.p_adjusted)}"
     if comparison.verdict is Verdict.NO_DIFFERENCE:
         return (
@@ -82,6 +83,23 @@ def _sentence(comparison: Comparison, target: Target) -> str:
     return (
         f"{arm} is {comparison.verdict} in steps: it takes {_amount(effect, interval, word)} to a {aim} than the "
         f"baseline ({found}, {seeds}{_misses(comparison)})."
+    )
+
+
+def _of_searches(comparison: Comparison) -> str:
+    """Say where the compared settings come from, where that is more than one search."""
+    num = comparison.num_replicates
+    return f" and {num} independent searches" if num > 1 else ""
+
+
+def _about(comparisons: Sequence[Comparison]) -> str:
+    """Say once what verdicts are about: the settings that one search found, or the method as it is searched for."""
+    judged = [each for each in comparisons if each.p is not None]
+    if not judged or any(each.num_replicates > 1 for each in judged):
+        return ""
+    return (
+        " This is about the settings that one search found, not about the method: another search may find others, and "
+        "its luck is in no interval here (search.replicates)."
     )
 
 
@@ -126,8 +144,8 @@ def _sight(effect: Effect, comparison: Comparison) -> str:
 def _misses(comparison: Comparison) -> str:
     if not comparison.num_baseline_misses and not comparison.num_arm_misses:
         return ""
-    total = comparison.num_pairs
+    total, of = comparison.num_pairs * comparison.num_replicates, "seeds" if comparison.num_replicates == 1 else "runs"
     return (
-        f"; target missed on {comparison.num_baseline_misses} of {total} seeds by the baseline and on "
+        f"; target missed on {comparison.num_baseline_misses} of {total} {of} by the baseline and on "
         f"{comparison.num_arm_misses} by {comparison.arm}"
     )

@@ -10,10 +10,10 @@ from typing import final
 from orchestrator.report.family import Found, measured, seed_pair, settled
 from orchestrator.report.health import health_of
 from orchestrator.report.metrics import METRICS, PRIMARY_METRIC, Metric
-from orchestrator.report.rates import point_effects, rate_rule
+from orchestrator.report.rates import by_cell, point_effects, rate_rule
 from orchestrator.report.schema import Comparison, ConfirmSeed, StudyReport, Verdict
 from orchestrator.spec import BASELINE
-from orchestrator.statistics import Pair
+from orchestrator.statistics import Cell, CrossedEffect, Pair
 
 PRIMARY_KIND = "teleport"
 # Two arms' numbers of search trials may differ by this share, so that a lost worker does not void a sweep.
@@ -114,16 +114,21 @@ class _Contest:
     def _measured(self, blank: Comparison, arm: StudyReport, metric: Metric) -> Found:
         sides = _sides(self.seeds, _runs(self.baseline), _runs(arm))
         pairs = {
-            seed: Pair(before, after)
-            for seed, (b, a) in sides.paired.items()
+            cell: Pair(before, after)
+            for cell, (b, a) in sides.paired.items()
             if (before := metric.measure(b)) is not None and (after := metric.measure(a)) is not None
         }
+        crossed = CrossedEffect.of(pairs, metric.scale) if metric.is_time else None
+        if crossed is None:
+            first = min((replicate for replicate, _ in pairs), default=0)
+            pairs = {cell: pair for cell, pair in pairs.items() if cell[0] == first}
         facts: dict[str, object] = {
-            "num_pairs": len(pairs),
+            "num_pairs": len({seed for _, seed in pairs}),
+            "num_replicates": 1 if crossed is None else len(crossed.differences),
             "num_baseline_misses": sum(metric.is_miss(b) for b, _ in sides.paired.values()),
             "num_arm_misses": sum(metric.is_miss(a) for _, a in sides.paired.values()),
             "missing_seeds": sides.missing,
-            "pairs": tuple(seed_pair(seed, pair, metric) for seed, pair in pairs.items()),
+            "pairs": tuple(seed_pair(cell, pair, metric) for cell, pair in pairs.items()),
             "health": self._health(arm) if metric.name == PRIMARY_METRIC else "",
         }
         done = sides.num_running == 0 or self.ended_early
@@ -139,7 +144,8 @@ class _Contest:
             reason = f"neither arm reached the target on any of {len(pairs)} seeds"
             update = {"num_ties": len(pairs), "verdict": Verdict.NO_DIFFERENCE, "reason": reason}
             return Found(blank.model_copy(update=update), metric)
-        found = measured(blank, known, metric, self.family if blank.is_primary else 1, is_complete=done)
+        size = self.family if blank.is_primary else 1
+        found = measured(blank, known, metric, size, is_complete=done, crossed=crossed)
         return dataclasses.replace(found, rule=rate_rule(self.baseline, arm, metric))
 
     def _health(self, arm: StudyReport) -> str:
@@ -193,8 +199,15 @@ def _rate(study: StudyReport) -> float | None:
     return next((point.rate for point in study.grid if point.is_best), None)
 
 
-def _runs(study: StudyReport) -> dict[int, ConfirmSeed]:
-    return {run.seed: run for run in study.best.confirm} if study.best is not None else {}
+def _runs(study: StudyReport) -> dict[Cell, ConfirmSeed]:
+    """Give the runs of what each independent search found best, by replicate and seed."""
+    found: dict[Cell, ConfirmSeed] = {}
+    known: set[int] = set()
+    for candidate in () if study.best is None else (study.best, *study.candidates[1:]):
+        own = by_cell(candidate.confirm)
+        found |= {cell: run for cell, run in own.items() if cell[0] not in known}
+        known |= {replicate for replicate, _ in own}
+    return found
 
 
 @final
@@ -202,13 +215,16 @@ def _runs(study: StudyReport) -> dict[int, ConfirmSeed]:
 class _Sides:
     """The confirm seeds by what became of them: on both arms an answer, on one no answer, or one still runs."""
 
-    paired: dict[int, tuple[ConfirmSeed, ConfirmSeed]]
+    paired: dict[Cell, tuple[ConfirmSeed, ConfirmSeed]]
     missing: tuple[int, ...]
     num_running: int
 
 
-def _sides(seeds: Sequence[int], baseline: dict[int, ConfirmSeed], arm: dict[int, ConfirmSeed]) -> _Sides:
-    both = {seed: (baseline[seed], arm[seed]) for seed in seeds if seed in baseline and seed in arm}
-    ended = {seed: pair for seed, pair in both.items() if all(run.outcome != "running" for run in pair)}
-    paired = {seed: pair for seed, pair in ended.items() if all(run.is_answer for run in pair)}
-    return _Sides(paired, tuple(seed for seed in ended if seed not in paired), len(seeds) - len(ended))
+def _sides(seeds: Sequence[int], baseline: dict[Cell, ConfirmSeed], arm: dict[Cell, ConfirmSeed]) -> _Sides:
+    replicates = sorted({replicate for replicate, _ in baseline} & {replicate for replicate, _ in arm}) or [0]
+    cells = [(replicate, seed) for replicate in replicates for seed in seeds]
+    both = {cell: (baseline[cell], arm[cell]) for cell in cells if cell in baseline and cell in arm}
+    ended = {cell: pair for cell, pair in both.items() if all(run.outcome != "running" for run in pair)}
+    paired = {cell: pair for cell, pair in ended.items() if all(run.is_answer for run in pair)}
+    missing = dict.fromkeys(seed for replicate, seed in ended if (replicate, seed) not in paired)
+    return _Sides(paired, tuple(missing), len(cells) - len(ended))

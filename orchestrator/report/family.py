@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -12,6 +13,8 @@ from orchestrator.report.rates import RateRule
 from orchestrator.report.schema import Comparison, Effect, Interval, SeedPair, Verdict
 from orchestrator.statistics import (
     ALPHA,
+    Cell,
+    CrossedEffect,
     Decision,
     Pair,
     PairedEffect,
@@ -20,6 +23,7 @@ from orchestrator.statistics import (
     log_rank_p,
     paired_effect,
     paired_interval,
+    rejects_beyond,
     smallest_p,
 )
 
@@ -36,6 +40,7 @@ class Found:
         metric: what the arms are compared on.
         pairs: what its p rests on; empty where it has no p.
         direction: the sign of the arm's shift from the baseline, by the test.
+        crossed: the effect over independent searches and seeds; None where there is one search.
         rule: what says whether a difference goes beyond the arms' learning rates; None where there is no grid.
     """
 
@@ -43,10 +48,19 @@ class Found:
     metric: Metric
     pairs: tuple[Pair, ...] = ()
     direction: int = 0
+    crossed: CrossedEffect | None = None
     rule: RateRule | None = None
 
 
-def measured(blank: Comparison, pairs: Sequence[Pair], metric: Metric, family: int, *, is_complete: bool) -> Found:
+def measured(
+    blank: Comparison,
+    pairs: Sequence[Pair],
+    metric: Metric,
+    family: int,
+    *,
+    is_complete: bool,
+    crossed: CrossedEffect | None = None,
+) -> Found:
     """Estimate the effect over at least one pair, and its p where no more pairs are to come.
 
     There is one look at the p, at the end: a p looked at after every seed would cross .05 too often.
@@ -57,21 +71,27 @@ def measured(blank: Comparison, pairs: Sequence[Pair], metric: Metric, family: i
         metric: what the arms are compared on.
         family: the number of primary comparisons where this is one of them; else 1.
         is_complete: whether no more pairs are to come.
+        crossed: what test and interval rest on in place of the pairs, where the settings come from several searches.
     """
     alpha = ALPHA / family
     effect = paired_effect(pairs, metric.scale, higher_is_better=metric.higher_is_better, alpha=alpha)
+    if crossed is not None:
+        effect = dataclasses.replace(
+            effect, estimate=crossed.estimate, p=crossed.p_beyond(), direction=crossed.direction
+        )
     method: Method = "bonferroni" if blank.is_primary else "signed-rank"
+    found = Found(blank, metric, tuple(pairs), effect.direction, crossed)
     update: dict[str, object] = {
         "effect": _effect(effect, pairs, metric),
-        "interval": _interval(pairs, metric, alpha, effect.p, method),
+        "interval": _interval(found, alpha, effect.p, method),
         "num_ties": effect.num_ties,
     }
     if not is_complete:
         return Found(blank.model_copy(update=update), metric)
     update["p"] = effect.p
-    if metric.is_time:
+    if metric.is_time and crossed is None:
         update["p_log_rank"] = log_rank_p(pairs)
-    return Found(blank.model_copy(update=update), metric, tuple(pairs), effect.direction)
+    return dataclasses.replace(found, comparison=blank.model_copy(update=update))
 
 
 def settled(found: Sequence[Found], family: int) -> list[Comparison]:
@@ -95,22 +115,31 @@ def _settled(one: Found, decision: Decision | None, family: int) -> Comparison:
     if decision is not None:
         update["p_adjusted"] = p
         if decision.method == "holm":
-            update["interval"] = _interval(one.pairs, one.metric, decision.alpha, comparison.p, decision.method)
+            update["interval"] = _interval(one, decision.alpha, comparison.p, decision.method)
     verdict = _verdict(p, one, size)
     level = ALPHA if decision is None else decision.alpha
     is_claim = verdict not in {Verdict.NO_DIFFERENCE, Verdict.NOT_ENOUGH_SEEDS}
-    if is_claim and one.rule is not None and not one.rule.allows(one.pairs, one.metric, one.direction, level):
+    if is_claim and one.rule is not None and not one.rule.allows(one.direction, _beyond(one, level)):
         verdict = Verdict.LEARNING_RATE
     told = (_reason(verdict, len(one.pairs), size, comparison.missing_seeds), comparison.reason)
     return comparison.model_copy(update={**update, "verdict": verdict, "reason": "; ".join(filter(None, told))})
 
 
-def seed_pair(seed: int, pair: Pair, metric: Metric) -> SeedPair:
+def _beyond(one: Found, alpha: float) -> Callable[[float], bool]:
+    """Make the test of whether the arm lies by more than some amount on its side of the baseline."""
+    if one.crossed is not None:
+        crossed = one.crossed
+        return lambda amount: crossed.rejects_beyond(one.direction, amount, alpha)
+    return lambda amount: rejects_beyond(one.pairs, one.metric.scale, one.direction, amount, alpha)
+
+
+def seed_pair(cell: Cell, pair: Pair, metric: Metric) -> SeedPair:
     """Write a pair down as a raw point of the report."""
     difference = pair.difference(metric.scale)
     effect = difference if metric.scale == "difference" else math.exp(min(difference, 700.0))
     return SeedPair(
-        seed=seed,
+        replicate=cell[0],
+        seed=cell[1],
         baseline=pair.baseline.value,
         arm=pair.arm.value,
         effect=math.inf if difference == math.inf else effect,
@@ -143,9 +172,11 @@ def _mean_interval(ends: tuple[float, float], metric: Metric) -> Interval:
     )
 
 
-def _interval(pairs: Sequence[Pair], metric: Metric, alpha: float, p: float, method: Method) -> Interval:
-    low, high = paired_interval(pairs, metric.scale, alpha)
-    return Interval(low=low, high=high, confidence=1.0 - alpha, method=method, excludes_none=p <= alpha)
+def _interval(found: Found, alpha: float, p: float, method: Method) -> Interval:
+    crossed = found.crossed
+    low, high = paired_interval(found.pairs, found.metric.scale, alpha) if crossed is None else crossed.interval(alpha)
+    how = method if crossed is None else "crossed"
+    return Interval(low=low, high=high, confidence=1.0 - alpha, method=how, excludes_none=p <= alpha)
 
 
 def _share_interval(ends: tuple[float, float]) -> Interval:
@@ -159,7 +190,7 @@ def _verdict(p: float, one: Found, family: int) -> Verdict:
             return Verdict.FASTER if is_improvement else Verdict.SLOWER
         return Verdict.BETTER if is_improvement else Verdict.WORSE
     # This is asked last, since a later step of Holm's rule is less strict than the first, which this assumes.
-    is_hopeless = smallest_p(len(one.pairs)) * family > ALPHA
+    is_hopeless = one.crossed is None and smallest_p(len(one.pairs)) * family > ALPHA
     return Verdict.NOT_ENOUGH_SEEDS if is_hopeless else Verdict.NO_DIFFERENCE
 
 

@@ -7,13 +7,22 @@ or if the test still rejects after every difference is made smaller by what a pe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
 from orchestrator.report.metrics import Metric
 from orchestrator.report.schema import ConfirmSeed, GridResult, Interval, PointEffect, StudyReport
-from orchestrator.statistics import ALPHA, MISS_FACTOR, Pair, on_scale, paired_effect, paired_interval, rejects_beyond
+from orchestrator.statistics import (
+    ALPHA,
+    MISS_FACTOR,
+    Cell,
+    CrossedEffect,
+    Pair,
+    on_scale,
+    paired_effect,
+    paired_interval,
+)
 
 # A parabola through three neighbours has its peak at most half a step from the middle one, and is there lower by the
 # second difference over 8.
@@ -36,11 +45,16 @@ class RateRule:
     signs: tuple[int, int]
     hidden: float | None
 
-    def allows(self, pairs: Sequence[Pair], metric: Metric, direction: int, alpha: float) -> bool:
-        """Tell whether a claim may be made of an effect that the test at level ``alpha`` puts on this side."""
+    def allows(self, direction: int, rejects_beyond: Callable[[float], bool]) -> bool:
+        """Tell whether a claim may be made of an effect that the test puts on this side.
+
+        Args:
+            direction: 1 where the arm's values are the larger ones, -1 where they are the smaller ones.
+            rejects_beyond: tells whether the test still rejects that the arm lies by at most so much on that side.
+        """
         if self.is_same_point or self.signs == (direction, direction):
             return True
-        return self.hidden is not None and rejects_beyond(pairs, metric.scale, direction, self.hidden, alpha)
+        return self.hidden is not None and rejects_beyond(self.hidden)
 
 
 def rate_rule(baseline: StudyReport, arm: StudyReport, metric: Metric) -> RateRule | None:
@@ -99,9 +113,10 @@ def point_effects(baseline: StudyReport, arm: StudyReport, metric: Metric) -> tu
 
 
 def _point_effect(before: GridResult, after: GridResult, metric: Metric) -> PointEffect:
-    sides = [{run.seed: run for run in point.confirm if run.is_answer} for point in (before, after)]
-    both = {seed: (run, sides[1][seed]) for seed, run in sides[0].items() if seed in sides[1]}
-    pairs = list(_pairs(both, metric))
+    sides = [by_cell([run for run in point.confirm if run.is_answer]) for point in (before, after)]
+    both = {cell: (run, sides[1][cell]) for cell, run in sides[0].items() if cell in sides[1]}
+    by_cells = _pairs(both, metric)
+    pairs, crossed = list(by_cells.values()), CrossedEffect.of(by_cells, metric.scale)
     blank = PointEffect(
         rate=before.rate,
         num_pairs=len(pairs),
@@ -110,12 +125,26 @@ def _point_effect(before: GridResult, after: GridResult, metric: Metric) -> Poin
     )
     if not pairs or all(pair.is_missed_by_both for pair in pairs):
         return blank
+    if crossed is not None:
+        low, high = crossed.interval(ALPHA)
+        is_effect = crossed.p_beyond() <= ALPHA
+        interval = Interval(low=low, high=high, confidence=1.0 - ALPHA, method="crossed", excludes_none=is_effect)
+        return blank.model_copy(update={"estimate": crossed.estimate, "interval": interval})
     effect = paired_effect(pairs, metric.scale, higher_is_better=metric.higher_is_better, alpha=ALPHA)
     low, high = paired_interval(pairs, metric.scale, ALPHA)
     interval = Interval(low=low, high=high, confidence=1.0 - ALPHA, excludes_none=effect.p <= ALPHA)
     return blank.model_copy(update={"estimate": effect.estimate, "interval": interval})
 
 
-def _pairs(both: Mapping[int, tuple[ConfirmSeed, ConfirmSeed]], metric: Metric) -> list[Pair]:
-    measured = ((metric.measure(before), metric.measure(after)) for before, after in both.values())
-    return [Pair(before, after) for before, after in measured if before is not None and after is not None]
+def by_cell(runs: Iterable[ConfirmSeed]) -> dict[Cell, ConfirmSeed]:
+    """Tell each run by replicate and seed; a run whose settings several searches found stands for each of them."""
+    return {(replicate, run.seed): run for run in runs for replicate in run.replicates}
+
+
+def _pairs(both: Mapping[Cell, tuple[ConfirmSeed, ConfirmSeed]], metric: Metric) -> dict[Cell, Pair]:
+    measured = {cell: (metric.measure(before), metric.measure(after)) for cell, (before, after) in both.items()}
+    return {
+        cell: Pair(before, after)
+        for cell, (before, after) in measured.items()
+        if before is not None and after is not None
+    }

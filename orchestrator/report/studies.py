@@ -39,10 +39,14 @@ def study_of(
         ),
         key=lambda trial: trial.config.number or 0,
     )
-    runs = [_confirm_trials(record, champion) for champion in best]
+    # Independent searches may find the same settings, as those of an arm without settings of its own do.
+    found: dict[str, list[Trial]] = {}
+    for champion in best:
+        found.setdefault(champion.config.configuration_id, []).append(champion)
+    runs = [_confirm_trials(record, champions[0]) for champions in found.values()]
     candidates = tuple(
-        _candidate(record, champion, rank, of)
-        for rank, (champion, of) in enumerate(zip(best, runs, strict=True), start=1)
+        _candidate(record, champions, rank, of)
+        for rank, (champions, of) in enumerate(zip(found.values(), runs, strict=True), start=1)
     )
     confirm = runs[0] if runs else []
     curves = tuple(curve for trial in confirm if (curve := curve_of(trial)) is not None)
@@ -76,16 +80,17 @@ def _grid(record: SweepRecord, grid: ConfirmGrid, arm: str) -> tuple[GridResult,
     trials = {trial.config.trial_id: trial for trial in record.trials if trial.config.phase == "confirm"}
     best, found = grid.best_place(arm), []
     for place, point in enumerate(grid.points):
-        runs = [trials[one] for one in grid.ids[arm, place].values() if one in trials]
+        replicates = grid.replicates_of(arm, point)
+        runs = [trials[one] for one in grid.ids[arm, place] if one in trials]
         mean = grid.mean_log_steps[arm][place]
         found.append(
             GridResult(
                 parameter=None if point.rate is None else grid.parameter,
                 rate=point.rate,
-                values=grid.config(arm, point, record.spec.confirm_seeds[0]).values,
+                values=grid.config(grid.best[arm][0], point, record.spec.confirm_seeds[0]).values,
                 mean_steps=math.exp(mean) if math.isfinite(mean) else None,
                 is_best=place == best,
-                confirm=tuple(map(_confirm_seed, runs)),
+                confirm=tuple(_confirm_seed(run, replicates[run.config.configuration_id]) for run in runs),
             )
         )
     return tuple(found) if any(point.confirm for point in found) else ()
@@ -189,8 +194,11 @@ def _confirm_trials(record: SweepRecord, champion: Trial) -> list[Trial]:
     return sorted(found, key=lambda trial: order.get(trial.config.seeds[0], len(order)))
 
 
-def _candidate(record: SweepRecord, champion: Trial, rank: int, confirm: Sequence[Trial]) -> ConfirmCandidate:
-    runs = tuple(map(_confirm_seed, confirm))
+def _candidate(
+    record: SweepRecord, champions: Sequence[Trial], rank: int, confirm: Sequence[Trial]
+) -> ConfirmCandidate:
+    champion, replicates = champions[0], tuple(one.config.replicate for one in champions)
+    runs = tuple(_confirm_seed(run, replicates) for run in confirm)
     answers = [run for run in runs if run.is_answer]
     return ConfirmCandidate(
         trial_id=stored_id(champion),
@@ -238,12 +246,11 @@ def _share(result: TrialResult, num_seeds: int) -> float:
     return sum(seed.num_steps / seed.budget_steps for seed in result.seeds) / num_seeds
 
 
-def _confirm_seed(trial: Trial) -> ConfirmSeed:
+def _confirm_seed(trial: Trial, replicates: tuple[int, ...]) -> ConfirmSeed:
     seed, result = trial.config.seeds[0], trial.result
-    if result is None:
-        return ConfirmSeed(trial_id=stored_id(trial), seed=seed, outcome="running")
-    if not result.seeds:
-        return ConfirmSeed(trial_id=stored_id(trial), seed=seed, outcome=_outcome(result))
+    if result is None or not result.seeds:
+        outcome = "running" if result is None else _outcome(result)
+        return ConfirmSeed(trial_id=stored_id(trial), seed=seed, outcome=outcome, replicates=replicates)
     found = result.seeds[0]
     outcome = _outcome(result)
     # A run that diverges after it reached its target did not arrive: what it reached did not last.
@@ -261,6 +268,7 @@ def _confirm_seed(trial: Trial) -> ConfirmSeed:
         gradient_evaluations=found.gradient_evaluations,
         metrics=found.metrics,
         lapse=lapse_of(found, trial.config.training.target),
+        replicates=replicates,
     )
 
 

@@ -41,14 +41,14 @@ LEAST_SPENT = 1e-9
 SUFFIX = "_to_target"
 
 
-def run_order(spec: SweepSpec, workload: str = ALL) -> tuple[Pair, ...]:
-    """Order the pairs of workload and seed on which each candidate of a search runs.
+def run_order(spec: SweepSpec, workload: str = ALL, replicate: int = 0) -> tuple[Pair, ...]:
+    """Order the pairs of workload and seed on which each candidate of one search runs.
 
     On one workload the seeds have the order of the spec. Over all workloads the pairs are shuffled by the search's
     seed, and the workloads take turns, so that every workload is among the first pairs.
     """
     if workload != ALL:
-        return tuple((workload, seed) for seed in spec.search.seeds)
+        return tuple((workload, seed) for seed in spec.search.seeds_of(replicate))
     drawn = random.Random(int(digest([spec.search.seed, "race"], 8), 16))
     seeds = {label: drawn.sample(spec.search.seeds, len(spec.search.seeds)) for label in spec.workloads}
     labels = list(spec.workloads)
@@ -79,7 +79,14 @@ def training_of(spec: SweepSpec, baseline: TrialConfig, values: Mapping[str, Jso
 
 
 def search_config(
-    spec: SweepSpec, pair: Pair, arm: str, training: Workload, method: Arm, values: dict[str, Json], number: int
+    spec: SweepSpec,
+    pair: Pair,
+    arm: str,
+    training: Workload,
+    method: Arm,
+    values: dict[str, Json],
+    number: int,
+    replicate: int = 0,
 ) -> TrialConfig:
     """Make the run of a candidate on one pair of workload and seed."""
     return TrialConfig(
@@ -93,6 +100,7 @@ def search_config(
         also=spec.search.also,
         values=values,
         number=number,
+        replicate=replicate,
         share=spec.resources.share("search"),
         checkpoint_every=spec.checkpoint.every,
         system_metrics_every=spec.tracking.system_metrics_every,
@@ -350,7 +358,7 @@ class Candidates:
     def own(self) -> dict[tuple[str, str], list[Trial]]:
         """Workload and arm of each search that is not shared -> one search trial per candidate, its seeds merged."""
         found: dict[tuple[str, str], list[Trial]] = defaultdict(list)
-        for (workload, arm, _), runs in self._runs_of_own().items():
+        for (workload, arm, _, _), runs in self._runs_of_own().items():
             found[workload, arm].append(_merged_own(self.spec, runs))
         return found
 
@@ -392,7 +400,7 @@ class Candidates:
                 yield from (
                     (workload, candidate.arm) for workload, seed in self._pairs if (workload, seed) not in known
                 )
-        for (workload, arm, _), runs in self._runs_of_own().items():
+        for (workload, arm, _, _), runs in self._runs_of_own().items():
             result = _merged_own(self.spec, runs).result
             if result is not None and result.state is not TrialState.COMPLETE:
                 yield from [(workload, arm)] * (len(self.spec.search.seeds) - len(runs))
@@ -401,13 +409,13 @@ class Candidates:
     def _pairs(self) -> tuple[Pair, ...]:
         return run_order(self.spec)
 
-    def _runs_of_own(self) -> dict[tuple[str, str, int | None], list[Trial]]:
-        """Workload, arm and number of each candidate -> its search trials."""
-        runs: dict[tuple[str, str, int | None], list[Trial]] = defaultdict(list)
+    def _runs_of_own(self) -> dict[tuple[str, str, int, int | None], list[Trial]]:
+        """Workload, arm, replicate and number of each candidate -> its search trials."""
+        runs: dict[tuple[str, str, int, int | None], list[Trial]] = defaultdict(list)
         for trial in self.trials:
             config = trial.config
             if config.phase == "search" and not self.spec.is_shared(config.arm):
-                runs[config.workload, config.arm, config.number].append(trial)
+                runs[config.workload, config.arm, config.replicate, config.number].append(trial)
         return runs
 
     def _begun(self) -> dict[str, dict[int, dict[Pair, Trial]]]:
@@ -513,10 +521,11 @@ def _merged_own(spec: SweepSpec, runs: Sequence[Trial]) -> Trial:
     if len(spec.search.seeds) == 1 or len(runs[0].config.seeds) > 1:
         return runs[0]
     by_seed = {run.config.seeds[0]: run for run in runs}
-    config = runs[0].config.model_copy(update={"seeds": spec.search.seeds})
+    seeds_in_order = spec.search.seeds_of(runs[0].config.replicate)
+    config = runs[0].config.model_copy(update={"seeds": seeds_in_order})
     counted: list[Trial] = []
     results: list[TrialResult] = []
-    for seed in spec.search.seeds:
+    for seed in seeds_in_order:
         run = by_seed.get(seed)
         if run is None or run.result is None:
             return Trial(config=config, history=tuple(row for one in runs for row in one.history))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, final
@@ -62,7 +62,7 @@ class ConfirmGrid:
     Args:
         spec: of the sweep.
         workload: its label.
-        best: the champion of each arm that has one.
+        best: the champions of each arm that has any, one of each of its independent searches.
         points: in the order of their rates.
         ends: the searched range of the rate; None where the grid never grows.
         factor: the ratio of two neighbouring rates.
@@ -71,23 +71,35 @@ class ConfirmGrid:
 
     spec: SweepSpec
     workload: str
-    best: Mapping[str, Trial]
+    best: Mapping[str, Sequence[Trial]]
     points: tuple[GridPoint, ...]
     ends: tuple[float, float] | None
     factor: float
     results: Mapping[str, TrialResult | None]
 
-    def config(self, arm: str, point: GridPoint, seed: int) -> TrialConfig:
-        """Make the confirm trial of an arm at a point on one seed."""
-        champion = self.best[arm].config
-        own = _own_names(self.spec, self.workload)
-        if self.spec.is_shared(arm):
-            values = {**champion.values, **{name: v for name, v in point.values.items() if name in champion.values}}
+    def config(self, champion: Trial, point: GridPoint, seed: int) -> TrialConfig:
+        """Make the confirm trial of a champion at a point on one seed."""
+        found, own = champion.config.values, _own_names(self.spec, self.workload)
+        if self.spec.is_shared(champion.config.arm):
+            values = {**found, **{name: v for name, v in point.values.items() if name in found}}
             if LR_FACTOR in values and point.rate is not None:
-                values[LR_FACTOR] = point.rate / _at(self.best[BASELINE].config.training, LEARNING_RATE)
+                values[LR_FACTOR] = point.rate / _at(self.best[BASELINE][0].config.training, LEARNING_RATE)
         else:
-            values = {**{name: v for name, v in champion.values.items() if name not in own}, **point.values}
-        return _confirm_config(self.spec, self.best[arm], seed, point.training, values)
+            values = {**{name: v for name, v in found.items() if name not in own}, **point.values}
+        return _confirm_config(self.spec, champion, seed, point.training, values)
+
+    def configs(self, arm: str, point: GridPoint, seed: int) -> tuple[TrialConfig, ...]:
+        """Make the confirm trials of an arm at a point on one seed: one for each of its distinct settings."""
+        found = (self.config(champion, point, seed) for champion in self.best[arm])
+        return tuple({config.trial_id: config for config in found}.values())
+
+    def replicates_of(self, arm: str, point: GridPoint) -> dict[str, tuple[int, ...]]:
+        """Tell for each of an arm's settings at a point, by its configuration's id, which searches found it."""
+        found: dict[str, tuple[int, ...]] = {}
+        for champion in self.best[arm]:
+            key = self.config(champion, point, self.spec.confirm_seeds[0]).configuration_id
+            found[key] = (*found.get(key, ()), champion.config.replicate)
+        return found
 
     @property
     def parameter(self) -> str:
@@ -95,18 +107,21 @@ class ConfirmGrid:
         return _path(self.spec)
 
     @cached_property
-    def ids(self) -> dict[tuple[str, int], dict[int, str]]:
-        """Arm and place of a point -> confirm seed -> id of the trial."""
+    def ids(self) -> dict[tuple[str, int], tuple[str, ...]]:
+        """Arm and place of a point -> ids of the trials there, of each setting on every confirm seed."""
         return {
-            (arm, place): {seed: config.trial_id_on((seed,)) for seed in self.spec.confirm_seeds}
+            (arm, place): tuple(
+                config.trial_id_on((seed,))
+                for config in self.configs(arm, point, self.spec.confirm_seeds[0])
+                for seed in self.spec.confirm_seeds
+            )
             for arm in self.best
             for place, point in enumerate(self.points)
-            for config in [self.config(arm, point, self.spec.confirm_seeds[0])]
         }
 
     @cached_property
     def mean_log_steps(self) -> dict[str, tuple[float, ...]]:
-        """Arm -> at each point the mean over the seeds of the logarithm of the steps to target.
+        """Arm -> at each point the mean over settings and seeds of the logarithm of the steps to target.
 
         A miss costs twice the budget, and so does a divergence. A crash is no answer. Infinite where there is none.
         """
@@ -129,7 +144,7 @@ class ConfirmGrid:
     @property
     def is_complete(self) -> bool:
         """Whether every arm has ended on every seed at every point."""
-        return all(self.results.get(one) is not None for of in self.ids.values() for one in of.values())
+        return all(self.results.get(one) is not None for of in self.ids.values() for one in of)
 
     def grown(self) -> ConfirmGrid | None:
         """Add a point beyond each end at which an arm is best; None where there is nothing to add."""
@@ -146,11 +161,11 @@ class ConfirmGrid:
             more.append(highest * self.factor)
         if not more:
             return None
-        points = [*self.points, *(_point(self.spec, self.workload, self.best, rate) for rate in more)]
+        points = [*self.points, *(_point(self.spec, self.workload, _all(self.best), rate) for rate in more)]
         return replace(self, points=tuple(sorted(points, key=lambda point: point.rate or 0.0)))
 
     def _mean(self, arm: str, place: int) -> float:
-        found = [self.results.get(one) for one in self.ids[arm, place].values()]
+        found = [self.results.get(one) for one in self.ids[arm, place]]
         costs = [cost for result in found if result is not None and (cost := self._cost(result)) is not None]
         return sum(math.log(cost.value) for cost in costs) / len(costs) if costs else math.inf
 
@@ -168,7 +183,7 @@ class ConfirmGrid:
         return float(max((seed.budget_steps for seed in seeds), default=1))
 
     def _distance(self, arm: str, place: int) -> float:
-        rate, training = self.points[place].rate, self.best[arm].config.training
+        rate, training = self.points[place].rate, self.best[arm][0].config.training
         if rate is None:
             return float(training_id(training) != training_id(self.points[place].training))
         return abs(math.log(rate / _at(training, _path(self.spec))))
@@ -183,7 +198,8 @@ def confirm_grids(candidates: Candidates) -> dict[str, ConfirmGrid]:
     results = {trial.config.trial_id: trial.result for trial in candidates.trials if trial.config.phase == "confirm"}
     found = {}
     for workload in spec.workloads:
-        firsts = {arm: best[workload, arm][0] for arm in spec.arms if best[workload, arm]}
+        num = spec.search.replicates
+        firsts = {arm: best[workload, arm][:num] for arm in spec.arms if best[workload, arm]}
         if firsts:
             grid = _first_grid(spec, workload, firsts, results)
             while (wider := grid.grown()) is not None:
@@ -193,44 +209,48 @@ def confirm_grids(candidates: Candidates) -> dict[str, ConfirmGrid]:
 
 
 def _first_grid(
-    spec: SweepSpec, workload: str, best: Mapping[str, Trial], results: Mapping[str, TrialResult | None]
+    spec: SweepSpec, workload: str, best: Mapping[str, Sequence[Trial]], results: Mapping[str, TrialResult | None]
 ) -> ConfirmGrid:
-    options = spec.confirm.grid
+    options, every = spec.confirm.grid, _all(best)
     assert isinstance(options, ConfirmGridOptions)
     ends = _ends(spec, workload, best)
     if options.values is not None:
-        points = tuple(_point(spec, workload, best, rate) for rate in options.values)
+        points = tuple(_point(spec, workload, every, rate) for rate in options.values)
         return ConfirmGrid(spec, workload, best, points, None, options.factor, results)
     if ends is None:
         whole: dict[str, GridPoint] = {}
-        for trial in best.values():
+        for trial in every:
             training = trial.config.training
             whole.setdefault(training_id(training), GridPoint(training, _own_values(spec, workload, trial)))
         return ConfirmGrid(spec, workload, best, tuple(whole.values()), None, options.factor, results)
-    rates = [_at(trial.config.training, _path(spec)) for trial in best.values()]
+    rates = [_at(trial.config.training, _path(spec)) for trial in every]
     span = math.log(max(rates) / min(rates))
     num_steps = min(math.ceil(span / math.log(options.factor) - 1e-9), MOST_POINTS - 3)
     factor = max(options.factor, math.exp(span / num_steps)) if num_steps else options.factor
-    points = tuple(_point(spec, workload, best, min(rates) * factor**step) for step in range(-1, num_steps + 2))
+    points = tuple(_point(spec, workload, every, min(rates) * factor**step) for step in range(-1, num_steps + 2))
     ends = min(ends[0], *rates), max(ends[1], *rates)
     return ConfirmGrid(spec, workload, best, points, ends, factor, results)
 
 
-def _ends(spec: SweepSpec, workload: str, best: Mapping[str, Trial]) -> tuple[float, float] | None:
+def _all(best: Mapping[str, Sequence[Trial]]) -> list[Trial]:
+    return [trial for trials in best.values() for trial in trials]
+
+
+def _ends(spec: SweepSpec, workload: str, best: Mapping[str, Sequence[Trial]]) -> tuple[float, float] | None:
     """The searched range of the rate; None where the points are whole configurations."""
     along, scope = grid_range(spec.workloads[workload], spec.confirm), spec.search.scope
     ends = None if along is None else (along.low, along.high)
     factors = scope.lr_factor if isinstance(scope, SharedScope) and _path(spec) == LEARNING_RATE else None
     if factors is not None and BASELINE in best:
-        low, high = (_at(best[BASELINE].config.training, LEARNING_RATE) * factor for factor in factors)
+        low, high = (_at(best[BASELINE][0].config.training, LEARNING_RATE) * factor for factor in factors)
         ends = (low, high) if ends is None else (min(ends[0], low), max(ends[1], high))
     return ends
 
 
-def _point(spec: SweepSpec, workload: str, best: Mapping[str, Trial], rate: float) -> GridPoint:
-    """Make a point: all but its rate is as the arm has it whose own rate is nearest."""
+def _point(spec: SweepSpec, workload: str, best: Iterable[Trial], rate: float) -> GridPoint:
+    """Make a point: all but its rate is as the champion has it whose own rate is nearest."""
     path, rate = _path(spec), float(f"{rate:.{DIGITS}g}")
-    nearest = min(best.values(), key=lambda trial: abs(math.log(rate / _at(trial.config.training, path))))
+    nearest = min(best, key=lambda trial: abs(math.log(rate / _at(trial.config.training, path))))
     data = copy.deepcopy(nearest.config.training.model_dump(exclude_unset=True))
     *parents, last = path.split(".")
     inner = data
@@ -281,6 +301,7 @@ def _confirm_config(
         also=config.also,
         values=values,
         origin=stored_id(champion),
+        replicate=config.replicate,
         share=spec.resources.share("confirm"),
         checkpoint_every=spec.checkpoint.every,
         system_metrics_every=spec.tracking.system_metrics_every,
@@ -288,16 +309,23 @@ def _confirm_config(
 
 
 def confirmed(candidates: Candidates, grids: Mapping[str, ConfirmGrid]) -> Champions:
-    """Choose the candidates that go to confirm, the first of each study as it is at its best point of the grid."""
-    found = champions(candidates)
+    """Choose the candidates that go to confirm, those on the grid as they are at their arm's best point of it."""
+    found, spec = champions(candidates), candidates.spec
     for (workload, arm), trials in found.items():
         if workload in grids and trials:
-            grid = grids[workload]
-            config = grid.config(arm, grid.points[grid.best_place(arm)], trials[0].config.seeds[0])
-            search = {"phase": "search", "seeds": trials[0].config.seeds, "number": trials[0].config.number}
-            plain = {name: getattr(config, name) for name in TrialConfig.model_fields} | search | {"origin": None}
-            found[workload, arm] = (Trial(config=TrialConfig(**plain), result=trials[0].result), *trials[1:])
+            grid, num = grids[workload], spec.search.replicates
+            point = grid.points[grid.best_place(arm)]
+            found[workload, arm] = (*(_at_point(grid, trial, point) for trial in trials[:num]), *trials[num:])
     return found
+
+
+def _at_point(grid: ConfirmGrid, champion: Trial, point: GridPoint) -> Trial:
+    """Give a champion's search trial the training values of a point."""
+    seeds, number = champion.config.seeds, champion.config.number
+    config = grid.config(champion, point, seeds[0])
+    search = {"phase": "search", "seeds": seeds, "number": number, "origin": None}
+    plain = {name: getattr(config, name) for name in TrialConfig.model_fields} | search
+    return Trial(config=TrialConfig(**plain), result=champion.result)
 
 
 def confirm_configs(candidates: Candidates) -> list[TrialConfig]:
@@ -312,12 +340,16 @@ def confirm_configs(candidates: Candidates) -> list[TrialConfig]:
     chosen = champions(candidates)
     for turn, seed in enumerate(spec.confirm_seeds):
         configs = [
-            grid.config(arm, point, seed) for grid in grids.values() for point in grid.points for arm in grid.best
+            config
+            for grid in grids.values()
+            for point in grid.points
+            for arm in grid.best
+            for config in grid.configs(arm, point, seed)
         ]
         configs += [
             _confirm_config(spec, trial, seed, trial.config.training, dict(trial.config.values))
             for trials in chosen.values()
-            for trial in trials[bool(grids) :]
+            for trial in trials[spec.search.replicates * bool(grids) :]
         ]
         by_seed.append(configs if turn % 2 == 0 else configs[::-1])
     return list({config.trial_id: config for configs in by_seed for config in configs}.values())

@@ -25,15 +25,18 @@ def num_candidates(spec: SweepSpec, workload: str, arm: str, num_failed: int = 0
 def num_planned(spec: SweepSpec, workload: str, arm: str, phase: Phase, num_failed: int = 0) -> int:
     """Count the trials of an arm on a workload in one phase.
 
-    Of the confirm phase this is what is usual: how many points its grid has follows from what the search finds.
+    Of the confirm phase this is what is usual: how many points its grid has follows from what the search finds. Arms
+    with settings of their own are confirmed with those that each replicate of the search found.
     ``num_failed`` is the number of candidates of the search that gave no answer and are replaced.
     """
     if phase == "search":
-        return num_candidates(spec, workload, arm, num_failed) * len(spec.search.seeds)
+        num_others = (spec.search.replicates - 1) * num_candidates(spec, workload, arm)
+        return (num_candidates(spec, workload, arm, num_failed) + num_others) * len(spec.search.seeds)
     num_others = len(spec.confirm.candidates) - 1 if spec.is_shared(arm) else 0
     # Where nothing is searched the spec itself is the one candidate.
     num_chosen = min(spec.confirm.top_k + num_others, max(1, num_candidates(spec, workload, arm)))
-    return (num_chosen - 1 + num_grid_points(spec, workload)) * len(spec.confirm_seeds)
+    num_settings = spec.search.replicates if spec.arms[arm].distributions() or arm in spec.sources else 1
+    return (num_chosen - 1 + num_grid_points(spec, workload) * num_settings) * len(spec.confirm_seeds)
 
 
 def num_grid_points(spec: SweepSpec, workload: str) -> int:
@@ -64,7 +67,7 @@ def num_busy(spec: SweepSpec, concurrency: int | None = None) -> int:
     def most(workload: str, arm: str) -> int:
         at_once = min(concurrency or spec.search.concurrency, num_candidates(spec, workload, arm))
         num_runs = 1 if spec.search.scheduler.rungs else len(spec.search.seeds)
-        own = at_once * num_runs * (len(spec.workloads) if workload == ALL else 1)
+        own = at_once * num_runs * (len(spec.workloads) if workload == ALL else spec.search.replicates)
         return max(own, sum(most(workload, follower) for follower in followers[arm]))
 
     first = [(workload, most(workload, arm)) for workload, arm in spec.searches if arm not in spec.sources]

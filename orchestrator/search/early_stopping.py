@@ -221,15 +221,18 @@ class Stopping:
     Args:
         spec: of the sweep.
         workload: label of the search's workload.
+        seeds: that each candidate is trained on, in order.
         name: of the study in the journal.
         storage: the journal.
     """
 
-    def __init__(self, spec: SweepSpec, workload: str, name: str, storage: optuna.storages.BaseStorage) -> None:
+    def __init__(
+        self, spec: SweepSpec, workload: str, seeds: Sequence[int], name: str, storage: optuna.storages.BaseStorage
+    ) -> None:
         import optuna
 
         scheduler, objective = spec.search.scheduler, spec.search.objective
-        self._seeds = spec.search.seeds
+        self._seeds = seeds
         self._rungs = scheduler.rungs
         self._metric = judged_metric(spec, workload)
         # Samplers rank pruned trials by their last value, in the direction of the objective.

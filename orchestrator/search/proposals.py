@@ -42,8 +42,8 @@ class Proposals:
 
     Args:
         spec: of the sweep.
-        workload: label; ``*`` for a search over all workloads.
-        arm: label.
+        study: labels of the workload, ``*`` for a search over all of them, and of the arm.
+        name: of the search.
         storage: from :func:`orchestrator.search.journal.open_journal`.
         points: proposed first, in this order; the sampler chooses what a point leaves open.
         run_ids: makes of a candidate's values and number the ids of its runs, in their order. Two candidates whose
@@ -53,19 +53,18 @@ class Proposals:
     def __init__(
         self,
         spec: SweepSpec,
-        workload: str,
-        arm: str,
+        study: tuple[str, str],
+        name: str,
         storage: optuna.storages.BaseStorage,
         points: Sequence[Point],
         run_ids: Callable[[dict[str, Json], int], Sequence[str]],
     ) -> None:
         self._spec = spec
-        self._workload = workload
-        self._arm = arm
+        self._study = study
         self._points = points
         self._run_ids = run_ids
-        self._templates = spec.space(workload, arm)
-        self._name = f"{workload}/{arm}"
+        self._templates = spec.space(*study)
+        self._name = name
         self._is_rebuilt = spec.search.sampler.is_rebuilt_by_replay
         modes = [objective.mode for objective in spec.search.objectives]
         self._log = StudyLog(storage, self._name, modes, keeps_attributes=not self._is_rebuilt)
@@ -84,7 +83,7 @@ class Proposals:
         self._num_no_answer = 0
         self._is_space_exhausted = False
         # Candidates of this search in all, those that replace others included.
-        self.num_planned = num_candidates(spec, workload, arm)
+        self.num_planned = num_candidates(spec, *study)
 
     @property
     def is_exhausted(self) -> bool:
@@ -151,7 +150,7 @@ class Proposals:
         """Take in how a candidate ended; the sampler is told when it is the candidate's turn."""
         if outcome.is_no_answer:
             self._num_no_answer += 1
-            self.num_planned = num_candidates(self._spec, self._workload, self._arm, self._num_no_answer)
+            self.num_planned = num_candidates(self._spec, *self._study, self._num_no_answer)
         if number in self._untold:
             self._untold[number] = outcome
         is_over = self.is_exhausted and None not in self._untold.values()

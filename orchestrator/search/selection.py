@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from orchestrator.home import Trial, TrialConfig
 from orchestrator.search.candidates import Candidate, Candidates, by_value, is_complete
@@ -19,7 +19,8 @@ def champions(candidates: Candidates) -> Champions:
     among them by their confirm results would bias the claim. The candidates of a shared search that
     ``confirm.candidates`` asks for come last. A search of one candidate has nothing to choose, so that candidate goes
     to confirm also where it diverged: on how many seeds it does so is then the answer. Where nothing is
-    searched, each study has the one candidate that the spec writes, without a result.
+    searched, each study has the one candidate that the spec writes, without a result. With ``search.replicates`` the
+    champion of each independent search goes to confirm, in their order.
     """
     if not candidates.spec.search.trials:
         return {study: (_written(candidates.spec, *study),) for study in candidates.spec.studies}
@@ -27,10 +28,19 @@ def champions(candidates: Candidates) -> Champions:
     numbers = roles(candidates)
     found = ranked(candidates)
     found |= {study: lone for study, best in found.items() if not best and (lone := _lone(candidates, *study))}
+    if candidates.spec.search.replicates > 1:
+        return {study: tuple(_first_of_each_replicate(trials)) for study, trials in found.items()}
     return {
         study: (*trials[:top_k], *(trial for trial in trials[top_k:] if trial.config.number in numbers.get(study, {})))
         for study, trials in found.items()
     }
+
+
+def _first_of_each_replicate(trials: Sequence[Trial]) -> list[Trial]:
+    first: dict[int, Trial] = {}
+    for trial in trials:
+        first.setdefault(trial.config.replicate, trial)
+    return [first[replicate] for replicate in sorted(first)]
 
 
 def _written(spec: SweepSpec, workload: str, arm: str) -> Trial:

@@ -87,6 +87,7 @@ class Study:
         storage: from :func:`orchestrator.search.journal.open_journal`.
         results: the search results that are on file, by trial id.
         points: candidates to propose first, in this order.
+        replicate: which of the arm's independent searches it is, from 0.
     """
 
     def __init__(
@@ -97,16 +98,18 @@ class Study:
         storage: optuna.storages.BaseStorage,
         results: Mapping[str, TrialResult],
         points: Sequence[Point] = (),
+        replicate: int = 0,
     ) -> None:
         self.spec = spec
         self.workload = workload
         self.arm = arm
-        self.name = f"{workload}/{arm}"
+        self.replicate = replicate
+        self.name = spec.search_of(workload, arm, replicate)
         self._storage = storage
         self._results = results
         self._is_shared = workload == ALL
-        self._pairs = run_order(spec, workload)
-        self._proposals = Proposals(spec, workload, arm, storage, points, self._run_ids)
+        self._pairs = run_order(spec, workload, replicate)
+        self._proposals = Proposals(spec, (workload, arm), self.name, storage, points, self._run_ids)
         self._stopping: Stopping | None = None
         self._baselines: dict[str, TrialConfig] = {}
         self._costs: dict[Pair, float] = {}
@@ -128,7 +131,7 @@ class Study:
         """Names of the searches that must be over first."""
         source = self.spec.sources.get(self.arm)
         baselines = [f"{label}/{BASELINE}" for label in self.spec.workloads] if self._is_shared else []
-        return (*baselines, *([] if source is None else [f"{self.workload}/{source}"]))
+        return (*baselines, *([] if source is None else [self._search_of(source)]))
 
     @property
     def num_planned(self) -> int:
@@ -171,12 +174,17 @@ class Study:
         source = self.spec.sources.get(self.arm)
         if source is not None:
             chosen = best[next(iter(self.spec.workloads)) if self._is_shared else self.workload, source]
+            chosen = tuple(trial for trial in chosen if trial.config.replicate == self.replicate)
             if not chosen:
                 self._has_nothing_to_run = True
-                return f"{self.name} has no settings to take: no trial of {self.workload}/{source} ended well"
+                return f"{self.name} has no settings to take: no trial of {self._search_of(source)} ended well"
             self._settings = chosen[0].config.method.teleport
         self._take_up()
         return ""
+
+    def _search_of(self, arm: str) -> str:
+        """Name the search of another arm whose settings this one takes."""
+        return f"{self.workload}/{arm}" if self._is_shared else self.spec.search_of(self.workload, arm, self.replicate)
 
     def propose(self) -> TrialConfig | None:
         """Hand out the next run.
@@ -230,7 +238,8 @@ class Study:
         """Bring the search level with the journal and the files."""
         found = self._proposals.take_up()
         if self.spec.search.scheduler.rungs:
-            self._stopping = Stopping(self.spec, self.workload, self.name, self._storage)
+            seeds = self.spec.search.seeds_of(self.replicate)
+            self._stopping = Stopping(self.spec, self.workload, seeds, self.name, self._storage)
         for number, values, run_ids in found:
             self._enter(number, values, run_ids)
 
@@ -367,7 +376,8 @@ class Study:
         else:
             trained = {self.workload: Workload.model_validate(template[0].concretise(values))}
         return [
-            search_config(self.spec, pair, self.arm, trained[pair[0]], method, values, number) for pair in self._pairs
+            search_config(self.spec, pair, self.arm, trained[pair[0]], method, values, number, self.replicate)
+            for pair in self._pairs
         ]
 
 
@@ -386,6 +396,7 @@ def plan_studies(
         points: what each search proposes first, by its name.
     """
     return [
-        Study(spec, workload, arm, storage, results, (points or {}).get(f"{workload}/{arm}", ()))
+        Study(spec, workload, arm, storage, results, (points or {}).get(f"{workload}/{arm}", ()), replicate)
         for workload, arm in spec.searches
+        for replicate in range(spec.search.replicates)
     ]

@@ -35,6 +35,8 @@ Role = Literal["chosen", "own", "leave_one_out", "leave_architecture_out"]
 # Stands for all workloads in the name of a study; no workload can have this name.
 ALL = "*"
 LR_FACTOR = "lr_factor"
+# The seeds of two independent searches lie so far apart.
+REPLICATE_STRIDE = 1_000_000
 
 
 def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -110,6 +112,9 @@ class Search(Options):
         trials: candidates per workload and arm. 0, which a spec without ``search`` has where all its values are fixed,
             searches nothing, and confirm runs alone.
         seeds: the seeds that each candidate is trained on, one trial for each.
+        replicates: how many independent searches each arm has on each workload, each with sampler seed and training
+            seeds of its own. Each sends its best candidate to confirm, so that a verdict can speak of the method and
+            not only of the settings that one search found.
         objective: what is improved, as the mean over the seeds.
         also: further objectives; the best candidates are then the Pareto front.
         divergence: what the sampler makes of a candidate that diverges: a failure that it learns nothing from, or the
@@ -129,6 +134,7 @@ class Search(Options):
     seed: Seed = 0
     trials: NonNegativeInt = 16
     seeds: Seeds = (0,)
+    replicates: Annotated[int, Field(ge=1, le=100)] = 1
     objective: Objective = Objective()
     also: Annotated[tuple[Objective, ...], Field(strict=False)] = ()
     divergence: Literal["fail", "constraint"] = "fail"
@@ -157,6 +163,27 @@ class Search(Options):
         if len(set(metrics)) < len(metrics):
             raise ValueError(f"also: objectives must differ from each other; they are {', '.join(metrics)}")
         return self
+
+    @model_validator(mode="after")
+    def _replicates_are_independent(self) -> Self:
+        if self.replicates == 1:
+            return self
+        if not self.trials:
+            raise ValueError(f"replicates: nothing is searched (trials: 0), so must be 1, is {self.replicates}")
+        if isinstance(self.scope, SharedScope):
+            raise ValueError("replicates: a search over all workloads (scope: shared) has no replicates; leave one out")
+        if len(set(self.all_seeds)) < len(self.all_seeds) or max(self.all_seeds) >= 2**31:
+            raise ValueError(f"seeds: with replicates each must be below {REPLICATE_STRIDE:,}, are {list(self.seeds)}")
+        return self
+
+    def seeds_of(self, replicate: int) -> tuple[int, ...]:
+        """Give the training seeds of one of the independent searches, from 0."""
+        return tuple(seed + replicate * REPLICATE_STRIDE for seed in self.seeds)
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """The training seeds of all independent searches."""
+        return tuple(seed for replicate in range(self.replicates) for seed in self.seeds_of(replicate))
 
     @property
     def objectives(self) -> tuple[Objective, ...]:

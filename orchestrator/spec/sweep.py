@@ -117,9 +117,27 @@ class SweepSpec(Options):
 
     @model_validator(mode="after")
     def _confirm_seeds_are_fresh(self) -> Self:
-        seen = sorted(set(self.confirm_seeds) & set(self.search.seeds))
+        seen = sorted(set(self.confirm_seeds) & set(self.search.all_seeds))
         if seen:
-            raise ValueError(f"confirm.seeds: must be seeds that the search never saw, but {seen} are in search.seeds")
+            of = "search.seeds" if set(seen) <= set(self.search.seeds) else "those of its replicates"
+            raise ValueError(f"confirm.seeds: must be seeds that the search never saw, but {seen} are in {of}")
+        return self
+
+    @model_validator(mode="after")
+    def _replicates_can_be_compared(self) -> Self:
+        num = self.search.replicates
+        if num == 1:
+            return self
+        if self.confirm.top_k > 1:
+            raise ValueError(f"confirm.top_k: each of {num} replicates confirms its best alone, so must be 1")
+        if self.confirm.grid == "none" and self.confirm_seeds:
+            raise ValueError("confirm.grid: with search.replicates the arms meet on one grid, so must not be none")
+        trials, least = self.budget.trials, num * len(self.search.seeds) * self.search.trials * len(self.studies)
+        if trials is not None and trials < least:
+            raise ValueError(
+                f"search.replicates: the searches of {num} replicates take {least:,} trials, and budget.trials is "
+                f"{trials:,}; raise the budget, or lower replicates or search.trials"
+            )
         return self
 
     @model_validator(mode="after")
@@ -175,7 +193,7 @@ class SweepSpec(Options):
         """The seeds of the confirm phase, none of them a search seed."""
         if isinstance(self.confirm.seeds, tuple):
             return self.confirm.seeds
-        taken = set(self.search.seeds)
+        taken = set(self.search.all_seeds)
         fresh = (seed for seed in range(FIRST_CONFIRM_SEED, 2**31) if seed not in taken)
         return tuple(next(fresh) for _ in range(self.confirm.seeds))
 
@@ -221,9 +239,10 @@ class SweepSpec(Options):
         """Tell whether an arm has one search over all workloads."""
         return isinstance(self.search.scope, SharedScope) and arm != BASELINE
 
-    def search_of(self, workload: str, arm: str) -> str:
+    def search_of(self, workload: str, arm: str, replicate: int = 0) -> str:
         """Name the search that an arm's settings on a workload come from, as the journal calls it."""
-        return f"{ALL if self.is_shared(arm) else workload}/{arm}"
+        which = f"#{replicate + 1}" if replicate else ""
+        return f"{ALL if self.is_shared(arm) else workload}/{arm}{which}"
 
     def space(self, workload: str, arm: str) -> tuple[Template, Template]:
         """Return the templates whose distributions a search tries; the workload counts where the search is its own."""

@@ -12,6 +12,7 @@ from orchestrator.statistics.agreement import (
     rank_correlation,
 )
 from orchestrator.statistics.censored import Measured, Pair, Scale, censored_median, on_scale
+from orchestrator.statistics.crossed import Cell, CrossedEffect
 from orchestrator.statistics.multiplicity import (
     ALPHA,
     Decision,
@@ -60,10 +61,12 @@ __all__ = [
     "Aggregate",
     "Arrivals",
     "Bin",
+    "Cell",
     "ComparedSetting",
     "Concordance",
     "Cost",
     "Costs",
+    "CrossedEffect",
     "Decision",
     "ExpectedBest",
     "Inversion",

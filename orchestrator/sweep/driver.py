@@ -277,7 +277,7 @@ class Driver(TrialSource):
         return self._study_of(config).judge(config, rows) if config.phase == "search" else None
 
     def _study_of(self, config: TrialConfig) -> Study:
-        return self._studies[self._spec.search_of(config.workload, config.arm)]
+        return self._studies[self._spec.search_of(config.workload, config.arm, config.replicate)]
 
     def on_checkpoint(self, config: TrialConfig, data: bytes) -> None:
         """Put a checkpoint on file; it is removed when the trial has its result."""

@@ -143,7 +143,11 @@ class TrialCounts:
             for phase in PHASES
             for workload, arm in spec.studies
         }
-        self._searches = {f"{workload}/{arm}": _CandidateCounts(spec, workload) for workload, arm in spec.searches}
+        self._searches = {
+            spec.search_of(workload, arm, replicate): _CandidateCounts(spec, workload, replicate)
+            for workload, arm in spec.searches
+            for replicate in range(spec.search.replicates)
+        }
 
     def begin(self, config: TrialConfig) -> None:
         """Count a trial that runs."""
@@ -170,11 +174,11 @@ class TrialCounts:
         Returns:
             The mean objective of the candidate on this workload; None until it has all its seeds.
         """
-        candidates = self._searches[self._spec.search_of(config.workload, config.arm)]
+        candidates = self._searches[self._spec.search_of(config.workload, config.arm, config.replicate)]
         before = candidates.num_no_answer
         candidates.end(config, result)
         for workload, arm in self._spec.studies if candidates.num_no_answer != before else ():
-            if self._searches[self._spec.search_of(workload, arm)] is candidates:
+            if self._searches[self._spec.search_of(workload, arm, config.replicate)] is candidates:
                 earlier, now = (
                     num_planned(self._spec, workload, arm, "search", num) for num in (before, candidates.num_no_answer)
                 )
@@ -236,8 +240,8 @@ class _StudyCounts:
 class _CandidateCounts:
     """Counts the candidates of one search by their trials."""
 
-    def __init__(self, spec: SweepSpec, workload: str) -> None:
-        self._order = {pair: place for place, pair in enumerate(run_order(spec, workload))}
+    def __init__(self, spec: SweepSpec, workload: str, replicate: int) -> None:
+        self._order = {pair: place for place, pair in enumerate(run_order(spec, workload, replicate))}
         self._num_seeds = len(spec.search.seeds)
         self._values: dict[tuple[int | None, str], list[float]] = {}
         # Number of a failed candidate -> place of the run that settles it, and whether that run gave no answer.

@@ -33,6 +33,7 @@ class SeedPair(Part):
     """One seed under both arms.
 
     Args:
+        replicate: which of the independent searches found the settings, from 0.
         baseline: the baseline's value; ``inf`` where it missed or diverged (``-inf`` for an accuracy).
         arm: the arm's value, likewise.
         effect: ``arm / baseline`` or ``arm - baseline``, as the scale says; 1 or 0 where both missed.
@@ -42,6 +43,7 @@ class SeedPair(Part):
     baseline: float
     arm: float
     effect: float
+    replicate: int = 0
 
 
 class Interval(Part):
@@ -54,7 +56,8 @@ class Interval(Part):
             for several comparisons. ``bonferroni``: the same at a level divided by the size of the family, so that all
             such intervals of the primary comparisons hold at once with 95 %. ``holm``: the same at the level of the
             step at which Holm's rule rejected, where the Bonferroni interval would still include no effect.
-            ``clopper-pearson``: exact, for a share. ``bca``: by bootstrap.
+            ``clopper-pearson``: exact, for a share. ``bca``: by bootstrap. ``crossed``: Student's, over independent
+            searches and seeds, at the level of the family.
         excludes_none: whether no effect (a ratio of 1, a difference of 0) lies outside, which is so where the
             comparison's p (the adjusted one if it is primary) is at most .05. An end at no effect is then open.
     """
@@ -62,7 +65,7 @@ class Interval(Part):
     low: float
     high: float
     confidence: float
-    method: Literal["signed-rank", "bonferroni", "holm", "clopper-pearson", "bca"] = "signed-rank"
+    method: Literal["signed-rank", "bonferroni", "holm", "clopper-pearson", "bca", "crossed"] = "signed-rank"
     excludes_none: bool = False
 
 
@@ -131,6 +134,9 @@ class Comparison(Part):
             never primary, and is None while confirm runs.
         num_pairs: seeds on which both arms gave an answer.
         num_planned_pairs: seeds of confirm.
+        num_replicates: how many independent searches the compared settings come from. With one, the verdict is about
+            the settings that it found; with more, about the method, since the interval holds the luck of the search
+            too. Final metrics compare the settings of the first search alone.
         num_ties: pairs that are equal, or that both miss.
         num_baseline_misses: paired seeds on which the baseline missed or diverged.
         num_arm_misses: likewise for the arm.
@@ -158,6 +164,7 @@ class Comparison(Part):
     p_log_rank: float | None = None
     num_pairs: int = 0
     num_planned_pairs: int = 0
+    num_replicates: int = 1
     num_ties: int = 0
     num_baseline_misses: int = 0
     num_arm_misses: int = 0

@@ -31,6 +31,7 @@ class ConfirmSeed(Part):
         metrics: as last measured.
         lapse: what had gone wrong by its end, whether or not it had reached its target before. ``lost``: it was no
             longer at its target; ``at chance``: its loss was that of guessing; ``not finite``: it had diverged.
+        replicates: the independent searches, from 0, that found the settings that ran.
     """
 
     trial_id: str
@@ -45,6 +46,7 @@ class ConfirmSeed(Part):
     gradient_evaluations: float | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
     lapse: Lapse | None = None
+    replicates: tuple[int, ...] = (0,)
 
     @property
     def is_answer(self) -> bool:

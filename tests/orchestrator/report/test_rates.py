@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import pytest
@@ -15,7 +15,7 @@ from orchestrator.report.rates import RateRule, rate_rule
 from orchestrator.report.schema import Comparison, Report, SweepStage, Verdict
 from orchestrator.report.sections import sections, verdict_section
 from orchestrator.report.summarise import summarise
-from orchestrator.statistics import Measured, Pair
+from orchestrator.statistics import Measured, Pair, rejects_beyond
 from tests.orchestrator.report.build import EVERY, Effects, running, sweep, sweep_spec
 
 STEPS = METRICS[0]
@@ -95,13 +95,17 @@ def test_a_claim_that_a_peak_between_two_rates_could_explain_is_not_made() -> No
     pairs = [Pair(Measured(100.0 + seed, 400.0), Measured(95.0 + seed, 400.0)) for seed in range(8)]
     small = RateRule(is_same_point=False, signs=(-1, 1), hidden=0.01)
     large = RateRule(is_same_point=False, signs=(-1, 1), hidden=0.10)
-    assert small.allows(pairs, STEPS, -1, 0.05)
-    assert not large.allows(pairs, STEPS, -1, 0.05)
-    assert not small.allows(pairs, STEPS, -1, 0.001), "the level is that of Holm's step"
-    assert RateRule(is_same_point=True, signs=(0, 0), hidden=None).allows(pairs, STEPS, -1, 0.05)
-    assert RateRule(is_same_point=False, signs=(-1, -1), hidden=None).allows(pairs, STEPS, -1, 0.05)
-    assert not RateRule(is_same_point=False, signs=(-1, 1), hidden=None).allows(pairs, STEPS, -1, 0.05)
-    assert not RateRule(is_same_point=False, signs=(1, 1), hidden=None).allows(pairs, STEPS, -1, 0.05)
+
+    def beyond(alpha: float) -> Callable[[float], bool]:
+        return lambda amount: rejects_beyond(pairs, STEPS.scale, -1, amount, alpha)
+
+    assert small.allows(-1, beyond(0.05))
+    assert not large.allows(-1, beyond(0.05))
+    assert not small.allows(-1, beyond(0.001)), "the level is that of Holm's step"
+    assert RateRule(is_same_point=True, signs=(0, 0), hidden=None).allows(-1, beyond(0.05))
+    assert RateRule(is_same_point=False, signs=(-1, -1), hidden=None).allows(-1, beyond(0.05))
+    assert not RateRule(is_same_point=False, signs=(-1, 1), hidden=None).allows(-1, beyond(0.05))
+    assert not RateRule(is_same_point=False, signs=(1, 1), hidden=None).allows(-1, beyond(0.05))
 
 
 def test_what_is_hidden_between_two_rates_is_an_eighth_of_the_second_difference() -> None:

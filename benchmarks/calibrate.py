@@ -254,7 +254,7 @@ class World:
 
     @staticmethod
     def _place(seed: int) -> int:
-        """Number a sweep's seeds: two of the first search, those of confirm from 1000 on, two of each further search."""
+        """Number a sweep's seeds: two of the first search, then those of confirm; further searches take the last."""
         if seed < 2:
             return seed
         replicate, within = divmod(seed, REPLICATE_STRIDE)
@@ -377,7 +377,7 @@ def rows_of_searches(num_sweeps: int, num_workers: int | None = None) -> list[di
     with ProcessPoolExecutor(num_workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
         found = [one for sweeps in pool.map(of_searches, labels, range(num_sweeps)) for one in sweeps]
     table = []
-    for truth, of in OF_SEARCHES.items():
+    for truth in OF_SEARCHES:
         for num in REPLICATES:
             mine = [
                 (verdict, covered) for name, searches, verdict, covered in found if (name, searches) == (truth, num)
@@ -385,7 +385,7 @@ def rows_of_searches(num_sweeps: int, num_workers: int | None = None) -> list[di
             where = f"{truth}, {num} search{'es' if num > 1 else ''}"
             # One search does not claim to speak of the method, so it has no goal here.
             goals = (MOST_FALSE, MOST_NOT_HELD) if num > 1 else (None, None)
-            if of.factor == 1.0:
+            if OF_SEARCHES[truth].factor == 1.0:
                 table.append(_share(f"{where}: {FALSE}", [verdict in CLAIMS for verdict, _ in mine], goals[0]))
             else:
                 table.append(_share(f"{where}: {NOT_FOUND}", [verdict != Verdict.FASTER for verdict, _ in mine], None))

@@ -60,7 +60,7 @@ def label_of(trial: Trial) -> str:
     """Name a trial for people."""
     config = trial.config
     if config.number is not None:
-        return f"{config.study} #{config.number}"
+        return f"{config.study} {config.place}"
     return f"{config.study} seed {', '.join(map(str, config.seeds))} · {stored_id(trial)[:6]}"
 
 

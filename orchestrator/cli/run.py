@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to the program."""
-    for command in (plan, run, resume, train):
+    for command in (plan, run, resume, extend, train):
         app.command()(command)
 
 
@@ -172,6 +172,55 @@ def resume(
     paths = find_sweep(home, name)
     return _execute(
         runnable_spec(paths),
+        paths,
+        address=address,
+        wait=wait_for_nodes,
+        launcher=launcher,
+        tracking_uri=tracking_uri,
+        accepts_other_code=accept_code_change,
+        trusts_hooks=trust_hooks,
+    )
+
+
+def extend(
+    name: SweepName,
+    trials: Annotated[int | None, typer.Option(min=1, metavar="N", help="Candidates to add to each search.")] = None,
+    confirm_seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Confirm seeds to add. Once a sweep has ended, so many fresh seeds carry new claims.",
+        ),
+    ] = None,
+    replicates: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Independent searches to add to each arm on each workload.")
+    ] = None,
+    home: Home = DEFAULT_HOME,
+    data_root: DataRoot = None,
+    plugins: Plugins = None,
+    address: Address = None,
+    wait_for_nodes: WaitForNodes = 0.0,
+    launcher: LauncherName = "ray",
+    tracking_uri: TrackingUri = None,
+    accept_code_change: AcceptCodeChange = False,
+    trust_hooks: TrustHooks = False,
+) -> int:
+    """Add trials, confirm seeds or independent searches to a sweep, and run what is added.
+
+    What a sweep that has ended claims stays; what is added makes claims of its own, and p is adjusted over all.
+
+    Example: teleport extend quickstart --confirm-seeds 8
+    """
+    from orchestrator.home import find_sweep
+    from orchestrator.sweep import extend as extend_sweep
+
+    use_data_root(data_root)
+    use_plugins(plugins)
+    paths = find_sweep(home, name)
+    spec = extend_sweep(paths, trials=trials or 0, confirm_seeds=confirm_seeds or 0, replicates=replicates or 0)
+    return _execute(
+        spec,
         paths,
         address=address,
         wait=wait_for_nodes,

@@ -8,7 +8,7 @@ from orchestrator.home.index import Damage, damages
 from orchestrator.home.lock import held_since, locked
 from orchestrator.home.paths import SweepPaths, find_sweep, sweep_names
 from orchestrator.home.provenance import collect, versions
-from orchestrator.home.reading import read_record, runnable_spec, stored_spec
+from orchestrator.home.reading import read_record, record_of, runnable_spec, stored_spec
 from orchestrator.home.records import (
     ANSWERS,
     Code,
@@ -19,6 +19,7 @@ from orchestrator.home.records import (
     Machine,
     Provenance,
     SeedResult,
+    Stage,
     StepSummary,
     SweepOutcome,
     SweepRecord,
@@ -49,6 +50,7 @@ __all__ = [
     "Provenance",
     "ReadUpTo",
     "SeedResult",
+    "Stage",
     "Stamp",
     "StepSummary",
     "SweepOutcome",
@@ -79,6 +81,7 @@ __all__ = [
     "pack",
     "part_of",
     "read_record",
+    "record_of",
     "rows_after",
     "runnable_spec",
     "stamp_of",

@@ -114,7 +114,7 @@ def _members(paths: SweepPaths) -> Iterator[Path]:
 
 
 def _of_sweep(paths: SweepPaths) -> tuple[Path, ...]:
-    described = paths.format, paths.spec, paths.provenance, paths.plugins, paths.resolved
+    described = paths.format, paths.spec, paths.provenance, paths.plugins, paths.resolved, paths.earlier
     return (*described, paths.warm_start, paths.outcome, paths.journal, paths.index)
 
 

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import final
 
@@ -18,6 +18,7 @@ from orchestrator.home.records import (
     HistoryRow,
     IndexLine,
     Provenance,
+    Stage,
     SweepOutcome,
     Trial,
     TrialConfig,
@@ -58,6 +59,7 @@ class SweepPaths:
         self.report = self.root / "report"
         self.report_page = self.report / "report.html"
         self.best = self.root / "best"
+        self.earlier = self.root / "earlier.json"
         self.fetched = self.root / "fetched.json"
         self.outcome = self.root / "outcome.json"
         self.archive = self.root / "record.tar.gz"
@@ -86,7 +88,7 @@ class SweepPaths:
 
     def of_sweep(self) -> tuple[Path, ...]:
         """Name the files that describe the whole sweep and on which results depend."""
-        return (self.spec, self.provenance, self.plugins, self.resolved, self.warm_start, self.journal)
+        return (self.spec, self.provenance, self.plugins, self.resolved, self.warm_start, self.earlier, self.journal)
 
     def name_of(self, path: Path) -> str:
         """Name a file by its path below the sweep's directory, with slashes."""
@@ -100,7 +102,7 @@ class SweepPaths:
         """Store what a sweep is; the spec comes last, since the sweep counts as begun from then on."""
         atomic_write(self.format, f"{FORMAT}\n")
         self.write_provenance(provenance)
-        self._write(self.spec, spec.to_yaml())
+        self.write_spec(spec)
 
     def write_provenance(self, provenance: Provenance) -> None:
         """Store where the sweep comes from."""
@@ -230,6 +232,19 @@ class SweepPaths:
         start = read_record_if_there(WarmStart, self.warm_start)
         return {} if start is None else start.points
 
+    def write_earlier(self, stages: Sequence[Stage]) -> None:
+        """Store what the sweep was each time that it was extended."""
+        self._write(self.earlier, _Stages(tuple(stages)).model_dump_json(indent=1))
+
+    def read_earlier(self) -> tuple[Stage, ...]:
+        """Read what the sweep was each time that it was extended; none if it never was."""
+        found = read_record_if_there(_Stages, self.earlier)
+        return () if found is None else found.root
+
+    def write_spec(self, spec: SweepSpec) -> None:
+        """Store another spec of the sweep."""
+        self._write(self.spec, spec.to_yaml())
+
     def read_provenance(self) -> Provenance:
         """Read the sweep's provenance."""
         return read_record(Provenance, self.provenance)
@@ -269,6 +284,11 @@ class SweepPaths:
         path = self.history(trial_id)
         if path.is_file():
             yield from read_lines(HistoryRow, path)
+
+
+@final
+class _Stages(RootModel[tuple[Stage, ...]]):
+    """The content of ``earlier.json``."""
 
 
 @final

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from orchestrator.errors import Fault, PluginError
 from orchestrator.home.index import damages
 from orchestrator.home.paths import SweepPaths
-from orchestrator.home.records import SweepRecord
-from orchestrator.spec import SweepSpec, parse_spec, plugins, read_file, stand_ins
+from orchestrator.home.records import SweepRecord, Trial
+from orchestrator.spec import SweepSpec, parse_spec, plugins, read_file, spec_from_text, stand_ins
 
 
 def stored_spec(paths: SweepPaths) -> SweepSpec:
@@ -70,4 +71,27 @@ def read_record(paths: SweepPaths, *, with_history: bool = True) -> SweepRecord:
     damaged = frozenset(damage.trial_id for damage in found)
     trials = tuple(paths.read_trials(with_history=with_history, without=damaged))
     ended_early = "" if outcome is None else outcome.ended_early
-    return SweepRecord(spec, paths.read_provenance(), trials, ended_early, tuple(map(str, found)))
+    return record_of(paths, spec, trials, ended_early, tuple(map(str, found)))
+
+
+def record_of(
+    paths: SweepPaths, spec: SweepSpec, trials: tuple[Trial, ...], ended_early: str = "", damage: tuple[str, ...] = ()
+) -> SweepRecord:
+    """Put a sweep together from its trials; each time that it was extended it had fewer of them and other claims."""
+    provenance = paths.read_provenance()
+    now = SweepRecord(spec, provenance, _asked_for(spec, trials), ended_early, damage)
+    earlier = []
+    for stage in paths.read_earlier():
+        of_stage = spec_from_text(stage.spec, str(paths.earlier))
+        # A crash may have come between the storing of this stage and of the spec that extends it.
+        if of_stage.identity != spec.identity:
+            ids = frozenset(stage.trial_ids)
+            known = tuple(trial for trial in trials if trial.trial_id in ids)
+            earlier.append(SweepRecord(of_stage, provenance, _asked_for(of_stage, known), damage=damage))
+    return replace(now, earlier=tuple(earlier))
+
+
+def _asked_for(spec: SweepSpec, trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
+    """Leave out confirm trials on seeds of another stage."""
+    seeds = frozenset(spec.confirm_seeds)
+    return tuple(trial for trial in trials if trial.config.phase != "confirm" or trial.config.seeds[0] in seeds)

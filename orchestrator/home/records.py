@@ -63,6 +63,13 @@ class TrialConfig(Record):
         """The name of the study, ``workload/arm``."""
         return f"{self.workload}/{self.arm}"
 
+    @property
+    def place(self) -> str:
+        """The candidate's place in its search, ``#3`` or ``#3 of search 2``; in confirm the seed, ``seed 1000``."""
+        if self.phase == "confirm":
+            return f"seed {self.seeds[0]}"
+        return f"#{self.number}{f' of search {self.replicate + 1}' if self.replicate else ''}"
+
     @cached_property
     def configuration_id(self) -> str:
         """Hash of workload, arm and every value; the phase, the seeds and the place of the data do not count.
@@ -457,6 +464,18 @@ class WarmStart(Record):
     points: dict[str, list[dict[str, Json]]]
 
 
+class Stage(Record):
+    """A sweep as it was when it was extended; its claims stand beside those of what was added.
+
+    Args:
+        spec: as YAML.
+        trial_ids: of the trials that had ended by then.
+    """
+
+    spec: str
+    trial_ids: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class SweepRecord:
     """A whole sweep as it is on file.
@@ -465,6 +484,7 @@ class SweepRecord:
         trials: all that were begun, but for those with damaged files.
         ended_early: the outcome's.
         damage: a sentence for each file that is damaged or gone.
+        earlier: the sweep as it was each time that it was extended, the first one first.
     """
 
     spec: SweepSpec
@@ -472,3 +492,4 @@ class SweepRecord:
     trials: tuple[Trial, ...]
     ended_early: str = ""
     damage: tuple[str, ...] = ()
+    earlier: tuple[SweepRecord, ...] = ()

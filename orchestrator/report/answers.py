@@ -24,8 +24,8 @@ def answers_of(
     for workload, target in targets.items():
         primary = [c for c in comparisons if c.workload == workload and c.is_primary]
         if primary:
-            told = (_sentence(c, target) + _health(c) + _on_the_clock(c, comparisons) for c in primary)
-            sentence = " ".join(told) + _about(primary)
+            verdicts = (_sentence(c, target) + _health(c) + _on_the_clock(c, comparisons) for c in primary)
+            sentence = " ".join(verdicts) + _about(primary)
         elif not has_confirm:
             sentence = (
                 "This sweep is a plain search without a confirm phase, so it makes no claim: what it found best was "

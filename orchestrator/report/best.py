@@ -77,7 +77,7 @@ def _comment(record: SweepRecord, trial: Trial) -> list[str]:
     config, provenance = trial.config, record.provenance
     ran = None if trial.result is None else trial.result.code
     code = provenance.code_in_words if ran is None else ran.in_words
-    what = f"search trial {stored_id(trial)} (#{config.number})" if record.spec.search.trials else "as the spec has it"
+    what = f"search trial {stored_id(trial)} ({config.place})" if record.spec.search.trials else "as the spec has it"
     lines = [f"The best of sweep {record.spec.name}, workload {config.workload}, arm {config.arm}: {what}, {code}."]
     if config.arm != BASELINE:
         lines.append(

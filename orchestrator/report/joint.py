@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from orchestrator.report.answers import answers_of
 from orchestrator.report.schema import Comparison, Effect, JointReport, Report, SeedPair, Transfer, Verdict
@@ -20,19 +20,31 @@ def join(reports: Sequence[Report], transfers: Sequence[Transfer] = ()) -> Joint
     p, so a claim can be lost and none is won. ``transfers`` are over the runs of all sweeps together; the sweeps' own
     are left out.
     """
-    primary = [comparison for report in reports for comparison in report.comparisons if comparison.is_primary]
+    primary = [comparison for report in reports for comparison in _claims(report)]
     family = max(1, sum(comparison.verdict is not Verdict.REFUSED for comparison in primary))
     adjusted = iter(holm([comparison.p for comparison in primary if comparison.p is not None], family))
     sweeps = []
     for report in reports:
-        comparisons = tuple(
-            _among(comparison, next(adjusted), family) if _is_told(comparison) else comparison
-            for comparison in report.comparisons
+        earlier = tuple(
+            stage.model_copy(update={"comparisons": _all_among(stage.comparisons, adjusted, family)})
+            for stage in report.earlier
         )
+        comparisons = _all_among(report.comparisons, adjusted, family)
         has_confirm = bool(report.sweep.confirm_seeds)
         answers = answers_of(report.studies, comparisons, report.sweep.targets, has_confirm=has_confirm)
-        sweeps.append(report.model_copy(update={"comparisons": comparisons, "answers": answers, "transfers": ()}))
+        told = {"comparisons": comparisons, "answers": answers, "transfers": (), "earlier": earlier}
+        sweeps.append(report.model_copy(update=told))
     return JointReport(sweeps=tuple(sweeps), num_primary=family, transfers=tuple(transfers))
+
+
+def _claims(report: Report) -> list[Comparison]:
+    """List the primary comparisons of a sweep, those from before it was extended first."""
+    earlier = (comparison for stage in report.earlier for comparison in stage.comparisons)
+    return [comparison for comparison in (*earlier, *report.comparisons) if comparison.is_primary]
+
+
+def _all_among(comparisons: Iterable[Comparison], adjusted: Iterator[float], family: int) -> tuple[Comparison, ...]:
+    return tuple(_among(each, next(adjusted), family) if _is_told(each) else each for each in comparisons)
 
 
 def _is_told(comparison: Comparison) -> bool:
@@ -43,7 +55,7 @@ def _among(comparison: Comparison, p: float, family: int) -> Comparison:
     """Restate a primary comparison as it stands in a larger family."""
     update: dict[str, object] = {"p_adjusted": p}
     smallest = min(1.0, smallest_p(comparison.num_pairs) * family)
-    if comparison.verdict is not Verdict.REFUSED and smallest > ALPHA:
+    if comparison.verdict is not Verdict.REFUSED and comparison.num_replicates == 1 and smallest > ALPHA:
         update["verdict"] = Verdict.NOT_ENOUGH_SEEDS
         update["reason"] = (
             f"{comparison.num_pairs} pairs cannot go below p = {smallest:.3g} with {family} primary comparisons"

@@ -10,9 +10,10 @@ from orchestrator.home import Machine, SweepRecord
 from orchestrator.report.answers import answers_of
 from orchestrator.report.comparisons import comparisons_of
 from orchestrator.report.equal_time import equal_time_of
+from orchestrator.report.joint import join
 from orchestrator.report.objections import control_objections, no_claim_of, study_objections, sweep_objections
 from orchestrator.report.profiles import profiles_of
-from orchestrator.report.schema import Failure, Report, StudyReport, Sweep, SweepStage
+from orchestrator.report.schema import Earlier, Failure, Report, StudyReport, Sweep, SweepStage
 from orchestrator.report.studies import study_of, with_shared_search
 from orchestrator.report.transfer import transfers_of
 from orchestrator.report.tuning import tunings_of
@@ -25,8 +26,25 @@ def summarise(record: SweepRecord, candidates: Candidates | None = None) -> Repo
 
     The candidates are those of the record; they are gathered here unless they are given.
     """
+    alone = _summarised(record, candidates or Candidates.of(record))
+    if not record.earlier:
+        return alone
+    *before, now = join([*(_summarised(each, Candidates.of(each)) for each in record.earlier), alone]).sweeps
+    earlier = tuple(
+        Earlier(
+            num_trials=stage.spec.search.trials,
+            num_replicates=stage.spec.search.replicates,
+            confirm_seeds=stage.spec.confirm_seeds,
+            comparisons=tuple(comparison for comparison in report.comparisons if comparison.is_primary),
+        )
+        for stage, report in zip(record.earlier, before, strict=True)
+    )
+    return now.model_copy(update={"earlier": earlier, "transfers": alone.transfers})
+
+
+def _summarised(record: SweepRecord, candidates: Candidates) -> Report:
+    """Summarise a sweep by itself, as if it had never been extended."""
     spec = record.spec
-    candidates = candidates or Candidates.of(record)
     targets = {label: _target(spec, label) for label in spec.workloads}
     studies = _studies(record, candidates, targets)
     # A trial that a budget cut off does not run now, and may go on another time.
@@ -111,11 +129,12 @@ def _target(spec: SweepSpec, workload: str) -> Target:
 
 
 def _stage(spec: SweepSpec, studies: Sequence[StudyReport]) -> SweepStage:
-    # The first candidate of a study stands for its grid, at one point of which it is.
-    others = [each.confirm for study in studies for each in study.candidates[bool(study.grid) :]]
-    parts = [*others, *(point.confirm for study in studies for point in study.grid)]
-    runs = [run for part in parts for run in part]
-    planned = len(parts) * len(spec.confirm_seeds)
+    # The first candidate of a study stands for its grid, at one point of which it is, and so do all of its replicates.
+    num_on_grid = {study.arm: len(study.candidates) if spec.search.replicates > 1 else 1 for study in studies}
+    others = [each for study in studies for each in study.candidates[num_on_grid[study.arm] * bool(study.grid) :]]
+    points = [(study, point) for study in studies for point in study.grid]
+    runs = [run for each in others for run in each.confirm] + [run for _, point in points for run in point.confirm]
+    planned = (len(others) + sum(num_on_grid[study.arm] for study, _ in points)) * len(spec.confirm_seeds)
     if runs:
         ended = sum(run.outcome != "running" for run in runs)
         return SweepStage.FINISHED if ended >= planned else SweepStage.CONFIRM

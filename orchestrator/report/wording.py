@@ -141,6 +141,9 @@ def interval_kind(comparison: Comparison) -> str:
     found = comparison.interval
     if found is not None and found.method == "bonferroni" and found.confidence > 1.0 - ALPHA:
         return "simultaneous 95 % interval"
+    if found is not None and found.method == "crossed":
+        simultaneous = "simultaneous " if found.confidence > 1.0 - ALPHA else ""
+        return f"{simultaneous}95 % interval over searches and seeds"
     if found is not None and found.method == "holm":
         return f"{found.confidence * 100:.3g} % interval at its Holm step"
     return "95 % interval"

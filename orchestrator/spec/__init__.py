@@ -10,7 +10,15 @@ from orchestrator.spec.phases import ALL, LR_FACTOR, Aggregate, Confirm, Confirm
 from orchestrator.spec.resources import BudgetOptions, Resources
 from orchestrator.spec.scalars import Duration, check_name, duration_text
 from orchestrator.spec.space import Branch, Choice, Distribution, Fixed, Items, Node, Range, Template
-from orchestrator.spec.sweep import SweepSpec, dump_yaml, kind_of, load_spec, parse_spec, spec_from_text
+from orchestrator.spec.sweep import (
+    FIRST_CONFIRM_SEED,
+    SweepSpec,
+    dump_yaml,
+    kind_of,
+    load_spec,
+    parse_spec,
+    spec_from_text,
+)
 from orchestrator.spec.training import (
     BASELINE,
     CHECKPOINT_EVERY,
@@ -33,6 +41,7 @@ __all__ = [
     "BASELINE",
     "CHECKPOINT_EVERY",
     "EVENT_KEYS",
+    "FIRST_CONFIRM_SEED",
     "HIGHER_IS_BETTER",
     "LEARNING_RATE",
     "LR_FACTOR",

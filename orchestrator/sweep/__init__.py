@@ -1,5 +1,6 @@
 """Runs one sweep from its spec to its report, and says where it stands."""
 
+from orchestrator.sweep.extend import extend
 from orchestrator.sweep.interrupts import Interrupts
 from orchestrator.sweep.plan import Pace, Place, Plan, make_plan, measured_pace, pilot_pace
 from orchestrator.sweep.run import Outcome, run, sync
@@ -17,6 +18,7 @@ __all__ = [
     "Standing",
     "StudyProgress",
     "Unread",
+    "extend",
     "make_plan",
     "measured_pace",
     "pilot_pace",

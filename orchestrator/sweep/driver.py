@@ -24,6 +24,7 @@ from orchestrator.home import (
     TrialState,
     UnusableCheckpoint,
     code_here,
+    record_of,
 )
 from orchestrator.launch import TrialSource
 from orchestrator.search import (
@@ -385,8 +386,7 @@ class Driver(TrialSource):
         return found
 
     def _read(self) -> SweepRecord:
-        trials = tuple(self._paths.read_trials(with_history=False))
-        return SweepRecord(self._spec, self._paths.read_provenance(), trials)
+        return record_of(self._paths, self._spec, tuple(self._paths.read_trials(with_history=False)))
 
     def _show(self) -> None:
         self._observe(self._counts.progress(time.monotonic() - self._started_at, self._num_before))
@@ -403,5 +403,4 @@ class Driver(TrialSource):
 
 def describe(config: TrialConfig) -> str:
     """Name a trial for people, by study, phase, number or seed, and id."""
-    which = f"#{config.number}" if config.phase == "search" else f"seed {config.seeds[0]}"
-    return f"{config.study} {config.phase} {which} ({config.trial_id})"
+    return f"{config.study} {config.phase} {config.place} ({config.trial_id})"

@@ -28,6 +28,7 @@ from orchestrator.home import (
     locked,
     pack,
     read_record,
+    record_of,
     stored_spec,
 )
 from orchestrator.launch import Launcher
@@ -262,7 +263,7 @@ def _begin(spec: SweepSpec, paths: SweepPaths, command: str, code: Code | None) 
         if code.changes:
             atomic_write(paths.code / f"{code.changes}.diff", changes_here())
     paths.begin(spec, provenance)
-    return SweepRecord(spec, provenance, tuple(paths.read_trials(with_history=False)))
+    return record_of(paths, spec, tuple(paths.read_trials(with_history=False)))
 
 
 @contextmanager

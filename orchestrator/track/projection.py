@@ -53,7 +53,7 @@ class RunEnd:
 
 def sweep_id(record: SweepRecord) -> str:
     """Make an id that differs even from that of a sweep with the same name and spec in another home."""
-    return digest([record.spec.name, record.spec.identity, record.provenance.started_at])
+    return digest([record.spec.name, record.provenance.started_at])
 
 
 def fingerprint(result: TrialResult | None, num_rows: int = 0) -> str:
@@ -101,6 +101,8 @@ def trial_facts(record: SweepRecord, config: TrialConfig) -> Facts:
     }
     if config.number is not None:
         tags["number"] = str(config.number)
+        if record.spec.search.replicates > 1:
+            tags["replicate"] = str(config.replicate + 1)
         if record.spec.is_shared(config.arm):
             tags |= {"setting": str(config.number), "search": record.spec.search_of(config.workload, config.arm)}
     if config.origin is not None:
@@ -162,7 +164,7 @@ def _code_tags(code: Code) -> dict[str, str]:
 def _trial_name(record: SweepRecord, config: TrialConfig) -> str:
     if config.phase == "search":
         is_one_of_many = record.spec.is_shared(config.arm) or len(record.spec.search.seeds) > 1
-        return f"{config.study} #{config.number}{f' seed {config.seeds[0]}' if is_one_of_many else ''}"
+        return f"{config.study} {config.place}{f' seed {config.seeds[0]}' if is_one_of_many else ''}"
     # The best candidates of an arm share their seeds, so their names need the configuration too.
     is_one_of_many = record.spec.confirm.top_k > 1 or len(record.spec.confirm.candidates) > 1
     which = f" of {config.configuration_id[:6]}" if is_one_of_many else ""

@@ -60,6 +60,7 @@ __all__ = [
     "Comparison",
     "ConfirmCandidate",
     "ConfirmSeed",
+    "Earlier",
     "Effect",
     "EqualTime",
     "EvidenceKind",
@@ -103,7 +104,8 @@ __all__ = [
 
 
 # 2: several sweeps together; search spaces, importances, several objectives; curves against gradient evaluations.
-VERSION: Literal[2] = 2
+# 3: codes in provenance; the confirm grid, replicates, and claims before an extension; steps between evaluations.
+VERSION: Literal[3] = 3
 
 
 class SweepStage(StrEnum):
@@ -171,6 +173,22 @@ class Failure(Part):
     traceback: str
 
 
+class Earlier(Part):
+    """What a sweep claimed before it was extended.
+
+    Args:
+        num_trials: search trials an arm then.
+        num_replicates: independent searches an arm then.
+        confirm_seeds: the seeds that these claims rest on.
+        comparisons: the primary ones, their p adjusted over all claims of the sweep, those of today included.
+    """
+
+    num_trials: int
+    num_replicates: int
+    confirm_seeds: tuple[int, ...]
+    comparisons: tuple[Comparison, ...]
+
+
 class Report(Part):
     """A sweep's report: ``report.json``.
 
@@ -184,9 +202,10 @@ class Report(Part):
         lints: what a careful reader would object to, a sentence each.
         profiles: every arm over the workloads, by metric; empty where there is one workload, or one arm.
         transfers: whether one setting of an arm serves all workloads; empty where no result says so.
+        earlier: the claims of the sweep before each time that it was extended.
     """
 
-    version: Literal[2] = VERSION
+    version: Literal[3] = VERSION
     sweep: Sweep
     provenance: Provenance
     machines: tuple[Machine, ...]
@@ -197,6 +216,7 @@ class Report(Part):
     lints: tuple[str, ...]
     profiles: tuple[Profile, ...] = ()
     transfers: tuple[Transfer, ...] = ()
+    earlier: tuple[Earlier, ...] = ()
 
     def study(self, workload: str, arm: str) -> StudyReport:
         """Look up a study."""
@@ -226,7 +246,7 @@ class JointReport(Part):
         transfers: like those of a sweep, over the workloads and runs of all; the sweeps' own reports here have none.
     """
 
-    version: Literal[2] = VERSION
+    version: Literal[3] = VERSION
     sweeps: tuple[Report, ...]
     num_primary: int
     transfers: tuple[Transfer, ...] = ()

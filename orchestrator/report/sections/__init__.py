@@ -9,6 +9,7 @@ from orchestrator.report.schema import JointReport, Report, reports_of
 from orchestrator.report.sections.cost import layer_section, phase_section, price_section
 from orchestrator.report.sections.effects import (
     control_section,
+    earlier_section,
     exploratory_section,
     further_section,
     matrix_section,
@@ -51,7 +52,8 @@ def sections(report: Report) -> list[Section]:
 
 def page_sections(report: Report | JointReport) -> list[Section]:
     """List the tables of a whole page that have rows: verdicts, arms by workloads, settings on other workloads."""
-    found = [verdict_section(report), matrix_section(reports_of(report))]
+    reports = reports_of(report)
+    found = [verdict_section(report), *map(earlier_section, reports), matrix_section(reports)]
     for transfer in report.transfers:
         of_arm = f"{transfer.arm}: " * (len(report.transfers) > 1)
         found += [

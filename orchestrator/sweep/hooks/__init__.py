@@ -58,11 +58,10 @@ class Hooks:
         queue = self._queues.get("trial_failed")
         if queue is None or result.failure is None:
             return
-        which = f"#{config.number}" if config.phase == "search" else f"seed {config.seeds[0]}"
         queue.put(
             {
                 **self._common("trial_failed", result.failure.message),
-                "trial": f"{config.study} {config.phase} {which}",
+                "trial": f"{config.study} {config.phase} {config.place}",
                 "trial_id": config.trial_id,
                 "study": config.study,
                 "phase": config.phase,

@@ -286,7 +286,7 @@ def test_a_run_that_goes_through_the_roof_leaves_the_axis_to_the_others() -> Non
 def test_the_json_is_strict_and_says_its_version() -> None:
     report = summarise(sweep(change=confirm_only(lambda t: missing(t) if in_arm("teleport")(t) else t)))
     plain = json.loads(render_json(report), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
-    assert plain["version"] == 2
+    assert plain["version"] == 3
     assert {"sweep", "provenance", "studies", "comparisons", "lints"} <= set(plain)
     assert plain["comparisons"][0]["interval"]["high"] == "Infinity"
     assert math.isinf(Report.model_validate(plain).comparisons[0].interval.high)  # type: ignore[union-attr]

@@ -49,10 +49,7 @@ def test_it_is_the_two_way_table(rows: list[list[float]]) -> None:
     assert found.p_beyond() == pytest.approx(2 * student.sf(abs(mean) / math.sqrt(variance), freedom), abs=1e-6)
     low, high = found.interval(0.05)
     half = student.ppf(0.975, freedom) * math.sqrt(variance)
-    assert (low, high) == (
-        pytest.approx(mean - half, rel=1e-6, abs=1e-6),
-        pytest.approx(mean + half, rel=1e-6, abs=1e-6),
-    )
+    assert [low, high] == pytest.approx([mean - half, mean + half], rel=1e-6, abs=1e-6)
 
 
 @given(TABLES, st.floats(0.001, 0.5))
@@ -61,7 +58,7 @@ def test_test_and_interval_agree_and_a_swap_of_the_arms_mirrors_them(rows: list[
     low, high = found.interval(alpha)
     if abs(found.p_beyond() - alpha) > 1e-6:
         assert (found.p_beyond() <= alpha) == (not low <= 0.0 <= high)
-    assert mirrored.interval(alpha) == (pytest.approx(-high, abs=1e-9), pytest.approx(-low, abs=1e-9))
+    assert list(mirrored.interval(alpha)) == pytest.approx([-high, -low], abs=1e-9)
     assert mirrored.direction == -found.direction
 
 
@@ -99,6 +96,7 @@ def test_misses_count_as_twice_their_limit_and_what_is_incomplete_is_left_out() 
     del cells[0, 3]
     found = CrossedEffect.of(cells, "ratio")
     assert found is not None
-    assert found.differences == ((0.0, 0.0, 0.0), (0.0, 0.0, pytest.approx(math.log(4.0))))
+    assert found.differences[0] == (0.0, 0.0, 0.0)
+    assert list(found.differences[1]) == pytest.approx([0.0, 0.0, math.log(4.0)])
     assert CrossedEffect.of({cell: one for cell, one in cells.items() if cell[0] == 0}, "ratio") is None
     assert CrossedEffect.of({cell: one for cell, one in cells.items() if cell[1] == 0}, "ratio") is None

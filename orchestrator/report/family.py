@@ -24,6 +24,7 @@ from orchestrator.statistics import (
     paired_effect,
     paired_interval,
     rejects_beyond,
+    seeds_needed,
     smallest_p,
 )
 
@@ -199,7 +200,12 @@ def _reason(verdict: Verdict, num_pairs: int, family: int, missing: Sequence[int
     if verdict is Verdict.NOT_ENOUGH_SEEDS:
         smallest = min(1.0, smallest_p(num_pairs) * family)
         several = f" with {family} primary comparisons" if family > 1 else ""
-        parts.append(f"{num_pairs} pairs cannot go below p = {smallest:.3g}{several}")
+        # A second confirm is one claim more for each that stands.
+        needed = seeds_needed(2 * family, ALPHA)
+        parts.append(
+            f"{num_pairs} pairs cannot go below p = {smallest:.3g}{several}; `teleport extend SWEEP --confirm-seeds "
+            f"{needed}` adds enough"
+        )
     if missing:
         parts.append(f"seeds without both arms (crashed or lost): {', '.join(map(str, missing))}")
     return "; ".join(parts)

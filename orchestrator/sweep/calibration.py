@@ -17,7 +17,7 @@ FACTOR = 1.4
 EFFECTS = ("-10 %", "-15 %")
 
 
-class Budget(Options):
+class Simulated(Options):
     """What the simulated sweeps of one budget have shown.
 
     Args:
@@ -35,7 +35,7 @@ class Budget(Options):
     found: dict[str, float]
 
 
-class Budgets(RootModel[list[Budget]]):
+class Simulations(RootModel[list[Simulated]]):
     """The content of ``calibration.json``."""
 
 
@@ -62,9 +62,9 @@ def calibration_of(spec: SweepSpec) -> Iterator[str]:
     )
 
 
-def _known() -> list[Budget]:
+def _known() -> list[Simulated]:
     text = resources.files(__package__).joinpath(FILE).read_text(encoding="utf-8")
-    return Budgets.model_validate(json.loads(text), strict=False).root
+    return Simulations.model_validate(json.loads(text), strict=False).root
 
 
 def _not_covered(spec: SweepSpec) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -41,8 +42,11 @@ def audit(paths: SweepPaths, client: MlflowClient, cuts: Sequence[Cut] | None = 
     Returns:
         The violations; none is a sweep that is whole.
     """
-    record = read_record(paths)
+    found = read_record(paths)
+    # Readers leave damaged trials out; an audit wants to see what is wrong with them.
+    record = replace(found, trials=tuple(paths.read_trials()))
     return [
+        *found.damage,
         *_check_files(record, paths),
         *_check_journal(record, paths),
         *_check_runs(record, client),
@@ -61,7 +65,7 @@ def differences(paths: SweepPaths, undisturbed: SweepPaths) -> list[str]:
     Returns:
         The differences, clocks apart.
     """
-    mine, theirs = ({trial.trial_id: trial for trial in read_record(of).trials} for of in (paths, undisturbed))
+    mine, theirs = ({trial.trial_id: trial for trial in of.read_trials()} for of in (paths, undisturbed))
     found = [f"trial {one} is in one sweep only" for one in sorted(mine.keys() ^ theirs.keys())]
     for one in sorted(mine.keys() & theirs.keys()):
         if _figures(mine[one]) != _figures(theirs[one]):

@@ -95,14 +95,21 @@ def of_another_program(paths: SweepPaths) -> Path:
     return paths.journal
 
 
-OLDER = [of_another_version, with_a_key_of_old, without_a_line, of_another_program]
-
-
-@pytest.mark.parametrize("make_older", OLDER)
-def test_a_home_of_another_version_is_refused_by_its_file(
-    killed: Sweep, make_older: Callable[[SweepPaths], Path], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("damage", [of_another_version, with_a_key_of_old, without_a_line])
+def test_a_trial_with_a_changed_file_is_set_aside_and_runs_again(
+    killed: Sweep, damage: Callable[[SweepPaths], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = make_older(killed.paths)
+    file = damage(killed.paths)
+    changed = file.read_bytes()
+    assert killed.call("resume", "tiny") == 0
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    assert f"damaged: trials/{file.parent.name}/{file.name} is not as it was stored: the trial runs again" in err
+    assert (killed.paths.root / "damaged" / f"{file.parent.name}.1" / file.name).read_bytes() == changed
+
+
+def test_a_journal_of_another_program_is_refused_by_its_file(killed: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+    file = of_another_program(killed.paths)
     before = file.read_bytes()
     assert killed.call("resume", "tiny") == 2
     out, err = capsys.readouterr()

@@ -93,7 +93,7 @@ def test_a_comparison_that_has_no_p_yet_counts_in_the_family() -> None:
 def test_the_json_has_every_sweep_and_is_read_back() -> None:
     joint = join([report_of("one"), report_of("two")])
     plain = json.loads(render_json(joint))
-    assert (plain["version"], [each["sweep"]["name"] for each in plain["sweeps"]]) == (2, ["one", "two"])
+    assert (plain["version"], [each["sweep"]["name"] for each in plain["sweeps"]]) == (3, ["one", "two"])
     assert JointReport.model_validate_json(render_json(joint)) == joint
 
 

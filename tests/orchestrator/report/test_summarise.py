@@ -79,7 +79,9 @@ def test_the_answer_names_steps_and_seconds() -> None:
 def test_five_seeds_are_not_enough_and_the_verdict_says_so() -> None:
     comparison = primary(summarise(sweep(sweep_spec("confirm.seeds=5"), FASTER)))
     assert comparison.verdict is Verdict.NOT_ENOUGH_SEEDS
-    assert comparison.reason == "5 pairs cannot go below p = 0.0625"
+    assert comparison.reason == (
+        "5 pairs cannot go below p = 0.0625; `teleport extend SWEEP --confirm-seeds 7` adds enough"
+    )
     assert comparison.p == smallest_p(5)
 
 

@@ -29,7 +29,7 @@ from teleport_engine.objective import DoubleBackwardRoute, Objective, Problem, R
 from teleport_engine.options import Options
 from teleport_engine.report import Seconds, TeleportReport
 from teleport_engine.schedule import Timetable
-from teleport_engine.step import EvalMode, Probe, StepRule, difference
+from teleport_engine.step import EvalMode, LayerwiseStep, MeasuredGrowth, Probe, StepRule, difference
 from teleport_engine.steps import Climb
 
 __all__ = ["Teleporter"]
@@ -99,6 +99,7 @@ class Teleporter:
             Workers(options.num_threads),
             options.limits_in_force.max_relative_step or 0.0,
             starts={} if options.factorisation == "randomised" and rule.start < 1.0 else None,
+            with_facts=isinstance(options.step, LayerwiseStep | MeasuredGrowth),
         )
         self._hint = 1.0
 

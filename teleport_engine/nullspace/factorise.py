@@ -39,11 +39,13 @@ class Settings:
         tau: share of the energy to hold, in (0, 1].
         kind: "exact", "randomised" where `tau < 1`, or "auto": randomised where the smaller side has `AUTO_SIZE`.
         with_energies: all energies are wanted, so nothing may be skipped or sketched.
+        with_facts: a rule looks at the energies of the layers whose inputs are fewer than their columns.
     """
 
     tau: float
     kind: Factorisation = "exact"
     with_energies: bool = False
+    with_facts: bool = False
 
     def sketches(self, size: int) -> bool:
         """Says whether the randomised factorisation is to be tried, where the smaller side is `size`."""
@@ -122,7 +124,7 @@ def _from_rows(rows: Tensor, settings: Settings, start: Tensor | None) -> Subspa
         if found is not None:
             # The rows of V^T X hold all that V holds of the smaller side, and perhaps more.
             return replace(found, basis=torch.linalg.qr(wide.mT @ found.basis).Q)
-    return Subspace.from_rows(rows, settings.tau)
+    return Subspace.from_rows(rows, settings.tau, with_energies=settings.with_energies or settings.with_facts)
 
 
 def _from_sketch(gram: Tensor, settings: Settings, start: Tensor | None) -> Subspace | None:

@@ -136,6 +136,7 @@ class Search:
         starts: parameter name to the last bases of its row blocks, from which the randomised factorisation starts;
             kept up to date. Where it is None, every factorisation starts afresh.
         with_energies: the energies of all directions are wanted, so no factorisation may skip or estimate any.
+        with_facts: a step rule looks at measurements of the layers.
     """
 
     rule: TauRule
@@ -145,11 +146,12 @@ class Search:
     reach: float = 0.0
     starts: dict[str, tuple[Tensor, ...]] | None = None
     with_energies: bool = False
+    with_facts: bool = False
 
     def settings(self, tau: LayerTau | None) -> Settings:
         """Says how the inputs of a layer are factorised; tau is None where it is still to be chosen."""
         share = tau if isinstance(tau, float) else self.rule.start
-        return Settings(share, self.factorisation, self.with_energies or self.rule.needs_energies)
+        return Settings(share, self.factorisation, self.with_energies or self.rule.needs_energies, self.with_facts)
 
 
 def survey(

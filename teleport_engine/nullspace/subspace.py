@@ -17,6 +17,9 @@ from teleport_engine.nullspace.gram import GRAM_EPSILON, eigenpairs, eigenvalues
 __all__ = ["Subspace", "double_epsilon", "tail_rank", "tail_ranks"]
 
 _ORTHONORMAL = 1e-13
+# Rows whose Gram matrix has no eigenvalue below this share of its trace have a condition of at most 1e4: what the
+# triangular solve with its Cholesky factor loses of them is below 1e-12, and its columns are orthonormal to 1e-8.
+_WELL_CONDITIONED = 1e-8
 
 
 def double_epsilon(num_rows: int, dim: int) -> float:
@@ -89,18 +92,21 @@ class Subspace:
         return cls(line.as_strided((dim, dim), (1, 1)), energies, tau)
 
     @classmethod
-    def from_rows(cls, rows: Tensor, tau: float) -> "Subspace":
+    def from_rows(cls, rows: Tensor, tau: float, *, with_energies: bool = True) -> "Subspace":
         """The subspace of inputs given as rows.
 
         The rank is read from the Gram matrix of the smaller side, in float64. The basis comes from the cheapest
-        factorisation that is accurate here: none where the inputs fill the space, a QR where all rows are
-        independent, the eigenvectors of the Gram matrix otherwise; at `tau = 1` these must pass the certificate
+        factorisation that is accurate here: none where the inputs fill the space; where all rows are independent, one
+        triangular solve with the Cholesky factor of their Gram matrix if that is well conditioned, else a QR;
+        the eigenvectors of the Gram matrix otherwise. At `tau = 1` these must pass the certificate
         `||P R|| / ||R|| <= 1e-10` (5e-7 for float32 inputs), or else a QR and the SVD of its triangle take over,
         which see directions down to the rounding of float64.
 
         Args:
             rows: inputs `X [N, d]`, float32 or float64, any device.
             tau: share of the energy to hold, in (0, 1].
+            with_energies: whether the energies are wanted, which cost more than the basis where all rows are
+                independent; without them `energies` may be empty.
 
         Returns:
             The subspace, on the device of `rows`.
@@ -127,7 +133,25 @@ class Subspace:
             raise ValueError("rows must be finite (and their squares too), got nan or inf")
         if total == 0.0:
             return cls(rows.new_zeros(dim, 0), rows.new_zeros(min(dim, count)), tau)
-        return cls._from_gram(rows, gram, tau) if tau < 1.0 else cls._whole(rows, gram, epsilon)
+        if tau < 1.0:
+            return cls._from_gram(rows, gram, tau)
+        found = None if with_energies or count >= dim else cls._independent(rows, gram, total)
+        return found or cls._whole(rows, gram, epsilon)
+
+    @classmethod
+    def _independent(cls, rows: Tensor, gram: Tensor, total: float) -> "Subspace | None":
+        """Takes what fewer rows than columns span if they are safely independent; None where that is not seen.
+
+        With `X X^T = L L^T`, the rows of `L^-1 X` are orthonormal (CholeskyQR, Yamamoto et al. 2015), and a Newton
+        step squares what rounding has left.
+        """
+        shifted = gram.clone()
+        shifted.diagonal().sub_(_WELL_CONDITIONED * total)
+        if int(torch.linalg.cholesky_ex(shifted).info) != 0:
+            return None
+        factor = torch.linalg.cholesky_ex(gram).L
+        basis = torch.linalg.solve_triangular(factor, rows, upper=False).T
+        return cls(_orthonormal(basis), rows.new_zeros(0), 1.0, energy=total)
 
     @classmethod
     def _whole(cls, rows: Tensor, gram: Tensor, epsilon: float) -> "Subspace":
@@ -156,16 +180,8 @@ class Subspace:
         if count >= dim:  # all of them are there, so the complement costs nothing
             complement = vectors[:, :split].contiguous() if 2 * rank > dim else None
             return cls(vectors[:, split:].flip(1).contiguous(), energies, tau, complement)
-        basis = rows.T @ (vectors[:, split:].flip(1) / energies[:rank].sqrt())
-        # X^T V / sigma is orthonormal up to rounding times the condition of the Gram matrix; a Newton step squares
-        # what is missing, at half the price of a QR.
-        inside = basis.T @ basis
-        gap = inside - torch.eye(rank, dtype=inside.dtype, device=inside.device)
-        missing = float(gap.abs().max()) if rank else 0.0
-        if missing > _ORTHONORMAL:
-            is_close = missing * rank <= 1e-8
-            basis = basis - 0.5 * basis @ gap if is_close else torch.linalg.qr(basis).Q
-        return cls(basis, energies, tau)
+        # X^T V / sigma is orthonormal up to rounding times the condition of the Gram matrix.
+        return cls(_orthonormal(rows.T @ (vectors[:, split:].flip(1) / energies[:rank].sqrt())), energies, tau)
 
     @classmethod
     def _from_triangle(cls, rows: Tensor, epsilon: float) -> "Subspace":
@@ -225,7 +241,7 @@ class Subspace:
     @property
     def captured(self) -> float:
         """Share of the energy inside, `||X B||^2 / ||X||^2`: at least `tau`, to rounding; 1 where there is none."""
-        if self.null_dim == 0 or self._total == 0.0:
+        if self.null_dim == 0 or self._total == 0.0 or len(self.energies) == 0:
             return 1.0
         return float(self.energies[: self.rank].sum()) / self._total
 
@@ -240,3 +256,14 @@ class Subspace:
     @property
     def _total(self) -> float:
         return float(self.energies.sum()) if self.energy is None else self.energy
+
+
+def _orthonormal(basis: Tensor) -> Tensor:
+    """Makes nearly orthonormal columns orthonormal: a Newton step squares what is missing, at half a QR's price."""
+    inside = basis.T @ basis
+    gap = inside - torch.eye(len(inside), dtype=inside.dtype, device=inside.device)
+    missing = float(gap.abs().max()) if len(inside) else 0.0
+    if missing <= _ORTHONORMAL:
+        return basis
+    is_close = missing * len(inside) <= 1e-8
+    return basis - 0.5 * basis @ gap if is_close else torch.linalg.qr(basis).Q

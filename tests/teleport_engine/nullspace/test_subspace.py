@@ -93,6 +93,37 @@ def test_basis_of_few_rows_is_orthonormal_close_to_tau_1(condition: float) -> No
     assert float(gap.abs().max()) <= 1e-12
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    n=st.integers(1, 30),
+    more=st.integers(1, 30),
+    exponent=st.floats(0.0, 9.0),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    seed=st.integers(0, 2**16),
+)
+def test_a_basis_without_energies_is_that_of_the_svd_at_any_condition(
+    n: int, more: int, exponent: float, dtype: torch.dtype, seed: int
+) -> None:
+    """Well conditioned rows are solved for; the others fall back, and nothing is wrong in silence."""
+    rows = rows_of_rank(n, n + more, n, 10.0**exponent, seed).to(dtype)
+    found = Subspace.from_rows(rows, 1.0, with_energies=False)
+    whole = Subspace.from_rows(rows, 1.0)
+    assert found.rank == whole.rank
+    assert found.leak(rows) <= 1e-10 if dtype == torch.float64 else 5e-7
+    eye = torch.eye(found.rank, dtype=torch.float64)
+    assert torch.allclose(found.basis.T @ found.basis, eye, atol=1e-12)
+    assert found.captured == pytest.approx(1.0)
+    assert found.null_dim == n + more - found.rank
+
+
+def test_rows_that_depend_on_each_other_are_not_solved_for() -> None:
+    rows = torch.randn(3, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    twice = torch.cat([rows, rows[:1]])
+    found = Subspace.from_rows(twice, 1.0, with_energies=False)
+    assert (found.rank, len(found.energies)) == (3, 4)
+    assert len(Subspace.from_rows(rows, 1.0, with_energies=False).energies) == 0
+
+
 def test_no_energy_is_rank_zero() -> None:
     subspace = Subspace.from_rows(torch.zeros(5, 3), 1.0)
     assert (subspace.rank, subspace.null_dim) == (0, 3)

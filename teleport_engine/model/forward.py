@@ -4,6 +4,10 @@ Every forward of a teleport goes through here: buffers are handed out as copies 
 move its running statistics), and the random state is put back.
 Not one module, hook, mode or `requires_grad` is touched.
 
+Each forward begins with the random state that the teleport began with. So the masks of a dropout are held fixed for the
+length of a teleport, and the training step after it draws the same ones: the teleport climbs the very loss that this
+step differentiates.
+
 The loss is a function of the whole call, because a forward may leave parts of it on the model (`self.losses`) for the
 loss function to read. So model and loss run as one unit, and what they wrote is taken back after it.
 """
@@ -90,6 +94,10 @@ class Forward:
         self._recurrent = [module for module in modules if isinstance(module, nn.RNNBase)]
         embeddings = [module for module in modules if isinstance(module, (nn.Embedding, nn.EmbeddingBag))]
         # Sparse gradients have neither a second backward nor a norm; `max_norm` writes to the weight itself.
+        first = next((one for module in modules for one in module.parameters(recurse=False)), torch.empty(0))
+        self._generators = _Generators(first.device, model)
+        self._random_state = self._generators.state()
+        self._is_random: bool | None = None
         self._sparse = [vars(module) for module in embeddings if module.sparse]
         self._renormalised = [module.weight for module in embeddings if module.max_norm is not None]
         for module in modules:
@@ -112,7 +120,7 @@ class Forward:
         return self._run(inputs, replace, lambda outputs: (outputs, self._loss_fn(outputs, targets)))
 
     def _run(self, inputs: Inputs, replace: Mapping[int, Tensor] | None, then: Callable[[Any], _T]) -> _T:
-        with self._swapped(replace), _flags_kept(inputs):
+        with self._swapped(replace), _flags_kept(inputs), self._drawn_anew():
             # The first call finds out whether any operation needs its substitute, and whether inputs are written to.
             given = with_tensors(inputs, Tensor.clone) if self._writes_inputs is not False else inputs
             if self._has_substitutes is False:
@@ -124,6 +132,15 @@ class Forward:
             if self._writes_inputs is None:
                 self._writes_inputs = before != [tensor._version for tensor in tensors_in(given)]
             return result
+
+    @contextmanager
+    def _drawn_anew(self) -> Iterator[None]:
+        """Begins a call with the random state that the teleport began with; the first call tells whether it draws."""
+        if self._is_random is not False:
+            self._generators.restore(self._random_state)
+        yield
+        if self._is_random is None:
+            self._is_random = self._generators.state() != self._random_state
 
     @contextmanager
     def isolated(self, left: Left) -> Iterator[None]:
@@ -286,28 +303,52 @@ def _call(model: nn.Module, inputs: Inputs) -> Any:
     return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
 
 
+@final
+class _Generators:
+    """What a forward may draw random numbers from: torch's generators, those of modules, Python's and numpy's."""
+
+    def __init__(self, device: torch.device, model: nn.Module) -> None:
+        self._device = device
+        held = (value for module in model.modules() for value in vars(module).values())
+        self._own = [value for value in held if isinstance(value, torch.Generator)]
+        self._numpy = sys.modules.get("numpy")
+
+    def state(self) -> tuple[Any, ...]:
+        """Gives the states of all of them; equal states are equal."""
+        tensors = [torch.get_rng_state(), *(generator.get_state() for generator in self._own)]
+        if self._device.type == "cuda":
+            tensors.append(torch.cuda.get_rng_state(self._device))
+        of_numpy = None if self._numpy is None else self._numpy.random.get_state()
+        plain = None if of_numpy is None else (of_numpy[0], of_numpy[1].tobytes(), *of_numpy[2:])
+        return random.getstate(), plain, *(tensor.numpy().tobytes() for tensor in tensors)
+
+    def restore(self, state: tuple[Any, ...]) -> None:
+        """Puts back what `state` gave."""
+        of_python, of_numpy, *rest = state
+        tensors = [torch.frombuffer(bytearray(one), dtype=torch.uint8) for one in rest]
+        random.setstate(of_python)
+        if self._numpy is not None:
+            name, keys, *others = of_numpy
+            self._numpy.random.set_state((name, self._numpy.frombuffer(keys, dtype=self._numpy.uint32), *others))
+        torch.set_rng_state(tensors[0])
+        for generator, one in zip(self._own, tensors[1:], strict=False):
+            generator.set_state(one)
+        if self._device.type == "cuda":
+            torch.cuda.set_rng_state(tensors[-1], self._device)
+
+
 @contextmanager
 def _put_back_at_the_end(device: torch.device, model: nn.Module) -> Iterator[None]:
     """Puts back what a forward may draw random numbers from, and the fast path of attention, which it turns off."""
-    numpy = sys.modules.get("numpy")
-    own = [value for module in model.modules() for value in vars(module).values() if isinstance(value, torch.Generator)]
-    states = [generator.get_state() for generator in own]
-    others = random.getstate(), None if numpy is None else numpy.random.get_state()
-    before = torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    generators = _Generators(device, model)
+    before = generators.state()
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
-        torch.set_rng_state(before[0])
-        if before[1] is not None:
-            torch.cuda.set_rng_state(before[1], device)
-        random.setstate(others[0])
-        if numpy is not None:
-            numpy.random.set_state(others[1])
-        for generator, state in zip(own, states, strict=True):
-            generator.set_state(state)
+        generators.restore(before)
 
 
 @contextmanager

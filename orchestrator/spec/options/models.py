@@ -12,7 +12,7 @@ from orchestrator.errors import nearest
 from orchestrator.spec.options.entry import Entry, InputKind, NamedOptions
 
 Activation = Literal["relu", "leaky_relu", "tanh", "gelu"]
-# The default is 0 everywhere, since a teleport refuses a model whose forward draws random numbers.
+# Dropout is off unless it is asked for. A teleport holds its masks fixed, and the step after it draws the same ones.
 DropoutRate = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -100,7 +100,7 @@ class EncoderOptions(ModelOptions, ABC):
         num_heads: number of attention heads; it must divide ``d_model``.
         num_layers: number of encoder layers.
         d_ff: width of each layer's hidden layer; None: four times ``d_model``.
-        dropout: share of values zeroed in training; above 0 a teleport is refused.
+        dropout: share of values zeroed in training.
         activation: the hidden layer's nonlinearity.
         norm_first: whether norms come before attention and hidden layer; torch's default and the paper's is after.
     """
@@ -176,7 +176,7 @@ class LstmOptions(ModelOptions):
     Args:
         d_hidden: size of the state, and of a token's embedding.
         num_layers: how many layers are stacked.
-        dropout: share of values zeroed between layers in training; above 0 a teleport is refused.
+        dropout: share of values zeroed between layers in training.
     """
 
     input_kinds = frozenset({"sequence", "tokens"})
@@ -229,7 +229,7 @@ class TorchvisionOptions(ModelOptions):
         architecture: torchvision's name for the model.
         resize: side in pixels to which images are scaled first; None: they are not scaled. Most of these models are
             made for 224 and shrink small images to nothing.
-        dropout: rate of the model's dropout layers, in place of torchvision's; above 0 a teleport is refused.
+        dropout: rate of the model's dropout layers, in place of torchvision's.
             Stochastic depth is off.
     """
 

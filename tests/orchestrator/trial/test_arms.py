@@ -419,3 +419,24 @@ def test_the_spectrum_is_that_of_the_first_teleport_and_changes_nothing() -> Non
         assert spectrum.directions[0] == 1
         assert spectrum.directions[-1] == 32
         assert len(spectrum.directions) <= 64
+
+
+@pytest.mark.parametrize("tau", [0.99, 1.0])
+def test_a_teleport_under_dropout_keeps_the_loss_that_the_next_step_takes(tau: float) -> None:
+    model = {"name": "vit", "patch_size": 4, "d_model": 64, "num_heads": 2, "num_layers": 1, "dropout": 0.2}
+    data = {"name": "digits", "batch_size": 8}
+    seed, rows = run(
+        {"teleport": TELEPORT["teleport"] | {"tau": tau}},
+        model=model,
+        data=data,
+        optimizer={"name": "adam", "lr": 0.01},
+    )
+    assert seed.outcome == "completed"
+    assert seed.teleports is not None
+    assert seed.teleports.outcomes.get("moved", 0) > 0
+    assert seed.teleports.mean_gain is not None
+    assert seed.teleports.mean_gain > 1.0
+    if tau == 1.0:
+        assert seed.teleports.max_loss_drift is not None
+        assert seed.teleports.max_loss_drift < 1e-4
+    assert rows[-1].metrics["train_loss"] < rows[0].metrics["train_loss"]

@@ -129,10 +129,61 @@ RANDOM: dict[str, Callable[[Draws, Tensor], Tensor]] = {
 }
 
 
+def drawn_outside(model: Draws, h: Tensor) -> Tensor:
+    """Draws from the operating system, whose numbers nobody can draw again."""
+    return h * (1.0 + random.SystemRandom().random())
+
+
+CALLS = ["teleport", "double_backward", "below 1", "direction", "spectrum"]
+
+
 @pytest.mark.parametrize("source", RANDOM)
-@pytest.mark.parametrize("call", ["teleport", "double_backward", "below 1", "direction", "spectrum"])
-def test_a_random_forward_is_found_by_a_second_one(source: str, call: str) -> None:
-    model, inputs, targets = Draws(RANDOM[source]), torch.randn(6, 5), torch.arange(6) % 3
+def test_random_numbers_are_held_fixed_and_the_training_step_draws_the_same(source: str) -> None:
+    """At tau = 1 the loss under these very numbers stays; the step after the teleport has the gradient it reports."""
+    model, inputs, targets = Draws(RANDOM[source]).double(), torch.randn(6, 5).double(), torch.arange(6) % 3
+    own = model.generator.get_state()
+    start = torch.get_rng_state(), own, random.getstate(), np.random.get_state()
+
+    def trained() -> tuple[float, float]:
+        torch.set_rng_state(start[0])
+        model.generator.set_state(start[1])
+        random.setstate(start[2])
+        np.random.set_state(start[3])
+        loss = nn.functional.cross_entropy(model(inputs), targets)
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        return float(loss.detach()), float(sum(gradient.square().sum() for gradient in gradients)) ** 0.5
+
+    loss_before, norm_before = trained()
+    model.generator.set_state(own)
+    torch.set_rng_state(start[0])
+    random.setstate(start[2])
+    np.random.set_state(start[3])
+    options = Options(step=GrowthStep(1.2), num_steps=2)
+    report = Teleporter(model, nn.functional.cross_entropy, options).teleport(inputs, targets)
+    assert report.outcome is Outcome.MOVED, report.messages
+    assert (report.loss_before, report.grad_norm_before) == pytest.approx((loss_before, norm_before), rel=1e-12)
+    assert abs(report.loss_drift) <= 1e-12
+    loss_after, norm_after = trained()
+    assert (report.loss_after, report.grad_norm_after) == pytest.approx((loss_after, norm_after), rel=1e-9)
+    assert norm_after > 1.1 * norm_before
+
+
+def test_dropout_is_held_fixed_below_1_and_with_a_sample_and_a_probe() -> None:
+    model = nn.Sequential(nn.Linear(5, 24), nn.Tanh(), nn.Dropout(0.3), nn.Linear(24, 24), nn.Tanh(), nn.Linear(24, 3))
+    inputs, targets = torch.randn(8, 5), torch.arange(8) % 3
+    teleporter = Teleporter(model, nn.functional.cross_entropy, tau=0.99, step=GrowthStep(1.2), num_steps=2)
+    more, probe = torch.randn(12, 5), (torch.randn(6, 5), targets[:6])
+    state = torch.get_rng_state()
+    report = teleporter.teleport(inputs, targets, subspace=more, probe=probe)
+    assert report.outcome is Outcome.MOVED, report.messages
+    assert torch.equal(torch.get_rng_state(), state)
+    again = teleporter.teleport(inputs, targets)
+    assert again.grad_norm_before == pytest.approx(report.grad_norm_after, rel=1e-5)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_randomness_that_cannot_be_held_fixed_is_found_by_a_second_forward(call: str) -> None:
+    model, inputs, targets = Draws(drawn_outside), torch.randn(6, 5), torch.arange(6) % 3
     before = copy.deepcopy(model.state_dict())
     kinds: dict[str, dict[str, Any]] = {"double_backward": {"route": "double_backward"}, "below 1": {"tau": 0.9}}
     options = kinds.get(call, {})
@@ -156,7 +207,7 @@ def test_a_random_forward_is_found_by_a_second_one(source: str, call: str) -> No
 
 def test_small_noise_is_found_by_the_tangent_pass() -> None:
     """Too little to change the loss along its gradient by a thousandth, so that the pass is certified."""
-    model = Draws(lambda model, h: h + 1e-6 * torch.randn(h.shape, generator=model.generator, dtype=h.dtype)).double()
+    model = Draws(lambda model, h: h + 1e-6 * (random.SystemRandom().random() - 0.5)).double()
     teleporter = Teleporter(model, nn.functional.cross_entropy, step=GrowthStep(1.2))
     with pytest.raises(ValueError, match="the forward must not be random"):
         teleporter.direction(torch.randn(6, 5).double(), torch.arange(6) % 3)
@@ -181,7 +232,7 @@ def test_a_number_that_is_drawn_and_not_used_is_welcome(tau: float) -> None:
 
 def test_a_random_loss_is_found() -> None:
     def loss_fn(outputs: Tensor, targets: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(outputs, targets) * (1.0 + random.random())
+        return nn.functional.cross_entropy(outputs, targets) * (1.0 + random.SystemRandom().random())
 
     teleporter = Teleporter(mlp(5, 24, 3), loss_fn, tau=0.9, step=GrowthStep(1.2))
     with pytest.raises(ValueError, match="the forward must not be random"):

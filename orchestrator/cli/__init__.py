@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import typer
 
-from orchestrator.cli import pages, run, stored, transfer
+from orchestrator.cli import operate, pages, run, stored, transfer
 from orchestrator.errors import Interrupted, UserError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 run.register(app)
+operate.register(app)
 stored.register(app)
 pages.register(app)
 transfer.register(app)

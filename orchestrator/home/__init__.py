@@ -6,7 +6,7 @@ from orchestrator.home.code import changes_here, code_here, difference
 from orchestrator.home.files import atomic_write, damage, left_parts, part_of
 from orchestrator.home.index import Damage, damages
 from orchestrator.home.lock import held_since, locked
-from orchestrator.home.paths import SweepPaths, find_sweep, sweep_names
+from orchestrator.home.paths import SWEEP, SweepPaths, find_sweep, sweep_names
 from orchestrator.home.provenance import collect, versions
 from orchestrator.home.reading import read_record, record_of, runnable_spec, stored_spec
 from orchestrator.home.records import (
@@ -37,6 +37,7 @@ from orchestrator.home.target import TimesToTarget, times_to_target, value_betwe
 
 __all__ = [
     "ANSWERS",
+    "SWEEP",
     "Checkpoint",
     "Checkpoints",
     "Code",

@@ -31,6 +31,10 @@ from orchestrator.spec import Json, SweepSpec, stand_ins
 FORMAT = "2"
 # No line of the index is longer.
 MAX_LINE = 1_000
+# Characters that are kept of what a trial prints.
+MAX_OUTPUT = 10_000_000
+# The name of the wish to end the whole sweep, which is no trial's id.
+SWEEP = "sweep"
 
 
 @final
@@ -65,6 +69,7 @@ class SweepPaths:
         self.archive = self.root / "record.tar.gz"
         self.index = self.root / "index.jsonl"
         self.code = self.root / "code"
+        self.wishes = self.root / "stop"
 
     def config(self, trial_id: str) -> Path:
         """Name the file of a trial's configuration."""
@@ -77,6 +82,10 @@ class SweepPaths:
     def result(self, trial_id: str) -> Path:
         """Name the file of how a trial ended."""
         return self.trials / trial_id / "result.json"
+
+    def output(self, trial_id: str) -> Path:
+        """Name the file of what a trial printed."""
+        return self.trials / trial_id / "output.log"
 
     def checkpoint(self, trial_id: str) -> Path:
         """Name the file of a trial's checkpoint."""
@@ -256,6 +265,29 @@ class SweepPaths:
     def read_outcome(self) -> SweepOutcome | None:
         """Read how the sweep ended, or return None if it has not."""
         return read_record_if_there(SweepOutcome, self.outcome)
+
+    def append_output(self, trial_id: str, text: str) -> None:
+        """Add what a trial printed to its file, up to :data:`MAX_OUTPUT`; a last line says where it was cut."""
+        with open(self.output(trial_id), "a", encoding="utf-8", errors="backslashreplace") as file:
+            left = MAX_OUTPUT - file.tell()
+            if left > 0:
+                file.write(text if len(text) < left else f"{text[:left]}\n[what it printed beyond is not kept]\n")
+
+    def ask_to_stop(self, trial_id: str = "") -> None:
+        """Ask the process that drives the sweep to end it, or to end one of its trials."""
+        atomic_write(self.wishes / (trial_id or SWEEP), "")
+
+    def asked_to_stop(self) -> frozenset[str]:
+        """Tell what the driver is asked to end: ids of trials, and :data:`SWEEP` for all of it."""
+        try:
+            return frozenset(name for name in os.listdir(self.wishes) if not name.startswith("."))
+        except FileNotFoundError:
+            return frozenset()
+
+    def forget_wishes(self) -> None:
+        """Remove what was asked of an earlier driver."""
+        for name in self.asked_to_stop():
+            (self.wishes / name).unlink(missing_ok=True)
 
     def index_beginning(self, path: Path) -> None:
         """Index a file that grows as it is now; what is added to it later is not looked at."""

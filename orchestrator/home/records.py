@@ -319,6 +319,7 @@ class TrialResult(Record):
         ended_at: Unix time in seconds.
         machine: None if the worker died or was killed.
         code: that ran it; None if the worker died or was killed before it could tell.
+        by_user: whether the user ended the trial, which is then PRUNED.
         files: name -> SHA-256 of the trial's configuration and of its curves, which are closed before.
     """
 
@@ -333,6 +334,7 @@ class TrialResult(Record):
     ended_at: float
     machine: Machine | None = None
     code: Code | None = None
+    by_user: bool = False
     files: dict[str, str] = Field(default_factory=dict)
 
     @property

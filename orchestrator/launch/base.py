@@ -66,6 +66,10 @@ class TrialSource(ABC):
         """Take in a running trial's checkpoint, after the rows that come before it."""
 
     @abstractmethod
+    def on_output(self, config: TrialConfig, text: str) -> None:
+        """Take in what a running trial has printed since the last call."""
+
+    @abstractmethod
     def on_ended(self, config: TrialConfig, result: TrialResult) -> None:
         """Take in how a trial ended; called once for each trial that was started and not ended by the source."""
 

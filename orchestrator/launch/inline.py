@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import final
 
-from orchestrator.home import Checkpoints, HistoryRow
+from orchestrator.home import Checkpoints, HistoryRow, TrialConfig, TrialResult
 from orchestrator.launch.base import Launcher, TrialSource
 
 
@@ -21,33 +21,46 @@ class InlineLauncher(Launcher):
 
     def launch(self, source: TrialSource) -> None:
         """Run each trial of a source; see :meth:`Launcher.launch`."""
-        from orchestrator.trial import run_trial
-
         while not source.is_exhausted:
             source.check()
             config = source.propose()
             assert config is not None, "nothing runs and the source is not exhausted, so it has a trial"
-
-            def report(rows: Sequence[HistoryRow], config=config) -> None:  # type: ignore[no-untyped-def]
-                with _carried_out():
-                    goes_on = source.on_history(config, rows)
-                if not goes_on:
-                    raise _Ended
-                source.check()
-
-            def save(data: bytes, config=config) -> None:  # type: ignore[no-untyped-def]
-                with _carried_out():
-                    source.on_checkpoint(config, data)
-
             start = source.checkpoint_of(config)
             source.on_started(config)
             try:
-                result = run_trial(config, report, Checkpoints(start, save))
+                result = _run(source, config, start)
             except _Ended:
                 continue
             except _SourceFailed as failed:
                 raise failed.error from None
             source.on_ended(config, result)
+
+
+def _run(source: TrialSource, config: TrialConfig, start: bytes | None) -> TrialResult:
+    from orchestrator.trial import python_output, run_trial
+
+    with python_output() as printed:
+
+        def tell() -> None:
+            if text := printed():
+                source.on_output(config, text)
+
+        def report(rows: Sequence[HistoryRow]) -> None:
+            with _carried_out():
+                tell()
+                goes_on = source.on_history(config, rows)
+            if not goes_on:
+                raise _Ended
+            source.check()
+
+        def save(data: bytes) -> None:
+            with _carried_out():
+                source.on_checkpoint(config, data)
+
+        try:
+            return run_trial(config, report, Checkpoints(start, save))
+        finally:
+            tell()
 
 
 @final

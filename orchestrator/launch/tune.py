@@ -72,21 +72,24 @@ def _a_session(scratch: str) -> Iterator[None]:
 
 def run_in_worker(config: dict[str, Any]) -> None:
     """Run one trial inside a Tune worker and report it through Tune; see :meth:`SourceSearcher.suggest`."""
-    from orchestrator.trial import run_trial
+    from orchestrator.trial import process_output, run_trial
 
     # A configuration that names a plug-in's model cannot be read before the plug-in is loaded.
     plugins.load_travelled(config["plugins"])
     trial = TrialConfig.model_validate_json(config["trial"])
     start: Box = config["start"]
 
-    def report(rows: Sequence[HistoryRow]) -> None:
-        tune.report({"rows": [row.model_dump_json() for row in rows]})
+    with process_output() as printed:
 
-    def save(data: bytes) -> None:
-        tune.report({"rows": [], "checkpoint": Box(data)})
+        def report(rows: Sequence[HistoryRow]) -> None:
+            tune.report({"rows": [row.model_dump_json() for row in rows], "output": printed()})
 
-    result = run_trial(trial, report, Checkpoints(start.take(), save))
-    tune.report({"rows": [], "result": result.model_dump_json()})
+        def save(data: bytes) -> None:
+            tune.report({"rows": [], "checkpoint": Box(data)})
+
+        result = run_trial(trial, report, Checkpoints(start.take(), save))
+        last = printed()
+    tune.report({"rows": [], "output": last, "result": result.model_dump_json()})
 
 
 def placement(config: dict[str, Any]) -> tune.PlacementGroupFactory:
@@ -156,6 +159,8 @@ class Running:
         rows = [HistoryRow.model_validate_json(row) for row in report.get("rows", ())]
         data = report["checkpoint"].take() if "checkpoint" in report else None
         with self.asking() as source:
+            if text := report.get("output"):
+                source.on_output(config, text)
             if rows and not source.on_history(config, rows):
                 del self.trials[tune_id]
                 return False

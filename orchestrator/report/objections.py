@@ -93,6 +93,11 @@ def sweep_objections(record: SweepRecord, machines: Sequence[Machine]) -> Iterat
             f"{ended_early}; to raise that budget and go on after a look at these numbers is a second look, for "
             "which no p here is adjusted"
         )
+    if num_by_user := sum(trial.result is not None and trial.result.by_user for trial in record.trials):
+        yield (
+            f"{num_by_user} search trials were ended by the user, who may have seen how they stood; they count in the "
+            "budget"
+        )
     if any(code.changes for code in record.provenance.codes):
         yield "the code had uncommitted changes when the sweep ran: its commit alone does not say what ran"
     if told := no_claim_of(record):

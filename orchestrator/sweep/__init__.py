@@ -6,6 +6,7 @@ from orchestrator.sweep.plan import Pace, Place, Plan, make_plan, measured_pace,
 from orchestrator.sweep.run import Outcome, run, sync
 from orchestrator.sweep.single import Show, single_config, train_one
 from orchestrator.sweep.standing import Progress, Standing, StudyProgress, Unread, standing, standings
+from orchestrator.sweep.stop import remains_of, remove, stop
 
 __all__ = [
     "Interrupts",
@@ -22,10 +23,13 @@ __all__ = [
     "make_plan",
     "measured_pace",
     "pilot_pace",
+    "remains_of",
+    "remove",
     "run",
     "single_config",
     "standing",
     "standings",
+    "stop",
     "sync",
     "train_one",
 ]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import final
 
 from orchestrator.home import (
+    SWEEP,
     Checkpoint,
     HistoryRow,
     SweepPaths,
@@ -40,6 +41,7 @@ from orchestrator.sweep.budgets import Budgets
 from orchestrator.sweep.hooks import Hooks
 from orchestrator.sweep.interrupts import Interrupts
 from orchestrator.sweep.standing import Progress, TrialCounts
+from orchestrator.track import redact
 
 # A dead worker proves nothing against its trial: the machine may have gone, or another trial may have taken its memory.
 NUM_RETRIES = 2
@@ -161,6 +163,8 @@ class Driver(TrialSource):
         self._running: dict[str, float] = {}
         self._goes_on_from: dict[str, Checkpoint] = {}
         self._overdue_since: dict[str, float] = {}
+        self._wishes: frozenset[str] = frozenset()
+        paths.forget_wishes()
         self._confirmation: Confirmation | None = None
         self._started_at = time.monotonic()
 
@@ -208,6 +212,11 @@ class Driver(TrialSource):
         Raises:
             OutOfBudget: trials that run are to be cut off; they can go on under a larger budget.
         """
+        self._wishes = self._paths.asked_to_stop()
+        if SWEEP in self._wishes:
+            self._paths.forget_wishes()
+            self._log.warning("asked to stop")
+            self._interrupts.ask()
         self._interrupts.check()
         if self._budgets.reached():
             raise OutOfBudget
@@ -235,7 +244,7 @@ class Driver(TrialSource):
     def overdue(self) -> Collection[str]:
         """Ids of trials that have been over their time for a while and say nothing; see :meth:`TrialSource.overdue`."""
         now = time.monotonic()
-        for trial_id in filter(self._budgets.overdue, self._running):
+        for trial_id in (one for one in self._running if self._budgets.overdue(one) or one in self._wishes):
             self._overdue_since.setdefault(trial_id, now)
         return [trial_id for trial_id, since in self._overdue_since.items() if now - since >= SILENT_SECONDS]
 
@@ -258,7 +267,7 @@ class Driver(TrialSource):
 
     def on_history(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> bool:
         """Put rows on file, and decide whether the trial ends here."""
-        num_kept = self._judge(config, rows)
+        num_kept = len(rows) if config.trial_id in self._wishes else self._judge(config, rows)
         rows = rows if num_kept is None else rows[:num_kept]
         if rows:
             self._paths.append_history(config.trial_id, rows)
@@ -266,7 +275,8 @@ class Driver(TrialSource):
         if num_kept is not None:
             kept = self._paths.read_trial(config.trial_id).history
             started_at = self._running[config.trial_id]
-            self._end(config, pruned_result(config, kept, started_at=started_at, ended_at=now))
+            result = pruned_result(config, kept, started_at=started_at, ended_at=now)
+            self._end(config, result.model_copy(update={"by_user": config.trial_id in self._wishes}))
             return False
         if self._budgets.overdue(config.trial_id):
             self._end(config, self._budgets.timed_out(config.trial_id, now))
@@ -284,11 +294,19 @@ class Driver(TrialSource):
         """Put a checkpoint on file; it is removed when the trial has its result."""
         self._paths.write_checkpoint(config.trial_id, data)
 
+    def on_output(self, config: TrialConfig, text: str) -> None:
+        """Put on file what a trial has printed, without credentials."""
+        self._paths.append_output(config.trial_id, redact(text))
+
     def on_ended(self, config: TrialConfig, result: TrialResult) -> None:
         """Take in how a trial ended, unless it is to run again; one that was killed for its silence is overdue."""
         if config.trial_id not in self._running:  # it was lost before it could start
             self.on_started(config)
-        if result.failure_kind == "lost" and self._budgets.overdue(config.trial_id):
+        if result.failure_kind == "lost" and config.trial_id in self._wishes:
+            rows = self._paths.read_trial(config.trial_id).history
+            result = pruned_result(config, rows, started_at=result.started_at, ended_at=result.ended_at)
+            result = result.model_copy(update={"by_user": True})
+        elif result.failure_kind == "lost" and self._budgets.overdue(config.trial_id):
             result = self._budgets.timed_out(config.trial_id, result.ended_at)
         if self._retries.take_back(config, result):
             self._close(config)
@@ -305,7 +323,10 @@ class Driver(TrialSource):
         """Put a result on file, then tell everyone."""
         if result.code is None:  # its worker could not tell
             result = result.model_copy(update={"code": code_here(self._spec.plugins)})
+        if result.failure is not None and result.failure.traceback:
+            self._paths.append_output(config.trial_id, redact(result.failure.traceback))
         self._paths.write_result(result)
+        (self._paths.wishes / config.trial_id).unlink(missing_ok=True)
         self._close(config)
         self._budgets.on_ended(config, result)
         self._counts.end(config, result)

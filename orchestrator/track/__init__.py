@@ -4,7 +4,7 @@ from orchestrator.track.address import Address
 from orchestrator.track.base import NoTracker, RunStatus, Tracker
 from orchestrator.track.fetch import fetch
 from orchestrator.track.links import RunLink, page_of, run_link
-from orchestrator.track.mlflow import MlflowTracker
+from orchestrator.track.mlflow import MlflowTracker, forget
 from orchestrator.track.mlflow_store import EXPERIMENT, QUIET, reach
 from orchestrator.track.sqlite import prepare
 from orchestrator.track.text import clean, redact
@@ -20,6 +20,7 @@ __all__ = [
     "Tracker",
     "clean",
     "fetch",
+    "forget",
     "page_of",
     "prepare",
     "reach",

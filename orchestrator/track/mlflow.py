@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
-from orchestrator.home import SweepPaths
+from orchestrator.errors import UserError
+from orchestrator.home import SweepPaths, SweepRecord, stored_spec
 from orchestrator.track.address import Address
 from orchestrator.track.base import RunStatus, Tracker
 from orchestrator.track.ledger import SweepRunEnd
 from orchestrator.track.mlflow_store import MlflowStore
-from orchestrator.track.store import RunStore
+from orchestrator.track.projection import sweep_id
+from orchestrator.track.store import Refused, RunStore, Unreachable
 from orchestrator.track.writer import Writer
 
 CLOSE_SECONDS = 30.0
@@ -71,3 +73,28 @@ class MlflowTracker(Tracker):
         """Send everything that the store lacks; see :meth:`Tracker.sync`."""
         end = SweepRunEnd(status, description, tuple(artifacts), None)
         return Writer(self._store, self._address.shown, paths, end).wait()
+
+
+def forget(paths: SweepPaths, tracking_uri: str) -> int:
+    """Delete a sweep's runs from a store, as MLflow deletes runs (its own clean-up removes them for good).
+
+    The sweep's own run goes last, so that a removal that was cut off finds the rest again.
+
+    Args:
+        paths: of the sweep.
+        tracking_uri: of the store.
+
+    Returns:
+        The number of runs.
+
+    Raises:
+        UserError: the URI is wrong, or the store does not answer.
+    """
+    store = MlflowStore(Address.parse(tracking_uri))
+    try:
+        found = store.find(sweep_id(SweepRecord(stored_spec(paths), paths.read_provenance(), ())))
+        for run in sorted(found, key=lambda run: run.trial_id is None):
+            store.delete(run.run_id)
+    except (Unreachable, Refused) as error:
+        raise UserError(f"--mlflow: {error}; nothing was removed from the home") from None
+    return len(found)

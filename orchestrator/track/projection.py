@@ -116,6 +116,8 @@ def run_end(record: SweepRecord, result: TrialResult | None, num_rows: int = 0) 
     if result is None:
         return RunEnd("KILLED", None, (), tags | {"state": "cut off"})
     tags["state"] = result.state.value
+    if result.by_user:
+        tags["ended_by"] = "user"
     is_diverged = any(seed.outcome == "diverged" for seed in result.seeds)
     if result.failure is not None:
         tags |= {"failure": result.failure.kind, "failure_message": result.failure.message}

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.trial.clock import Budget
+from orchestrator.trial.output import process_output, python_output
 
 if TYPE_CHECKING:
     from orchestrator.trial.run import run_trial
@@ -17,4 +18,4 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["Budget", "run_trial"]
+__all__ = ["Budget", "process_output", "python_output", "run_trial"]

@@ -48,5 +48,8 @@ class Relay(TrialSource):
     def on_checkpoint(self, config: TrialConfig, data: bytes) -> None:
         self.source.on_checkpoint(config, data)
 
+    def on_output(self, config: TrialConfig, text: str) -> None:
+        self.source.on_output(config, text)
+
     def on_ended(self, config: TrialConfig, result: TrialResult) -> None:
         self.source.on_ended(config, result)

@@ -36,6 +36,7 @@ class ListSource(TrialSource):
         self.rows: dict[str, list[HistoryRow]] = {}
         self.results: dict[str, TrialResult] = {}
         self.checkpoints: dict[str, bytes] = {}
+        self.printed: dict[str, str] = {}
         self.first: TrialConfig | None = None
         self.interrupt_after: int | None = None
 
@@ -54,6 +55,10 @@ class ListSource(TrialSource):
 
     def checkpoint_of(self, config: TrialConfig) -> bytes | None:
         return self.checkpoints.get(config.trial_id)
+
+    def on_output(self, config: TrialConfig, text: str) -> None:
+        assert config.trial_id in self.running
+        self.printed[config.trial_id] = self.printed.get(config.trial_id, "") + text
 
     def on_checkpoint(self, config: TrialConfig, data: bytes) -> None:
         assert config.trial_id in self.running

@@ -1,0 +1,124 @@
+"""The commands that act on a sweep from another terminal: stop, delete, logs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.options import DEFAULT_HOME, Home, SweepName, TrackingUri, store_of
+
+if TYPE_CHECKING:
+    from orchestrator.home import SweepPaths
+
+SECONDS_BETWEEN_LOOKS = 0.2
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands to the program."""
+    for command in (stop, delete, logs):
+        app.command()(command)
+
+
+def stop(
+    name: SweepName,
+    trial: Annotated[
+        str, typer.Option(metavar="ID", help="End this search trial alone; the beginning of its id is enough.")
+    ] = "",
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """End a sweep that runs, as Ctrl-C does, or one of its search trials; from any terminal that sees the home.
+
+    Example: teleport stop quickstart
+    """
+    from orchestrator.home import find_sweep
+    from orchestrator.sweep import stop as stop_sweep
+
+    print(stop_sweep(find_sweep(home, name), trial))
+
+
+def delete(
+    name: SweepName,
+    home: Home = DEFAULT_HOME,
+    mlflow: Annotated[bool, typer.Option("--mlflow", help="Remove its runs from MLflow too.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    tracking_uri: TrackingUri = None,
+) -> int:
+    """Remove a sweep that does not run, after a question; its runs in MLflow stay unless --mlflow is given.
+
+    Example: teleport delete quickstart --mlflow
+    """
+    from orchestrator.errors import SweepNotFound, UserError, nearest
+    from orchestrator.home import SweepPaths, sweep_names
+    from orchestrator.sweep import remains_of, remove
+    from orchestrator.track import forget
+
+    known = sweep_names(home)
+    if name not in known:
+        raise SweepNotFound(f"no sweep {name!r} in {home}; {nearest(name, known)}")
+    paths, uri = SweepPaths(home, name), tracking_uri or store_of(home)
+    there = remains_of(paths)
+    runs = " and its runs in MLflow" if mlflow else ""
+    question = f"remove {paths.root} ({there.num_trials} trials, {there.num_bytes / 1e6:.1f} MB){runs}?"
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UserError(f"{question} nobody can answer here; --yes removes without a question")
+        if not typer.confirm(question, err=True):
+            print("nothing was removed")
+            return 1
+    num_runs = remove(paths, (lambda of: forget(of, uri)) if mlflow else None)
+    print(f"removed sweep {name}{f', and {num_runs} runs from MLflow' if mlflow else ''}")
+    return 0
+
+
+def logs(
+    name: SweepName,
+    trial: Annotated[
+        str, typer.Argument(metavar="[TRIAL]", help="The beginning of a trial's id: what this trial printed.")
+    ] = "",
+    home: Home = DEFAULT_HOME,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until the sweep ends.")] = False,
+) -> None:
+    """Print a sweep's log, or what one of its trials printed.
+
+    Example: teleport logs quickstart --follow
+    """
+    from orchestrator.home import find_sweep, held_since
+
+    paths = find_sweep(home, name)
+    file, place = _file_of(paths, trial), 0
+    while True:
+        is_last = not follow or held_since(paths) is None
+        place = _print_from(file, place)
+        if is_last:
+            return
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _file_of(paths: SweepPaths, trial: str) -> Path:
+    from orchestrator.errors import UserError, nearest
+
+    if not trial:
+        return paths.log
+    known = sorted(path.name for path in paths.trials.iterdir()) if paths.trials.is_dir() else []
+    found = [trial_id for trial_id in known if trial_id.startswith(trial)]
+    if len(found) != 1:
+        which = f"{len(found)} trials begin with {trial!r}" if found else f"no trial {trial!r}"
+        raise UserError(f"TRIAL: {which} in sweep {paths.name!r}; {nearest(trial, found or known)}")
+    return paths.output(found[0])
+
+
+def _print_from(file: Path, place: int) -> int:
+    """Print what was added to a file, without what could steer the terminal; tell where it ends now."""
+    if not file.is_file():
+        return place
+    with open(file, encoding="utf-8", errors="replace") as opened:
+        opened.seek(place)
+        text = opened.read()
+        place = opened.tell()
+    sys.stdout.write("".join(each if each.isprintable() or each in "\n\t" else f"\\x{ord(each):02x}" for each in text))
+    sys.stdout.flush()
+    return place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,8 @@ from pydantic_core import ErrorDetails
 from orchestrator.errors import Fault, nearest
 from orchestrator.spec.options import OneOf
 from orchestrator.spec.yaml_text import KeyPath, shorten
+
+_TOO_SHORT = re.compile(r"(?:Tuple|List|Dictionary) should have at least (\d+) items? after validation, not \d+")
 
 
 def faults_of(error: ValidationError, model: type[BaseModel], place: Callable[[KeyPath], str]) -> list[Fault]:
@@ -49,6 +52,7 @@ def _message(details: ErrorDetails, siblings: list[str]) -> str:
             return str(context["error"])
         case _:
             rule = details["msg"].removeprefix("Input should be ").removeprefix("Input must be ")
+            rule = _TOO_SHORT.sub(r"a list of at least \1", rule)
             return f"must be {rule}, is {value}"
 
 

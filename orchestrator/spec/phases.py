@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    Discriminator,
     Field,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Tag,
     field_validator,
     model_validator,
 )
@@ -222,6 +224,16 @@ class ConfirmGridOptions(Options):
         return values
 
 
+def _form_of_seeds(value: Any) -> str:
+    """Tell which of the ways to write seeds is meant, so that messages speak of that one alone."""
+    return "list" if isinstance(value, list | tuple) else "number"
+
+
+def _form_of_grid(value: Any) -> str:
+    """Tell which of the ways to write a grid is meant, so that messages speak of that one alone."""
+    return "settings" if isinstance(value, dict | ConfirmGridOptions) else "word"
+
+
 class Confirm(Options):
     """The second phase: run the best of each arm on fresh seeds; no trial is stopped early.
 
@@ -237,8 +249,14 @@ class Confirm(Options):
     """
 
     top_k: PositiveInt = 1
-    seeds: Annotated[int, Field(ge=0, le=1_000)] | Seeds = 8
-    grid: ConfirmGridOptions | Literal["none"] = ConfirmGridOptions()
+    seeds: Annotated[
+        Annotated[Annotated[int, Field(ge=0, le=1_000)], Tag("number")] | Annotated[Seeds, Tag("list")],
+        Field(discriminator=Discriminator(_form_of_seeds)),
+    ] = 8
+    grid: Annotated[
+        Annotated[ConfirmGridOptions, Tag("settings")] | Annotated[Literal["none"], Tag("word")],
+        Field(discriminator=Discriminator(_form_of_grid)),
+    ] = ConfirmGridOptions()
     candidates: Annotated[tuple[Role, ...], Field(strict=False)] = ("chosen",)
 
     @field_validator("candidates")

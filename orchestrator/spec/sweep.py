@@ -23,7 +23,16 @@ from orchestrator.spec.scalars import Name
 from orchestrator.spec.sharing import scope_faults, shared_template
 from orchestrator.spec.space import Template, path_of
 from orchestrator.spec.training import BASELINE, Arm, Workload, target_metrics
-from orchestrator.spec.yaml_text import Document, KeyPath, dotted, read_file, read_text, read_value, shorten
+from orchestrator.spec.yaml_text import (
+    Document,
+    KeyPath,
+    dotted,
+    out_of_reach,
+    read_file,
+    read_text,
+    read_value,
+    shorten,
+)
 
 TELEPORT = "teleport"
 
@@ -331,6 +340,7 @@ def parse_spec(document: Document, overrides: Sequence[str] = (), *, name: str |
     if name is not None:
         document.data["name"] = name
     faults += _expand(document)
+    faults += [Fault(document.place(path), message) for path, message in out_of_reach(document.data)]
     data = dict(document.data)
     for family, model in (("workloads", Workload), ("arms", Arm)):
         if family == "arms":

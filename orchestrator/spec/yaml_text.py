@@ -7,7 +7,9 @@ without bound.
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -19,6 +21,8 @@ from orchestrator.errors import Fault, SpecError
 MAX_BYTES = 256 * 1024
 MAX_NODES = 20_000
 MAX_DEPTH = 32
+LARGEST_INT = 2**53
+LARGEST_FLOAT = 3.4e38
 
 KeyPath = tuple[str | int, ...]
 
@@ -72,6 +76,17 @@ def shorten(value: object, limit: int = 60) -> str:
     """Write a value for a message: its repr on one line, cut off where it is long."""
     text = value if isinstance(value, str) and value.isidentifier() else repr(value)
     return text if len(text) <= limit else f"{text[: limit // 2]}… ({len(text)} characters)"
+
+
+def out_of_reach(data: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
+    """Find numbers that nothing here can mean: whole ones that a float does not hold, others beyond float32."""
+    if isinstance(data, dict | list):
+        for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+            yield from out_of_reach(value, (*path, key))
+    elif isinstance(data, int) and abs(data) > LARGEST_INT:
+        yield path, f"must be at most 2^53, is {shorten(data, 30)}"
+    elif isinstance(data, float) and LARGEST_FLOAT < abs(data) < math.inf:
+        yield path, f"must be at most 3.4e38, the largest float32, is {data}"
 
 
 def read_file(path: Path) -> Document:

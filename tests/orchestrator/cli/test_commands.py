@@ -19,7 +19,23 @@ from tests.orchestrator.specs import TINY
 from tests.orchestrator.trial.data.idx_files import write
 
 COMMANDS = (
-    *("plan", "run", "resume", "extend", "train", "status", "list", "report", "export", "ui", "dashboard", "doctor"),
+    *(
+        "plan",
+        "run",
+        "resume",
+        "extend",
+        "stop",
+        "delete",
+        "logs",
+        "train",
+        "status",
+        "list",
+        "report",
+        "export",
+        "ui",
+        "dashboard",
+        "doctor",
+    ),
     "transfer",
 )
 

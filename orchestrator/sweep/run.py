@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -281,7 +282,7 @@ def _logging(paths: SweepPaths) -> Iterator[logging.Logger]:
     log.setLevel(logging.INFO)
     log.propagate = False
     file = _LogFile(paths.log, encoding="utf-8", errors="backslashreplace")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    file.setFormatter(_UtcFormatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(file)
     try:
         yield log
@@ -289,6 +290,15 @@ def _logging(paths: SweepPaths) -> Iterator[logging.Logger]:
         log.removeHandler(file)
         with suppress(OSError):  # closing writes what a full disk has refused before
             file.close()
+
+
+@final
+class _UtcFormatter(logging.Formatter):
+    """Writes times as ``2026-01-31T23:59:59.123Z``, since drivers and readers may stand in different zones."""
+
+    converter = time.gmtime
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
 
 
 @final

@@ -10,7 +10,7 @@ from typing import final
 from orchestrator.home.paths import SweepPaths
 
 _LINE = re.compile(
-    r"(?P<at>\S+ \S+) [A-Z]+ (?P<verb>started|going on with|ended|failed|lost) "
+    r"(?P<at>\S+) [A-Z]+ (?P<verb>started|going on with|ended|failed|lost) "
     r".*?\((?P<trial_id>[0-9a-f]{6,})\)(?: from step (?P<step>\d+) of seed (?P<seed>\d+))?"
 )
 
@@ -48,7 +48,7 @@ def read_events(paths: SweepPaths) -> list[Event]:
     found = map(_LINE.match, paths.log.read_text(encoding="utf-8").splitlines())
     return [
         Event(
-            datetime.strptime(line["at"], "%Y-%m-%d %H:%M:%S,%f").timestamp(),
+            datetime.strptime(line["at"], "%Y-%m-%dT%H:%M:%S.%f%z").timestamp(),
             line["verb"],
             line["trial_id"],
             None if line["step"] is None else (int(line["seed"]), int(line["step"])),

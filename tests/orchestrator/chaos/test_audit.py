@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import optuna
@@ -63,9 +64,9 @@ class Sweep:
         return found
 
     def log(self, text: str) -> None:
-        now = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + 5))
+        now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + 5))
         with open(self.paths.log, "a", encoding="utf-8") as file:
-            file.write(f"{now},000 INFO {text.format(id=self.trial.trial_id)}\n")
+            file.write(f"{now}.000Z INFO {text.format(id=self.trial.trial_id)}\n")
 
 
 @pytest.fixture
@@ -210,7 +211,7 @@ def test_training_that_is_repeated_is_seen(sweep: Sweep) -> None:
     lines.insert(begin + 1, lines[begin])
     sweep.paths.log.write_text("\n".join(lines) + "\n")
     assert any("was started again, though nothing had been killed" in violation for violation in sweep.audit())
-    at = time.mktime(time.strptime(lines[begin][:19], "%Y-%m-%d %H:%M:%S")) + int(lines[begin][20:23]) / 1000
+    at = datetime.fromisoformat(lines[begin].split()[0]).timestamp()
     rows = [row.model_copy(update={"seconds": row.step * 1.0}) for row in sweep.trial.history]
     # Long as the gaps between rows are, ten of them are more than an interval and one gap.
     sweep.cuts.append(Cut(sweep.trial.trial_id, at, tuple(rows)))

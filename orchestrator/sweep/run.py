@@ -282,7 +282,11 @@ def _logging(paths: SweepPaths) -> Iterator[logging.Logger]:
     log.setLevel(logging.INFO)
     log.propagate = False
     file = _LogFile(paths.log, encoding="utf-8", errors="backslashreplace")
-    file.setFormatter(_UtcFormatter("%(asctime)s %(levelname)s %(message)s"))
+    # Drivers and readers may stand in different zones.
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    formatter.converter = time.gmtime
+    formatter.default_time_format, formatter.default_msec_format = "%Y-%m-%dT%H:%M:%S", "%s.%03dZ"
+    file.setFormatter(formatter)
     log.addHandler(file)
     try:
         yield log
@@ -290,15 +294,6 @@ def _logging(paths: SweepPaths) -> Iterator[logging.Logger]:
         log.removeHandler(file)
         with suppress(OSError):  # closing writes what a full disk has refused before
             file.close()
-
-
-@final
-class _UtcFormatter(logging.Formatter):
-    """Writes times as ``2026-01-31T23:59:59.123Z``, since drivers and readers may stand in different zones."""
-
-    converter = time.gmtime
-    default_time_format = "%Y-%m-%dT%H:%M:%S"
-    default_msec_format = "%s.%03dZ"
 
 
 @final

@@ -27,6 +27,7 @@ from orchestrator.spec.options import (
     NamedOptions,
     OneOf,
     Options,
+    OrbitOptions,
     RandomMoveOptions,
     ScheduleOptions,
     StateResetOptions,
@@ -190,6 +191,7 @@ class Arm(Options):
     Args:
         teleport: teleports by null-space projection.
         random_move: a control: random moves in the same null space.
+        orbit: rescales neighbouring layers in closed form.
         level_set: a rival: teleports along the level set of the loss.
         symmetry: a rival: teleports by a symmetry group.
         lr_scaled: a control: a larger learning rate in place of each move.
@@ -199,6 +201,7 @@ class Arm(Options):
 
     teleport: TeleportOptions | None = None
     random_move: RandomMoveOptions | None = None
+    orbit: OrbitOptions | None = None
     level_set: LevelSetOptions | None = None
     symmetry: SymmetryOptions | None = None
     lr_scaled: LrScaledOptions | None = None

@@ -22,6 +22,7 @@ from orchestrator.spec.options import (
     LevelSetOptions,
     LrScaledOptions,
     MeasuringOptions,
+    OrbitOptions,
     RandomMoveOptions,
     ScheduleOptions,
     StateResetOptions,
@@ -62,7 +63,7 @@ from teleport_engine import (
     scale_initial_weights,
     scaled_lr,
 )
-from teleport_engine.compare import LevelSetTeleporter, SymmetryTeleporter
+from teleport_engine.compare import LevelSetTeleporter, OrbitTeleporter, SymmetryTeleporter
 
 OBJECTIVES: dict[str, Objective] = {
     "grad_norm": GradNorm(),
@@ -227,6 +228,19 @@ def init_scaled(options: InitScaledOptions, context: TrainingContext) -> None:
     scale_initial_weights(context.model, options.factor)
 
 
+def orbit(options: OrbitOptions, context: TrainingContext) -> RunningArm:
+    """Make an arm that rescales neighbouring layers in closed form."""
+    mover = OrbitTeleporter(
+        context.model,
+        context.loss_fn,
+        to=options.to,
+        growth=options.growth,
+        towards=options.towards,
+        optimizer=context.optimizer if options.carry_state else None,
+    )
+    return TeleportingArm(_RivalTeleport(mover, None, context), _timetable(options.schedule, context))
+
+
 def level_set(options: LevelSetOptions, context: TrainingContext) -> RunningArm:
     """Make an arm that teleports along the level set of the loss."""
     return _rival(LevelSetTeleporter, options, context)
@@ -258,7 +272,10 @@ class _RivalTeleport:
     """A rival's teleport, on a batch of its own where the options ask for one; it has no state."""
 
     def __init__(
-        self, rival: LevelSetTeleporter | SymmetryTeleporter, batch_size: int | None, context: TrainingContext
+        self,
+        rival: LevelSetTeleporter | SymmetryTeleporter | OrbitTeleporter,
+        batch_size: int | None,
+        context: TrainingContext,
     ) -> None:
         self._rival = rival
         self._batch_size = batch_size

@@ -2,11 +2,13 @@
 
 from teleport_engine.compare.controls import IdentityMove, RandomMove, reset_state, scale_initial_weights, scaled_lr
 from teleport_engine.compare.level_set import LevelSetTeleporter
+from teleport_engine.compare.orbit import OrbitTeleporter
 from teleport_engine.compare.symmetry import SymmetryTeleporter
 
 __all__ = [
     "IdentityMove",
     "LevelSetTeleporter",
+    "OrbitTeleporter",
     "RandomMove",
     "SymmetryTeleporter",
     "reset_state",

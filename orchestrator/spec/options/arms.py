@@ -268,6 +268,31 @@ class SymmetryOptions(RivalOptions):
     step_size: PositiveFloat = 0.1
 
 
+class OrbitOptions(ArmOptions):
+    """Rescale neighbouring layers in closed form; the function stays the same on all data.
+
+    Args:
+        to: ``growth``: until ‖g‖² has grown by ``growth``; ``balance``: until each unit's incoming and outgoing weights
+            have the same norm.
+        growth: the factor of ‖g‖²; it has no effect with ``balance``.
+        towards: which layers grow, the ``first`` or the ``last``; the same growth is reached in both directions, so
+            that one is the control of the other. It has no effect with ``balance``.
+        carry_state: whether the optimizer's state is rescaled by the same symmetry; else it stays as it is.
+        schedule: when to rescale; left out, once before the first step. Its ``steps`` has no effect.
+    """
+
+    to: Literal["growth", "balance"] = "growth"
+    growth: Annotated[float, Field(gt=1.0)] = 2.5
+    towards: Literal["first", "last"] = "first"
+    carry_state: bool = False
+    schedule: ScheduleOptions = ScheduleOptions(at=(0,), steps=1)
+
+    @property
+    def timing(self) -> ScheduleOptions:
+        """The schedule."""
+        return self.schedule
+
+
 class FollowerOptions(ArmOptions, ABC):
     """A control that takes over the settings which the search of a teleport arm has chosen.
 
@@ -397,6 +422,7 @@ def _without_stop(teleport: TeleportOptions) -> TeleportOptions:
 ARMS: dict[str, Entry] = {
     "teleport": Entry(TeleportOptions, "orchestrator.trial.arms:teleport"),
     "random_move": Entry(RandomMoveOptions, "orchestrator.trial.arms:random_move"),
+    "orbit": Entry(OrbitOptions, "orchestrator.trial.arms:orbit"),
     "level_set": Entry(LevelSetOptions, "orchestrator.trial.arms:level_set"),
     "symmetry": Entry(SymmetryOptions, "orchestrator.trial.arms:symmetry"),
     "lr_scaled": Entry(LrScaledOptions, "orchestrator.trial.arms:lr_scaled"),

@@ -1,0 +1,405 @@
+"""Closed-form moves along the orbit of rescalings, which leave the function unchanged on all data.
+
+Between two linear maps with only positively homogeneous operations in between (ReLU, LeakyReLU, pooling, dropout), a
+unit's incoming weights and bias may be multiplied by `a > 0` and its outgoing weights by `1 / a`. One gradient gives
+the new gradient norm in closed form, since a weight that is multiplied by `s` has its gradient divided by `s`. So
+no factorisation and no search is needed. Source: Dinh et al. (arXiv 1703.04933) for the symmetry; Stock et al. (arXiv
+1902.10416) for balancing, which is ENorm with p = 2.
+"""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, final, get_args
+
+import torch
+from torch import Tensor, nn
+
+from teleport_engine.model import Forward, Inputs, LossFn, checked_data, checked_inputs, checked_model, untouched
+from teleport_engine.objective import Evaluation, Problem, square_norm
+from teleport_engine.report import LayerReport, Outcome, Seconds, StepTrace, TeleportReport
+from teleport_engine.schedule import Schedule
+
+__all__ = ["OrbitTeleporter"]
+
+Towards: TypeAlias = Literal["first", "last"]
+To: TypeAlias = Literal["growth", "balance"]
+
+_HOMOGENEOUS = (
+    *(nn.ReLU, nn.LeakyReLU, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Flatten),
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d),
+    *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d),
+)
+_MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d)
+_MAX_SWEEPS, _BALANCED = 1_000, 1e-12
+# How far loss and outputs may be from where they were, relative to themselves: rounding of the weights.
+_EXACT = {torch.float64: 1e-8, torch.float32: 1e-4}
+# By what power of a weight's factor its entries in an optimizer's state change: like its gradient, or that squared.
+_STATE_POWERS = {
+    **dict.fromkeys(("momentum_buffer", "exp_avg", "grad_avg"), -1),
+    **dict.fromkeys(("exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum"), -2),
+    "exp_inf": -1,
+}
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Neighbours:
+    """Linear maps one after the other, with only homogeneous operations between neighbours.
+
+    Args:
+        names: of the modules.
+        layers: the modules.
+        spans: between neighbours, how many inputs of the upper one a unit of the lower one has.
+    """
+
+    names: list[str]
+    layers: list[nn.Module]
+    spans: list[int]
+
+
+@final
+class OrbitTeleporter:
+    """Rescales neighbouring layers in closed form: to a growth of the gradient norm, or to balance.
+
+    To *growth*: in each chain of layers, all but the last have their bias multiplied by one `a`, the first its weight
+    too, and the last its weight by `1 / a`. `||g||^2 = P / a^2 + Q a^2 + R` then has two solutions for a growth,
+    towards larger first layers (`a > 1`) or larger last ones. To *balance*: each unit's incoming weights, with its
+    bias, get the norm of its outgoing ones (the least sum of squares on the orbit).
+
+    A teleport costs the gradient at its start and a forward at its end (4/3 of a gradient), which checks that loss and
+    outputs have stayed; if they have not, all is put back.
+
+    Args:
+        model: any module; chains are looked for in each `nn.Sequential`.
+        loss_fn: `loss_fn(outputs, targets)` gives a tensor without dimensions.
+        to: "growth" or "balance".
+        growth: the factor of `||g||^2` to grow by, > 1; for "growth" alone.
+        towards: which layers grow: "first" or "last"; for "growth" alone.
+        optimizer: whose state is carried along by the same symmetry (momentum like a gradient, second moments like its
+            square); None leaves the state as it is.
+        schedule: when `step()` teleports.
+
+    Raises:
+        ValueError: if an option is out of its range.
+
+    Examples:
+        >>> _ = torch.manual_seed(0)
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+        >>> orbit = OrbitTeleporter(model, nn.functional.cross_entropy, growth=2.0)
+        >>> report = orbit.teleport(torch.randn(6, 4), torch.arange(6) % 3)
+        >>> round((report.grad_norm_after / report.grad_norm_before) ** 2, 4)
+        2.0
+    """
+
+    route = "orbit"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: LossFn,
+        *,
+        to: To = "growth",
+        growth: float = 2.5,
+        towards: Towards = "first",
+        optimizer: torch.optim.Optimizer | None = None,
+        schedule: Schedule | None = None,
+    ) -> None:
+        if to not in get_args(To):
+            raise ValueError(f"to must be 'growth' or 'balance', got {to!r}")
+        if towards not in get_args(Towards):
+            raise ValueError(f"towards must be 'first' or 'last', got {towards!r}")
+        if not (math.isfinite(growth) and growth > 1.0):
+            raise ValueError(f"growth must be finite and > 1, got {growth}")
+        self._model = model
+        self._loss_fn = loss_fn
+        self._to = to
+        self._growth = growth
+        self._towards = towards
+        self._optimizer = optimizer
+        self._schedule = schedule
+
+    def step(
+        self, step_index: int, inputs: Inputs, targets: Any, *, probe: tuple[Inputs, Any] | None = None
+    ) -> TeleportReport | None:
+        """Teleports where the schedule says so; None where none is due.
+
+        Raises:
+            ValueError: if there is no schedule; as in `teleport`.
+        """
+        if self._schedule is None:
+            raise ValueError("step needs a schedule: give schedule=Schedule(...), got None")
+        return self.teleport(inputs, targets, probe=probe) if self._schedule.is_due(step_index) else None
+
+    def teleport(self, inputs: Inputs, targets: Any, *, probe: tuple[Inputs, Any] | None = None) -> TeleportReport:
+        """Rescales the layers; the function stays the same on all data, so a probe has no drift to show.
+
+        Numerical trouble is an outcome in the report, never an exception.
+
+        Raises:
+            ValueError: if inputs or targets do not go with the model.
+        """
+        del probe
+        started_at = time.perf_counter()
+        device = checked_model(self._model)
+        with untouched(device, self._model):
+            parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
+            batch, wanted = checked_inputs("inputs", inputs, device), checked_data("targets", targets, device)
+            problem = Problem(Forward(self._model, self._loss_fn), batch, wanted, parameters)
+            start = problem.differentiate(problem.record(()))
+            grads = {
+                id(parameter): torch.zeros_like(parameter) if grad is None else grad.detach()
+                for parameter, grad in zip(parameters, start.grads, strict=True)
+            }
+            outcome, factors, messages = self._factors(start, grads)
+            loss_after, after = start.loss, start.square_norm
+            if outcome is Outcome.MOVED:
+                before = [parameter.detach().clone() for parameter in parameters]
+                _scale(parameters, factors)
+                loss_after, outputs = problem.repeated()
+                if _has_stayed(start, loss_after, outputs, parameters[0].dtype):
+                    after = _scaled_square_norm(parameters, grads, factors)
+                    if self._optimizer is not None:
+                        _carry(self._optimizer, parameters, factors)
+                else:
+                    with torch.no_grad():
+                        torch._foreach_copy_(list[Tensor](parameters), before)
+                    outcome, factors, loss_after = Outcome.DRIFT, {}, start.loss
+                    messages = ["loss or outputs changed, so the layers do not follow each other as they stand: undone"]
+        has_moved = outcome is Outcome.MOVED
+        return TeleportReport(
+            outcome=outcome,
+            loss_before=start.loss,
+            loss_after=loss_after,
+            grad_norm_before=math.sqrt(start.square_norm),
+            grad_norm_after=math.sqrt(after),
+            num_steps=int(has_moved),
+            layers=self._layers(factors),
+            trace=(StepTrace(loss_after, math.sqrt(after), 1.0),) if has_moved else (),
+            num_gradient_evaluations=problem.num_gradient_evaluations,
+            seconds=Seconds(direction=time.perf_counter() - started_at),
+            route=self.route,
+            messages=tuple(messages),
+        )
+
+    def _factors(self, start: Evaluation, grads: Mapping[int, Tensor]) -> tuple[Outcome, dict[int, Tensor], list[str]]:
+        """Finds what each parameter is multiplied by, by id; none where nothing is to move."""
+        if not start.is_finite:
+            return Outcome.NON_FINITE, {}, []
+        chains, refusal = _chains(self._model)
+        if not chains:
+            return Outcome.NO_MOVABLE_LAYER, {}, [refusal]
+        if self._to == "balance":
+            return Outcome.MOVED, {key: s for chain in chains for key, s in _spread(chain, _balance(chain)).items()}, []
+        a = _growth_factor(chains, grads, start.square_norm, self._growth, self._towards)
+        if a is None:
+            return Outcome.TARGET_MISSED, {}, [f"no rescaling towards the {self._towards} layers has this growth"]
+        logs = [
+            [torch.full((_num_units(layer),), math.log(a), dtype=torch.float64) for layer in chain.layers[:-1]]
+            for chain in chains
+        ]
+        factors = {key: s for chain, u in zip(chains, logs, strict=True) for key, s in _spread(chain, u).items()}
+        return Outcome.MOVED, factors, [f"a = {a:.6g}"]
+
+    def _layers(self, factors: Mapping[int, Tensor]) -> tuple[LayerReport, ...]:
+        reports = []
+        for name, module in self._model.named_modules():
+            own = [parameter for parameter in module._parameters.values() if parameter is not None]
+            if not own:
+                continue
+            lengths = [
+                float(torch.linalg.vector_norm(parameter.detach() * (1.0 - 1.0 / factors[id(parameter)])))
+                for parameter in own
+                if id(parameter) in factors
+            ]
+            length = math.hypot(*lengths)
+            d_in = next((math.prod(p.shape[1:]) for p in own if p.ndim > 1), None)
+            reason = "" if length > 0.0 else "not rescaled"
+            reports.append(LayerReport(name, d_in, moved=length > 0.0, reason=reason, step_length=length))
+        return tuple(reports)
+
+
+def _chains(model: nn.Module) -> tuple[list[_Neighbours], str]:
+    """Finds the chains of a model, and says why there is none if there is none."""
+    found: list[_Neighbours] = []
+    why: set[str] = set()
+    owners = [id(parameter) for module in model.modules() for parameter in module._parameters.values()]
+    calls = [id(child) for module in model.modules() for child in module._modules.values()]
+    for path, sequence in model.named_modules():
+        if type(sequence) is not nn.Sequential:
+            continue
+        chain: _Neighbours | None = None
+        between: list[nn.Module] = []
+        for name, part in sequence.named_children():
+            if not _is_map(part):
+                between.append(part)
+                continue
+            is_free = _is_free(part, owners, calls)
+            span = _span(chain.layers[-1], between, part, why) if chain is not None and is_free else None
+            full = f"{path}.{name}" if path else name
+            if chain is not None and span is not None:
+                chain.names.append(full)
+                chain.layers.append(part)
+                chain.spans.append(span)
+            else:
+                chain = _Neighbours([full], [part], []) if is_free else None
+                if chain is not None:
+                    found.append(chain)
+            between = []
+    told = f" ({', '.join(sorted(why))})" if why else ""
+    kept = [chain for chain in found if chain.spans]
+    return kept, f"no two neighbouring layers of an nn.Sequential with only homogeneous operations between them{told}"
+
+
+def _is_map(module: nn.Module) -> bool:
+    return type(module) in _MAPS
+
+
+def _is_free(module: nn.Module, owners: Sequence[int], calls: Sequence[int]) -> bool:
+    """Says whether a layer is trained, is no other's too, and comes once."""
+    own = [parameter for parameter in module._parameters.values() if parameter is not None]
+    is_alone = calls.count(id(module)) == 1 and all(owners.count(id(parameter)) == 1 for parameter in own)
+    is_grouped = getattr(module, "groups", 1) != 1
+    has_weight = module._parameters.get("weight") is not None  # a parametrised one is computed from others
+    return has_weight and is_alone and not is_grouped and all(parameter.requires_grad for parameter in own)
+
+
+def _span(lower: nn.Module, between: Sequence[nn.Module], upper: nn.Module, why: set[str]) -> int | None:
+    """Tells how many inputs of the upper layer a unit of the lower one has; None where they cannot be rescaled."""
+    others = [type(part).__name__ for part in between if type(part) not in _HOMOGENEOUS]
+    if others:
+        why.update(f"{name} is not homogeneous" for name in others)
+        return None
+    num_inputs = int(_weight(upper).shape[1])
+    flattens = any(type(part) is nn.Flatten for part in between)
+    if isinstance(lower, nn.Linear) != isinstance(upper, nn.Linear) and not flattens:
+        return None
+    span, rest = divmod(num_inputs, _num_units(lower))
+    if rest or span == 0 or (span > 1 and not flattens):
+        return None
+    return span
+
+
+def _weight(layer: nn.Module) -> nn.Parameter:
+    return layer.get_parameter("weight")
+
+
+def _num_units(layer: nn.Module) -> int:
+    return int(_weight(layer).shape[0])
+
+
+def _spread(chain: _Neighbours, logs: Sequence[Tensor]) -> dict[int, Tensor]:
+    """Gives what each parameter of a chain is multiplied by, from the logarithms of its units' factors."""
+    factors: dict[int, Tensor] = {}
+    for place, layer in enumerate(chain.layers):
+        weight, bias = _weight(layer), layer._parameters.get("bias")
+        shape = [1] * (weight.ndim - 1)
+        log = torch.zeros((1, *shape), dtype=torch.float64, device=weight.device)
+        if place < len(logs):
+            own = logs[place].to(torch.float64).to(weight.device)
+            log = log + own.view(-1, *shape)
+            if bias is not None:
+                factors[id(bias)] = own.exp().to(bias.dtype)
+        if place > 0:
+            below = logs[place - 1].to(torch.float64).to(weight.device).repeat_interleave(chain.spans[place - 1])
+            log = log - below.view(1, -1, *shape[1:])
+        factors[id(weight)] = log.exp().to(weight.dtype)
+    return factors
+
+
+def _growth_factor(
+    chains: Sequence[_Neighbours], grads: Mapping[int, Tensor], whole: float, growth: float, towards: Towards
+) -> float | None:
+    """Solves `P / a^2 + Q a^2 + R = growth ||g||^2` for `a`, on the side of `towards`; None where that cannot be."""
+    falling = rising = 0.0
+    for chain in chains:
+        first, *_, last = chain.layers
+        falling += square_norm([grads[id(_weight(first))]])
+        rising += square_norm([grads[id(_weight(last))]])
+        biases = (layer._parameters.get("bias") for layer in chain.layers[:-1])
+        falling += square_norm([grads[id(bias)] for bias in biases if bias is not None])
+    # With x = a^2: rising x^2 - excess x + falling = 0, where what does not change is on the right.
+    excess = growth * whole - (whole - falling - rising)
+    root = excess * excess - 4.0 * rising * falling
+    if root < 0.0 or not math.isfinite(root):
+        return None
+    # Without cancellation: the larger root first, the smaller one by their product.
+    larger = (excess + math.sqrt(root)) / 2.0
+    x = larger / rising if towards == "first" and rising > 0.0 else falling / larger if towards == "last" else 0.0
+    return math.sqrt(x) if 0.0 < x < math.inf and (x > 1.0) == (towards == "first") else None
+
+
+def _balance(chain: _Neighbours) -> list[Tensor]:
+    """Finds the logarithms of the units' factors at which incoming and outgoing norms are equal, unit by unit.
+
+    Coordinate descent on a convex function, pair of layers by pair of layers. A unit without incoming or outgoing
+    weights stays as it is.
+    """
+    squares = [
+        _weight(layer).detach().to(torch.float64).square().flatten(2).sum(-1)
+        if _weight(layer).ndim > 2
+        else _weight(layer).detach().to(torch.float64).square()
+        for layer in chain.layers
+    ]
+    logs = [squares[0].new_zeros(_num_units(layer)) for layer in chain.layers[:-1]]
+    for _ in range(_MAX_SWEEPS):
+        largest = 0.0
+        for place in range(len(logs)):
+            lower, upper = squares[place], squares[place + 1]
+            bias = chain.layers[place]._parameters.get("bias")
+            incoming = lower.sum(1)
+            if bias is not None:
+                incoming = incoming + bias.detach().to(torch.float64).square() * (2.0 * logs[place]).exp()
+            outgoing = upper.sum(0).view(len(incoming), -1).sum(1)
+            is_live = (incoming > 0.0) & (outgoing > 0.0)
+            change = torch.where(is_live, (outgoing / incoming).log() / 4.0, 0.0)
+            logs[place] = logs[place] + change
+            squares[place] = lower * (2.0 * change).exp()[:, None]
+            squares[place + 1] = upper * (-2.0 * change).exp().repeat_interleave(chain.spans[place])[None]
+            largest = max(largest, float(change.abs().max()))
+        if largest < _BALANCED:
+            break
+    return logs
+
+
+def _scale(parameters: Sequence[nn.Parameter], factors: Mapping[int, Tensor]) -> None:
+    with torch.no_grad():
+        for parameter in parameters:
+            if id(parameter) in factors:
+                parameter.mul_(factors[id(parameter)])
+
+
+def _scaled_square_norm(
+    parameters: Sequence[nn.Parameter], grads: Mapping[int, Tensor], factors: Mapping[int, Tensor]
+) -> float:
+    """Gives `||g||^2` after the move: the gradient of a weight that is multiplied by `s` is divided by `s`."""
+    scaled = (
+        grads[id(one)] / factors[id(one)].to(grads[id(one)].dtype) if id(one) in factors else grads[id(one)]
+        for one in parameters
+    )
+    return square_norm(list(scaled))
+
+
+def _has_stayed(start: Evaluation, loss: float, outputs: Sequence[Tensor], dtype: torch.dtype) -> bool:
+    """Says whether loss and outputs are those of the start, but for rounding."""
+    limit = _EXACT[dtype]
+    if not abs(loss - start.loss) <= limit * max(abs(start.loss), 1e-6):
+        return False
+    return all(
+        float((one - other).abs().max()) <= limit * max(float(one.abs().max()), 1e-6)
+        for one, other in zip(start.outputs, outputs, strict=True)
+        if one.numel()
+    )
+
+
+def _carry(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], factors: Mapping[int, Tensor]) -> None:
+    """Moves an optimizer's state along: what it keeps of gradients changes as gradients do."""
+    with torch.no_grad():
+        for parameter in parameters:
+            if id(parameter) not in factors:
+                continue
+            for name, power in _STATE_POWERS.items():
+                kept = optimizer.state.get(parameter, {}).get(name)
+                if isinstance(kept, Tensor) and kept.shape == parameter.shape:
+                    kept.mul_(factors[id(parameter)].to(kept.dtype) ** power)

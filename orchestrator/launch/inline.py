@@ -39,14 +39,15 @@ class InlineLauncher(Launcher):
 def _run(source: TrialSource, config: TrialConfig, start: bytes | None) -> TrialResult:
     from orchestrator.trial import python_output, run_trial
 
-    with python_output() as printed:
+    with python_output() as output:
 
         def tell() -> None:
-            if text := printed():
+            if text := output.take():
                 source.on_output(config, text)
 
+        # What the source prints, such as the progress, is none of the trial's.
         def report(rows: Sequence[HistoryRow]) -> None:
-            with _carried_out():
+            with output.paused(), _carried_out():
                 tell()
                 goes_on = source.on_history(config, rows)
             if not goes_on:
@@ -54,7 +55,7 @@ def _run(source: TrialSource, config: TrialConfig, start: bytes | None) -> Trial
             source.check()
 
         def save(data: bytes) -> None:
-            with _carried_out():
+            with output.paused(), _carried_out():
                 source.on_checkpoint(config, data)
 
         try:

@@ -79,6 +79,8 @@ def _not_covered(spec: SweepSpec) -> str:
         return "since the search is shared by several workloads"
     if not isinstance(search.sampler, TpeOptions) or not isinstance(search.scheduler, NoSchedulerOptions):
         return "since the simulated searches use tpe without a scheduler"
+    if search.replicates > 1:
+        return "since the simulated sweeps of this table search each arm once"
     if search.objective.metric != "steps_to_target":
         return "since the simulated searches improve steps_to_target"
     return ""

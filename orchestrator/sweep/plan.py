@@ -170,7 +170,7 @@ def make_plan(
         num_busy=busy,
         seconds=seconds,
         gpu_hours=gpu_hours,
-        power=(*power(spec.num_primary, len(spec.confirm_seeds)), *_grid_sentences(spec), *calibration_of(spec)),
+        power=(*_power(spec), *_grid_sentences(spec), *calibration_of(spec)),
         warnings=(*_warnings(spec, place, sweeps), *shortfalls(spec, seconds, gpu_hours, longest)),
         lints=(
             *spec_lints(spec),
@@ -216,6 +216,17 @@ def _grid_sentences(spec: SweepSpec) -> Iterator[str]:
     for workload in spec.workloads:
         num = num_grid_points(spec, workload)
         yield f"{workload}: every arm is confirmed at the same learning rates, about {num} of them (3 to 9, or more)"
+
+
+def _power(spec: SweepSpec) -> list[str]:
+    """Say what the confirm seeds can show, over one search of each arm or over several."""
+    if spec.search.replicates == 1 or not spec.confirm_seeds or not spec.num_primary:
+        return power(spec.num_primary, len(spec.confirm_seeds))
+    return [
+        f"each arm is searched {spec.search.replicates} times, and a verdict holds the luck of these searches as well "
+        f"as that of {len(spec.confirm_seeds)} seeds, so it speaks of the method; an effect must be larger to be seen "
+        "(docs/methodology.md, Over several searches)"
+    ]
 
 
 def power(num_comparisons: int, num_seeds: int) -> list[str]:

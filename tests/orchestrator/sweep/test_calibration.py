@@ -45,6 +45,7 @@ def test_covered_budgets_get_their_rates() -> None:
         ("confirm.grid={factor: 2.0}", "confirm.grid is not the simulated one"),
         ("workloads.digits.optimizer.lr=0.1", "searches its learning rate on a logarithmic scale"),
         ("search.sampler=random", "the simulated searches use tpe"),
+        ("search.replicates=3", "search each arm once"),
         ("search.objective={metric: train_loss}", "the simulated searches improve steps_to_target"),
     ],
 )

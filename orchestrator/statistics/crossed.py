@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Self, final
 
 from orchestrator.statistics.censored import Pair, Scale, on_scale
+from orchestrator.statistics.multiplicity import smallest_p
 from orchestrator.statistics.transfer import MISS_FACTOR
 
 Cell = tuple[int, int]
@@ -89,8 +90,8 @@ class CrossedEffect:
 
         error, freedom = self._error
         away = abs(self.on_scale - amount)
-        if error == 0.0:
-            return 1.0 if away == 0.0 else 0.0
+        if error == 0.0:  # all differences are equal, which says no more than that all seeds agree
+            return 1.0 if away == 0.0 else smallest_p(len(self.differences[0]))
         return float(2.0 * stdtr(freedom, -away / error))
 
     def interval(self, alpha: float) -> tuple[float, float]:
@@ -98,8 +99,11 @@ class CrossedEffect:
         from scipy.special import stdtrit
 
         error, freedom = self._error
-        half = error * float(stdtrit(freedom, 1.0 - alpha / 2.0))
-        return self._from_scale(self.on_scale - half), self._from_scale(self.on_scale + half)
+        half, mean = error * float(stdtrit(freedom, 1.0 - alpha / 2.0)), self.on_scale
+        low, high = mean - half, mean + half
+        if error == 0.0 and self.p_beyond() > alpha:
+            low, high = min(low, 0.0), max(high, 0.0)
+        return self._from_scale(low), self._from_scale(high)
 
     def rejects_beyond(self, direction: int, amount: float, alpha: float) -> bool:
         """Tell whether the test says that the arm lies by more than ``amount`` on one side of the baseline."""

@@ -44,7 +44,7 @@ def test_it_is_the_two_way_table(rows: list[list[float]]) -> None:
     mean, variance, freedom = naive(table)
     found = crossed(table)
     assert found.estimate == pytest.approx(mean, abs=1e-9)
-    if variance < 1e-9:
+    if variance < 1e-9:  # rounding decides
         return
     assert found.p_beyond() == pytest.approx(2 * student.sf(abs(mean) / math.sqrt(variance), freedom), abs=1e-6)
     low, high = found.interval(0.05)
@@ -66,6 +66,13 @@ def test_identical_arms_differ_by_nothing() -> None:
     found = crossed(np.zeros((3, 8)))
     assert (found.estimate, found.p_beyond(), found.direction) == (0.0, 1.0, 0)
     assert not found.rejects_beyond(1, 0.0, 0.05)
+
+
+def test_equal_differences_say_no_more_than_that_all_seeds_agree() -> None:
+    assert crossed(np.full((2, 3), 0.5)).p_beyond() == 0.25
+    assert crossed(np.full((3, 8), 0.5)).p_beyond() == 2.0**-7
+    assert crossed(np.full((2, 3), 0.5)).interval(0.05) == (0.0, 0.5)
+    assert crossed(np.full((3, 8), 0.5)).interval(0.05) == (0.5, 0.5)
 
 
 def test_what_lies_beyond_an_amount_is_rejected_on_its_side_alone() -> None:

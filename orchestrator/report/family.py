@@ -78,7 +78,13 @@ def measured(
     effect = paired_effect(pairs, metric.scale, higher_is_better=metric.higher_is_better, alpha=alpha)
     if crossed is not None:
         effect = dataclasses.replace(
-            effect, estimate=crossed.estimate, p=crossed.p_beyond(), direction=crossed.direction
+            effect,
+            estimate=crossed.estimate,
+            p=crossed.p_beyond(),
+            direction=crossed.direction,
+            smallest_effect=crossed.smallest_effect(alpha),
+            mean=None,
+            mean_interval=None,
         )
     method: Method = "bonferroni" if blank.is_primary else "signed-rank"
     found = Found(blank, metric, tuple(pairs), effect.direction, crossed)

@@ -62,7 +62,7 @@ def _among(comparison: Comparison, p: float, family: int) -> Comparison:
         )
     elif comparison.verdict in CLAIMS and p > ALPHA:
         update["verdict"] = Verdict.NO_DIFFERENCE
-    if comparison.effect is not None:
+    if comparison.effect is not None and comparison.num_replicates == 1:
         update["effect"] = _with_smallest(comparison.effect, comparison.pairs, family)
     return comparison.model_copy(update=update)
 

@@ -105,6 +105,13 @@ class CrossedEffect:
             low, high = min(low, 0.0), max(high, 0.0)
         return self._from_scale(low), self._from_scale(high)
 
+    def smallest_effect(self, alpha: float, power: float = 0.8) -> float:
+        """Give the ratio above 1, or the difference above 0, that so many of such sweeps would have found."""
+        from scipy.special import stdtrit
+
+        error, freedom = self._error
+        return self._from_scale(error * float(stdtrit(freedom, 1.0 - alpha / 2.0) + stdtrit(freedom, power)))
+
     def rejects_beyond(self, direction: int, amount: float, alpha: float) -> bool:
         """Tell whether the test says that the arm lies by more than ``amount`` on one side of the baseline."""
         return direction * self.on_scale > amount and self.p_beyond(direction * amount) <= alpha

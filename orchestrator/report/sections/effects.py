@@ -41,13 +41,12 @@ def verdict_section(report: Report | JointReport) -> Section:
         for comparison in verdicts(each)
     ]
     sentences = [
-        "Each arm is compared with the baseline on the same seeds, which no search has seen. The change is the "
-        "Hodges-Lehmann estimate of the ratio.",
+        "Each arm is compared with the baseline on the same seeds, which no search has seen.",
         interval_note(reports),
         *_grid_note(reports),
-        "The interval is exact: it holds the effects that the verdict's own signed-rank test does not reject. A run "
-        "that misses its target is censored, never dropped. The search alone decided which configuration stands for "
-        "an arm. Where a cell has an arrow, the baseline's value stands before it and the arm's after it.",
+        *_estimator_note(reports),
+        "The search alone decided which configuration stands for an arm. Where a cell has an arrow, the baseline's "
+        "value stands before it and the arm's after it.",
     ]
     if isinstance(report, JointReport):
         sentences.append(
@@ -58,6 +57,24 @@ def verdict_section(report: Report | JointReport) -> Section:
     title = "Verdicts on steps to target"
     several = ("sweep",) if len(reports) > 1 else ()
     return Section("verdicts", "answer", title, " ".join(filter(None, sentences)), (*several, *header), rows)
+
+
+def _estimator_note(reports: Sequence[Report]) -> Sequence[str]:
+    """Say how the change, its interval and its test are made."""
+    shown = [comparison for report in reports for comparison in verdicts(report)]
+    has_crossed = any(comparison.num_replicates > 1 for comparison in shown)
+    exact = (
+        "The change is the Hodges-Lehmann estimate of the ratio. The interval is exact: it holds the effects that the "
+        "verdict's own signed-rank test does not reject. A run that misses its target is censored, never dropped."
+    )
+    crossed = (
+        "The change is the geometric mean over independent searches and seeds. The interval and the verdict's own test "
+        "are Student's, with the luck of both in them. A run that misses its target counts as twice its budget."
+    )
+    has_exact = any(comparison.num_replicates == 1 for comparison in shown)
+    if has_crossed and has_exact:
+        return (f"With several searches: {crossed}", f"With one search: {exact}")
+    return (crossed,) if has_crossed else (exact,)
 
 
 def earlier_section(report: Report) -> Section:

@@ -73,13 +73,13 @@ def test_the_log_says_when_a_trial_runs_and_ends(tmp_path: Path) -> None:
     paths = SweepPaths(tmp_path, "tiny")
     paths.root.mkdir()
     paths.log.write_text(
-        "2026-01-02 03:04:05,678 INFO started digits/baseline search #0 (358e044f3dfb)\n"
-        "2026-01-02 03:04:06,678 WARNING lost digits/baseline search #0 (358e044f3dfb), it runs again: died (abc0123)\n"
-        "2026-01-02 03:04:07,678 INFO going on with a/b confirm seed 7 (a70c38f9ad9f) from step 1980 of seed 7\n"
-        "2026-01-02 03:04:08,678 WARNING failed a/b confirm seed 7 (a70c38f9ad9f): crashed: no\n"
+        "2026-01-02T03:04:05.678Z INFO started digits/baseline search #0 (358e044f3dfb)\n"
+        "2026-01-02T03:04:06.678Z WARNING lost digits/baseline search #0 (358e044f3dfb), it runs again: no (abc0123)\n"
+        "2026-01-02T03:04:07.678Z INFO going on with a/b confirm seed 7 (a70c38f9ad9f) from step 1980 of seed 7\n"
+        "2026-01-02T03:04:08.678Z WARNING failed a/b confirm seed 7 (a70c38f9ad9f): crashed: no\n"
         "Traceback (most recent call last):\n"
-        "2026-01-02 03:04:09,678 INFO ended digits/baseline search #0 (358e044f3dfb): COMPLETE, value 0.03875888139\n"
-        "2026-01-02 03:04:09,679 WARNING interrupted\n"
+        "2026-01-02T03:04:09.678Z INFO ended digits/baseline search #0 (358e044f3dfb): COMPLETE, value 0.03875888139\n"
+        "2026-01-02T03:04:09.679Z WARNING interrupted\n"
     )
     events = read_events(paths)
     assert [event.verb for event in events] == ["started", "lost", "going on with", "failed", "ended"]

@@ -75,6 +75,15 @@ def test_equal_differences_say_no_more_than_that_all_seeds_agree() -> None:
     assert crossed(np.full((3, 8), 0.5)).interval(0.05) == (0.5, 0.5)
 
 
+def test_the_smallest_effect_is_found_in_about_four_of_five() -> None:
+    """The degrees of freedom are estimated too, which the figure leaves out."""
+    draw = np.random.default_rng(3)
+    noise = 0.1 * draw.normal(size=(400, 3, 8))
+    smallest = float(np.median([crossed(each).smallest_effect(0.05) for each in noise]))
+    found = [crossed(each + smallest).rejects_beyond(1, 0.0, 0.05) for each in noise]
+    assert 0.65 <= np.mean(found) <= 0.9
+
+
 def test_what_lies_beyond_an_amount_is_rejected_on_its_side_alone() -> None:
     table = 0.5 + 0.01 * np.arange(24).reshape(3, 8) % 0.07
     found = crossed(table)

@@ -63,7 +63,7 @@ from teleport_engine import (
     scale_initial_weights,
     scaled_lr,
 )
-from teleport_engine.compare import LevelSetTeleporter, OrbitTeleporter, SymmetryTeleporter
+from teleport_engine.compare import LevelSetTeleporter, OrbitTeleporter, Rival, SymmetryTeleporter
 
 OBJECTIVES: dict[str, Objective] = {
     "grad_norm": GradNorm(),
@@ -271,12 +271,7 @@ def _rival(
 class _RivalTeleport:
     """A rival's teleport, on a batch of its own where the options ask for one; it has no state."""
 
-    def __init__(
-        self,
-        rival: LevelSetTeleporter | SymmetryTeleporter | OrbitTeleporter,
-        batch_size: int | None,
-        context: TrainingContext,
-    ) -> None:
+    def __init__(self, rival: Rival, batch_size: int | None, context: TrainingContext) -> None:
         self._rival = rival
         self._batch_size = batch_size
         self._extra = context.extra_batches

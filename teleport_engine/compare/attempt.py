@@ -21,11 +21,11 @@ from teleport_engine.model import (
     checked_model,
     untouched,
 )
-from teleport_engine.objective import Problem, square_norm
+from teleport_engine.objective import Problem, norms_of
 from teleport_engine.report import LayerReport, Outcome, Seconds, StepTrace, TeleportReport
 from teleport_engine.step import Probe, difference
 
-__all__ = ["Attempt", "Point", "attempt"]
+__all__ = ["Attempt", "Point", "attempt", "filled", "layer_reports", "posed"]
 
 _FORWARD, _SECOND_BACKWARD = 1.0 / 3.0, 2.0
 
@@ -57,13 +57,13 @@ class Point:
 class Attempt:
     """The weights of a model during one teleport, and the way back to where they were."""
 
-    def __init__(self, model: nn.Module, problem: Problem, probe: Probe) -> None:
+    def __init__(self, model: nn.Module, problem: Problem, origin: Sequence[Tensor], probe: Probe) -> None:
         self._model = model
         self._problem = problem
         self._probe = probe
         self._started_at = time.perf_counter()
         self.parameters = list(problem.parameters)
-        self._origin = self.snapshot()
+        self._origin = origin
         problem.refuse_random(problem.record((), is_census=True))
         self._probe_before = probe.loss()
         self.start = self.evaluate(with_ascent=True)
@@ -73,7 +73,7 @@ class Attempt:
     def evaluate(self, *, with_ascent: bool) -> Point:
         """Takes loss and gradient at the present weights; `with_ascent` also `Hg`, by a second backward."""
         found = self._problem.differentiate(self._problem.record(()), with_graph=with_ascent)
-        grads = _filled(found.grads, self.parameters)
+        grads = filled(found.grads, self.parameters)
         if not with_ascent:
             return Point(found.loss, found.square_norm, grads)
         live = [grad for grad in found.grads if grad is not None and grad.requires_grad]
@@ -81,7 +81,7 @@ class Attempt:
         if live:
             ascent = torch.autograd.grad(live, self.parameters, [g.detach() for g in live], allow_unused=True)
             self._problem.num_gradient_evaluations += _SECOND_BACKWARD
-        return Point(found.loss, found.square_norm, grads, _filled(ascent, self.parameters))
+        return Point(found.loss, found.square_norm, grads, filled(ascent, self.parameters))
 
     def inputs_of(self, weights: Sequence[nn.Parameter]) -> list[list[Tensor]]:
         """Gives what each Linear weight `[d_out, d_in]` multiplies on the batch: per use, rows `[N, d_in]`."""
@@ -119,7 +119,7 @@ class Attempt:
             grad_norm_before=math.sqrt(self.start.square_norm),
             grad_norm_after=math.sqrt(end.square_norm),
             num_steps=len(self.trace),
-            layers=self._layers(),
+            layers=layer_reports(self._model, self.parameters, self._origin, "did not move"),
             trace=tuple(self.trace),
             probe_drift=difference(self._probe.loss(), self._probe_before),
             num_gradient_evaluations=self._problem.num_gradient_evaluations,
@@ -128,28 +128,23 @@ class Attempt:
             messages=tuple(self.messages),
         )
 
-    def _layers(self) -> tuple[LayerReport, ...]:
-        lengths = {
-            id(parameter): math.sqrt(square_norm([parameter.detach() - origin]))
-            for parameter, origin in zip(self.parameters, self._origin, strict=True)
-        }
-        reports = []
-        for name, module in self._model.named_modules():
-            own = [parameter for parameter in module._parameters.values() if parameter is not None]
-            if not own:
-                continue
-            length = math.hypot(*(lengths.get(id(parameter), 0.0) for parameter in own))
-            d_in = next((math.prod(p.shape[1:]) for p in own if p.ndim > 1), None)
-            reason = "" if length > 0.0 else "did not move"
-            reports.append(LayerReport(name, d_in, moved=length > 0.0, reason=reason, step_length=length))
-        return tuple(reports)
-
 
 @contextmanager
 def attempt(
     model: nn.Module, loss_fn: LossFn, inputs: Inputs, targets: Any, probe: tuple[Inputs, Any] | None
 ) -> Iterator[Attempt]:
-    """Begins a teleport from the present weights; whatever raises inside, the weights are put back first.
+    """Begins a teleport that climbs from the present weights; otherwise as `posed`."""
+    with posed(model, loss_fn, inputs, targets) as (problem, origin):
+        yield Attempt(model, problem, origin, Probe(problem, probe, checked_model(model)))
+
+
+@contextmanager
+def posed(
+    model: nn.Module, loss_fn: LossFn, inputs: Inputs, targets: Any
+) -> Iterator[tuple[Problem, Sequence[Tensor]]]:
+    """Poses the problem of a teleport, and gives a copy of each trainable parameter with it.
+
+    Whatever raises inside, the weights are put back first.
 
     Raises:
         BaseException: whatever the model or the loss raises.
@@ -159,16 +154,42 @@ def attempt(
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         batch, wanted = checked_inputs("inputs", inputs, device), checked_data("targets", targets, device)
         problem = Problem(Forward(model, loss_fn), batch, wanted, parameters)
-        before = [parameter.detach().clone() for parameter in parameters]
+        origin = [parameter.detach().clone() for parameter in parameters]
         try:
-            yield Attempt(model, problem, Probe(problem, probe, device))
+            yield problem, origin
         except BaseException:
             with torch.no_grad():
-                torch._foreach_copy_(list(parameters), before)
+                torch._foreach_copy_(list(parameters), origin)
             raise
 
 
-def _filled(found: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
+def layer_reports(
+    model: nn.Module, parameters: Sequence[Tensor], origin: Sequence[Tensor], idle: str
+) -> tuple[LayerReport, ...]:
+    """Reports on every module with parameters of its own, by how far these are from their origin.
+
+    Args:
+        model: that the parameters belong to.
+        parameters: the trainable ones.
+        origin: where each of them was.
+        idle: why a module stayed where it was.
+    """
+    moves = [parameter.detach() - before for parameter, before in zip(parameters, origin, strict=True)]
+    lengths = dict(zip(map(id, parameters), norms_of(moves), strict=True))
+    reports = []
+    for name, module in model.named_modules():
+        own = [parameter for parameter in module._parameters.values() if parameter is not None]
+        if not own:
+            continue
+        length = math.hypot(*(lengths.get(id(parameter), 0.0) for parameter in own))
+        d_in = next((math.prod(p.shape[1:]) for p in own if p.ndim > 1), None)
+        reason = "" if length > 0.0 else idle
+        reports.append(LayerReport(name, d_in, moved=length > 0.0, reason=reason, step_length=length))
+    return tuple(reports)
+
+
+def filled(found: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
+    """Puts zeros where the loss does not depend on a tensor, and detaches the rest."""
     return [
         torch.zeros_like(weight) if part is None else part.detach() for part, weight in zip(found, like, strict=True)
     ]

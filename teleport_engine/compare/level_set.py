@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from teleport_engine.compare.attempt import Attempt, Point
-from teleport_engine.compare.rival import Rival
+from teleport_engine.compare.rival import ClimbingRival
 from teleport_engine.report import Outcome
 
 __all__ = ["LevelSetTeleporter"]
@@ -27,7 +27,7 @@ _GROWTH = 2.0
 
 
 @final
-class LevelSetTeleporter(Rival):
+class LevelSetTeleporter(ClimbingRival):
     """Raises the gradient norm along the level set of the loss on a batch.
 
     With `q = Hg / ||g||^2` (the gradient of `log ||g||`), a step is `w + rho q - v g` with
@@ -35,8 +35,8 @@ class LevelSetTeleporter(Rival):
     `-log ||g|| + gamma |L - L_0|` falls by a share of what the first order promises, and doubled after a step
     that needed no halving. The last steps, `-(L - L_0) g / ||g||^2` alone, take the loss back to `L_0`.
 
-    The options are those of `Rival`. Every trainable parameter moves, and `step_size` is in units of squared weights.
-    If the loss is further than `max_loss_drift` from its start in the end, all is put back.
+    The options are those of `ClimbingRival`. Every trainable parameter moves, and `step_size` is in units of squared
+    weights. If the loss is further than `max_loss_drift` from its start in the end, all is put back.
     """
 
     route = "level_set"

@@ -16,9 +16,11 @@ from typing import Any, Literal, TypeAlias, final, get_args
 import torch
 from torch import Tensor, nn
 
-from teleport_engine.model import Forward, Inputs, LossFn, checked_data, checked_inputs, checked_model, untouched
-from teleport_engine.objective import Evaluation, Problem, square_norm
-from teleport_engine.report import LayerReport, Outcome, Seconds, StepTrace, TeleportReport
+from teleport_engine.compare.attempt import filled, layer_reports, posed
+from teleport_engine.compare.rival import Rival
+from teleport_engine.model import Inputs, LossFn
+from teleport_engine.objective import Evaluation, square_norm
+from teleport_engine.report import Outcome, Seconds, StepTrace, TeleportReport
 from teleport_engine.schedule import Schedule
 
 __all__ = ["OrbitTeleporter"]
@@ -60,7 +62,7 @@ class _Neighbours:
 
 
 @final
-class OrbitTeleporter:
+class OrbitTeleporter(Rival):
     """Rescales neighbouring layers in closed form: to a growth of the gradient norm, or to balance.
 
     To *growth*: in each chain of layers, all but the last have their bias multiplied by one `a`, the first its weight
@@ -112,50 +114,26 @@ class OrbitTeleporter:
             raise ValueError(f"towards must be 'first' or 'last', got {towards!r}")
         if not (math.isfinite(growth) and growth > 1.0):
             raise ValueError(f"growth must be finite and > 1, got {growth}")
-        self._model = model
-        self._loss_fn = loss_fn
+        super().__init__(model, loss_fn, schedule=schedule)
         self._to = to
         self._growth = growth
         self._towards = towards
         self._optimizer = optimizer
-        self._schedule = schedule
-
-    def step(
-        self, step_index: int, inputs: Inputs, targets: Any, *, probe: tuple[Inputs, Any] | None = None
-    ) -> TeleportReport | None:
-        """Teleports where the schedule says so; None where none is due.
-
-        Raises:
-            ValueError: if there is no schedule; as in `teleport`.
-        """
-        if self._schedule is None:
-            raise ValueError("step needs a schedule: give schedule=Schedule(...), got None")
-        return self.teleport(inputs, targets, probe=probe) if self._schedule.is_due(step_index) else None
 
     def teleport(self, inputs: Inputs, targets: Any, *, probe: tuple[Inputs, Any] | None = None) -> TeleportReport:
         """Rescales the layers; the function stays the same on all data, so a probe has no drift to show.
 
-        Numerical trouble is an outcome in the report, never an exception.
-
-        Raises:
-            ValueError: if inputs or targets do not go with the model.
+        Otherwise see `Rival.teleport`.
         """
         del probe
         started_at = time.perf_counter()
-        device = checked_model(self._model)
-        with untouched(device, self._model):
-            parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
-            batch, wanted = checked_inputs("inputs", inputs, device), checked_data("targets", targets, device)
-            problem = Problem(Forward(self._model, self._loss_fn), batch, wanted, parameters)
+        with posed(self._model, self._loss_fn, inputs, targets) as (problem, origin):
+            parameters = list(problem.parameters)
             start = problem.differentiate(problem.record(()))
-            grads = {
-                id(parameter): torch.zeros_like(parameter) if grad is None else grad.detach()
-                for parameter, grad in zip(parameters, start.grads, strict=True)
-            }
+            grads = dict(zip(map(id, parameters), filled(start.grads, parameters), strict=True))
             outcome, factors, messages = self._factors(start, grads)
             loss_after, after = start.loss, start.square_norm
             if outcome is Outcome.MOVED:
-                before = [parameter.detach().clone() for parameter in parameters]
                 _scale(parameters, factors)
                 loss_after, outputs = problem.repeated()
                 if _has_stayed(start, loss_after, outputs, parameters[0].dtype):
@@ -164,9 +142,10 @@ class OrbitTeleporter:
                         _carry(self._optimizer, parameters, factors)
                 else:
                     with torch.no_grad():
-                        torch._foreach_copy_(list[Tensor](parameters), before)
-                    outcome, factors, loss_after = Outcome.DRIFT, {}, start.loss
+                        torch._foreach_copy_(list[Tensor](parameters), list(origin))
+                    outcome, loss_after = Outcome.DRIFT, start.loss
                     messages = ["loss or outputs changed, so the layers do not follow each other as they stand: undone"]
+            layers = layer_reports(self._model, parameters, origin, "not rescaled")
         has_moved = outcome is Outcome.MOVED
         return TeleportReport(
             outcome=outcome,
@@ -175,7 +154,7 @@ class OrbitTeleporter:
             grad_norm_before=math.sqrt(start.square_norm),
             grad_norm_after=math.sqrt(after),
             num_steps=int(has_moved),
-            layers=self._layers(factors),
+            layers=layers,
             trace=(StepTrace(loss_after, math.sqrt(after), 1.0),) if has_moved else (),
             num_gradient_evaluations=problem.num_gradient_evaluations,
             seconds=Seconds(direction=time.perf_counter() - started_at),
@@ -202,26 +181,9 @@ class OrbitTeleporter:
         factors = {key: s for chain, u in zip(chains, logs, strict=True) for key, s in _spread(chain, u).items()}
         return Outcome.MOVED, factors, [f"a = {a:.6g}"]
 
-    def _layers(self, factors: Mapping[int, Tensor]) -> tuple[LayerReport, ...]:
-        reports = []
-        for name, module in self._model.named_modules():
-            own = [parameter for parameter in module._parameters.values() if parameter is not None]
-            if not own:
-                continue
-            lengths = [
-                float(torch.linalg.vector_norm(parameter.detach() * (1.0 - 1.0 / factors[id(parameter)])))
-                for parameter in own
-                if id(parameter) in factors
-            ]
-            length = math.hypot(*lengths)
-            d_in = next((math.prod(p.shape[1:]) for p in own if p.ndim > 1), None)
-            reason = "" if length > 0.0 else "not rescaled"
-            reports.append(LayerReport(name, d_in, moved=length > 0.0, reason=reason, step_length=length))
-        return tuple(reports)
-
 
 def _chains(model: nn.Module) -> tuple[list[_Neighbours], str]:
-    """Finds the chains of a model, and says why there is none if there is none."""
+    """Finds the chains of a model, and a sentence for the case that there is none."""
     found: list[_Neighbours] = []
     why: set[str] = set()
     owners = [id(parameter) for module in model.modules() for parameter in module._parameters.values()]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from teleport_engine.compare.attempt import Attempt, Point
-from teleport_engine.compare.rival import Rival
+from teleport_engine.compare.rival import ClimbingRival
 from teleport_engine.report import Outcome
 
 __all__ = ["SymmetryTeleporter"]
@@ -35,7 +35,7 @@ class _Chain:
 
 
 @final
-class SymmetryTeleporter(Rival):
+class SymmetryTeleporter(ClimbingRival):
     """Raises the gradient norm by `g = I + eta T` on every pair of neighbouring layers, `T` the ascent direction.
 
     `T` is the gradient of `1/2 ||grad L||^2` at `g = I`, by one double backward, pulled back through the action.
@@ -45,8 +45,9 @@ class SymmetryTeleporter(Rival):
     where the batch has no more samples than that layer has inputs; elsewhere the report says so and the loss
     drifts.
 
-    The options are those of `Rival`. The model must hold `nn.Sequential`s with `Linear, LeakyReLU | Tanh | Sigmoid |
-    Identity, Linear` in a row. A step that takes the loss further than `max_loss_drift` is undone, and is the last.
+    The options are those of `ClimbingRival`. The model must hold `nn.Sequential`s with `Linear, LeakyReLU | Tanh |
+    Sigmoid | Identity, Linear` in a row. A step that takes the loss further than `max_loss_drift` is undone, and is
+    the last.
     """
 
     route = "symmetry"
@@ -173,7 +174,7 @@ def _is_bijective(module: nn.Module) -> bool:
 
 
 def _chains(model: nn.Module) -> tuple[list[_Chain], str]:
-    """Finds the chains of a model, and says why there is none if there is none."""
+    """Finds the chains of a model, and a sentence for the case that there is none."""
     found: list[_Chain] = []
     kinds: set[str] = set()
     for path, module in model.named_modules():

@@ -94,12 +94,12 @@ class Forward:
         self._recurrent = [module for module in modules if isinstance(module, nn.RNNBase)]
         embeddings = [module for module in modules if isinstance(module, (nn.Embedding, nn.EmbeddingBag))]
         # Sparse gradients have neither a second backward nor a norm; `max_norm` writes to the weight itself.
+        self._sparse = [vars(module) for module in embeddings if module.sparse]
+        self._renormalised = [module.weight for module in embeddings if module.max_norm is not None]
         first = next((one for module in modules for one in module.parameters(recurse=False)), torch.empty(0))
         self._generators = _Generators(first.device, model)
         self._random_state = self._generators.state()
         self._is_random: bool | None = None
-        self._sparse = [vars(module) for module in embeddings if module.sparse]
-        self._renormalised = [module.weight for module in embeddings if module.max_norm is not None]
         for module in modules:
             # Typed as holding Parameters; torch's own functional_call puts plain tensors there too.
             _collect(module._parameters, self._parameter_slots)  # type: ignore[arg-type]

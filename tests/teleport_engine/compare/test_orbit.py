@@ -217,6 +217,21 @@ def test_a_loss_that_is_not_finite_moves_nothing() -> None:
     assert OrbitTeleporter(model, CE).teleport(inputs * math.nan, targets).outcome is Outcome.NON_FINITE
 
 
+def test_what_raises_at_the_end_leaves_the_weights() -> None:
+    model, (inputs, targets) = mlp(5, 7, 3), batch((5,))
+    before, calls = copy.deepcopy(model.state_dict()), []
+
+    def loss_fn(outputs: Tensor, targets: Tensor) -> Tensor:
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("out of memory")
+        return CE(outputs, targets)
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        OrbitTeleporter(model, loss_fn).teleport(inputs, targets)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
 def test_where_the_last_layer_has_no_gradient_there_is_no_way_towards_the_first() -> None:
     model, (inputs, targets) = mlp(5, 7, 3), batch((5,))
 

@@ -129,12 +129,14 @@ def _target(spec: SweepSpec, workload: str) -> Target:
 
 
 def _stage(spec: SweepSpec, studies: Sequence[StudyReport]) -> SweepStage:
-    # The first candidate of a study stands for its grid, at one point of which it is, and so do all of its replicates.
-    num_on_grid = {study.arm: len(study.candidates) if spec.search.replicates > 1 else 1 for study in studies}
-    others = [each for study in studies for each in study.candidates[num_on_grid[study.arm] * bool(study.grid) :]]
-    points = [(study, point) for study in studies for point in study.grid]
-    runs = [run for each in others for run in each.confirm] + [run for _, point in points for run in point.confirm]
-    planned = (len(others) + sum(num_on_grid[study.arm] for study, _ in points)) * len(spec.confirm_seeds)
+    runs, planned = [], 0
+    for study in studies:
+        # The first candidate stands for the grid, at one point of which it is; and so does that of each replicate.
+        num_on_grid = len(study.candidates) if spec.search.replicates > 1 else 1
+        others = study.candidates[num_on_grid:] if study.grid else study.candidates
+        runs += [run for each in others for run in each.confirm]
+        runs += [run for point in study.grid for run in point.confirm]
+        planned += (len(others) + num_on_grid * len(study.grid)) * len(spec.confirm_seeds)
     if runs:
         ended = sum(run.outcome != "running" for run in runs)
         return SweepStage.FINISHED if ended >= planned else SweepStage.CONFIRM

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -146,8 +147,9 @@ def search_configs(spec: SweepSpec) -> list[TrialConfig]:
     """Random configurations, as many as the spec asks for."""
     configs = []
     for workload, arm in spec.studies:
-        for number in range(num_candidates(spec, workload, arm)):
-            draw = random.Random(f"{workload}/{arm}/{number}")
+        wanted = itertools.product(range(spec.search.replicates), range(num_candidates(spec, workload, arm)))
+        for replicate, number in wanted:
+            draw = random.Random(f"{workload}/{arm}/{number}" + (f"#{replicate}" if replicate else ""))
             values: dict[str, object] = {}
             for template in (spec.workloads[workload], spec.arms[arm]):
                 template.choose(lambda d, draw=draw: pick(d, draw), values)  # type: ignore[misc,arg-type]
@@ -156,12 +158,13 @@ def search_configs(spec: SweepSpec) -> list[TrialConfig]:
                     workload=workload,
                     arm=arm,
                     phase="search",
-                    seeds=spec.search.seeds,
+                    seeds=spec.search.seeds_of(replicate),
                     training=Workload.model_validate(spec.workloads[workload].concretise(values)),  # type: ignore[arg-type]
                     method=Arm.model_validate(spec.arms[arm].concretise(values)),  # type: ignore[arg-type]
                     objective=spec.search.objective,
                     values=values,
                     number=number,
+                    replicate=replicate,
                 )
             )
     return configs

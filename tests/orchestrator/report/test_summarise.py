@@ -415,6 +415,24 @@ def test_a_sweep_whose_ids_were_made_by_an_older_catalogue_keeps_what_belongs_to
 
 
 NO_REPLACEMENT = sweep_spec("search.max_replaced=0")
+TWO_WORKLOADS = SPEC.replace("  mlp_digits:", "  first: &digits").replace("arms:", "  other: *digits\narms:", 1)
+SEARCHED_TWICE = sweep_spec(
+    "arms.teleport.teleport={tau: {choice: [1.0, 0.99]}, step: {rule: growth, factor: 2.0}}",
+    "search={trials: 1, replicates: 2}",
+    "confirm={seeds: 3}",
+    text=TWO_WORKLOADS,
+)
+
+
+@pytest.mark.parametrize("order", [("first", "other"), ("other", "first")])
+def test_a_sweep_has_ended_also_where_two_searches_agree_on_one_workload_alone(order: tuple[str, str]) -> None:
+    record = sweep(SEARCHED_TWICE)
+    workloads = {label: record.spec.workloads[label] for label in order}
+    report = summarise(dataclasses.replace(record, spec=record.spec.model_copy(update={"workloads": workloads})))
+    assert {len(report.study(label, "teleport").candidates) for label in order} == {1, 2}
+    assert report.sweep.standing is SweepStage.FINISHED
+
+
 UNFINISHED = [
     (sweep(phases=()), SweepStage.SEARCH, "no verdict yet, the search of baseline is at 0 of 6 trials"),
     (sweep(phases=("search",)), SweepStage.NOT_CONFIRMED, "no verdict yet, confirm has not run yet"),

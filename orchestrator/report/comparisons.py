@@ -10,10 +10,11 @@ from typing import final
 from orchestrator.report.family import Found, measured, seed_pair, settled
 from orchestrator.report.health import health_of
 from orchestrator.report.metrics import METRICS, PRIMARY_METRIC, Metric
-from orchestrator.report.rates import by_cell, point_effects, rate_rule
+from orchestrator.report.pairs import by_cell, pairs_of
+from orchestrator.report.rates import point_effects, rate_rule
 from orchestrator.report.schema import Comparison, ConfirmSeed, StudyReport, Verdict
 from orchestrator.spec import BASELINE
-from orchestrator.statistics import Cell, CrossedEffect, Pair
+from orchestrator.statistics import Cell, CrossedEffect
 
 PRIMARY_KIND = "teleport"
 # Two arms' numbers of search trials may differ by this share, so that a lost worker does not void a sweep.
@@ -113,11 +114,7 @@ class _Contest:
 
     def _measured(self, blank: Comparison, arm: StudyReport, metric: Metric) -> Found:
         sides = _sides(self.seeds, _runs(self.baseline), _runs(arm))
-        pairs = {
-            cell: Pair(before, after)
-            for cell, (b, a) in sides.paired.items()
-            if (before := metric.measure(b)) is not None and (after := metric.measure(a)) is not None
-        }
+        pairs = pairs_of(sides.paired, metric)
         crossed = CrossedEffect.of(pairs, metric.scale) if metric.is_time else None
         if crossed is None:
             first = min((replicate for replicate, _ in pairs), default=0)

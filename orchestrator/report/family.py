@@ -6,11 +6,12 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import final
 
 from orchestrator.report.metrics import Metric
+from orchestrator.report.pairs import interval_of
 from orchestrator.report.rates import RateRule
-from orchestrator.report.schema import Comparison, Effect, Interval, SeedPair, Verdict
+from orchestrator.report.schema import Comparison, Effect, Interval, IntervalMethod, SeedPair, Verdict
 from orchestrator.statistics import (
     ALPHA,
     Cell,
@@ -22,13 +23,10 @@ from orchestrator.statistics import (
     holm_levels,
     log_rank_p,
     paired_effect,
-    paired_interval,
     rejects_beyond,
     seeds_needed,
     smallest_p,
 )
-
-Method = Literal["signed-rank", "bonferroni", "holm"]
 
 
 @final
@@ -86,11 +84,10 @@ def measured(
             mean=None,
             mean_interval=None,
         )
-    method: Method = "bonferroni" if blank.is_primary else "signed-rank"
-    found = Found(blank, metric, tuple(pairs), effect.direction, crossed)
+    method: IntervalMethod = "bonferroni" if blank.is_primary else "signed-rank"
     update: dict[str, object] = {
         "effect": _effect(effect, pairs, metric),
-        "interval": _interval(found, alpha, effect.p, method),
+        "interval": interval_of(pairs, crossed, metric, alpha, effect.p, method),
         "num_ties": effect.num_ties,
     }
     if not is_complete:
@@ -98,7 +95,7 @@ def measured(
     update["p"] = effect.p
     if metric.is_time and crossed is None:
         update["p_log_rank"] = log_rank_p(pairs)
-    return dataclasses.replace(found, comparison=blank.model_copy(update=update))
+    return Found(blank.model_copy(update=update), metric, tuple(pairs), effect.direction, crossed)
 
 
 def settled(found: Sequence[Found], family: int) -> list[Comparison]:
@@ -122,7 +119,9 @@ def _settled(one: Found, decision: Decision | None, family: int) -> Comparison:
     if decision is not None:
         update["p_adjusted"] = p
         if decision.method == "holm":
-            update["interval"] = _interval(one, decision.alpha, comparison.p, decision.method)
+            update["interval"] = interval_of(
+                one.pairs, one.crossed, one.metric, decision.alpha, comparison.p, decision.method
+            )
     verdict = _verdict(p, one, size)
     level = ALPHA if decision is None else decision.alpha
     is_claim = verdict not in {Verdict.NO_DIFFERENCE, Verdict.NOT_ENOUGH_SEEDS}
@@ -177,13 +176,6 @@ def _mean_interval(ends: tuple[float, float], metric: Metric) -> Interval:
         method="bca",
         excludes_none=not ends[0] <= none <= ends[1],
     )
-
-
-def _interval(found: Found, alpha: float, p: float, method: Method) -> Interval:
-    crossed = found.crossed
-    low, high = paired_interval(found.pairs, found.metric.scale, alpha) if crossed is None else crossed.interval(alpha)
-    how = method if crossed is None else "crossed"
-    return Interval(low=low, high=high, confidence=1.0 - alpha, method=how, excludes_none=p <= alpha)
 
 
 def _share_interval(ends: tuple[float, float]) -> Interval:

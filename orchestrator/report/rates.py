@@ -7,22 +7,14 @@ or if the test still rejects after every difference is made smaller by what a pe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 
 from orchestrator.report.metrics import Metric
-from orchestrator.report.schema import ConfirmSeed, GridResult, Interval, PointEffect, StudyReport
-from orchestrator.statistics import (
-    ALPHA,
-    MISS_FACTOR,
-    Cell,
-    CrossedEffect,
-    Pair,
-    on_scale,
-    paired_effect,
-    paired_interval,
-)
+from orchestrator.report.pairs import by_cell, interval_of, pairs_of
+from orchestrator.report.schema import GridResult, PointEffect, StudyReport
+from orchestrator.statistics import ALPHA, MISS_FACTOR, CrossedEffect, on_scale, paired_effect
 
 # A parabola through three neighbours has its peak at most half a step from the middle one, and is there lower by the
 # second difference over 8.
@@ -113,9 +105,9 @@ def point_effects(baseline: StudyReport, arm: StudyReport, metric: Metric) -> tu
 
 
 def _point_effect(before: GridResult, after: GridResult, metric: Metric) -> PointEffect:
-    sides = [by_cell([run for run in point.confirm if run.is_answer]) for point in (before, after)]
+    sides = [by_cell(run for run in point.confirm if run.is_answer) for point in (before, after)]
     both = {cell: (run, sides[1][cell]) for cell, run in sides[0].items() if cell in sides[1]}
-    by_cells = _pairs(both, metric)
+    by_cells = pairs_of(both, metric)
     pairs, crossed = list(by_cells.values()), CrossedEffect.of(by_cells, metric.scale)
     blank = PointEffect(
         rate=before.rate,
@@ -126,25 +118,9 @@ def _point_effect(before: GridResult, after: GridResult, metric: Metric) -> Poin
     if not pairs or all(pair.is_missed_by_both for pair in pairs):
         return blank
     if crossed is not None:
-        low, high = crossed.interval(ALPHA)
-        is_effect = crossed.p_beyond() <= ALPHA
-        interval = Interval(low=low, high=high, confidence=1.0 - ALPHA, method="crossed", excludes_none=is_effect)
-        return blank.model_copy(update={"estimate": crossed.estimate, "interval": interval})
-    effect = paired_effect(pairs, metric.scale, higher_is_better=metric.higher_is_better, alpha=ALPHA)
-    low, high = paired_interval(pairs, metric.scale, ALPHA)
-    interval = Interval(low=low, high=high, confidence=1.0 - ALPHA, excludes_none=effect.p <= ALPHA)
-    return blank.model_copy(update={"estimate": effect.estimate, "interval": interval})
-
-
-def by_cell(runs: Iterable[ConfirmSeed]) -> dict[Cell, ConfirmSeed]:
-    """Tell each run by replicate and seed; a run whose settings several searches found stands for each of them."""
-    return {(replicate, run.seed): run for run in runs for replicate in run.replicates}
-
-
-def _pairs(both: Mapping[Cell, tuple[ConfirmSeed, ConfirmSeed]], metric: Metric) -> dict[Cell, Pair]:
-    measured = {cell: (metric.measure(before), metric.measure(after)) for cell, (before, after) in both.items()}
-    return {
-        cell: Pair(before, after)
-        for cell, (before, after) in measured.items()
-        if before is not None and after is not None
-    }
+        estimate, p = crossed.estimate, crossed.p_beyond()
+    else:
+        effect = paired_effect(pairs, metric.scale, higher_is_better=metric.higher_is_better, alpha=ALPHA)
+        estimate, p = effect.estimate, effect.p
+    interval = interval_of(pairs, crossed, metric, ALPHA, p)
+    return blank.model_copy(update={"estimate": estimate, "interval": interval})

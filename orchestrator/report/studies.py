@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
@@ -80,8 +81,7 @@ def _grid(record: SweepRecord, grid: ConfirmGrid, arm: str) -> tuple[GridResult,
     trials = {trial.config.trial_id: trial for trial in record.trials if trial.config.phase == "confirm"}
     best, found = grid.best_place(arm), []
     for place, point in enumerate(grid.points):
-        replicates = grid.replicates_of(arm, point)
-        runs = [trials[one] for one in grid.ids[arm, place] if one in trials]
+        runs = [(trials[one], replicates) for one, replicates in grid.ids[arm, place].items() if one in trials]
         mean = grid.mean_log_steps[arm][place]
         found.append(
             GridResult(
@@ -90,7 +90,7 @@ def _grid(record: SweepRecord, grid: ConfirmGrid, arm: str) -> tuple[GridResult,
                 values=grid.config(grid.best[arm][0], point, record.spec.confirm_seeds[0]).values,
                 mean_steps=math.exp(mean) if math.isfinite(mean) else None,
                 is_best=place == best,
-                confirm=tuple(_confirm_seed(run, replicates[run.config.configuration_id]) for run in runs),
+                confirm=tuple(itertools.starmap(_confirm_seed, runs)),
             )
         )
     return tuple(found) if any(point.confirm for point in found) else ()

@@ -93,31 +93,27 @@ class ConfirmGrid:
         found = (self.config(champion, point, seed) for champion in self.best[arm])
         return tuple({config.trial_id: config for config in found}.values())
 
-    def replicates_of(self, arm: str, point: GridPoint) -> dict[str, tuple[int, ...]]:
-        """Tell for each of an arm's settings at a point, by its configuration's id, which searches found it."""
-        found: dict[str, tuple[int, ...]] = {}
-        for champion in self.best[arm]:
-            key = self.config(champion, point, self.spec.confirm_seeds[0]).configuration_id
-            found[key] = (*found.get(key, ()), champion.config.replicate)
-        return found
-
     @property
     def parameter(self) -> str:
         """Name of the parameter that the grid is along, where its points have rates."""
         return _path(self.spec)
 
     @cached_property
-    def ids(self) -> dict[tuple[str, int], tuple[str, ...]]:
-        """Arm and place of a point -> ids of the trials there, of each setting on every confirm seed."""
-        return {
-            (arm, place): tuple(
-                config.trial_id_on((seed,))
-                for config in self.configs(arm, point, self.spec.confirm_seeds[0])
-                for seed in self.spec.confirm_seeds
-            )
-            for arm in self.best
-            for place, point in enumerate(self.points)
-        }
+    def ids(self) -> dict[tuple[str, int], dict[str, tuple[int, ...]]]:
+        """Arm and place of a point -> id of each trial there -> the replicates of the search that found its settings.
+
+        The trials are those of each setting on every confirm seed.
+        """
+        seeds = self.spec.confirm_seeds
+        found: dict[tuple[str, int], dict[str, tuple[int, ...]]] = {}
+        for arm, searched in self.best.items():
+            for place, point in enumerate(self.points):
+                there = found[arm, place] = {}
+                for champion in searched:
+                    config = self.config(champion, point, seeds[0])
+                    for trial_id in (config.trial_id_on((seed,)) for seed in seeds):
+                        there[trial_id] = (*there.get(trial_id, ()), champion.config.replicate)
+        return found
 
     @cached_property
     def mean_log_steps(self) -> dict[str, tuple[float, ...]]:

@@ -12,7 +12,15 @@ from enum import StrEnum
 from typing import Literal
 
 from orchestrator.home import Machine, Provenance
-from orchestrator.report.schema.comparison import Comparison, Effect, Interval, PointEffect, SeedPair, Verdict
+from orchestrator.report.schema.comparison import (
+    Comparison,
+    Effect,
+    Interval,
+    IntervalMethod,
+    PointEffect,
+    SeedPair,
+    Verdict,
+)
 from orchestrator.report.schema.evidence import TIME_METRICS, Arrival, Best, Profile, TimeMetric, Tuning
 from orchestrator.report.schema.part import Part
 from orchestrator.report.schema.search import Importance, Parameter, SearchTrial, SharedSearch
@@ -68,6 +76,7 @@ __all__ = [
     "GridResult",
     "Importance",
     "Interval",
+    "IntervalMethod",
     "JointReport",
     "Lapse",
     "Leave",

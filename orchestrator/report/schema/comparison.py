@@ -46,6 +46,9 @@ class SeedPair(Part):
     replicate: int = 0
 
 
+IntervalMethod = Literal["signed-rank", "bonferroni", "holm", "clopper-pearson", "bca", "crossed"]
+
+
 class Interval(Part):
     """An interval for an effect or a share.
 
@@ -65,7 +68,7 @@ class Interval(Part):
     low: float
     high: float
     confidence: float
-    method: Literal["signed-rank", "bonferroni", "holm", "clopper-pearson", "bca", "crossed"] = "signed-rank"
+    method: IntervalMethod = "signed-rank"
     excludes_none: bool = False
 
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from orchestrator.cli.options import DEFAULT_HOME, Home, SweepName, TrackingUri, store_of
-
-if TYPE_CHECKING:
-    from orchestrator.home import SweepPaths
 
 SECONDS_BETWEEN_LOOKS = 0.2
 
@@ -51,15 +48,12 @@ def delete(
 
     Example: teleport delete quickstart --mlflow
     """
-    from orchestrator.errors import SweepNotFound, UserError, nearest
-    from orchestrator.home import SweepPaths, sweep_names
+    from orchestrator.errors import UserError
+    from orchestrator.home import find_sweep
     from orchestrator.sweep import remains_of, remove
     from orchestrator.track import forget
 
-    known = sweep_names(home)
-    if name not in known:
-        raise SweepNotFound(f"no sweep {name!r} in {home}; {nearest(name, known)}")
-    paths, uri = SweepPaths(home, name), tracking_uri or store_of(home)
+    paths, uri = find_sweep(home, name, of_any_format=True), tracking_uri or store_of(home)
     there = remains_of(paths)
     runs = " and its runs in MLflow" if mlflow else ""
     question = f"remove {paths.root} ({there.num_trials} trials, {there.num_bytes / 1e6:.1f} MB){runs}?"
@@ -86,29 +80,18 @@ def logs(
 
     Example: teleport logs quickstart --follow
     """
-    from orchestrator.home import find_sweep, held_since
+    from orchestrator.home import find_sweep, find_trial, is_locked
 
     paths = find_sweep(home, name)
-    file, place = _file_of(paths, trial), 0
+    file, place = paths.log, 0
+    if trial:
+        file = paths.output(find_trial(trial, paths.trial_ids(), option="TRIAL", absent=f"in sweep {name!r}"))
     while True:
-        is_last = not follow or held_since(paths) is None
+        is_last = not (follow and is_locked(paths))
         place = _print_from(file, place)
         if is_last:
             return
         time.sleep(SECONDS_BETWEEN_LOOKS)
-
-
-def _file_of(paths: SweepPaths, trial: str) -> Path:
-    from orchestrator.errors import UserError, nearest
-
-    if not trial:
-        return paths.log
-    known = sorted(path.name for path in paths.trials.iterdir()) if paths.trials.is_dir() else []
-    found = [trial_id for trial_id in known if trial_id.startswith(trial)]
-    if len(found) != 1:
-        which = f"{len(found)} trials begin with {trial!r}" if found else f"no trial {trial!r}"
-        raise UserError(f"TRIAL: {which} in sweep {paths.name!r}; {nearest(trial, found or known)}")
-    return paths.output(found[0])
 
 
 def _print_from(file: Path, place: int) -> int:

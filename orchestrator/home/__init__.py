@@ -5,8 +5,8 @@ from orchestrator.home.checkpoint import Checkpoint, Checkpoints, UnusableCheckp
 from orchestrator.home.code import changes_here, code_here, difference
 from orchestrator.home.files import atomic_write, damage, left_parts, part_of
 from orchestrator.home.index import Damage, damages
-from orchestrator.home.lock import held_since, locked
-from orchestrator.home.paths import SWEEP, SweepPaths, find_sweep, sweep_names
+from orchestrator.home.lock import held_since, is_locked, locked
+from orchestrator.home.paths import SWEEP, SweepPaths, find_sweep, find_trial, sweep_names
 from orchestrator.home.provenance import collect, versions
 from orchestrator.home.reading import read_record, record_of, runnable_spec, stored_spec
 from orchestrator.home.records import (
@@ -75,7 +75,9 @@ __all__ = [
     "damages",
     "difference",
     "find_sweep",
+    "find_trial",
     "held_since",
+    "is_locked",
     "left_parts",
     "locked",
     "objective_value",

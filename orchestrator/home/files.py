@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
@@ -48,6 +49,11 @@ def atomic_write(path: Path, content: str | bytes) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def digest_of(content: bytes) -> str:
+    """Hash a file's content by SHA-256, as the index has it."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def content_of(path: Path) -> bytes:

@@ -6,7 +6,6 @@ whole if its digest is one of those that stand in the index for its path.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import final
 
 from orchestrator.errors import FileUnreadable
-from orchestrator.home.files import content_of, read_record
+from orchestrator.home.files import content_of, digest_of, read_record
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.records import IndexLine, TrialConfig, TrialResult
 
@@ -52,9 +51,8 @@ def damages(paths: SweepPaths, *, with_unfinished: bool = False) -> Iterator[Dam
             yield Damage(paths.index.name, f"has a damaged line, number {number}")
         else:
             known[line.path].append(line)
-    trial_ids = {path.name for path in paths.trials.iterdir()} if paths.trials.is_dir() else set()
     indexed = {Path(path).parts[1] for path in known if path.startswith("trials/") and path.endswith("result.json")}
-    for trial_id in sorted(trial_ids | indexed):
+    for trial_id in sorted(indexed.union(paths.trial_ids())):
         if trial_id in indexed or paths.result(trial_id).exists():
             yield from _of_trial(paths, trial_id, known)
         elif with_unfinished and paths.config(trial_id).exists():
@@ -102,7 +100,7 @@ def _of_file(paths: SweepPaths, path: Path, known: dict[str, list[IndexLine]], t
     last = lines[-1]
     if last.num_bytes is not None:
         content, lines = content[: last.num_bytes], [last]
-    if hashlib.sha256(content).hexdigest() not in {line.sha256 for line in lines}:
+    if digest_of(content) not in {line.sha256 for line in lines}:
         yield Damage(name, "is not as it was stored", trial_id)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
@@ -12,8 +11,8 @@ from typing import final
 
 from pydantic import RootModel
 
-from orchestrator.errors import Fault, FileUnreadable, SweepNotFound, nearest
-from orchestrator.home.files import atomic_write, left_parts, read_lines, read_record, read_record_if_there
+from orchestrator.errors import Fault, FileUnreadable, SweepNotFound, UserError, nearest
+from orchestrator.home.files import atomic_write, digest_of, left_parts, read_lines, read_record, read_record_if_there
 from orchestrator.home.records import (
     HistoryRow,
     IndexLine,
@@ -94,6 +93,10 @@ class SweepPaths:
     def best_config(self, workload: str, arm: str) -> Path:
         """Name the file of an arm's best configuration, which is a spec that runs."""
         return self.best / f"{workload}.{arm}.yaml"
+
+    def trial_ids(self) -> list[str]:
+        """List the trials that have files here, in order."""
+        return sorted(path.name for path in self.trials.iterdir()) if self.trials.is_dir() else []
 
     def of_sweep(self) -> tuple[Path, ...]:
         """Name the files that describe the whole sweep and on which results depend."""
@@ -187,7 +190,7 @@ class SweepPaths:
     def write_result(self, result: TrialResult) -> None:
         """Store how a trial ended; it counts as finished from then on and never runs again."""
         files = (self.config(result.trial_id), self.history(result.trial_id))
-        digests = {path.name: _digest(path.read_bytes()) for path in files if path.is_file()}
+        digests = {path.name: digest_of(path.read_bytes()) for path in files if path.is_file()}
         content = result.model_copy(update={"files": digests}).model_dump_json(indent=1)
         atomic_write(self.result(result.trial_id), content)
         self._index(self.result(result.trial_id), content)
@@ -290,7 +293,7 @@ class SweepPaths:
             (self.wishes / name).unlink(missing_ok=True)
 
     def index_beginning(self, path: Path) -> None:
-        """Index a file that grows as it is now; what is added to it later is not looked at."""
+        """Index what a file that grows holds now; only this part of it is checked later."""
         if path.is_file():
             content = path.read_bytes()
             self._index(path, content, len(content))
@@ -302,7 +305,7 @@ class SweepPaths:
 
     def _index(self, path: Path, content: str | bytes, num_bytes: int | None = None) -> None:
         data = content.encode() if isinstance(content, str) else content
-        line = IndexLine(path=self.name_of(path), sha256=_digest(data), num_bytes=num_bytes)
+        line = IndexLine(path=self.name_of(path), sha256=digest_of(data), num_bytes=num_bytes)
         self.root.mkdir(parents=True, exist_ok=True)
         with open(self.index, "ab+") as file:
             size = file.tell()
@@ -333,10 +336,6 @@ class _Plugins(RootModel[tuple[str, ...]]):
     """The content of ``plugins.json``."""
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
 def _lines(rows: Iterable[HistoryRow]) -> str:
     return "".join(f"{row.model_dump_json()}\n" for row in rows)
 
@@ -346,8 +345,13 @@ def sweep_names(home: Path) -> list[str]:
     return sorted(path.parent.name for path in home.glob("*/spec.yaml")) if home.is_dir() else []
 
 
-def find_sweep(home: Path, name: str) -> SweepPaths:
+def find_sweep(home: Path, name: str, *, of_any_format: bool = False) -> SweepPaths:
     """Find a sweep that was begun.
+
+    Args:
+        home: the directory that holds the sweeps.
+        name: of the sweep.
+        of_any_format: whether a sweep of another version of teleport will do, because nothing of it is read.
 
     Raises:
         SweepNotFound: no sweep has that name; the message has the nearest name.
@@ -357,5 +361,25 @@ def find_sweep(home: Path, name: str) -> SweepPaths:
     if name not in known:
         raise SweepNotFound(f"no sweep {name!r} in {home}; {nearest(name, known)}")
     paths = SweepPaths(home, name)
-    paths.check_format()
+    if not of_any_format:
+        paths.check_format()
     return paths
+
+
+def find_trial(beginning: str, among: Collection[str], *, option: str, absent: str) -> str:
+    """Find the one trial whose id begins like this.
+
+    Args:
+        beginning: what the user gave.
+        among: ids of the trials that will do.
+        option: by which the user gave it.
+        absent: ends the sentence that there is no such trial.
+
+    Raises:
+        UserError: no id begins like this, or several do.
+    """
+    found = [trial_id for trial_id in among if trial_id.startswith(beginning)]
+    if len(found) == 1:
+        return found[0]
+    told = f"{len(found)} trials begin with {beginning!r}" if found else f"no trial {beginning!r} {absent}"
+    raise UserError(f"{option}: {told}; {nearest(beginning, found or among)}")

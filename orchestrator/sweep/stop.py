@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from orchestrator.errors import SweepLocked, UserError, nearest
-from orchestrator.home import SweepPaths, held_since, locked, part_of
+from orchestrator.errors import SweepLocked, UserError
+from orchestrator.home import SweepPaths, find_trial, is_locked, locked, part_of
 
 # A driver looks for wishes several times a second where it can, and then lets its trials and its store come to an end.
 PATIENCE = 60.0
@@ -34,15 +34,15 @@ def stop(paths: SweepPaths, trial: str = "", *, patience: float = PATIENCE) -> s
     Raises:
         UserError: the sweep does not run, no such trial runs, or the driver has not answered in time.
     """
-    if held_since(paths) is None:
+    if not is_locked(paths):
         raise UserError(f"sweep {paths.name!r} does not run now, so there is nothing to stop")
     trial_id = _running_trial(paths, trial) if trial else ""
     paths.ask_to_stop(trial_id)
     if trial_id:
-        ended = _waited(lambda: paths.result(trial_id).is_file() or held_since(paths) is None, patience)
+        ended = _waited(lambda: paths.result(trial_id).is_file() or not is_locked(paths), patience)
         told = f"trial {trial_id} is ended; it counts as PRUNED, by the user"
     else:
-        ended = _waited(lambda: held_since(paths) is None, patience)
+        ended = _waited(lambda: not is_locked(paths), patience)
         told = f"sweep {paths.name!r} has stopped; go on with: teleport resume {paths.name}"
     if not ended:
         raise UserError(f"sweep {paths.name!r} was asked to stop, and has not within {patience:g} s")
@@ -51,16 +51,13 @@ def stop(paths: SweepPaths, trial: str = "", *, patience: float = PATIENCE) -> s
 
 def _running_trial(paths: SweepPaths, beginning: str) -> str:
     running = {one.config.trial_id: one.config for one in paths.read_trials(with_history=False) if one.result is None}
-    found = [trial_id for trial_id in running if trial_id.startswith(beginning)]
-    if len(found) != 1:
-        which = f"{len(found)} trials that run begin with {beginning!r}" if found else f"no trial {beginning!r} runs"
-        raise UserError(f"--trial: {which}; {nearest(beginning, running)}")
-    if running[found[0]].phase == "confirm":
+    trial_id = find_trial(beginning, running, option="--trial", absent="runs")
+    if running[trial_id].phase == "confirm":
         raise UserError(
-            f"--trial: {found[0]} is a confirm trial, on which claims rest, so it is not ended by itself; stop the "
+            f"--trial: {trial_id} is a confirm trial, on which claims rest, so it is not ended by itself; stop the "
             f"sweep (teleport stop {paths.name})"
         )
-    return found[0]
+    return trial_id
 
 
 def _waited(is_done: Callable[[], bool], patience: float) -> bool:
@@ -89,8 +86,7 @@ class Remains:
 def remains_of(paths: SweepPaths) -> Remains:
     """Say what would be removed with a sweep."""
     files = [path for path in paths.root.rglob("*") if path.is_file() and not path.is_symlink()]
-    num_trials = len(list(paths.trials.iterdir())) if paths.trials.is_dir() else 0
-    return Remains(num_trials, sum(path.stat().st_size for path in files))
+    return Remains(len(paths.trial_ids()), sum(path.stat().st_size for path in files))
 
 
 def remove(paths: SweepPaths, forget: Callable[[SweepPaths], int] | None = None) -> int:
@@ -107,7 +103,7 @@ def remove(paths: SweepPaths, forget: Callable[[SweepPaths], int] | None = None)
     Raises:
         SweepLocked: the sweep runs.
     """
-    if held_since(paths) is not None:
+    if is_locked(paths):
         raise SweepLocked(f"sweep {paths.name!r} runs; stop it first (teleport stop {paths.name})")
     with locked(paths):
         num_runs = 0 if forget is None else forget(paths)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import SweepLocked, SweepNotFound
+from orchestrator.errors import SweepLocked, SweepNotFound, UserError
 from orchestrator.home.files import atomic_write
 from orchestrator.home.lock import held_since, is_locked, locked, owner
-from orchestrator.home.paths import FORMAT, SweepPaths, find_sweep, sweep_names
+from orchestrator.home.paths import FORMAT, SweepPaths, find_sweep, find_trial, sweep_names
 from orchestrator.home.records import HistoryRow, TrialConfig, TrialResult
 from tests.orchestrator.trials import complete, config, row
 
@@ -204,3 +204,12 @@ def test_a_sweep_has_one_driver(tmp_path: Path) -> None:
     assert not is_locked(paths)
     with locked(paths):
         pass
+
+
+def test_a_trial_is_found_by_the_beginning_of_its_id() -> None:
+    known = ["ab12", "ab34", "cd56"]
+    assert find_trial("cd", known, option="TRIAL", absent="in sweep 's'") == "cd56"
+    with pytest.raises(UserError, match=r"TRIAL: 2 trials begin with 'ab'; .*known: ab12, ab34\)"):
+        find_trial("ab", known, option="TRIAL", absent="in sweep 's'")
+    with pytest.raises(UserError, match="TRIAL: no trial 'cd57' in sweep 's'; did you mean 'cd56'"):
+        find_trial("cd57", known, option="TRIAL", absent="in sweep 's'")

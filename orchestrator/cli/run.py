@@ -1,4 +1,4 @@
-"""The commands that plan and run sweeps: plan, run, resume, train."""
+"""The commands that plan and run sweeps: plan, run, resume, extend, train."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, final
 
 import typer
 
@@ -136,17 +136,8 @@ def run(
     use_data_root(data_root)
     use_plugins(plugins)
     loaded = load_spec(spec, set_ or (), name=name)
-    paths = SweepPaths(home, loaded.name)
-    return _execute(
-        loaded,
-        paths,
-        address=address,
-        wait=wait_for_nodes,
-        launcher=launcher,
-        tracking_uri=tracking_uri,
-        accepts_other_code=accept_code_change,
-        trusts_hooks=trust_hooks,
-    )
+    how = _How(address, wait_for_nodes, launcher, tracking_uri, accept_code_change, trust_hooks)
+    return _execute(loaded, SweepPaths(home, loaded.name), how)
 
 
 def resume(
@@ -170,16 +161,8 @@ def resume(
     use_data_root(data_root)
     use_plugins(plugins)
     paths = find_sweep(home, name)
-    return _execute(
-        runnable_spec(paths),
-        paths,
-        address=address,
-        wait=wait_for_nodes,
-        launcher=launcher,
-        tracking_uri=tracking_uri,
-        accepts_other_code=accept_code_change,
-        trusts_hooks=trust_hooks,
-    )
+    how = _How(address, wait_for_nodes, launcher, tracking_uri, accept_code_change, trust_hooks)
+    return _execute(runnable_spec(paths), paths, how)
 
 
 def extend(
@@ -208,7 +191,7 @@ def extend(
 ) -> int:
     """Add trials, confirm seeds or independent searches to a sweep, and run what is added.
 
-    What a sweep that has ended claims stays; what is added makes claims of its own, and p is adjusted over all.
+    A sweep that has ended keeps its claims. What is added makes new claims, and every p is adjusted for all of them.
 
     Example: teleport extend quickstart --confirm-seeds 8
     """
@@ -219,16 +202,8 @@ def extend(
     use_plugins(plugins)
     paths = find_sweep(home, name)
     spec = extend_sweep(paths, trials=trials or 0, confirm_seeds=confirm_seeds or 0, replicates=replicates or 0)
-    return _execute(
-        spec,
-        paths,
-        address=address,
-        wait=wait_for_nodes,
-        launcher=launcher,
-        tracking_uri=tracking_uri,
-        accepts_other_code=accept_code_change,
-        trusts_hooks=trust_hooks,
-    )
+    how = _How(address, wait_for_nodes, launcher, tracking_uri, accept_code_change, trust_hooks)
+    return _execute(spec, paths, how)
 
 
 def train(
@@ -260,17 +235,20 @@ def train(
     return print_training(config, lambda show: train_one(config, home, f"{loaded.name}.train", show))
 
 
-def _execute(
-    spec: SweepSpec,
-    paths: SweepPaths,
-    *,
-    address: str | None,
-    wait: float,
-    launcher: str,
-    tracking_uri: str | None,
-    accepts_other_code: bool,
-    trusts_hooks: bool,
-) -> int:
+@final
+@dataclass(frozen=True)
+class _How:
+    """How a sweep runs, as the options of the same names say."""
+
+    address: str | None
+    wait_for_nodes: float
+    launcher: str
+    tracking_uri: str | None
+    accept_code_change: bool
+    trust_hooks: bool
+
+
+def _execute(spec: SweepSpec, paths: SweepPaths, how: _How) -> int:
     from orchestrator.cli.display import watch_sweep
     from orchestrator.errors import Interrupted, UserError, nearest
     from orchestrator.launch import LAUNCHERS
@@ -278,35 +256,34 @@ def _execute(
     from orchestrator.sweep import run as run_sweep
     from orchestrator.track import redact
 
-    if launcher not in LAUNCHERS:
-        raise UserError(f"--launcher: {launcher!r} is not known; {nearest(launcher, LAUNCHERS)}")
-    if address is not None and launcher != "ray":
-        raise UserError(f"--address: only the ray launcher runs on a cluster, --launcher is {launcher}")
-    if wait and address is None:
+    if how.launcher not in LAUNCHERS:
+        raise UserError(f"--launcher: {how.launcher!r} is not known; {nearest(how.launcher, LAUNCHERS)}")
+    if how.address is not None and how.launcher != "ray":
+        raise UserError(f"--address: only the ray launcher runs on a cluster, --launcher is {how.launcher}")
+    if how.wait_for_nodes and how.address is None:
         raise UserError("--wait-for-nodes: no node joins without a cluster; give its --address")
     shares = [spec.resources.share("search"), spec.resources.share("confirm")]
     interrupts = Interrupts()
     interrupts.install()
-    tracker = make_tracker(paths.home, tracking_uri)
+    tracker = make_tracker(paths.home, how.tracking_uri)
     try:
         with watch_sweep() as show:
             outcome = run_sweep(
                 spec,
                 paths,
-                LAUNCHERS[launcher](address, shares, wait),
+                LAUNCHERS[how.launcher](how.address, shares, how.wait_for_nodes),
                 tracker,
                 command=redact(shlex.join(["teleport", *sys.argv[1:]])),
                 observe=show,
                 interrupts=interrupts,
-                accepts_other_code=accepts_other_code,
-                trusts_hooks=trusts_hooks,
+                accepts_other_code=how.accept_code_change,
+                trusts_hooks=how.trust_hooks,
             )
     except (Interrupted, OSError) as stopped:
         # After a full disk or a lost mount a sweep can go on, as after Ctrl-C, because its files are complete.
         if paths.exists():
             what = "interrupted" if isinstance(stopped, Interrupted) else f"stopped ({stopped})"
-            options = _options(paths, address=address, launcher=launcher, tracking_uri=tracking_uri)
-            print(f"{what}; go on with: teleport resume {spec.name}{options}", file=sys.stderr)
+            print(f"{what}; go on with: teleport resume {spec.name}{_options(paths, how)}", file=sys.stderr)
         raise
     return _conclude(outcome)
 
@@ -331,19 +308,19 @@ def _conclude(outcome: Outcome) -> int:
     return 1 if outcome.failures else 0
 
 
-def _options(paths: SweepPaths, *, address: str | None, launcher: str, tracking_uri: str | None) -> str:
+def _options(paths: SweepPaths, how: _How) -> str:
     """Write the options that differ from their defaults, without credentials, because terminals are logged."""
     from orchestrator.track import redact
 
     given = []
     if paths.home != Path(os.path.abspath(DEFAULT_HOME)) and "TELEPORT_HOME" not in os.environ:
         given += ["--home", str(paths.home)]
-    if address is not None:
-        given += ["--address", address]
-    if launcher != "ray":
-        given += ["--launcher", launcher]
-    if tracking_uri is not None and "MLFLOW_TRACKING_URI" not in os.environ:
-        given += ["--tracking-uri", tracking_uri]
+    if how.address is not None:
+        given += ["--address", how.address]
+    if how.launcher != "ray":
+        given += ["--launcher", how.launcher]
+    if how.tracking_uri is not None and "MLFLOW_TRACKING_URI" not in os.environ:
+        given += ["--tracking-uri", how.tracking_uri]
     return redact("".join(f" {shlex.quote(word)}" for word in given))
 
 

@@ -45,7 +45,7 @@ def _run(source: TrialSource, config: TrialConfig, start: bytes | None) -> Trial
             if text := output.take():
                 source.on_output(config, text)
 
-        # What the source prints, such as the progress, is none of the trial's.
+        # The source prints too, the progress for one, which does not belong to the trial's output.
         def report(rows: Sequence[HistoryRow]) -> None:
             with output.paused(), _carried_out():
                 tell()

@@ -273,10 +273,7 @@ class Driver(TrialSource):
             self._paths.append_history(config.trial_id, rows)
         now = time.time()
         if num_kept is not None:
-            kept = self._paths.read_trial(config.trial_id).history
-            started_at = self._running[config.trial_id]
-            result = pruned_result(config, kept, started_at=started_at, ended_at=now)
-            self._end(config, result.model_copy(update={"by_user": config.trial_id in self._wishes}))
+            self._end(config, self._pruned(config, self._running[config.trial_id], now))
             return False
         if self._budgets.overdue(config.trial_id):
             self._end(config, self._budgets.timed_out(config.trial_id, now))
@@ -286,6 +283,12 @@ class Driver(TrialSource):
     def _judge(self, config: TrialConfig, rows: Sequence[HistoryRow]) -> int | None:
         """Tell how many of these rows a trial keeps, where it is to end early; None where it goes on."""
         return self._study_of(config).judge(config, rows) if config.phase == "search" else None
+
+    def _pruned(self, config: TrialConfig, started_at: float, ended_at: float) -> TrialResult:
+        """Make the result of a trial that ends before its time, from the rows on file."""
+        rows = self._paths.read_trial(config.trial_id).history
+        result = pruned_result(config, rows, started_at=started_at, ended_at=ended_at)
+        return result.model_copy(update={"by_user": config.trial_id in self._wishes})
 
     def _study_of(self, config: TrialConfig) -> Study:
         return self._studies[self._spec.search_of(config.workload, config.arm, config.replicate)]
@@ -303,9 +306,7 @@ class Driver(TrialSource):
         if config.trial_id not in self._running:  # it was lost before it could start
             self.on_started(config)
         if result.failure_kind == "lost" and config.trial_id in self._wishes:
-            rows = self._paths.read_trial(config.trial_id).history
-            result = pruned_result(config, rows, started_at=result.started_at, ended_at=result.ended_at)
-            result = result.model_copy(update={"by_user": True})
+            result = self._pruned(config, result.started_at, result.ended_at)
         elif result.failure_kind == "lost" and self._budgets.overdue(config.trial_id):
             result = self._budgets.timed_out(config.trial_id, result.ended_at)
         if self._retries.take_back(config, result):
@@ -378,8 +379,8 @@ class Driver(TrialSource):
         for config in (config for study in self._studies.values() for config in study.take_dropped()):
             if config.trial_id in self._cut_off:
                 self._counts.begin(config)
-                rows, now = self._paths.read_trial(config.trial_id).history, time.time()
-                self._end(config, pruned_result(config, rows, started_at=now, ended_at=now))
+                now = time.time()
+                self._end(config, self._pruned(config, now, now))
             else:
                 self._counts.drop(config.workload, config.arm, config.phase)
                 self._log.info("dropped %s: its candidate has ended", describe(config))

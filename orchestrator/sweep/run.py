@@ -15,6 +15,7 @@ from typing import final
 from orchestrator.errors import FileUnreadable, Interrupted, SweepConflict
 from orchestrator.home import (
     Code,
+    SweepOutcome,
     SweepPaths,
     SweepRecord,
     WarmStart,
@@ -96,26 +97,18 @@ def run(
         Interrupted: the user asked to stop; ``resume`` goes on from here.
     """
     interrupts = interrupts or Interrupts()
-    _refuse_other_spec(spec, paths)
-    refuse_unknown_source(spec, paths)
-    code = code_here(spec.plugins)
+    code = _code_to_run(spec, paths, accepts_other_code)
     # A sweep that has ended has nothing to launch, so it needs no machine.
-    is_over = _is_over(paths)
-    if not is_over:
-        _refuse_other_code(paths, code, accepts_other_code)
-    ready = nullcontext() if is_over else launcher.prepared()
-    options = spec.hooks if trusts_hooks or not paths.fetched.is_file() else HooksOptions()
+    ready = nullcontext() if code is None else launcher.prepared()
     with (
         ready,
         locked(paths),
         _logging(paths) as log,
         _indexed_journal(paths),
-        closing(Hooks(options, paths, log)) as hooks,
+        closing(Hooks(_hooks_to_call(spec, paths, log, trusts_hooks), paths, log)) as hooks,
     ):
-        if options != spec.hooks:
-            log.warning("no hook is called, because the sweep was fetched; --trust-hooks lets its hooks run")
         set_aside = _set_damaged_aside(paths, log)
-        record = _begin(spec, paths, command, None if is_over else code)
+        record = _begin(spec, paths, command, code)
         tracker.follow(paths)
         with _told(paths, tracker, hooks, log, interrupts) as told:
             paths.outcome.unlink(missing_ok=True)
@@ -125,11 +118,9 @@ def run(
                     if not driver.is_exhausted:
                         launcher.launch(driver)
             record = replace(read_record(paths), ended_early=driver.ended_early)
-            told.report = report = write_report(record, paths)
-            end = end_of(record)
+            report, end = write_report(record, paths), end_of(record)
             paths.write_outcome(end)
-            told.status, told.words = end.status, in_words(end)
-            told.message = "; ".join(end.failures) or end.ended_early
+            told.conclude(report, end)
     return Outcome(report, paths, end.failures, told.num_untracked, set_aside)
 
 
@@ -143,6 +134,11 @@ class _Told:
     message: str = ""
     report: Report | None = None
     num_untracked: int = 0
+
+    def conclude(self, report: Report, end: SweepOutcome) -> None:
+        """Note that the sweep has come to its report."""
+        self.report, self.status, self.words = report, end.status, in_words(end)
+        self.message = "; ".join(end.failures) or end.ended_early
 
 
 @contextmanager
@@ -194,6 +190,24 @@ def _artifacts(paths: SweepPaths, log: logging.Logger) -> list[Path]:
     except OSError as error:
         log.warning("no archive of the sweep goes to the tracking store: %s", error)
     return found
+
+
+def _code_to_run(spec: SweepSpec, paths: SweepPaths, accepts_other_code: bool) -> Code | None:
+    """Refuse what may not run here; else tell which code runs it, None where nothing is left to run."""
+    _refuse_other_spec(spec, paths)
+    refuse_unknown_source(spec, paths)
+    code = code_here(spec.plugins)
+    if _is_over(paths):
+        return None
+    _refuse_other_code(paths, code, accepts_other_code)
+    return code
+
+
+def _hooks_to_call(spec: SweepSpec, paths: SweepPaths, log: logging.Logger, trusts_hooks: bool) -> HooksOptions:
+    if trusts_hooks or not paths.fetched.is_file() or spec.hooks == HooksOptions():
+        return spec.hooks
+    log.warning("no hook is called, because the sweep was fetched; --trust-hooks lets its hooks run")
+    return HooksOptions()
 
 
 def _refuse_other_spec(spec: SweepSpec, paths: SweepPaths) -> None:

@@ -21,7 +21,7 @@ Take = Callable[[], str]
 
 @final
 class PythonOutput:
-    """What Python prints in the thread that made it; what other threads print goes where it went before."""
+    """What Python prints in one thread, the one that made this object; other threads print as they did before."""
 
     def __init__(self) -> None:
         self._printed = io.StringIO()
@@ -84,22 +84,24 @@ def process_output() -> Iterator[Take]:
 
         def take() -> str:
             nonlocal place
-            for stream in (sys.stdout, sys.stderr):
-                stream.flush()
+            _flush()
             data = os.pread(file.fileno(), os.fstat(file.fileno()).st_size - place, place)
             place += len(data)
             return data.decode("utf-8", "replace")
 
         before = [os.dup(number) for number in (1, 2)]
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+        _flush()
         try:
             for number in (1, 2):
                 os.dup2(file.fileno(), number)
             yield take
         finally:
-            for stream in (sys.stdout, sys.stderr):
-                stream.flush()
+            _flush()
             for number, kept in zip((1, 2), before, strict=True):
                 os.dup2(kept, number)
                 os.close(kept)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()

@@ -72,20 +72,25 @@ def test_a_driver_that_died_within_a_write_to_the_journal_keeps_nobody_waiting(
     assert "lock file" not in capsys.readouterr().err
 
 
+def of_an_ended_trial(paths: SweepPaths, name: str) -> Path:
+    """Return a file of a trial that had ended before the kill; the files of a running one are not indexed yet."""
+    return sorted(paths.trials.glob("*/result.json"))[0].with_name(name)
+
+
 def of_another_version(paths: SweepPaths) -> Path:
-    file = sorted(paths.trials.glob("*/result.json"))[0]
+    file = of_an_ended_trial(paths, "result.json")
     file.write_text(json.dumps({**json.loads(file.read_text()), "version": 0}))
     return file
 
 
 def with_a_key_of_old(paths: SweepPaths) -> Path:
-    file = sorted(paths.trials.glob("*/config.json"))[0]
+    file = of_an_ended_trial(paths, "config.json")
     file.write_text(json.dumps({**json.loads(file.read_text()), "lr": 0.1}))
     return file
 
 
 def without_a_line(paths: SweepPaths) -> Path:
-    file = sorted(paths.trials.glob("*/history.jsonl"))[0]
+    file = of_an_ended_trial(paths, "history.jsonl")
     file.write_text("once upon a time\n" + file.read_text())
     return file
 

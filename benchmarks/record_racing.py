@@ -17,7 +17,8 @@ from orchestrator.home.files import atomic_write
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
 from orchestrator.launch import InlineLauncher
-from orchestrator.search.candidates import Candidate, Candidates, baseline_costs, run_cost
+from orchestrator.search.candidates import Candidate, Candidates
+from orchestrator.search.costs import baseline_costs, run_cost
 from orchestrator.sweep.run import run
 from orchestrator.track import NoTracker
 

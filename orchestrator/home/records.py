@@ -439,6 +439,11 @@ class SweepOutcome(Record):
     failures: tuple[str, ...] = ()
     ended_early: str = ""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every trial that was wanted has ended."""
+        return not self.ended_early
+
 
 class IndexLine(Record):
     """One line of ``index.jsonl``: how a file of the sweep was when it was stored.

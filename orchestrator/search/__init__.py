@@ -3,16 +3,13 @@
 from orchestrator.search.candidates import (
     Candidate,
     Candidates,
-    aggregate_of,
-    run_cost,
-    run_limit,
     run_order,
-    steps_to_target,
     stored_id,
     training_id,
     training_of,
 )
 from orchestrator.search.confirm import Confirmation, ConfirmGrid, confirm_grids, confirmed
+from orchestrator.search.costs import aggregate_of, run_cost, run_limit, steps_to_target
 from orchestrator.search.counts import num_busy, num_candidates, num_grid_points, num_planned
 from orchestrator.search.early_stopping import pruned_result
 from orchestrator.search.journal import open_journal

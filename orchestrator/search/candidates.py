@@ -8,7 +8,6 @@ trials' files.
 
 from __future__ import annotations
 
-import math
 import random
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -16,8 +15,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, Self, final
 
-from orchestrator.home import SeedResult, SweepRecord, Trial, TrialConfig, TrialResult, TrialState, objective_value
-from orchestrator.search.early_stopping import loses
+from orchestrator.home import SweepRecord, Trial, TrialConfig, TrialResult, TrialState, objective_value
+from orchestrator.search.costs import (
+    Pair,
+    aggregate_of,
+    baseline_costs,
+    log_ratio_of,
+    mean_values,
+    steps_to_target,
+)
+from orchestrator.search.settling import has_lost_to, settle
 from orchestrator.spec import (
     ALL,
     BASELINE,
@@ -32,13 +39,6 @@ from orchestrator.spec import (
     Workload,
     digest,
 )
-from orchestrator.spec.options import WilcoxonOptions
-from orchestrator.statistics import Cost, censored_median
-
-Pair = tuple[str, int]
-# A clock that shows nothing has passed all the same.
-LEAST_SPENT = 1e-9
-SUFFIX = "_to_target"
 
 
 def run_order(spec: SweepSpec, workload: str = ALL, replicate: int = 0) -> tuple[Pair, ...]:
@@ -107,16 +107,6 @@ def search_config(
     )
 
 
-def baseline_costs(spec: SweepSpec, baselines: Mapping[str, Trial]) -> dict[Pair, float]:
-    """Read what the tuned baselines cost on each seed; a miss costs twice the budget."""
-    return {
-        (workload, seed.seed): run_cost(seed, spec.search.objective.metric).value
-        for workload, trial in baselines.items()
-        if trial.result is not None
-        for seed in trial.result.seeds
-    }
-
-
 def is_complete(trial: Trial) -> bool:
     """Tell whether a trial ended well and has a value."""
     result = trial.result
@@ -132,13 +122,6 @@ def stored_id(trial: Trial) -> str:
     return trial.trial_id if trial.result is None else trial.result.trial_id
 
 
-def steps_to_target(trial: Trial) -> float:
-    """Take the median steps to target over a trial's seeds: infinite as soon as half of them miss, or none ran."""
-    seeds = trial.result.seeds if trial.result is not None else ()
-    steps = [math.inf if seed.steps_to_target is None else float(seed.steps_to_target) for seed in seeds]
-    return censored_median(steps) if steps else math.inf
-
-
 def by_value(trials: Iterable[Trial], mode: Mode) -> list[Trial]:
     """Order COMPLETE trials by their objective, ties by median steps to target, then by number; the best first."""
     sign = 1.0 if mode == "min" else -1.0
@@ -150,24 +133,6 @@ def by_value(trials: Iterable[Trial], mode: Mode) -> list[Trial]:
         return sign * trial.result.value, steps_to_target(trial), -1 if number is None else number, stored_id(trial)
 
     return sorted(trials, key=order)
-
-
-def run_cost(seed: SeedResult, metric: str) -> Cost:
-    """Tell what a run that ended well cost, in steps, seconds or gradient evaluations.
-
-    A run costs at least one step: what is there before the first step has cost nothing, and nothing has no ratio. A
-    miss counts as twice its limit (:meth:`Cost.of_miss`).
-    """
-    limit, spent = run_limit(seed, metric), getattr(seed, metric)
-    return Cost.of_miss(limit) if spent is None else Cost(max(float(spent), limit / seed.budget_steps), limit)
-
-
-def run_limit(seed: SeedResult, metric: str) -> float:
-    """Tell where a run is cut off, or would have been: its whole budget in the metric's unit."""
-    if metric == f"steps{SUFFIX}":
-        return float(seed.budget_steps)
-    spent: float = getattr(seed, metric.removesuffix(SUFFIX))
-    return max(spent, LEAST_SPENT) * (seed.budget_steps / max(seed.num_steps, 1))
 
 
 CandidateState = Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
@@ -276,42 +241,6 @@ class Candidate:
             ended_at=max(each.ended_at for each in results),
         )
         return Trial(config=known[0].config, result=result)
-
-
-def log_ratio_of(objective: Objective, result: TrialResult, baseline: float) -> float:
-    """Compare what a COMPLETE trial of one seed cost with the tuned baseline's cost on the same seed.
-
-    The logarithm of the ratio is finite, since a miss counts as twice its budget on either side.
-    """
-    return math.log(run_cost(result.seeds[0], objective.metric).value / baseline)
-
-
-def aggregate_of(aggregation: Aggregate, log_ratios: Mapping[str, Sequence[float]]) -> float:
-    """Aggregate the ratios of a candidate's costs to the baselines'.
-
-    ``geometric_mean`` is over all ratios; ``worst`` is the largest over the workloads of the geometric mean over the
-    seeds.
-
-    Args:
-        aggregation: one of the two.
-        log_ratios: workload -> the logarithms of its ratios, at least one.
-
-    >>> round(aggregate_of("geometric_mean", {"a": [0.0, 0.0], "b": [math.log(4.0), 0.0]}), 6)
-    1.414214
-    >>> round(aggregate_of("worst", {"a": [0.0, 0.0], "b": [math.log(4.0), 0.0]}), 6)
-    2.0
-    """
-    means = [sum(ratios) / len(ratios) for ratios in log_ratios.values()]
-    if aggregation == "worst":
-        return math.exp(max(means))
-    num = sum(map(len, log_ratios.values()))
-    return math.exp(sum(sum(ratios) for ratios in log_ratios.values()) / num)
-
-
-def mean_values(results: Sequence[TrialResult]) -> tuple[float, ...]:
-    """Average each objective over COMPLETE trials of one seed each."""
-    known = [result.values or (result.value,) for result in results]
-    return tuple(sum(value or 0.0 for value in values) / len(values) for values in zip(*known, strict=True))
 
 
 def first_failure(results: Iterable[TrialResult]) -> TrialResult | None:
@@ -450,31 +379,19 @@ class Candidates:
         return tuple(found)
 
     def _settle(self, runs: Sequence[Run], leader: Candidate | None) -> tuple[CandidateState, int]:
-        """Look at a candidate's runs in order, up to the one that settles it.
+        """Give the state of a candidate whose runs stand in order, and how many of them count."""
+        ahead = None
+        if leader is not None:
+            by_pair = {(run.workload, run.seed): run.log_ratio or 0.0 for run in leader.runs}
+            ahead = [by_pair[pair] for pair in self._pairs]
 
-        Returns:
-            The state of the candidate, and how many runs count.
-        """
-        assert isinstance(self.spec.search.scope, SharedScope)
-        scheduler, ratios = self.spec.search.scheduler, list[float]()
-        by_workload: dict[str, list[float]] = defaultdict(list)
-        for place, run in enumerate(runs):
-            if run.state in (None, "RUNNING"):
-                return "RUNNING", place
-            if run.state != "COMPLETE":
-                assert run.state is not None
-                return run.state, place + 1
-            # After the last pair there is nothing left to spare.
-            if run.log_ratio is None or leader is None or place + 1 == len(runs):
-                continue
-            ratios.append(run.log_ratio)
-            by_workload[run.workload].append(run.log_ratio)
-            is_behind = aggregate_of(self.spec.search.scope.aggregate, by_workload) > (leader.aggregate or 0.0)
-            if isinstance(scheduler, WilcoxonOptions) and is_behind:
-                ahead = {(one.workload, one.seed): one.log_ratio or 0.0 for one in leader.runs}
-                if loses(scheduler, ratios, [ahead[pair] for pair in self._pairs]):
-                    return "PRUNED", place + 1
-        return "COMPLETE", len(runs)
+        def has_lost(num_runs: int) -> bool:
+            # Where the baseline is not known there is nothing to lose against.
+            ratios = [run.log_ratio for run in runs[:num_runs] if run.log_ratio is not None]
+            return len(ratios) == num_runs and has_lost_to(self.spec, self._pairs, ahead, ratios)
+
+        state, num_counted = settle([run.result for run in runs], has_lost)
+        return "RUNNING" if state is None else state.value, num_counted
 
     def _merged_shared(self, candidate: Candidate, workload: str) -> Trial:
         config, known_as = self._named(candidate, workload)
@@ -523,25 +440,20 @@ def _merged_own(spec: SweepSpec, runs: Sequence[Trial]) -> Trial:
     by_seed = {run.config.seeds[0]: run for run in runs}
     seeds_in_order = spec.search.seeds_of(runs[0].config.replicate)
     config = runs[0].config.model_copy(update={"seeds": seeds_in_order})
-    counted: list[Trial] = []
-    results: list[TrialResult] = []
-    for seed in seeds_in_order:
-        run = by_seed.get(seed)
-        if run is None or run.result is None:
-            return Trial(config=config, history=tuple(row for one in runs for row in one.history))
-        counted.append(run)
-        results.append(run.result)
-        if run.result.state is not TrialState.COMPLETE:
-            break
-    last = results[-1]
-    values = mean_values(results) if last.state is TrialState.COMPLETE else ()
+    in_order = [by_seed.get(seed) for seed in seeds_in_order]
+    state, num_counted = settle([None if run is None else run.result for run in in_order])
+    if state is None:
+        return Trial(config=config, history=tuple(row for one in runs for row in one.history))
+    counted = [run for run in in_order[:num_counted] if run is not None]
+    results = [run.result for run in counted if run.result is not None]
+    values = mean_values(results) if state is TrialState.COMPLETE else ()
     result = TrialResult(
         trial_id=stored_id(counted[0]),
-        state=last.state,
+        state=state,
         value=values[0] if values else None,
         values=values if len(values) > 1 else (),
         seeds=tuple(seed for result in results for seed in result.seeds),
-        failure=last.failure,
+        failure=results[-1].failure,
         started_at=min(result.started_at for result in results),
         ended_at=max(result.ended_at for result in results),
         machine=next((result.machine for result in results if result.machine is not None), None),

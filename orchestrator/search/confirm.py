@@ -17,7 +17,8 @@ from functools import cached_property
 from typing import Any, final
 
 from orchestrator.home import Trial, TrialConfig, TrialResult, TrialState
-from orchestrator.search.candidates import Candidates, run_cost, stored_id, training_id
+from orchestrator.search.candidates import Candidates, stored_id, training_id
+from orchestrator.search.costs import run_cost
 from orchestrator.search.selection import Champions, champions
 from orchestrator.spec import (
     BASELINE,

@@ -12,25 +12,18 @@ The sweep's files are the truth. After a crash a search is brought level with th
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, final
 
 from orchestrator.home import HistoryRow, Trial, TrialConfig, TrialResult, TrialState
-from orchestrator.search.candidates import (
-    Pair,
-    aggregate_of,
-    baseline_costs,
-    log_ratio_of,
-    mean_values,
-    run_order,
-    search_config,
-    training_of,
-)
-from orchestrator.search.early_stopping import Stopping, loses
+from orchestrator.search.candidates import run_order, search_config, training_of
+from orchestrator.search.costs import Pair, baseline_costs, log_ratio_of, mean_values
+from orchestrator.search.early_stopping import Stopping
 from orchestrator.search.journal import CandidateOutcome
 from orchestrator.search.proposals import Point, Proposals
-from orchestrator.spec import ALL, BASELINE, Arm, Json, SharedScope, SweepSpec, Workload
+from orchestrator.search.settling import aggregate_over, has_lost_to, never, settle
+from orchestrator.spec import ALL, BASELINE, Arm, Json, SweepSpec, Workload
 from orchestrator.spec.options import TeleportOptions, WilcoxonOptions
 
 if TYPE_CHECKING:
@@ -54,9 +47,8 @@ class _Candidate:
         self.configs: Sequence[TrialConfig] = ()
         self.results: dict[int, TrialResult] = {}
         self.handed_out: set[int] = set()
-        # Of a search over all workloads: logarithms of cost over the baseline's, of the runs that were looked at.
-        self.log_ratios: list[float] = []
-        # Of a candidate to beat, the same of all pairs; None: there is none.
+        # Of a search over all workloads: logarithm of the cost of the candidate to beat over the baseline's, pair by
+        # pair; None where there is no such candidate.
         self.leader: list[float] | None = None
         self.is_begun = False
         self.num_looked_at = 0
@@ -302,39 +294,34 @@ class Study:
             self._begin(candidate)
         if not candidate.is_begun:
             return
-        while (place := candidate.num_looked_at) < len(candidate.run_ids):
-            result = candidate.results.get(place)
-            if result is None:
-                return
-            candidate.num_looked_at += 1
-            if result.state is not TrialState.COMPLETE:
-                self._close(candidate, CandidateOutcome(result.state, failed=result))
-                return
-            if self._is_shared:
-                ratio = log_ratio_of(self.spec.search.objective, result, self._costs[self._pairs[place]])
-                candidate.log_ratios.append(ratio)
-                if self._has_lost(candidate):
-                    curve = dict(enumerate(candidate.log_ratios))
-                    self._close(candidate, CandidateOutcome(TrialState.PRUNED, curve=curve))
-                    return
-        self._close(candidate, CandidateOutcome(TrialState.COMPLETE, self._values(candidate)))
+        results = [candidate.results.get(place) for place in range(len(candidate.run_ids))]
+        lost = partial(self._has_lost, candidate) if self._is_shared else never
+        state, candidate.num_looked_at = settle(results, lost, start=candidate.num_looked_at)
+        if state is TrialState.COMPLETE:
+            self._close(candidate, CandidateOutcome(state, self._values(candidate)))
+        elif state is not None:
+            last = candidate.results[candidate.num_looked_at - 1]
+            if last.state is TrialState.COMPLETE:
+                curve = dict(enumerate(self._log_ratios(candidate)))
+                self._close(candidate, CandidateOutcome(state, curve=curve))
+            else:
+                self._close(candidate, CandidateOutcome(state, failed=last))
 
-    def _has_lost(self, candidate: _Candidate) -> bool:
-        scheduler = self.spec.search.scheduler
-        # After the last pair there is nothing left to spare.
-        if not isinstance(scheduler, WilcoxonOptions) or candidate.num_looked_at == len(candidate.run_ids):
-            return False
-        leader = candidate.leader
-        # The signed-rank test speaks of most pairs, the aggregate may be of the worst workload.
-        if leader is None or self._aggregate(candidate.log_ratios) <= self._aggregate(leader):
-            return False
-        return loses(scheduler, candidate.log_ratios, leader)
+    def _log_ratios(self, candidate: _Candidate, num_runs: int | None = None) -> list[float]:
+        """Compare the first runs of a candidate of a shared search, or all that were looked at, with the baselines."""
+        num_runs = candidate.num_looked_at if num_runs is None else num_runs
+        pairs = enumerate(self._pairs[:num_runs])
+        objective = self.spec.search.objective
+        return [log_ratio_of(objective, candidate.results[place], self._costs[pair]) for place, pair in pairs]
+
+    def _has_lost(self, candidate: _Candidate, num_runs: int) -> bool:
+        return has_lost_to(self.spec, self._pairs, candidate.leader, self._log_ratios(candidate, num_runs))
 
     def _close(self, candidate: _Candidate, outcome: CandidateOutcome) -> None:
         del self._open[candidate.number]
         self._drop(candidate, range(candidate.num_looked_at, candidate.num_wanted))
         if self._is_shared and outcome.state is TrialState.COMPLETE:
-            self._raced[candidate.number] = (outcome.values[0], candidate.log_ratios)
+            self._raced[candidate.number] = (outcome.values[0], self._log_ratios(candidate))
         if self._stopping is not None:
             self._stopping.end(candidate.number, outcome)
         self._proposals.end(candidate.number, outcome)
@@ -346,16 +333,8 @@ class Study:
     def _values(self, candidate: _Candidate) -> tuple[float, ...]:
         """The value of each objective, of a candidate that ran in full."""
         if self._is_shared:
-            return (self._aggregate(candidate.log_ratios),)
+            return (aggregate_over(self.spec, self._pairs, self._log_ratios(candidate)),)
         return mean_values([candidate.results[place] for place in range(len(self._pairs))])
-
-    def _aggregate(self, log_ratios: Sequence[float]) -> float:
-        """Aggregate over the first pairs."""
-        assert isinstance(self.spec.search.scope, SharedScope)
-        by_workload: dict[str, list[float]] = defaultdict(list)
-        for (workload, _), log_ratio in zip(self._pairs, log_ratios, strict=False):
-            by_workload[workload].append(log_ratio)
-        return aggregate_of(self.spec.search.scope.aggregate, by_workload)
 
     def _config(self, candidate: _Candidate, place: int) -> TrialConfig:
         if not candidate.configs:

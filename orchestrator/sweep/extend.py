@@ -35,7 +35,7 @@ def extend(paths: SweepPaths, *, trials: int = 0, confirm_seeds: int = 0, replic
             raise UserError(f"sweep {paths.name!r} searches nothing, so only --confirm-seeds can be added")
         record = read_record(paths)
         end = paths.read_outcome()
-        has_claims = end is not None and not end.ended_early and bool(spec.confirm_seeds)
+        has_claims = end is not None and end.is_whole and bool(spec.confirm_seeds)
         overrides = _overrides(record, trials, confirm_seeds, replicates, has_claims=has_claims)
         larger = parse_spec(read_file(paths.spec), overrides)
         if has_claims:

@@ -237,7 +237,7 @@ def _is_over(paths: SweepPaths) -> bool:
     if faults := [damage(paths.root / each.path, each.reason) for each in found if not each.trial_id]:
         raise FileUnreadable(*faults)
     end = paths.read_outcome()
-    return end is not None and not end.ended_early and not found
+    return end is not None and end.is_whole and not found
 
 
 def _refuse_other_code(paths: SweepPaths, code: Code, accepts_other_code: bool) -> None:

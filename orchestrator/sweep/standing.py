@@ -38,7 +38,7 @@ def in_words(end: SweepOutcome) -> Literal["finished", "ended early", "failed"]:
     """Name an end for people; a sweep with failures has failed, also where it ended early."""
     if end.status == "FAILED":
         return "failed"
-    return "ended early" if end.ended_early else "finished"
+    return "finished" if end.is_whole else "ended early"
 
 
 def _failures(record: SweepRecord) -> Iterator[str]:
@@ -343,7 +343,7 @@ def standing(paths: SweepPaths, record: SweepRecord | None = None) -> Standing:
     record = record or read_record(paths, with_history=False)
     since, now = held_since(paths), time.time()
     end = paths.read_outcome()
-    is_over = since is None and end is not None and not end.ended_early
+    is_over = since is None and end is not None and end.is_whole
     progress = count(record.spec, record.trials, since=since, now=now, is_over=is_over)
     begun = (trial.trial_id for trial in record.trials if since is not None and trial.result is None)
     began_at = {trial_id: paths.began_at(trial_id) for trial_id in begun}

@@ -17,7 +17,8 @@ from orchestrator.home.records import (
     TrialState,
     objective_value,
 )
-from orchestrator.search.candidates import Candidates, aggregate_of, log_ratio_of, run_cost, run_order
+from orchestrator.search.candidates import Candidates, run_order
+from orchestrator.search.costs import aggregate_of, log_ratio_of, run_cost
 from orchestrator.search.counts import num_planned
 from orchestrator.search.lints import spec_lints
 from orchestrator.search.selection import champions, roles

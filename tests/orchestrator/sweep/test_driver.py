@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -18,6 +19,7 @@ from orchestrator.launch import InlineLauncher, RayLauncher, TrialSource
 from orchestrator.search.journal import open_journal
 from orchestrator.spec import Share
 from orchestrator.sweep import driver as driver_module
+from orchestrator.sweep.budgets import Budgets
 from orchestrator.sweep.standing import standing
 from orchestrator.track.projection import TRIAL_ID
 from tests.orchestrator.home.test_checkpoint import CutAt
@@ -55,7 +57,22 @@ def test_a_budget_that_is_used_up_starts_nothing(tmp_path: Path) -> None:
     assert again.num_run == 0
 
 
-def test_the_wall_clock_cuts_off_what_runs_and_that_can_go_on(tmp_path: Path) -> None:
+def let_time_pass(monkeypatch: pytest.MonkeyPatch, clock: Callable[[], float]) -> None:
+    """Give budgets a clock of the test's own, so that a busy machine cannot use them up."""
+    monkeypatch.setattr(driver_module, "Budgets", partial(Budgets, clock=clock))
+
+
+@pytest.fixture
+def _a_minute_for_each_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = SweepPaths(tmp_path, "tiny").trials
+    let_time_pass(
+        monkeypatch, lambda: 60.0 * sum(len(each.read_bytes().splitlines()) for each in files.glob("*/*.jsonl"))
+    )
+
+
+def test_the_wall_clock_cuts_off_what_runs_and_that_can_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = SweepPaths(tmp_path, "tiny").trials
+    let_time_pass(monkeypatch, lambda: 60.0 * len(list(files.glob("*/checkpoint.pt"))))
     outcome = go(tiny_spec("budget.wall_clock=2s", LONG, "checkpoint.every=0.1"), tmp_path)
     [trial] = read_record(outcome.paths).trials
     assert trial.result is None
@@ -64,6 +81,7 @@ def test_the_wall_clock_cuts_off_what_runs_and_that_can_go_on(tmp_path: Path) ->
     assert outcome.failures == ()
 
 
+@pytest.mark.usefixtures("_a_minute_for_each_row")
 def test_a_trial_that_takes_too_long_fails_as_timeout_and_the_sweep_goes_on(tmp_path: Path) -> None:
     spec = tiny_spec("budget.per_trial=1", LONG, "search.trials=1", "confirm.seeds=1")
     outcome = go(spec, tmp_path)
@@ -81,11 +99,13 @@ class Silent(ReadyLauncher):
 
     def __init__(self) -> None:
         self.overdue: list[Collection[str]] = []
+        self.now = 0.0
 
     def launch(self, source: TrialSource) -> None:
         hangs = source.propose()
         assert hangs is not None
         source.on_started(hangs)
+        self.now = 1.0
         while not source.overdue:
             source.check()
         assert source.overdue == [hangs.trial_id]
@@ -97,7 +117,9 @@ def test_a_silent_trial_is_killed_as_timeout_and_does_not_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(driver_module, "SILENT_SECONDS", 0.2)
-    outcome = go(tiny_spec("budget.per_trial=0.3"), tmp_path, Silent())
+    silent = Silent()
+    let_time_pass(monkeypatch, lambda: silent.now)
+    outcome = go(tiny_spec("budget.per_trial=0.3"), tmp_path, silent)
     assert sorted(kinds(read_record(outcome.paths))).count("timeout") == 1
 
 
@@ -196,6 +218,7 @@ def test_failed_trials_reach_the_hooks(tmp_path: Path) -> None:
     assert (end["event"], end["status"]) == ("sweep_finished", "failed")
 
 
+@pytest.mark.usefixtures("_a_minute_for_each_row")
 def test_an_inline_launch_survives_a_trial_that_its_source_ends(tmp_path: Path) -> None:
     spec = tiny_spec("budget.per_trial=0.5", LONG, "search.trials=1", "confirm.seeds=1", "arms={}")
     assert kinds(read_record(go(spec, tmp_path, InlineLauncher()).paths)) == ["timeout"]

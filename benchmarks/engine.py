@@ -81,12 +81,28 @@ CASES = {
 }
 
 
+# What people take: a teleport of one step, all of it. The goals are of tau = 1 and .99.
+WHOLE = {
+    "MLP 784-512-512-10, n = 256": (Case(lambda: mlp(784, 512, 512, 10), (256, 784), 1, 9), (3.5, 6.0)),
+    "MLP 64-128-128-10, n = 32": (Case(lambda: mlp(64, 128, 128, 10), (32, 64), 1, 25), (None, None)),
+    "CNN 3-16-32-64, n = 64": (Case(cnn, (64, 3, 32, 32), 1, 7), (None, 4.0)),
+    "transformer, 2 blocks, d = 128, n = 64": (Case(lambda: Transformer(128), (64, 28, 28), 1, 7), (3.5, 4.5)),
+    "ResNet-18, n = 16": (Case(resnet18, (16, 3, 32, 32), 1, 3), (5.0, 8.0)),
+}
+
+
 def rows() -> list[dict[str, Any]]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-        return [
+        prices = [
+            one
+            for name, (case, goals) in WHOLE.items()
+            for tau, goal in zip((1.0, 0.99), goals, strict=True)
+            for one in priced(f"{name}, tau = {tau:g}", case, tau, goal)
+        ]
+        return prices + [
             one
             for device in devices
             for name, case in CASES.items()
@@ -131,6 +147,38 @@ def measured(name: str, case: Case, tau: float, goal: float, device: str) -> lis
     return [
         row(f"one teleport step against one gradient, {name}", statistics.median(steps) / one, "ratio", goal),
         row(f"the same with basis, capture and report over {case.num_steps} steps, {name}", each, "ratio"),
+    ]
+
+
+def priced(name: str, case: Case, tau: float, goal: float | None) -> list[dict[str, Any]]:
+    """Process times of gradients and one-step teleports in turn, and what the teleports counted."""
+    torch.manual_seed(0)
+    model = case.make()
+    inputs, targets = torch.randn(case.shape), torch.arange(case.shape[0]) % 10
+    teleporter = Teleporter(model, F.cross_entropy, tau=tau, step=FixedStep(1e-6), num_steps=1)
+    origin = copy.deepcopy(model.state_dict())
+    gradients, teleports = [], []
+    for index in range(case.repeats + 1):
+        start = time.process_time()
+        F.cross_entropy(model(inputs), targets).backward()  # type: ignore[no-untyped-call]
+        between = time.process_time()
+        report = teleporter.teleport(inputs, targets)
+        end = time.process_time()
+        model.zero_grad()
+        model.load_state_dict(origin)
+        if index:  # the first is a warm-up
+            gradients.append(between - start)
+            teleports.append(end - between)
+    measured = statistics.median(teleports) / statistics.median(gradients)
+    ratio = report.num_gradient_evaluations / measured
+    return [
+        row(f"a whole teleport of one step against one gradient, {name}", measured, "ratio", goal),
+        row(
+            f"its counted price against its process time, whichever is larger, {name}",
+            max(ratio, 1 / ratio),
+            "ratio",
+            1.25,
+        ),
     ]
 
 

@@ -186,10 +186,11 @@ class TeleportReport:
         eval_drift: change of the loss on the objective batch in evaluation mode, where a batch norm of the model is in
             train mode (the move keeps the outputs in the mode at hand, not in the other); else None.
         events: what the guards said, in order.
-        num_gradient_evaluations: cost, in gradients of the objective batch (one forward, one backward). A forward
-            alone counts 1/3 (times samples over samples of the batch, elsewhere than on it), a forward-mode
-            tangent pass 1 (per Linear three products, as a gradient), a second backward through a gradient 2, a
-            third through that 4.
+        num_gradient_evaluations: cost of everything, in gradients of the objective batch (one forward, one backward).
+            Passes have fixed prices: a forward alone 1/3 (times samples over samples of the batch, elsewhere than on
+            it), a forward-mode tangent pass 1.7, a second backward through a gradient 2.6, a third through that 4.
+            Factorisations, projections and what surrounds them are counted by their operations
+            (`teleport_engine/model/price.py`), with constants measured on a CPU.
         seconds: wall-clock, by part.
         route: "jvp", "double_backward", "triple_backward", or "none" where no direction was taken.
         messages: what else a reader should know, in words.

@@ -113,8 +113,8 @@ class WhileItPays:
     """A schedule that ends for good when teleports gain too little for what they cost.
 
     The gain of a teleport is the growth of the squared gradient norm, `log(||g||^2 after / before)`, per gradient
-    evaluation that it took (basis and search included, in `report.num_gradient_evaluations`; factorisations are not in
-    it). Teleports that move nothing gain nothing.
+    evaluation that it took (`report.num_gradient_evaluations`, everything included). Teleports that move nothing gain
+    nothing.
 
     Args:
         schedule: when teleports are due as long as they pay.

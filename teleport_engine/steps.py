@@ -140,7 +140,9 @@ class Climb:
         """Takes one step and notes it, or says how the climb ends."""
         mark, cost = copy.copy(self._seconds), self._problem.num_gradient_evaluations
         start = time.perf_counter()
-        projected, square = project(self._view, route.ascent(self._after))
+        ascents = route.ascent(self._after)
+        projected, square = project(self._view, ascents)
+        self._problem.spend(self._view.projection_work(ascents))
         self._seconds.direction += time.perf_counter() - start
         if route.fault and route.fault not in self._messages:
             self._messages.append(route.fault)

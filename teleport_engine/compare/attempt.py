@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from teleport_engine.model import (
+    FORWARD,
+    SECOND_BACKWARD,
     Forward,
     Inputs,
     LossFn,
@@ -26,8 +28,6 @@ from teleport_engine.report import LayerReport, Outcome, Seconds, StepTrace, Tel
 from teleport_engine.step import Probe, difference
 
 __all__ = ["Attempt", "Point", "attempt", "filled", "layer_reports", "posed"]
-
-_FORWARD, _SECOND_BACKWARD = 1.0 / 3.0, 2.0
 
 
 @final
@@ -80,7 +80,7 @@ class Attempt:
         ascent: Sequence[Tensor | None] = [None] * len(self.parameters)
         if live:
             ascent = torch.autograd.grad(live, self.parameters, [g.detach() for g in live], allow_unused=True)
-            self._problem.num_gradient_evaluations += _SECOND_BACKWARD
+            self._problem.num_gradient_evaluations += SECOND_BACKWARD
         return Point(found.loss, found.square_norm, grads, filled(ascent, self.parameters))
 
     def inputs_of(self, weights: Sequence[nn.Parameter]) -> list[list[Tensor]]:
@@ -88,7 +88,7 @@ class Attempt:
         watch = Watch(WeightLayer("", "", weight) for weight in weights)
         with self._problem.without_graph(), watch:
             self._problem.forward.outputs(self._problem.inputs)
-        self._problem.num_gradient_evaluations += _FORWARD
+        self._problem.num_gradient_evaluations += FORWARD
         return [[use.inputs.detach().flatten(0, -2) for use in uses] for uses in watch.uses]
 
     def snapshot(self) -> list[Tensor]:

@@ -14,10 +14,29 @@ from teleport_engine.model.layer_calls import Watch
 from teleport_engine.model.layers import FrozenModule, WeightLayer, find_layers, settled
 from teleport_engine.model.linear_maps import Use
 from teleport_engine.model.parallel import Workers
+from teleport_engine.model.price import (
+    BACKWARD,
+    FORWARD,
+    HESSIAN_PRODUCT,
+    SECOND_BACKWARD,
+    SURVEY_WORK,
+    TANGENT,
+    THIRD_BACKWARD,
+    basis_work,
+    gradient_work,
+    projection_work,
+)
 from teleport_engine.model.types import Inputs, LossFn, Params, Product, tensors_in
 from teleport_engine.model.wrapped import Wrapped, eagerly
 
 __all__ = [
+    "BACKWARD",
+    "FORWARD",
+    "HESSIAN_PRODUCT",
+    "SECOND_BACKWARD",
+    "SURVEY_WORK",
+    "TANGENT",
+    "THIRD_BACKWARD",
     "CallPatch",
     "Calls",
     "ConvUse",
@@ -34,13 +53,16 @@ __all__ = [
     "Window",
     "Workers",
     "Wrapped",
+    "basis_work",
     "checked_data",
     "checked_inputs",
     "checked_model",
     "eagerly",
     "find_layers",
+    "gradient_work",
     "is_whole",
     "num_samples",
+    "projection_work",
     "settled",
     "tensors_in",
     "unrolled_grad",

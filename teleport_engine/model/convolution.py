@@ -121,6 +121,17 @@ class ConvUse(Use):
         for start, line in itertools.product(range(0, samples.shape[0], step), range(0, num_places, line_step)):
             yield slice(start, start + step), slice(line, line + line_step)
 
+    def num_products(self, weight: Tensor) -> int:
+        """Counts one row of patches for each sample and place."""
+        window, samples = self.window, self._samples(self.inputs)
+        num_places = math.prod(
+            (size + sum(ends) - tap * (taps - 1) - 1) // step + 1
+            for size, ends, tap, taps, step in zip(
+                samples.shape[2:], window.padding, window.dilation, window.kernel, window.stride, strict=True
+            )
+        )
+        return samples.shape[0] * num_places * weight.numel()
+
     def product(self, tangent: Tensor, delta: Tensor) -> Product:
         """Takes `delta^T dX` as the weight's gradient of a convolution, without patches."""
         window = self.window

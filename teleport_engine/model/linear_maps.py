@@ -61,6 +61,10 @@ class Use(ABC):
         """
 
     @abstractmethod
+    def num_products(self, weight: Tensor) -> int:
+        """Counts the multiply-adds of the call."""
+
+    @abstractmethod
     def product(self, tangent: Tensor, delta: Tensor) -> Product:
         """Gives `delta^T dX` of its blocks.
 
@@ -88,6 +92,10 @@ class LinearUse(Use):
             part = rows[start : start + size]
             augmented = torch.cat([part, part.new_ones(part.shape[0], 1)], 1) if self.is_augmented else part
             yield augmented.expand(self.num_blocks, -1, -1)
+
+    def num_products(self, weight: Tensor) -> int:
+        """Counts `N o d` of all blocks."""
+        return math.prod(self.inputs.shape[:-1]) * weight.numel()
 
     def product(self, tangent: Tensor, delta: Tensor) -> Product:
         """Gives `delta^T dX`, not yet multiplied."""
@@ -167,6 +175,10 @@ class MatrixUse(Use):
         size = max(1, max_elements // max(1, width * rows.shape[0]))
         for start in range(0, rows.shape[1], size):
             yield _spread(rows[:, start : start + size], 2, self._places[2], width)
+
+    def num_products(self, weight: Tensor) -> int:
+        """Counts `N o d` of its blocks."""
+        return self.spelled.rows(self.inputs.detach()).shape[1] * self.spelled.positions.numel()
 
     def product(self, tangent: Tensor, delta: Tensor) -> Product:
         """Gives `delta^T dX`, zero for rows and columns that this use does not take part in."""

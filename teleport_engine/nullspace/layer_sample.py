@@ -8,7 +8,7 @@ from typing import TypeAlias, final
 import torch
 from torch import Tensor, nn
 
-from teleport_engine.model import Use
+from teleport_engine.model import Use, basis_work
 from teleport_engine.nullspace.factorise import Settings, from_triangle, is_unsure, lowered, subspaces
 from teleport_engine.nullspace.gram import GRAM_EPSILON, Gram, Triangle, eigenvalues
 from teleport_engine.nullspace.subspace import Subspace
@@ -172,6 +172,16 @@ class LayerSample:
             [new if old.tau == self._settings.tau else old for old, new in zip(before, after, strict=True)]
             for before, after in zip(self._found or again, again, strict=True)
         ]
+
+    @property
+    def work(self) -> float:
+        """The work of the subspaces that were taken (`teleport_engine.model.price`)."""
+        num_readings = 2 if self._triangles else 1
+        return sum(
+            num_readings * basis_work(gram.num_rows, self._dim, one.rank, len(one.energies))
+            for gram, found in zip(self._grams, self._found, strict=False)
+            for one in {id(each): each for each in found}.values()
+        )
 
     @property
     def subspaces(self) -> tuple[Subspace, ...]:

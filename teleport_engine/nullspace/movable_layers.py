@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from teleport_engine.model import (
+    FORWARD,
+    SURVEY_WORK,
     FrozenModule,
     Inputs,
     Product,
@@ -21,6 +23,7 @@ from teleport_engine.model import (
     WeightLayer,
     Workers,
     find_layers,
+    gradient_work,
     num_samples,
     settled,
 )
@@ -88,6 +91,10 @@ class Survey:
         if _NO_NULL_SPACE in said:
             return Outcome.NO_NULL_SPACE
         return Outcome.INPUT_FIXED if _INPUT_FIXED in said else Outcome.NO_MOVABLE_LAYER
+
+    def projection_work(self, ascents: Sequence[Product]) -> float:
+        """Counts the work of one `project` of these directions."""
+        return sum(one.work(ascent) for one, ascent in zip(self.projectors, ascents, strict=True))
 
     def layer_reports(self, lengths: dict[str, float], idle: str) -> tuple[LayerReport, ...]:
         """Reports on every module with parameters, in the model's order.
@@ -237,6 +244,10 @@ def _watch(model: nn.Module, problem: Problem, search: Search) -> tuple[Survey, 
     view = Survey(found, record, workers=search.workers)
     seen = _linear_maps(view)
     view.linear = [layer.parameter_name for layer, _ in seen]
+    watched = zip((layer for layer in found if isinstance(layer, WeightLayer)), record.uses, strict=True)
+    problem.gradient_work = gradient_work(
+        (use, layer.weight, use.inputs.requires_grad) for layer, uses in watched for use in uses
+    )
     return view, seen
 
 
@@ -350,6 +361,7 @@ class _Basis:
             self._feed([one for one, _ in again], [sample.add_again for _, sample in again])
             with self.seconds.timed("subspace"):
                 run([sample.settle_again for _, sample in again])
+        self.problem.spend(SURVEY_WORK + sum(sample.work for sample in samples))
         return [one for one, sample in zip(seen, samples, strict=True) if self._has_room(one[0], sample)]
 
     def note(self, live: Sequence[_Seen], chosen: Mapping[str, LayerTau]) -> None:
@@ -390,7 +402,7 @@ class _Basis:
                 watch = Watch(layers)
                 with problem.without_graph(), watch:
                     problem.forward.outputs(inputs)
-                problem.num_gradient_evaluations += num_samples(inputs) / num_samples(problem.inputs) / 3.0
+                problem.num_gradient_evaluations += FORWARD * num_samples(inputs) / num_samples(problem.inputs)
             yield watch.uses
 
     def _has_room(self, layer: WeightLayer, sample: LayerSample) -> bool:

@@ -6,6 +6,7 @@ from typing import Protocol, final
 import torch
 from torch import Tensor, nn
 
+from teleport_engine.model import Product, projection_work
 from teleport_engine.nullspace.subspace import Subspace
 
 __all__ = ["BlockProjector", "Projector"]
@@ -39,6 +40,15 @@ class BlockProjector:
         # Columns of zeros do nothing to a projection, so that blocks of different rank go together.
         frames = [nn.functional.pad(one, (0, width - one.shape[1])) for one in kept]
         self._frames = torch.stack(frames).to(dtype)
+
+    def work(self, ascent: Product) -> float:
+        """Counts the work of projecting an ascent direction and of multiplying its factors (see `Product.short`)."""
+        num_blocks, num_rows, dim = ascent.right.shape
+        work = 0.0
+        if ascent.left is not None:
+            num_outputs = ascent.left.shape[2]
+            work, num_rows = float(num_blocks * num_rows * num_outputs * dim), min(num_rows, num_outputs)
+        return work + projection_work(num_blocks * num_rows, dim, self._frames.shape[2])
 
     def project(self, matrix: Tensor) -> Tensor:
         """Projects the rows of each block of `M [g, rows, d]`: a new tensor `M_b P_b`."""

@@ -11,13 +11,10 @@ from typing import Protocol, final
 import torch
 from torch import Tensor
 
-from teleport_engine.model import Product, WeightLayer, unrolled_grad
+from teleport_engine.model import SECOND_BACKWARD, THIRD_BACKWARD, Product, WeightLayer, unrolled_grad
 from teleport_engine.objective.problem import Evaluation, Problem, Record, added
 
 __all__ = ["DoubleBackwardRoute", "Route"]
-
-# In gradients: see TeleportReport.num_gradient_evaluations.
-_SECOND_BACKWARD, _THIRD_BACKWARD = 2.0, 4.0
 
 
 class Route(Protocol):
@@ -92,7 +89,7 @@ class DoubleBackwardRoute:
             outputs, cotangents = zip(*pulled, strict=True)
             with self._problem.backward(evaluation.left):
                 found = unrolled_grad(outputs, parameters, cotangents, allow_unused=True)
-            self._problem.num_gradient_evaluations += _THIRD_BACKWARD if measured.outputs else _SECOND_BACKWARD
+            self._problem.num_gradient_evaluations += THIRD_BACKWARD if measured.outputs else SECOND_BACKWARD
         parts = iter(
             torch.zeros_like(parameter) if part is None else part.detach()
             for parameter, part in zip(parameters, found, strict=True)

@@ -15,14 +15,11 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from teleport_engine.model import Product, Use, Watch, WeightLayer
+from teleport_engine.model import TANGENT, Product, Use, Watch, WeightLayer
 from teleport_engine.objective.direction import DoubleBackwardRoute
 from teleport_engine.objective.problem import Evaluation, Problem, Record, refuse_another, tensors_of
 
 __all__ = ["TangentRoute"]
-
-# In gradients: see TeleportReport.num_gradient_evaluations.
-_TANGENT = 1.0
 
 
 @final
@@ -92,7 +89,7 @@ class TangentRoute:
         watch = Watch(self._layers, duals)
         with watch:
             outputs, loss = problem.forward.loss(problem.inputs, problem.targets, duals)
-        problem.num_gradient_evaluations += _TANGENT
+        problem.num_gradient_evaluations += TANGENT
         if not self._is_certified:
             refuse_another(evaluation.outputs, tensors_of(outputs))  # this is a second forward too
             change = _tangent(loss)

@@ -15,7 +15,19 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
-from teleport_engine.model import Forward, Inputs, Left, Use, Watch, WeightLayer, tensors_in, unrolled_grad
+from teleport_engine.model import (
+    BACKWARD,
+    FORWARD,
+    HESSIAN_PRODUCT,
+    Forward,
+    Inputs,
+    Left,
+    Use,
+    Watch,
+    WeightLayer,
+    tensors_in,
+    unrolled_grad,
+)
 from teleport_engine.objective.gradient import Gradient, GradNorm, Measured, Objective
 from teleport_engine.objective.second_backward import Decomposed, Twice
 
@@ -34,8 +46,6 @@ __all__ = [
 ROUNDING = {torch.float64: 1e-8, torch.float32: 1e-4}
 """A relative change larger than this is no rounding, per precision of what changes."""
 
-# In gradients: see TeleportReport.num_gradient_evaluations.
-_FORWARD, _BACKWARD, _HESSIAN_PRODUCT = 1.0 / 3.0, 2.0 / 3.0, 2.0
 _PAPER_OBJECTIVE = GradNorm()
 _LEAST = 1e-15
 _TWICE = "loss and model must be twice differentiable (the direction is the gradient of a gradient norm)"
@@ -124,7 +134,8 @@ class Problem:
     """The primary loss of one batch, and the objective made of it, as functions of the trainable parameters.
 
     Attributes:
-        num_gradient_evaluations: cost so far, in gradients.
+        num_gradient_evaluations: cost so far, in gradients (`teleport_engine.model.price`).
+        gradient_work: work of one gradient; 0 until it is known.
         differentiates: whether model or loss take derivatives of their own; known from the first census on.
     """
 
@@ -142,10 +153,16 @@ class Problem:
         self.parameters = parameters
         self.objective = objective
         self.num_gradient_evaluations = 0.0
+        self.gradient_work = 0.0
         self.differentiates = False
         self._has_trainable_inputs = any(tensor.requires_grad for tensor in tensors_in(inputs))
         self._is_twice_differentiable = False
         self._is_served: bool | None = None
+
+    def spend(self, work: float) -> None:
+        """Adds work that is no pass through the model to the cost."""
+        if self.gradient_work > 0.0:
+            self.num_gradient_evaluations += work / self.gradient_work
 
     def record(self, layers: Sequence[WeightLayer], *, is_census: bool = False) -> Record:
         """Runs forward and loss, watching some weights.
@@ -175,7 +192,7 @@ class Problem:
             self._is_served = twice.num_replaced > 0
         if is_census:
             self.differentiates = watch.has_derivative
-        self.num_gradient_evaluations += _FORWARD
+        self.num_gradient_evaluations += FORWARD
         return Record(
             loss,
             watch.uses,
@@ -212,7 +229,7 @@ class Problem:
         """Runs the call once more without a graph; gives loss and outputs."""
         with self.without_graph():
             outputs, loss = self.forward.loss(self.inputs, self.targets)
-        self.num_gradient_evaluations += _FORWARD
+        self.num_gradient_evaluations += FORWARD
         return float(loss.detach()), tensors_of(outputs)
 
     def refuse_random(self, first: Record | Evaluation) -> None:
@@ -261,7 +278,7 @@ class Problem:
         if loss.requires_grad:
             with self.backward(record.left):
                 found = unrolled_grad(loss, parameters, retain_graph=True, allow_unused=True)
-            self.num_gradient_evaluations += _BACKWARD
+            self.num_gradient_evaluations += BACKWARD
         return [
             torch.zeros_like(parameter) if grad is None else grad.detach()
             for parameter, grad in zip(parameters, found, strict=True)
@@ -290,7 +307,7 @@ class Problem:
             if keep and not self._is_twice_differentiable:
                 _refuse_dead_ends(found)
                 self._is_twice_differentiable = True
-        self.num_gradient_evaluations += _BACKWARD
+        self.num_gradient_evaluations += BACKWARD
         grads = found[: len(self.parameters)]
         rest = iter(found[len(self.parameters) :])
         deltas = [
@@ -301,7 +318,7 @@ class Problem:
         gradient = Gradient(self.parameters, grads, square)
         with self.backward(record.left):
             measured = self.objective.measure(gradient)
-        self.num_gradient_evaluations += _HESSIAN_PRODUCT * gradient.num_products
+        self.num_gradient_evaluations += HESSIAN_PRODUCT * gradient.num_products
         return Evaluation(float(loss.detach()), square, grads, uses, deltas, measured, record.left, record.outputs)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.nn.modules.batchnorm import _NormBase
 
-from teleport_engine.model import Inputs, WeightLayer, checked_data, checked_inputs, is_whole, num_samples
+from teleport_engine.model import FORWARD, Inputs, WeightLayer, checked_data, checked_inputs, is_whole, num_samples
 from teleport_engine.objective import ROUNDING, Evaluation, Problem
 from teleport_engine.report import Outcome
 
@@ -102,7 +102,7 @@ class Probe:
         if self._data is None:
             return None
         problem, (inputs, targets) = self._problem, self._data
-        problem.num_gradient_evaluations += num_samples(inputs) / num_samples(problem.inputs) / 3.0
+        problem.num_gradient_evaluations += FORWARD * num_samples(inputs) / num_samples(problem.inputs)
         return problem.loss(inputs, targets)
 
 
@@ -140,7 +140,7 @@ class EvalMode:
         if self._is_silent:
             return None
         problem = self._problem
-        problem.num_gradient_evaluations += 1.0 / 3.0
+        problem.num_gradient_evaluations += FORWARD
         try:
             with _evaluating(self._model):
                 loss = problem.loss(problem.inputs, problem.targets)

@@ -3,6 +3,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from teleport_engine.objective import Problem
+
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
@@ -12,3 +14,9 @@ def _one_thread() -> Iterator[None]:
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def passes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count passes through the model alone, without the work of factorisations and projections."""
+    monkeypatch.setattr(Problem, "spend", lambda self, work: None)

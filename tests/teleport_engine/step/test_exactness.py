@@ -265,7 +265,8 @@ def test_a_fixed_step_does_not_blow_a_network_up_unasked(tau: float) -> None:
         torch.manual_seed(0)
         model, inputs, targets = Encoder().double(), torch.randn(8, 5, 6).double(), torch.arange(8) % 4
         eta = first_percent(model, nn.functional.cross_entropy, inputs, targets, tau)
-        options = Options(tau=tau, step=FixedStep(eta), num_steps=4, limits=limits)
+        # With one step more, weights and rounding are so large that not every processor sees an exact move.
+        options = Options(tau=tau, step=FixedStep(eta), num_steps=3, limits=limits)
         return Teleporter(model, nn.functional.cross_entropy, options).teleport(inputs, targets)
 
     free = climb(Limits(max_growth=float("inf"), max_drift_share=1e9))

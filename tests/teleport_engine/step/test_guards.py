@@ -225,6 +225,7 @@ class TestEvalDrift:
 
 
 class TestReport:
+    @pytest.mark.usefixtures("passes_alone")
     def test_each_step_says_what_it_did_and_cost(self) -> None:
         case = make("tanh")
         probe = torch.randn(8, 6).double(), torch.randn(8, 4).double()

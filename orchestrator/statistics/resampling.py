@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import statistics
 from collections.abc import Sequence
 from functools import cache
@@ -55,9 +56,9 @@ def probability_of_improvement(pairs: Sequence[Pair], *, higher_is_better: bool 
     Returns:
         The share, and the ends of its 95 % interval. The lower end counts no tie as a win, the upper end every tie.
     """
-    sign = -1.0 if higher_is_better else 1.0
     ties = sum(pair.is_tie for pair in pairs)
-    wins = sum(sign * pair.arm.value < sign * pair.baseline.value for pair in pairs)
+    is_better = operator.gt if higher_is_better else operator.lt
+    wins = sum(is_better(pair.arm.value, pair.baseline.value) for pair in pairs)
     return (wins + 0.5 * ties) / len(pairs), *share_interval(wins, ties, len(pairs))
 
 
@@ -111,6 +112,9 @@ def bca_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _acceleration(values: Floats) -> float:
-    """Return a sixth of the skewness of the jackknife means, each of which leaves one value out."""
-    centred = (values - values.mean()) / (len(values) - 1)
+    """Return a sixth of the skewness of the jackknife means, each of which leaves one value out.
+
+    They are as far from their mean as the values are from theirs, but for a factor that cancels.
+    """
+    centred = values - values.mean()
     return float((centred**3).sum() / (6.0 * math.pow((centred**2).sum(), 1.5)))

@@ -156,3 +156,15 @@ def test_an_equal_arm_beside_true_effects_is_called_different_in_at_most_five_of
         found = claims(rng, 1, {"equal": 1.0, "faster": 0.4}, centre=150.0)
         false += any(c.verdict in CLAIMS for c in found if c.arm == "equal")
     assert false / num_sweeps <= 0.05
+
+
+def test_where_no_claim_may_be_made_each_primary_comparison_says_why_and_the_others_are_measured() -> None:
+    rng = np.random.default_rng(0)
+    steps = 100.0 * np.exp(0.1 * rng.normal(size=len(SEEDS)))
+    studies = [study("w", "baseline", steps), study("w", "teleport", 0.5 * steps)]
+    found = comparisons_of(studies, SEEDS, 1, no_claim="the sweep has run with two codes")
+    [primary] = [each for each in found if each.is_primary]
+    assert (primary.verdict, primary.reason) == (Verdict.REFUSED, "the sweep has run with two codes")
+    others = [each for each in found if not each.is_primary]
+    assert others
+    assert Verdict.REFUSED not in {each.verdict for each in others}

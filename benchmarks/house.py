@@ -39,7 +39,7 @@ def num_lines(package: str) -> int:
 
 def loose_modules() -> list[str]:
     """List what lies beside the packages of the orchestrator."""
-    return [path.stem for path in sorted((ROOT / "orchestrator").glob("*.py")) if path.stem != "__init__"]
+    return [path.stem for path in sorted((ROOT / "orchestrator").glob("*.py")) if not path.stem.startswith("__")]
 
 
 def floors() -> list[str]:

@@ -7,20 +7,42 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from typing import Annotated
 
 import typer
 
-from orchestrator.cli import operate, pages, run, stored, transfer
+from orchestrator.cli import operate, pages, ready, run, stored, transfer
 from orchestrator.errors import Interrupted, UserError
 
 app = typer.Typer(
     name="teleport",
     help="Does loss-level-set teleportation pay? Run sweeps that answer it.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        from orchestrator.home import code_here
+
+        print(f"teleport {version('teleport')} ({code_here().in_words})")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print version and commit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+ready.register(app)
 run.register(app)
 operate.register(app)
 stored.register(app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,20 @@ if TYPE_CHECKING:
     from orchestrator.track import Tracker
 
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="The sweep's YAML file.")]
-SweepName = Annotated[str, typer.Argument(metavar="NAME", help="A sweep of this home (see `teleport list`).")]
+
+
+def sweep_names_here(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete the name of a sweep, from the home on the command line."""
+    from orchestrator.home import sweep_names
+
+    home = context.params.get("home") or os.environ.get("TELEPORT_HOME") or DEFAULT_HOME
+    return [name for name in sweep_names(Path(home)) if name.startswith(incomplete)]
+
+
+SweepName = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="A sweep of this home (see `teleport list`).", autocompletion=sweep_names_here),
+]
 Home = Annotated[Path, typer.Option(envvar="TELEPORT_HOME", metavar="DIR", help="Directory that holds the sweeps.")]
 Overrides = Annotated[
     list[str] | None,

@@ -25,19 +25,19 @@ class Asked:
     directory: Path
 
 
-def asked_for(home: Path, names: Sequence[str], formats: str, out: Path | None) -> Asked:
+def asked_for(home: Path, names: Sequence[str], formats: Sequence[str], out: Path | None) -> Asked:
     """Check everything that a report is asked for before any file is read.
 
     Args:
         home: the directory that holds the sweeps.
         names: the sweeps' names.
-        formats: the formats' names, separated by commas.
+        formats: the formats' names; several in one text are separated by commas.
         out: the directory for the report; None: that of the sweep, or :func:`joint_directory` for several.
 
     Raises:
         UserError: it lists everything that is wrong.
     """
-    words = tuple(word.strip() for word in formats.split(","))
+    words = tuple(dict.fromkeys(word.strip() for text in formats for word in text.split(",")))
     found, unfound = named_sweeps(home, names)
     faults = [*_format_faults(words), *unfound]
     if out is not None and out.exists() and not out.is_dir():

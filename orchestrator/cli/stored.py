@@ -104,8 +104,13 @@ def report(
         ),
     ] = None,
     formats: Annotated[
-        str, typer.Option("--format", metavar="html,md,json,csv,tex,pdf", help="pdf needs Chromium or Chrome.")
-    ] = "html,md,json",
+        list[str] | None,
+        typer.Option(
+            "--format",
+            metavar="html,md,json,csv,tex,pdf",
+            help="By default html,md,json; pdf needs Chromium or Chrome. Repeatable.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Write the report of stored sweeps, without any server, and print the verdicts.
@@ -117,7 +122,7 @@ def report(
     from orchestrator.home import read_record
     from orchestrator.report import Report, full_report, joint_report, render_json, write_best, write_formats
 
-    asked = asked_for(home, names, formats, out)
+    asked = asked_for(home, names, formats or ["html,md,json"], out)
     records = [read_record(paths) for paths in asked.sweeps]
     made = full_report(records[0]) if len(records) == 1 else joint_report(records)
     if out is None and isinstance(made, Report):

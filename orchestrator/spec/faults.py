@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, Discriminator, Tag, ValidationError
 from pydantic_core import ErrorDetails
@@ -17,15 +16,22 @@ from orchestrator.spec.yaml_text import KeyPath, shorten
 _TOO_SHORT = re.compile(r"(?:Tuple|List|Dictionary) should have at least (\d+) items? after validation, not \d+")
 
 
-def faults_of(error: ValidationError, model: type[BaseModel], place: Callable[[KeyPath], str]) -> list[Fault]:
-    """Translate every error of a validation, in order; ``place`` says where a path of the validated data stands."""
+class _Placing(Protocol):
+    """Says where a path of the validated data stands."""
+
+    def __call__(self, path: KeyPath, *, is_key: bool = False) -> str:
+        """Say where the value of a path stands, or its last key."""
+
+
+def faults_of(error: ValidationError, model: type[BaseModel], place: _Placing) -> list[Fault]:
+    """Translate every error of a validation, in order."""
     return [_fault(details, model, place) for details in error.errors()]
 
 
-def _fault(details: ErrorDetails, model: type[BaseModel], place: Callable[[KeyPath], str]) -> Fault:
+def _fault(details: ErrorDetails, model: type[BaseModel], place: _Placing) -> Fault:
     loc = details["loc"]
     path, siblings = _resolve(model, loc)
-    return Fault(place(path), _message(details, siblings))
+    return Fault(place(path, is_key=details["type"] == "extra_forbidden"), _message(details, siblings))
 
 
 def _message(details: ErrorDetails, siblings: list[str]) -> str:

@@ -336,7 +336,7 @@ def parse_spec(document: Document, overrides: Sequence[str] = (), *, name: str |
     Raises:
         SpecError: every fault that was found, each with its place.
     """
-    faults = _override(document.data, overrides)
+    faults = _override(document, overrides)
     if name is not None:
         document.data["name"] = name
     faults += _expand(document)
@@ -446,7 +446,9 @@ def _corner_faults(document: Document, parsed: Parsed, model: type[BaseModel]) -
     for corner in parsed.template.corners():
         data, origins = parsed.template.trace(corner)
 
-        def place(path: KeyPath, origins: dict[KeyPath, KeyPath] = origins) -> str:
+        def place(path: KeyPath, *, is_key: bool = False, origins: dict[KeyPath, KeyPath] = origins) -> str:
+            if is_key:  # a wrong key has one place, however many values it offers
+                return document.place((*path_of(origins, path[:-1]), *path[-1:]))
             return document.place(path_of(origins, path))
 
         _validated(model, data, place, faults)
@@ -461,7 +463,7 @@ def _validated(model: type[Any], data: object, place: Any, faults: list[Fault]) 
         return None
 
 
-def _override(data: dict[str, Any], overrides: Sequence[str]) -> list[Fault]:
+def _override(document: Document, overrides: Sequence[str]) -> list[Fault]:
     faults: list[Fault] = []
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -469,7 +471,7 @@ def _override(data: dict[str, Any], overrides: Sequence[str]) -> list[Fault]:
             faults.append(Fault("--set", f"must be KEY=VALUE, is {shorten(override)}"))
             continue
         *parents, last = key.split(".")
-        node: Any = data
+        node: Any = document.data
         for depth, part in enumerate(parents):
             if isinstance(node, dict):
                 node = node.setdefault(part, {})
@@ -479,6 +481,7 @@ def _override(data: dict[str, Any], overrides: Sequence[str]) -> list[Fault]:
                 break
         else:
             node[last] = read_value(text)
+            document.overridden.add((*parents, last))
     return faults
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
@@ -48,14 +48,21 @@ class Document:
         source: the file, as the user named it.
         data: dicts, lists and scalars.
         lines: the line of each key and item, by its path.
+        overridden: paths of what the command line put in place of what the file says.
     """
 
     source: str
     data: Any
     lines: dict[KeyPath, int]
+    overridden: set[KeyPath] = field(default_factory=set)
 
-    def place(self, path: KeyPath) -> str:
-        """Say where a path is: the file, the line of the nearest known part, and the keys."""
+    def place(self, path: KeyPath, *, is_key: bool = False) -> str:
+        """Say where a path is: the file, the line of the nearest known part, and the keys; or ``--set`` and the keys.
+
+        ``is_key`` says that a key is meant and not its value; in a document both are in one place.
+        """
+        if any(path[:n] in self.overridden for n in range(1, len(path) + 1)):
+            return f"--set: {dotted(path)}"
         line = next((self.lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.lines), None)
         where = self.source if line is None else f"{self.source}:{line}"
         return f"{where}: {dotted(path)}" if path else where

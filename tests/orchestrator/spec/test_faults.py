@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from orchestrator.errors import SpecError
+from orchestrator.spec import spec_from_text
 from orchestrator.spec.options import Options
-from tests.orchestrator.specs import tiny_spec
+from tests.orchestrator.specs import TINY, tiny_spec
 
 
 def below(kind: type[Options]) -> Iterator[type[Options]]:
@@ -47,6 +48,31 @@ def test_a_fault_speaks_of_the_form_that_was_meant(override: str, message: str) 
     with pytest.raises(SpecError, match=message) as caught:
         tiny_spec(override)
     assert len(caught.value.faults) == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "place"),
+    [
+        ("search.trials=-1", "--set: search.trials"),
+        ("search.trails=4", "--set: search.trails"),
+        ("workloads.digits.optimizer={name: sgd, lr: -1}", "--set: workloads.digits.optimizer.lr"),
+        ("workloads.digits.optimizer.lr={loguniform: [2, 1]}", "--set: workloads.digits.optimizer.lr.loguniform"),
+        ("arms.teleport.teleport.tau={choice: [0.9, 3]}", "--set: arms.teleport.teleport.tau.choice[1]"),
+    ],
+)
+def test_a_fault_of_an_override_names_the_option_and_no_line_of_the_file(override: str, place: str) -> None:
+    with pytest.raises(SpecError, match="--set: ") as caught:
+        tiny_spec(override)
+    assert [fault.place for fault in caught.value.faults] == [place]
+
+
+@pytest.mark.parametrize("values", ["1.0", "{choice: [1.0, 0.99, 0.9]}", "{uniform: [0.5, 1.0]}"])
+def test_a_misspelt_key_is_one_fault_however_many_values_it_offers(values: str) -> None:
+    text = TINY.replace("tau: {choice: [1.0, 0.99]}", f"tauu: {values}")
+    with pytest.raises(SpecError, match="unknown key tauu; did you mean 'tau'") as caught:
+        spec_from_text(text, "tiny.yaml")
+    [fault] = caught.value.faults
+    assert fault.place == "tiny.yaml:16: arms.teleport.teleport.tauu"
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ class Forward:
             self._generators.restore(self._random_state)
         yield
         if self._is_random is None:
-            self._is_random = self._generators.state() != self._random_state
+            self._is_random = not self._generators.have_stayed(self._random_state)
 
     @contextmanager
     def isolated(self, left: Left) -> Iterator[None]:
@@ -313,19 +313,23 @@ class _Generators:
         self._own = [value for value in held if isinstance(value, torch.Generator)]
         self._numpy = sys.modules.get("numpy")
 
-    def state(self) -> tuple[Any, ...]:
-        """Gives the states of all of them; equal states are equal."""
+    def state(self) -> tuple[Any, Any, list[Tensor]]:
+        """Gives the states of all of them: Python's, numpy's where it is there, and torch's."""
         tensors = [torch.get_rng_state(), *(generator.get_state() for generator in self._own)]
         if self._device.type == "cuda":
             tensors.append(torch.cuda.get_rng_state(self._device))
         of_numpy = None if self._numpy is None else self._numpy.random.get_state()
         plain = None if of_numpy is None else (of_numpy[0], of_numpy[1].tobytes(), *of_numpy[2:])
-        return random.getstate(), plain, *(tensor.numpy().tobytes() for tensor in tensors)
+        return random.getstate(), plain, tensors
 
-    def restore(self, state: tuple[Any, ...]) -> None:
+    def have_stayed(self, state: tuple[Any, Any, list[Tensor]]) -> bool:
+        """Says whether nothing was drawn since `state` was given."""
+        *plain, tensors = self.state()
+        return plain == list(state[:2]) and all(map(torch.equal, tensors, state[2]))
+
+    def restore(self, state: tuple[Any, Any, list[Tensor]]) -> None:
         """Puts back what `state` gave."""
-        of_python, of_numpy, *rest = state
-        tensors = [torch.frombuffer(bytearray(one), dtype=torch.uint8) for one in rest]
+        of_python, of_numpy, tensors = state
         random.setstate(of_python)
         if self._numpy is not None:
             name, keys, *others = of_numpy

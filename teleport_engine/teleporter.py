@@ -125,6 +125,11 @@ class Teleporter:
         return self._model
 
     @property
+    def loss_fn(self) -> LossFn:
+        """The loss function, as it was given."""
+        return self._loss_fn
+
+    @property
     def schedule(self) -> Timetable | None:
         """The schedule of `step()`."""
         return self._options.schedule

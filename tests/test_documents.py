@@ -42,7 +42,9 @@ CODE = [(path, code) for path in DOCUMENTS if path.name not in APART for code in
 
 
 @pytest.mark.parametrize(("path", "code"), CODE, ids=[f"{path.name}-{index}" for index, (path, _) in enumerate(CODE)])
-def test_the_code_of_the_documents_runs(path: Path, code: str) -> None:
+@pytest.mark.filterwarnings("ignore")  # of Lightning and transformers, about what a short example leaves at its default
+def test_the_code_of_the_documents_runs(path: Path, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # training loops of others leave files where they run
     torch.manual_seed(0)
     last = nn.Linear(32, 3)
     model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), last)

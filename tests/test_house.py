@@ -77,7 +77,7 @@ def test_contributing_says_of_a_package_what_the_package_says_of_itself(name: st
     assert text.splitlines()[0] == told
 
 
-@pytest.mark.parametrize("name", ["model", "objective", "nullspace", "step", "compare"])
+@pytest.mark.parametrize("name", ["model", "objective", "nullspace", "step", "compare", "integrations"])
 def test_contributing_says_of_an_engine_package_what_the_package_says_of_itself(name: str) -> None:
     text = ast.get_docstring(house.parse(house.ROOT / "teleport_engine" / name / "__init__.py"))
     assert text is not None

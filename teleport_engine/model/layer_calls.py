@@ -222,8 +222,9 @@ class Watch(CallPatch):
         rows = self._rows.get(id(args[0])) if args else None
         if rows is None or not all(isinstance(part, Tensor) for part in _listed(result)):
             return
+        args = [args[0], *map(_numbered, args[1:])]
         if any(isinstance(one, Tensor) for one in _flat(args[1:])):
-            return  # which entries it takes is not known before it runs
+            return  # one entry may be taken several times
         parts = _listed(result)
         found = [None if rows.blocks is None else _row_blocks(args[0], part, rows.blocks) for part in parts]
         if rows.is_bias and None in found:
@@ -306,6 +307,15 @@ def _has_tangent(result: Tensor) -> bool:
     if forward_ad._current_level < 0:
         return False
     return forward_ad.unpack_dual(inner).tangent is not None  # type: ignore[no-untyped-call]
+
+
+def _numbered(index: Any) -> Any:
+    """Gives an index with numbers in the place of tensors that hold one (a router's choice of an expert)."""
+    if isinstance(index, tuple):
+        return tuple(map(_numbered, index))
+    if not isinstance(index, Tensor) or index.ndim or index.dtype is torch.bool or is_functorch_wrapped_tensor(index):
+        return index
+    return int(index)
 
 
 def _flat(values: Any) -> list[Any]:

@@ -1,9 +1,10 @@
 """Operations of torch that lack a derivative which a teleport needs, by others that have it.
 
 Of the operations that models are made of: `F.hardsigmoid` (in every MobileNetV3) has no second backward,
-`torch._weight_norm` no forward mode, `F.embedding_bag` neither.
+`torch._weight_norm` and `F.grouped_mm` no forward mode, `F.embedding_bag` neither.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, final
 
@@ -61,6 +62,22 @@ def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     return v * (g / torch.norm_except_dim(v, 2, dim))
 
 
+def _grouped_mm(
+    mat_a: Tensor,
+    mat_b: Tensor,
+    offs: Tensor | None = None,
+    bias: Tensor | None = None,
+    out_dtype: torch.dtype | None = None,
+) -> Tensor | None:
+    """As `F.grouped_mm` of rows `[N, d]`, sorted by group, with matrices `[g, d, o]`; None for other shapes."""
+    if offs is None or bias is not None or out_dtype is not None or (mat_a.ndim, mat_b.ndim) != (2, 3):
+        return None
+    ends = offs.tolist()
+    parts = [mat_a[start:end] @ mat_b[group] for group, (start, end) in enumerate(itertools.pairwise([0, *ends]))]
+    rest = mat_a.new_zeros(mat_a.shape[0] - ends[-1], mat_b.shape[2])  # rows of no group
+    return torch.cat([*parts, rest])
+
+
 _LOW = (torch.bfloat16, torch.float16)
 _LOWERS = frozenset((torch.Tensor.bfloat16, torch.Tensor.half))
 
@@ -77,6 +94,7 @@ class Substitutes(CallPatch):
         nn.functional.hardsigmoid: _hardsigmoid,
         nn.functional.embedding_bag: _embedding_bag,
         torch._weight_norm: _weight_norm,
+        torch._grouped_mm: _grouped_mm,
     }
 
     def _run(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

@@ -263,6 +263,9 @@ def _linear_maps(view: Survey) -> list[_Seen]:
             view.reasons[layer.parameter_name] = one
         else:
             kept.append(one)
+    # Only now is it known which axes of a weight are its inputs.
+    known = {layer.parameter_name: layer for layer, _ in kept}
+    view.found = [known.get(one.parameter_name, one) if isinstance(one, WeightLayer) else one for one in view.found]
     return kept
 
 

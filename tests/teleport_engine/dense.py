@@ -1,7 +1,7 @@
 """Dense, obvious twins of the engine, in float64: what each routine must agree with."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,13 +34,20 @@ def projector(rows: Tensor, tau: float) -> Tensor:
     return P
 
 
+def called(model: nn.Module, inputs: Any) -> Any:
+    """Calls a model with a batch in any of the forms that the engine takes."""
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+
+
 def half_square_norm_gradient(
     model: nn.Module, loss_fn: Loss, inputs: Any, targets: Any, wanted: Sequence[nn.Parameter]
 ) -> list[Tensor]:
     """(Hg) of some parameters, g over all trainable ones, by double backward."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with sdpa_kernel(SDPBackend.MATH):
-        loss = loss_fn(model(*inputs) if isinstance(inputs, tuple) else model(inputs), targets)
+        loss = loss_fn(called(model, inputs), targets)
     grads = torch.autograd.grad(loss, trainable, create_graph=True, materialize_grads=True)
     half = 0.5 * sum(((grad**2).sum() for grad in grads), torch.zeros((), dtype=loss.dtype))
     return [part.detach() for part in torch.autograd.grad(half, wanted)]
@@ -49,8 +56,7 @@ def half_square_norm_gradient(
 def half_square_norm(model: nn.Module, loss_fn: Loss, inputs: Any, targets: Any) -> float:
     """1/2 ||g||^2 by one gradient."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    outputs = model(*inputs) if isinstance(inputs, tuple) else model(inputs)
-    grads = torch.autograd.grad(loss_fn(outputs, targets), trainable)
+    grads = torch.autograd.grad(loss_fn(called(model, inputs), targets), trainable)
     return 0.5 * float(sum((grad.double() ** 2).sum() for grad in grads))
 
 
@@ -159,7 +165,7 @@ def map_rows(model: nn.Module, inputs: Any, only: str = "") -> Rows:
     watched = [model.get_submodule(only)] if only else list(model.modules())
     hooks = [module.register_forward_pre_hook(note, with_kwargs=True) for module in watched]
     with torch.no_grad():
-        model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+        called(model, inputs)
     for hook in hooks:
         hook.remove()
     return {name: [torch.cat(blocks) for blocks in zip(*calls, strict=True)] for name, calls in seen.items()}

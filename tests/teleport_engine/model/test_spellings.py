@@ -44,6 +44,12 @@ def _by_experts(net: Net, w: Tensor, h: Tensor) -> Tensor:
     return torch.cat([h[:3] @ w[0], h[3:] @ w[2]])
 
 
+def _by_chosen_experts(net: Net, w: Tensor, h: Tensor) -> Tensor:
+    """As the models of transformers do, with the experts that a router chose."""
+    first, last = torch.tensor([[0], [2]])
+    return torch.cat([h[:3] @ w[first[0]], h[3:] @ w[last[0], :]])
+
+
 SPELLINGS: dict[str, Spelling] = {
     "x @ W": Spelling((24, 20), lambda net, w, h: h @ w),
     "x @ W.T": Spelling((20, 24), lambda net, w, h: h @ w.T),
@@ -64,6 +70,7 @@ SPELLINGS: dict[str, Spelling] = {
     "a kernel of one tap": Spelling((20, 24, 1, 1), lambda net, w, h: nn.functional.linear(h, w.view(20, 24))),
     "bmm": Spelling((4, 6, 5), lambda net, w, h: torch.bmm(h.reshape(8, 4, 6)[:3].transpose(0, 1), w).transpose(0, 1)),
     "experts, one by one": Spelling((4, 24, 20), _by_experts),
+    "experts, by a router's choice": Spelling((4, 24, 20), _by_chosen_experts),
     "experts, all at once": Spelling((3, 24, 7), lambda net, w, h: torch.matmul(h, w).transpose(0, 1)),
     "baddbmm": Spelling(
         (4, 6, 5), lambda net, w, h: torch.baddbmm(net.bias.view(4, 1, 5), h.reshape(8, 4, 6)[:3].transpose(0, 1), w).mT
@@ -135,6 +142,8 @@ def test_it_moves_and_the_outputs_stay(name: str) -> None:
     assert (report.outcome, report.route) == (Outcome.MOVED, "jvp"), report.messages
     (layer,) = [layer for layer in report.layers if layer.name == "weight"]
     assert (layer.moved, layer.reason) == (True, "")
+    assert layer.rank is not None
+    assert layer.d_in == layer.rank + (layer.null_dim or 0)
     with torch.no_grad():
         assert float((case.model(case.inputs) - before).abs().max()) <= 1e-10
 

@@ -71,6 +71,54 @@ def test_embedding_bag(kind: str) -> None:
             assert torch.allclose(mine, twin, atol=1e-14), options
 
 
+def test_grouped_mm() -> None:
+    rows = torch.randn(7, 4)
+    ends = torch.tensor([3, 3, 5], dtype=torch.int32)  # nobody goes to the second group, the last two rows to none
+
+    def product(w: Tensor) -> Tensor:
+        return nn.functional.grouped_mm(rows, w.transpose(1, 2), offs=ends)[:5]
+
+    weight = torch.randn(3, 8, 4, requires_grad=True)
+    expected = _values(product, weight)
+    with Substitutes() as mode:
+        found = _values(product, weight)
+        alone = nn.functional.grouped_mm(weight.mT.detach(), weight.detach())  # a group for each: left to torch
+    assert mode.num_replaced == 1
+    assert alone.shape == (3, 4, 4)
+    for mine, twin in zip(found, expected, strict=True):
+        assert torch.allclose(mine, twin, rtol=1e-5)
+
+
+class Routed(nn.Module):
+    """A token of each sample goes to an expert of its own, by torch's grouped product, which takes no double."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(5, 16), nn.Linear(8, 3)
+        self.experts = nn.Parameter(0.3 * torch.randn(3, 8, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        ends = torch.tensor([2, 2, 6], dtype=torch.int32)
+        rows = nn.functional.grouped_mm(torch.tanh(self.first(x)), self.experts.mT, offs=ends)
+        logits: Tensor = self.head(torch.tanh(rows))
+        return logits
+
+
+@pytest.mark.parametrize("options", [{}, {"tau": 0.99}])
+def test_experts_by_grouped_mm_move(options: dict[str, Any]) -> None:
+    model, inputs, targets = Routed(), torch.randn(6, 5), torch.arange(6) % 3
+    with torch.no_grad():
+        before = model(inputs)
+    unused = model.experts[1].detach().clone()
+    teleporter = Teleporter(model, nn.functional.cross_entropy, step=GrowthStep(1.2), num_steps=2, **options)
+    report = teleporter.teleport(inputs, targets)
+    (layer,) = [layer for layer in report.layers if layer.name == "experts"]
+    assert (layer.moved, layer.num_blocks, layer.d_in) == (True, 3, 16), layer
+    assert torch.equal(model.experts[1], unused)
+    with torch.no_grad():
+        assert float((model(inputs) - before).abs().max()) <= (1e-5 if not options else 0.3)
+
+
 def test_the_largest_of_a_bag_is_left_to_torch() -> None:
     weight = torch.randn(5, 3)
     with Substitutes() as mode:

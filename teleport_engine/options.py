@@ -67,6 +67,8 @@ class Options:
             as the exact one. It starts from the layer's basis of the call before, so a basis depends on the calls
             before. "auto" does the same from a fresh start, and only where `min(d, N) >= 512`: it takes half to a fifth
             of the time where an eighth of the directions hold enough, a third more where over a quarter are needed.
+        keep_gradient: keeps the gradient where a teleport has landed, for `Teleporter.reuse_gradient`. It takes the
+            memory of a gradient until it is asked for.
         num_threads: how many layers are factorised and projected at a time, each by one intra-op thread; the result has
             the same bits for any number. None takes one layer after the other, with torch's own threads.
 
@@ -86,6 +88,7 @@ class Options:
     route: Literal["auto", "jvp", "double_backward"] = "auto"
     move_bias: bool = False
     factorisation: Factorisation = "exact"
+    keep_gradient: bool = False
     num_threads: int | None = None
 
     def __post_init__(self) -> None:

@@ -76,6 +76,11 @@ class Climb:
         self._is_over = False
         self.hint = hint
 
+    @property
+    def landed(self) -> Evaluation:
+        """Loss and gradient at the present weights, once the steps are taken."""
+        return self._after
+
     def run(self, route: Route) -> None:
         """Takes the steps, with the directions that a route gives."""
         start = time.perf_counter()

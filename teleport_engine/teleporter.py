@@ -11,6 +11,7 @@ from typing import Any, Literal, final
 import torch
 from torch import nn
 
+from teleport_engine.landing import KeptGradient
 from teleport_engine.model import (
     Forward,
     Inputs,
@@ -102,6 +103,7 @@ class Teleporter:
             with_facts=isinstance(options.step, LayerwiseStep | MeasuredGrowth),
         )
         self._hint = 1.0
+        self._kept: KeptGradient | None = None
 
     @classmethod
     def adaptive(
@@ -269,8 +271,38 @@ class Teleporter:
                 forward is random (a second one gives another result), an operation has no second derivative where one
                 is needed, a trainable weight is in low precision, or the route asked for is not valid here.
         """
+        self._kept = None
         report, self._hint = self._wrapped.together(functools.partial(self._teleport, inputs, targets, subspace, probe))
         return report
+
+    def reuse_gradient(self, inputs: Inputs, targets: Any) -> float | None:
+        """Takes the gradient of the next training step from the latest teleport, where that has computed it.
+
+        A teleport ends with loss and gradient on its batch at the weights where it lands. A step on the same batch
+        needs just these, so a forward and a backward are saved. The gradient is added to `.grad`, as `loss.backward()`
+        does:
+
+            loss = teleporter.reuse_gradient(inputs, targets)
+            if loss is None:
+                loss = loss_fn(model(inputs), targets)
+                loss.backward()
+
+        It is the step's gradient to rounding, and bit for bit where the teleport runs torch's own kernels (not in
+        attention and recurrent layers, whose fast ones have no second derivative). It is given once.
+
+        Returns:
+            The loss; None, and nothing is added, where a step would compute something else or do more: another batch
+            object, weights, buffers or a batch written since, another mode or `requires_grad`, autocast, several
+            ranks, hooks on the model, dropout and other randomness, a batch norm in train mode or another module that
+            writes to the model, trainable parameters outside the model. (Writes through `.data` are not seen.)
+
+        Raises:
+            ValueError: if the teleporter was made without `keep_gradient`.
+        """
+        if not self._options.keep_gradient:
+            raise ValueError("reuse_gradient needs Teleporter(model, loss_fn, Options(keep_gradient=True)), got False")
+        kept, self._kept = self._kept, None
+        return None if kept is None else kept.give(self._model, inputs, targets)
 
     def _teleport(
         self, inputs: Inputs, targets: Any, subspace: Inputs | list[Inputs] | None, probe: tuple[Inputs, Any] | None
@@ -290,6 +322,9 @@ class Teleporter:
             with climb.undone_on_error():
                 climb.run(self._route_for(view, problem))
                 after = evaluated.loss() if view.live else None
+                if self._options.keep_gradient and self._wrapped.is_alone:
+                    loss = view.record.loss
+                    self._kept = KeptGradient(self._model, inputs, targets, problem, climb.landed, loss)
                 return climb.report(difference(after, before), evaluated.fault), climb.hint
 
     def _problem(

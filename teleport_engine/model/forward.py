@@ -49,10 +49,19 @@ class Left(NamedTuple):
     Args:
         attributes: attributes of a module that changed, and all that they held.
         containers: containers that changed, and what was in them.
+        buffers: each buffer, and what stood in its place when the call had ended.
     """
 
     attributes: Sequence[tuple[dict[str, Any], dict[str, Any]]] = ()
     containers: Sequence[tuple[Any, list[Any]]] = ()
+    buffers: Sequence[tuple[Tensor, Tensor | None]] = ()
+
+    @property
+    def is_trace(self) -> bool:
+        """Whether the call would have changed the model."""
+        # Compared by value, because a batch norm writes its statistics without counting it as a write.
+        changed = (now is None or not torch.equal(now, buffer) for buffer, now in self.buffers)
+        return bool(self.attributes or self.containers) or any(changed)
 
 
 @final
@@ -104,6 +113,15 @@ class Forward:
             # Typed as holding Parameters; torch's own functional_call puts plain tensors there too.
             _collect(module._parameters, self._parameter_slots)  # type: ignore[arg-type]
             _collect(module._buffers, self._buffer_slots)
+
+    @property
+    def is_special(self) -> bool:
+        """Whether a call of the model itself draws random numbers, writes to inputs or weights, or computes otherwise.
+
+        Known once the call has run.
+        """
+        is_written = self._writes_inputs or self._renormalised
+        return bool(self._is_random or is_written or self._has_substitutes or self._sparse)
 
     def outputs(self, inputs: Inputs) -> Any:
         """Runs the model alone: where there is nothing to compare its outputs with."""
@@ -179,9 +197,10 @@ class Forward:
             with _native_kernels() if self._recurrent else nullcontext():
                 yield
         finally:
+            buffers = [(buffer, owner.get(name)) for owner, name, buffer in self._buffer_slots]
             for owner, name, tensor in slots:
                 owner[name] = tensor
-            self.left = self._take_back(before)
+            self.left = self._take_back(before)._replace(buffers=buffers)
 
     def _take_back(self, before: Sequence[dict[str, Any]]) -> Left:
         """Puts attributes and containers back as they were before a call; gives what it left there."""

@@ -53,6 +53,11 @@ class Wrapped:
         assert inner is None or isinstance(inner, nn.Module)
         return inner
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other rank takes part."""
+        return self._group is None or dist.get_world_size(self._group) == 1
+
     def together(self, compute: Callable[[], _T]) -> _T:
         """Computes on rank 0 alone, and gives its result and its weights to every rank.
 
@@ -63,7 +68,7 @@ class Wrapped:
             RuntimeError: on the other ranks, if rank 0 raised anything else.
         """
         group = self._group
-        if group is None or dist.get_world_size(group) == 1:
+        if group is None or self.is_alone:
             return compute()
         for name, module in self.module.named_modules():
             if isinstance(module, nn.SyncBatchNorm) and module.training:

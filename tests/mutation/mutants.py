@@ -79,6 +79,9 @@ def _is_left_out(node: ast.AST) -> bool:
     match node:
         case ast.Import() | ast.ImportFrom() | ast.If(test=ast.Name(id="TYPE_CHECKING")) | ast.Raise():
             return True
+        case ast.keyword(arg="strict") | ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id="warnings")))):
+            # `strict=True` guards against faults of our own, and a warning that is hidden changes no result.
+            return True
         case ast.Assign(targets=[ast.Name(id=name)], value=value):
             # An alias of a type, and what a package exports.
             return name == "__all__" or (name[0].isupper() and isinstance(value, ast.Subscript))

@@ -433,6 +433,14 @@ def test_a_sweep_has_ended_also_where_two_searches_agree_on_one_workload_alone(o
     assert report.sweep.standing is SweepStage.FINISHED
 
 
+def test_an_answer_says_whether_it_is_about_one_searchs_settings_or_about_the_method() -> None:
+    about_settings = "This is about the settings that one search found, not about the method"
+    assert about_settings in summarise(sweep(effects=FASTER)).answers[0].sentence
+    sentence = summarise(sweep(SEARCHED_TWICE, FASTER)).answers[0].sentence
+    assert about_settings not in sentence
+    assert "and 2 independent searches" in sentence
+
+
 UNFINISHED = [
     (sweep(phases=()), SweepStage.SEARCH, "no verdict yet, the search of baseline is at 0 of 6 trials"),
     (sweep(phases=("search",)), SweepStage.NOT_CONFIRMED, "no verdict yet, confirm has not run yet"),

@@ -95,6 +95,16 @@ def test_a_teleport_counts_the_same_wherever_it_runs(name: str) -> None:
     assert first.num_gradient_evaluations == second.num_gradient_evaluations
 
 
+def test_a_sample_of_more_batches_costs_more() -> None:
+    case = make("tanh")
+    sample = [case.inputs, torch.randn_like(case.inputs)]
+    alone, more = (
+        teleporter_of(copy.deepcopy(case.model), case.loss_fn).teleport(case.inputs, case.targets, subspace=subspace)
+        for subspace in (None, sample)
+    )
+    assert more.num_gradient_evaluations > alone.num_gradient_evaluations
+
+
 def test_factorisations_and_projections_are_in_the_price(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wide layer and few samples: the basis is most of the price, and a projection some of a step's."""
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, Protocol, final
 
 from torch import Tensor
@@ -94,6 +95,8 @@ class _Teleports(Protocol):
 
     def __call__(self, step_index: int, inputs: Tensor, targets: Tensor) -> TeleportReport: ...
 
+    def reuse_gradient(self, inputs: Tensor, targets: Tensor) -> float | None: ...
+
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
@@ -140,6 +143,7 @@ class TeleportingArm:
             probe_drift=report.probe_drift,
             null_dim=null_dim_of(report),
             around=self._around(report),
+            step_gradient=partial(self._teleport.reuse_gradient, inputs, targets),
         )
 
     def summary(self) -> TeleportSummary:
@@ -281,6 +285,9 @@ class _RivalTeleport:
             inputs, targets = self._extra.samples(self._extra.indices(self._batch_size))
         return self._rival.teleport(inputs, targets)
 
+    def reuse_gradient(self, inputs: Tensor, targets: Tensor) -> float | None:
+        return None
+
     def state_dict(self) -> dict[str, Any]:
         return {}
 
@@ -299,7 +306,8 @@ class _NullSpaceTeleport:
         self._probe_size = options.probe_size
         if self._probe_size is None and (options.max_probe_drift is not None or options.adaptive is not None):
             self._probe_size = self._extra.batch_size
-        self._teleporter = Teleporter(context.model, context.loss_fn, engine_options(options, move))
+        chosen = replace(engine_options(options, move), keep_gradient=True)
+        self._teleporter = Teleporter(context.model, context.loss_fn, chosen)
 
     def __call__(self, step_index: int, inputs: Tensor, targets: Tensor) -> TeleportReport:
         options, extra = self._options, self._extra
@@ -319,6 +327,9 @@ class _NullSpaceTeleport:
             weights = {name: value.clone() for name, value in self._model.state_dict().items()}
             self._first = weights, inputs if subspace is None else subspace
         return self._teleporter.teleport(inputs, targets, subspace=subspace, probe=probe)
+
+    def reuse_gradient(self, inputs: Tensor, targets: Tensor) -> float | None:
+        return self._teleporter.reuse_gradient(inputs, targets)
 
     def state_dict(self) -> dict[str, Any]:
         return {"teleporter": self._teleporter.state_dict(), "first": self._first}

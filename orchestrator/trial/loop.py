@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from typing import Any, final
 
@@ -73,7 +72,7 @@ def train_seed(
     data_set = load_cached(task.workload.data, task.device)
     budget = Budget.of(task.workload, len(data_set.train))
     parts, loss_of = _prepared(task, data_set, budget, make_arm, now)
-    loop = _Loop(parts, loss_of, task.device)
+    loop = _Loop(parts, loss_of, task.workload, task.device)
     curve = _Curve(task, budget, loop, Evaluator(parts.model, data_set, task.workload.evaluate.num_validation), emit)
     state = _SeedState(parts, loop, curve, task.device)
     if start is None:
@@ -157,9 +156,11 @@ class _Parts:
 class _Loop:
     """Takes optimizer steps; between two evaluations nothing but training runs."""
 
-    def __init__(self, parts: _Parts, loss_of: LossFn, device: torch.device) -> None:
+    def __init__(self, parts: _Parts, loss_of: LossFn, workload: Workload, device: torch.device) -> None:
         self._parts = parts
         self._loss_of = loss_of
+        # Arms compute in float32 with the model itself, so only then is their gradient the step's.
+        self._is_plain = workload.precision == "float32" and not workload.compile
         self._device = device
         self.arm = parts.arm
         self.clock = parts.clock
@@ -187,28 +188,33 @@ class _Loop:
         with self.clock.running():
             for step in range(first, last):
                 inputs, targets = next(draw)
-                around = None
+                effect = None
                 if arm is not None and arm.is_due(step):
-                    around = self._apply(arm, step, inputs, targets)
+                    effect = self._apply(arm, step, inputs, targets)
                 optimizer.zero_grad()
-                loss = loss_of(inputs, targets)
-                if is_cpu:
-                    if not math.isfinite(loss.item()):
+                known = effect.step_gradient() if effect is not None and self._is_plain else None
+                if known is not None:
+                    if not math.isfinite(known):
                         return False
                 else:
-                    watched += loss.detach()
-                if scaler is not None:
-                    loss = scaler.scale(loss)
-                loss.backward()  # type: ignore[no-untyped-call]
-                if around is None:
+                    loss = loss_of(inputs, targets)
+                    if is_cpu:
+                        if not math.isfinite(loss.item()):
+                            return False
+                    else:
+                        watched += loss.detach()
+                    if scaler is not None:
+                        loss = scaler.scale(loss)
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    self.gradient_evaluations += 1.0
+                if effect is None or effect.around is None:
                     update()
                 else:
-                    with around:
+                    with effect.around:
                         update()
                 if scheduler is not None:
                     scheduler.step()
                 self.num_steps += 1
-                self.gradient_evaluations += 1.0
             return math.isfinite(watched.item())
 
     def take_effects(self) -> list[ArmEffect]:
@@ -236,15 +242,13 @@ class _Loop:
         scaler.step(self._parts.optimizer)
         scaler.update()
 
-    def _apply(
-        self, arm: RunningArm, step: int, inputs: Tensor, targets: Tensor
-    ) -> AbstractContextManager[None] | None:
+    def _apply(self, arm: RunningArm, step: int, inputs: Tensor, targets: Tensor) -> ArmEffect:
         with self.clock.teleporting():
             effect = arm.apply(step, inputs, targets)
         self.gradient_evaluations += effect.gradient_evaluations
         self.num_moved += effect.has_moved
         self._effects.append(effect)
-        return effect.around
+        return effect
 
 
 @final

@@ -29,6 +29,8 @@ class ArmEffect:
         probe_drift: change of the loss on data outside the batch; None: not measured.
         null_dim: mean dimension of the null spaces that the weights moved in; None: they moved in none.
         around: a context that the optimizer step is taken inside of; None: no context.
+        step_gradient: where the arm has computed the gradient that the step needs, it adds it to that of the weights
+            and returns the loss; it returns None where the step has to compute it.
     """
 
     has_moved: bool
@@ -38,6 +40,7 @@ class ArmEffect:
     probe_drift: float | None = None
     null_dim: float | None = None
     around: AbstractContextManager[None] | None = None
+    step_gradient: Callable[[], float | None] = lambda: None
 
 
 class RunningArm(Protocol):

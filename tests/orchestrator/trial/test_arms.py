@@ -442,3 +442,42 @@ def test_a_teleport_under_dropout_keeps_the_loss_that_the_next_step_takes(tau: f
         assert seed.teleports.max_loss_drift is not None
         assert seed.teleports.max_loss_drift < 1e-4
     assert rows[-1].metrics["train_loss"] < rows[0].metrics["train_loss"]
+
+
+@pytest.mark.parametrize("kind", ["teleport", "random_move", "lr_scaled"])
+def test_the_step_takes_its_gradient_from_where_the_teleport_landed(
+    kind: str, reports: list[TeleportReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the same training, for one gradient less a teleport."""
+    seed, rows = run({kind: METHODS[kind]})
+    spent = sum(report.num_gradient_evaluations for report in reports)
+    assert seed.gradient_evaluations == pytest.approx(seed.num_steps - len(reports) + spent)
+    assert len(reports) == 3
+    reports.clear()
+    monkeypatch.setattr(Teleporter, "reuse_gradient", lambda teleporter, inputs, targets: None)
+    without, its_rows = run({kind: METHODS[kind]})
+    assert without.gradient_evaluations == pytest.approx(seed.gradient_evaluations + 3)
+    assert curves(rows) == curves(its_rows)
+
+
+@pytest.mark.parametrize(
+    ("arm", "training"),
+    [
+        ({"batch_size": 40}, {}),  # another batch than the step's
+        ({}, {"precision": "bfloat16"}),
+    ],
+    ids=["a batch of its own", "bfloat16"],
+)
+def test_the_step_computes_a_gradient_that_the_teleport_has_not(
+    arm: dict[str, Any], training: dict[str, Any], reports: list[TeleportReport]
+) -> None:
+    seed, _ = run({"teleport": EXACT | arm}, **training)
+    spent = sum(report.num_gradient_evaluations for report in reports)
+    assert seed.gradient_evaluations == pytest.approx(seed.num_steps + spent)
+
+
+def test_a_diverging_teleport_ends_the_seed_where_its_gradient_is_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Teleporter, "reuse_gradient", lambda teleporter, inputs, targets: math.nan)
+    result = run_trial(config({"teleport": EXACT}, training=WIDE), lambda rows: None)
+    assert result.seeds[0].outcome == "diverged"
+    assert result.seeds[0].num_steps == 0

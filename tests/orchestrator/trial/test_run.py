@@ -169,6 +169,9 @@ def test_the_options_reach_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
         def teleport(self, *arguments: Any, **more: Any) -> Any:
             return self.real.teleport(*arguments, **more)
 
+        def reuse_gradient(self, *batch: Any) -> Any:
+            return self.real.reuse_gradient(*batch)
+
     def schedule_of(**settings: Any) -> Schedule:
         seen.append(settings)
         return Schedule(**settings)

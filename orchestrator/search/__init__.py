@@ -24,7 +24,7 @@ from orchestrator.search.selection import (
     roles,
 )
 from orchestrator.search.study import Study, plan_studies
-from orchestrator.search.warm_start import best_points, refuse_unknown_source
+from orchestrator.search.warm_start import best_points, given_points, refuse_unknown_source
 
 __all__ = [
     "Candidate",
@@ -42,6 +42,7 @@ __all__ = [
     "confirm_grids",
     "confirmed",
     "distribution_of",
+    "given_points",
     "judges_of",
     "lints",
     "num_busy",

@@ -23,6 +23,7 @@ from orchestrator.search.early_stopping import Stopping
 from orchestrator.search.journal import CandidateOutcome
 from orchestrator.search.proposals import Point, Proposals
 from orchestrator.search.settling import aggregate_over, has_lost_to, never, settle
+from orchestrator.search.warm_start import given_points
 from orchestrator.spec import ALL, BASELINE, Arm, Json, SweepSpec, Workload
 from orchestrator.spec.options import TeleportOptions, WilcoxonOptions
 
@@ -372,10 +373,16 @@ def plan_studies(
         spec: of the sweep.
         storage: from :func:`orchestrator.search.journal.open_journal`.
         results: the search results on file, by trial id.
-        points: what each search proposes first, by its name.
+        points: what each search proposes after the points that the spec gives it, by its name.
     """
+    given, more = given_points(spec), points or {}
     return [
-        Study(spec, workload, arm, storage, results, (points or {}).get(f"{workload}/{arm}", ()), replicate)
+        Study(spec, workload, arm, storage, results, _joined(given, more, f"{workload}/{arm}"), replicate)
         for workload, arm in spec.searches
         for replicate in range(spec.search.replicates)
     ]
+
+
+def _joined(given: Mapping[str, Sequence[Point]], more: Mapping[str, Sequence[Point]], study: str) -> list[Point]:
+    first = given.get(study, ())
+    return [*first, *(point for point in more.get(study, ()) if point not in first)]

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from orchestrator.spec.identity import Json
 from orchestrator.spec.options import (
     SAMPLERS,
     SCHEDULERS,
@@ -123,7 +124,11 @@ class Search(Options):
             violation of a constraint that it learns to avoid.
         max_replaced: search trials of a study that may be replaced because they crashed or were lost; None: a quarter
             of ``trials``, at least 1.
-        warm_start: another sweep whose best points are tried first.
+        points: configurations that are proposed first, in this order: parameter name -> value, as reports name
+            parameters and choices; the sampler chooses what a point leaves open. Keys ``workload`` and ``arm`` say
+            which searches one is for, all that have its parameters otherwise. A spec's file may name a CSV file in
+            place of the list, by its path from there; a column is a key, and an empty cell is left out.
+        warm_start: another sweep whose best points are tried next.
         concurrency: how many candidates of one search may be under way at once. Each proposal knows the results of all
             but the last ``concurrency - 1`` candidates before it, so this number shapes what is proposed; how many
             workers there are does not.
@@ -141,6 +146,7 @@ class Search(Options):
     also: Annotated[tuple[Objective, ...], Field(strict=False)] = ()
     divergence: Literal["fail", "constraint"] = "fail"
     max_replaced: NonNegativeInt | None = None
+    points: Annotated[tuple[dict[str, Json], ...], Field(strict=False)] = ()
     warm_start: WarmStartOptions | None = None
     concurrency: PositiveInt = 4
     max_concurrent: PositiveInt | None = None

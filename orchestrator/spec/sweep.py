@@ -18,6 +18,7 @@ from orchestrator.spec.identity import digest
 from orchestrator.spec.options import WORKLOADS, CurveMetric, Options, StoppingOptions
 from orchestrator.spec.parse import Parsed, fixed, merged, parse
 from orchestrator.spec.phases import ALL, Confirm, Search, SharedScope
+from orchestrator.spec.points_file import read_points
 from orchestrator.spec.resources import BudgetOptions, CheckpointOptions, Resources, TrackingOptions
 from orchestrator.spec.scalars import Name
 from orchestrator.spec.sharing import scope_faults, shared_template
@@ -340,6 +341,7 @@ def parse_spec(document: Document, overrides: Sequence[str] = (), *, name: str |
     if name is not None:
         document.data["name"] = name
     faults += _expand(document)
+    faults += read_points(document)
     faults += [Fault(document.place(path), message) for path, message in out_of_reach(document.data)]
     data = dict(document.data)
     for family, model in (("workloads", Workload), ("arms", Arm)):

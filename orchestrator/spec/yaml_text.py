@@ -62,7 +62,7 @@ class Document:
         ``is_key`` says that a key is meant and not its value; in a document both are in one place.
         """
         if any(path[:n] in self.overridden for n in range(1, len(path) + 1)):
-            return f"--set: {dotted(path)}"
+            return f"{self.source}: --set {dotted(path)}"
         line = next((self.lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.lines), None)
         where = self.source if line is None else f"{self.source}:{line}"
         return f"{where}: {dotted(path)}" if path else where

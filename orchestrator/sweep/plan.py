@@ -11,7 +11,15 @@ from typing import Any, final
 from orchestrator.errors import UserError, nearest
 from orchestrator.home import Trial, TrialConfig, TrialState
 from orchestrator.launch import Node, num_concurrent, shortfall, this_machine
-from orchestrator.search import coarse_evaluation, num_busy, num_grid_points, num_planned, spec_lints, time_lints
+from orchestrator.search import (
+    coarse_evaluation,
+    given_points,
+    num_busy,
+    num_grid_points,
+    num_planned,
+    spec_lints,
+    time_lints,
+)
 from orchestrator.spec import PHASES, Arm, Json, Phase, SweepSpec, Workload, canonical_json
 from orchestrator.statistics import ALPHA, censored_median, seeds_needed, smallest_p
 from orchestrator.sweep.budgets import SECONDS_PER_HOUR, shortfalls
@@ -151,7 +159,11 @@ def make_plan(
         pace_of: tells how fast a workload trains under an arm.
         place: where the sweep is to run; None for this machine.
         sweeps: names of the sweeps in the home; None skips the checks that need them.
+
+    Raises:
+        UserError: a point of ``search.points`` cannot be proposed.
     """
+    given_points(spec)
     place = place or Place(this_machine().name, [this_machine()])
     fitting = {phase: _num_concurrent(spec, phase, place) for phase in PHASES}
     busy = num_busy(spec)

@@ -35,7 +35,7 @@ from orchestrator.home import (
 )
 from orchestrator.launch import Launcher
 from orchestrator.report import Report, render_markdown, summarise, write_report
-from orchestrator.search import best_points, refuse_unknown_source
+from orchestrator.search import best_points, given_points, refuse_unknown_source
 from orchestrator.spec import HooksOptions, SweepSpec
 from orchestrator.sweep.driver import Driver, Observe, OutOfBudget
 from orchestrator.sweep.hooks import Hooks, SweepEnding
@@ -196,6 +196,7 @@ def _code_to_run(spec: SweepSpec, paths: SweepPaths, accepts_other_code: bool) -
     """Refuse what may not run here; else tell which code runs it, None where nothing is left to run."""
     _refuse_other_spec(spec, paths)
     refuse_unknown_source(spec, paths)
+    given_points(spec)
     code = code_here(spec.plugins)
     if _is_over(paths):
         return None

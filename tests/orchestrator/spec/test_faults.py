@@ -53,15 +53,18 @@ def test_a_fault_speaks_of_the_form_that_was_meant(override: str, message: str) 
 @pytest.mark.parametrize(
     ("override", "place"),
     [
-        ("search.trials=-1", "--set: search.trials"),
-        ("search.trails=4", "--set: search.trails"),
-        ("workloads.digits.optimizer={name: sgd, lr: -1}", "--set: workloads.digits.optimizer.lr"),
-        ("workloads.digits.optimizer.lr={loguniform: [2, 1]}", "--set: workloads.digits.optimizer.lr.loguniform"),
-        ("arms.teleport.teleport.tau={choice: [0.9, 3]}", "--set: arms.teleport.teleport.tau.choice[1]"),
+        ("search.trials=-1", "tiny.yaml: --set search.trials"),
+        ("search.trails=4", "tiny.yaml: --set search.trails"),
+        ("workloads.digits.optimizer={name: sgd, lr: -1}", "tiny.yaml: --set workloads.digits.optimizer.lr"),
+        (
+            "workloads.digits.optimizer.lr={loguniform: [2, 1]}",
+            "tiny.yaml: --set workloads.digits.optimizer.lr.loguniform",
+        ),
+        ("arms.teleport.teleport.tau={choice: [0.9, 3]}", "tiny.yaml: --set arms.teleport.teleport.tau.choice[1]"),
     ],
 )
 def test_a_fault_of_an_override_names_the_option_and_no_line_of_the_file(override: str, place: str) -> None:
-    with pytest.raises(SpecError, match="--set: ") as caught:
+    with pytest.raises(SpecError, match=r"tiny\.yaml: --set ") as caught:
         tiny_spec(override)
     assert [fault.place for fault in caught.value.faults] == [place]
 

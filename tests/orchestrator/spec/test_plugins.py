@@ -304,7 +304,7 @@ def test_what_is_said_beside_a_registered_workload_goes_before(here: Path) -> No
 def test_faults_of_a_plugins_options_are_told_like_our_own(here: Path) -> None:
     plugins.load(["my_plugin"])
     with pytest.raises(
-        SpecError, match=r"wine.yaml:5: workloads.wine.model.rnak: unknown key rnak; did you mean 'rank'"
+        SpecError, match=r"wine.yaml: --set workloads.wine.model.rnak: unknown key rnak; did you mean 'rank'"
     ):
         load_spec(here / "wine.yaml", ["workloads.wine.model.rnak=3"])
     with pytest.raises(SpecError, match="model bottleneck does not fit data set wine: rank must be above 0"):

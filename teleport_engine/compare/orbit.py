@@ -1,22 +1,21 @@
 """Closed-form moves along the orbit of rescalings, which leave the function unchanged on all data.
 
-Between two linear maps with only positively homogeneous operations in between (ReLU, LeakyReLU, pooling, dropout), a
-unit's incoming weights and bias may be multiplied by `a > 0` and its outgoing weights by `1 / a`. One gradient gives
-the new gradient norm in closed form, since a weight that is multiplied by `s` has its gradient divided by `s`. So
-no factorisation and no search is needed. Source: Dinh et al. (arXiv 1703.04933) for the symmetry; Stock et al. (arXiv
-1902.10416) for balancing, which is ENorm with p = 2.
+A unit's incoming weights and bias may be multiplied by `a > 0` and its outgoing weights by `1 / a`
+(`teleport_engine.compare.chains` says where). One gradient gives the new gradient norm in closed form, since a weight
+that is multiplied by `s` has its gradient divided by `s`. So no factorisation and no search is needed. Source: Dinh
+et al. (arXiv 1703.04933) for the symmetry; Stock et al. (arXiv 1902.10416) for balancing, which is ENorm with p = 2.
 """
 
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, final, get_args
 
 import torch
 from torch import Tensor, nn
 
 from teleport_engine.compare.attempt import filled, layer_reports, posed
+from teleport_engine.compare.chains import Chain, Part, chains
 from teleport_engine.compare.rival import Rival
 from teleport_engine.model import Inputs, LossFn
 from teleport_engine.objective import Evaluation, square_norm
@@ -28,12 +27,6 @@ __all__ = ["OrbitTeleporter"]
 Towards: TypeAlias = Literal["first", "last"]
 To: TypeAlias = Literal["growth", "balance"]
 
-_HOMOGENEOUS = (
-    *(nn.ReLU, nn.LeakyReLU, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Flatten),
-    *(nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d),
-    *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d),
-)
-_MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 _MAX_SWEEPS, _BALANCED = 1_000, 1e-12
 # How far loss and outputs may be from where they were, relative to themselves: rounding of the weights.
 _EXACT = {torch.float64: 1e-8, torch.float32: 1e-4}
@@ -46,35 +39,21 @@ _STATE_POWERS = {
 
 
 @final
-@dataclass(frozen=True, eq=False)
-class _Neighbours:
-    """Linear maps one after the other, with only homogeneous operations between neighbours.
-
-    Args:
-        names: of the modules.
-        layers: the modules.
-        spans: between neighbours, how many inputs of the upper one a unit of the lower one has.
-    """
-
-    names: list[str]
-    layers: list[nn.Module]
-    spans: list[int]
-
-
-@final
 class OrbitTeleporter(Rival):
     """Rescales neighbouring layers in closed form: to a growth of the gradient norm, or to balance.
 
     To *growth*: in each chain of layers, all but the last have their bias multiplied by one `a`, the first its weight
     too, and the last its weight by `1 / a`. `||g||^2 = P / a^2 + Q a^2 + R` then has two solutions for a growth,
-    towards larger first layers (`a > 1`) or larger last ones. To *balance*: each unit's incoming weights, with its
+    towards larger first layers (`a > 1`) or larger last ones. In an attention, values come first and the output
+    projection last, and queries first and keys last. To *balance*: each unit's incoming weights, with its
     bias, get the norm of its outgoing ones (the least sum of squares on the orbit).
 
     A teleport costs the gradient at its start and a forward at its end (4/3 of a gradient), which checks that loss and
     outputs have stayed; if they have not, all is put back.
 
     Args:
-        model: any module; chains are looked for in each `nn.Sequential`.
+        model: any module; chains of layers are looked for in each `nn.Sequential` and in torch's own attention and
+            transformer layers.
         loss_fn: `loss_fn(outputs, targets)` gives a tensor without dimensions.
         to: "growth" or "balance".
         growth: the factor of `||g||^2` to grow by, > 1; for "growth" alone.
@@ -166,121 +145,33 @@ class OrbitTeleporter(Rival):
         """Finds what each parameter is multiplied by, by id; none where nothing is to move."""
         if not start.is_finite:
             return Outcome.NON_FINITE, {}, []
-        chains, refusal = _chains(self._model)
-        if not chains:
+        found, refusal = chains(self._model)
+        factors: dict[int, Tensor] = {}
+        if not found:
             return Outcome.NO_MOVABLE_LAYER, {}, [refusal]
         if self._to == "balance":
-            return Outcome.MOVED, {key: s for chain in chains for key, s in _spread(chain, _balance(chain)).items()}, []
-        a = _growth_factor(chains, grads, start.square_norm, self._growth, self._towards)
+            for chain in found:
+                chain.multiply(_balance(chain), factors)
+            return Outcome.MOVED, factors, []
+        a = _growth_factor(found, grads, start.square_norm, self._growth, self._towards)
         if a is None:
             return Outcome.TARGET_MISSED, {}, [f"no rescaling towards the {self._towards} layers has this growth"]
-        logs = [
-            [torch.full((_num_units(layer),), math.log(a), dtype=torch.float64) for layer in chain.layers[:-1]]
-            for chain in chains
-        ]
-        factors = {key: s for chain, u in zip(chains, logs, strict=True) for key, s in _spread(chain, u).items()}
+        for chain in found:
+            logs = [torch.full((part.num_units,), math.log(a), dtype=torch.float64) for part in chain.parts[:-1]]
+            chain.multiply(logs, factors)
         return Outcome.MOVED, factors, [f"a = {a:.6g}"]
 
 
-def _chains(model: nn.Module) -> tuple[list[_Neighbours], str]:
-    """Finds the chains of a model, and a sentence for the case that there is none."""
-    found: list[_Neighbours] = []
-    why: set[str] = set()
-    owners = [id(parameter) for module in model.modules() for parameter in module._parameters.values()]
-    calls = [id(child) for module in model.modules() for child in module._modules.values()]
-    for path, sequence in model.named_modules():
-        if type(sequence) is not nn.Sequential:
-            continue
-        chain: _Neighbours | None = None
-        between: list[nn.Module] = []
-        for name, part in sequence.named_children():
-            if not _is_map(part):
-                between.append(part)
-                continue
-            is_free = _is_free(part, owners, calls)
-            span = _span(chain.layers[-1], between, part, why) if chain is not None and is_free else None
-            full = f"{path}.{name}" if path else name
-            if chain is not None and span is not None:
-                chain.names.append(full)
-                chain.layers.append(part)
-                chain.spans.append(span)
-            else:
-                chain = _Neighbours([full], [part], []) if is_free else None
-                if chain is not None:
-                    found.append(chain)
-            between = []
-    told = f" ({', '.join(sorted(why))})" if why else ""
-    kept = [chain for chain in found if chain.spans]
-    return kept, f"no two neighbouring layers of an nn.Sequential with only homogeneous operations between them{told}"
-
-
-def _is_map(module: nn.Module) -> bool:
-    return type(module) in _MAPS
-
-
-def _is_free(module: nn.Module, owners: Sequence[int], calls: Sequence[int]) -> bool:
-    """Says whether a layer is trained, is no other's too, and comes once."""
-    own = [parameter for parameter in module._parameters.values() if parameter is not None]
-    is_alone = calls.count(id(module)) == 1 and all(owners.count(id(parameter)) == 1 for parameter in own)
-    is_grouped = getattr(module, "groups", 1) != 1
-    has_weight = module._parameters.get("weight") is not None  # a parametrised one is computed from others
-    return has_weight and is_alone and not is_grouped and all(parameter.requires_grad for parameter in own)
-
-
-def _span(lower: nn.Module, between: Sequence[nn.Module], upper: nn.Module, why: set[str]) -> int | None:
-    """Tells how many inputs of the upper layer a unit of the lower one has; None where they cannot be rescaled."""
-    others = [type(part).__name__ for part in between if type(part) not in _HOMOGENEOUS]
-    if others:
-        why.update(f"{name} is not homogeneous" for name in others)
-        return None
-    num_inputs = int(_weight(upper).shape[1])
-    flattens = any(type(part) is nn.Flatten for part in between)
-    if isinstance(lower, nn.Linear) != isinstance(upper, nn.Linear) and not flattens:
-        return None
-    span, rest = divmod(num_inputs, _num_units(lower))
-    if rest or span == 0 or (span > 1 and not flattens):
-        return None
-    return span
-
-
-def _weight(layer: nn.Module) -> nn.Parameter:
-    return layer.get_parameter("weight")
-
-
-def _num_units(layer: nn.Module) -> int:
-    return int(_weight(layer).shape[0])
-
-
-def _spread(chain: _Neighbours, logs: Sequence[Tensor]) -> dict[int, Tensor]:
-    """Gives what each parameter of a chain is multiplied by, from the logarithms of its units' factors."""
-    factors: dict[int, Tensor] = {}
-    for place, layer in enumerate(chain.layers):
-        weight, bias = _weight(layer), layer._parameters.get("bias")
-        shape = [1] * (weight.ndim - 1)
-        log = torch.zeros((1, *shape), dtype=torch.float64, device=weight.device)
-        if place < len(logs):
-            own = logs[place].to(torch.float64).to(weight.device)
-            log = log + own.view(-1, *shape)
-            if bias is not None:
-                factors[id(bias)] = own.exp().to(bias.dtype)
-        if place > 0:
-            below = logs[place - 1].to(torch.float64).to(weight.device).repeat_interleave(chain.spans[place - 1])
-            log = log - below.view(1, -1, *shape[1:])
-        factors[id(weight)] = log.exp().to(weight.dtype)
-    return factors
-
-
 def _growth_factor(
-    chains: Sequence[_Neighbours], grads: Mapping[int, Tensor], whole: float, growth: float, towards: Towards
+    found: Sequence[Chain], grads: Mapping[int, Tensor], whole: float, growth: float, towards: Towards
 ) -> float | None:
     """Solves `P / a^2 + Q a^2 + R = growth ||g||^2` for `a`, on the side of `towards`; None where that cannot be."""
     falling = rising = 0.0
-    for chain in chains:
-        first, *_, last = chain.layers
-        falling += square_norm([grads[id(_weight(first))]])
-        rising += square_norm([grads[id(_weight(last))]])
-        biases = (layer._parameters.get("bias") for layer in chain.layers[:-1])
-        falling += square_norm([grads[id(bias)] for bias in biases if bias is not None])
+    for chain in found:
+        first, *_, last = chain.parts
+        falling += square_norm([grads[id(first.weight)][first.rows], *_bias_grads(chain.parts[:-1], grads)])
+        rising += square_norm([grads[id(last.weight)][last.rows]])
+        rising += square_norm(_bias_grads([last], grads)) if chain.is_product else 0.0
     # With x = a^2: rising x^2 - excess x + falling = 0, where what does not change is on the right.
     excess = growth * whole - (whole - falling - rising)
     root = excess * excess - 4.0 * rising * falling
@@ -292,33 +183,37 @@ def _growth_factor(
     return math.sqrt(x) if 0.0 < x < math.inf and (x > 1.0) == (towards == "first") else None
 
 
-def _balance(chain: _Neighbours) -> list[Tensor]:
+def _bias_grads(parts: Sequence[Part], grads: Mapping[int, Tensor]) -> list[Tensor]:
+    return [grads[id(part.bias)][part.bias_rows] for part in parts if part.bias is not None]
+
+
+def _balance(chain: Chain) -> list[Tensor]:
     """Finds the logarithms of the units' factors at which incoming and outgoing norms are equal, unit by unit.
 
     Coordinate descent on a convex function, pair of layers by pair of layers. A unit without incoming or outgoing
     weights stays as it is.
     """
-    squares = [
-        _weight(layer).detach().to(torch.float64).square().flatten(2).sum(-1)
-        if _weight(layer).ndim > 2
-        else _weight(layer).detach().to(torch.float64).square()
-        for layer in chain.layers
-    ]
-    logs = [squares[0].new_zeros(_num_units(layer)) for layer in chain.layers[:-1]]
+    squares, biases = [part.squares() for part in chain.parts], [part.bias_squares() for part in chain.parts]
+    logs = [squares[0].new_zeros(part.num_units) for part in chain.parts[:-1]]
     for _ in range(_MAX_SWEEPS):
         largest = 0.0
-        for place in range(len(logs)):
-            lower, upper = squares[place], squares[place + 1]
-            bias = chain.layers[place]._parameters.get("bias")
-            incoming = lower.sum(1)
-            if bias is not None:
-                incoming = incoming + bias.detach().to(torch.float64).square() * (2.0 * logs[place]).exp()
-            outgoing = upper.sum(0).view(len(incoming), -1).sum(1)
+        for place, span in enumerate(chain.spans):
+            incoming = squares[place].sum(1) + biases[place]
+            if chain.is_product:
+                outgoing = squares[place + 1].sum(1) + biases[place + 1]
+            else:
+                outgoing = squares[place + 1].sum(0).view(len(incoming), -1).sum(1)
             is_live = (incoming > 0.0) & (outgoing > 0.0)
             change = torch.where(is_live, (outgoing / incoming).log() / 4.0, 0.0)
             logs[place] = logs[place] + change
-            squares[place] = lower * (2.0 * change).exp()[:, None]
-            squares[place + 1] = upper * (-2.0 * change).exp().repeat_interleave(chain.spans[place])[None]
+            squares[place] = squares[place] * (2.0 * change).exp()[:, None]
+            biases[place] = biases[place] * (2.0 * change).exp()
+            shrunk = (-2.0 * change).exp()
+            if chain.is_product:
+                squares[place + 1] = squares[place + 1] * shrunk[:, None]
+                biases[place + 1] = biases[place + 1] * shrunk
+            else:
+                squares[place + 1] = squares[place + 1] * shrunk.repeat_interleave(span)[None]
             largest = max(largest, float(change.abs().max()))
         if largest < _BALANCED:
             break

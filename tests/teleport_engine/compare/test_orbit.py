@@ -145,6 +145,156 @@ def test_an_optimizer_that_is_carried_along_has_the_state_of_the_gradients_there
                 assert torch.allclose(after[index][name], before[index][name] * factor**power, rtol=1e-9)
 
 
+class Attends(nn.Module):
+    """Tokens through an attention or a block that holds one."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.embed, self.part, self.head = nn.Linear(5, 8), part, nn.Linear(8, 3)
+        self.double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.embed(x if x.ndim == 3 else x[:, None])
+        if isinstance(self.part, nn.TransformerEncoderLayer):
+            tokens = self.part(tokens)
+        elif isinstance(self.part, nn.TransformerDecoderLayer):
+            tokens = self.part(tokens, tokens.flip(1) + 1.0)
+        else:
+            other = tokens if self.part.kdim == 8 else x
+            tokens = tokens + self.part(tokens, other, other)[0]
+        logits: Tensor = self.head(tokens.mean(1))
+        return logits
+
+
+def _attention(**options: Any) -> nn.Module:
+    torch.manual_seed(5)
+    part = nn.MultiheadAttention(8, 2, batch_first=True, **options)
+    if part.in_proj_bias is not None:
+        nn.init.normal_(part.in_proj_bias)  # torch starts it at zero
+    return Attends(part)
+
+
+def _block(kind: Any, **options: Any) -> nn.Module:
+    torch.manual_seed(6)
+    part = kind(8, 2, 12, dropout=0.0, batch_first=True, **options)
+    for name, parameter in part.named_parameters():
+        if name.endswith("bias"):
+            nn.init.normal_(parameter, 0.1, 0.3)  # torch starts some at zero
+    return Attends(part)
+
+
+def _normed(*layers: nn.Module) -> nn.Module:
+    torch.manual_seed(7)
+    model = nn.Sequential(*layers).double()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, 0.3, 0.4)
+    return model
+
+
+# What must be rescaled in each, all else staying as it is.
+ATTENTION = {"part.in_proj_weight", "part.in_proj_bias", "part.out_proj.weight"}
+BLOCK = {f"part.self_attn.{name.removeprefix('part.')}" for name in ATTENTION}
+WITHIN: dict[str, tuple[Any, tuple[int, ...], set[str]]] = {
+    "attention": (_attention, (4, 5), ATTENTION),
+    "attention without bias": (lambda: _attention(bias=False), (4, 5), ATTENTION - {"part.in_proj_bias"}),
+    "attention with keys of another width": (
+        lambda: _attention(kdim=5, vdim=5),
+        (4, 5),
+        ATTENTION - {"part.in_proj_weight"} | {f"part.{one}_proj_weight" for one in "qkv"},
+    ),
+    "encoder layer": (
+        lambda: _block(nn.TransformerEncoderLayer),
+        (4, 5),
+        BLOCK | {"part.linear1.weight", "part.linear1.bias", "part.linear2.weight"},
+    ),
+    "encoder layer, norm first": (
+        lambda: _block(nn.TransformerEncoderLayer, norm_first=True),
+        (4, 5),
+        BLOCK | {"part.norm2.weight", "part.norm2.bias", "part.linear1.bias", "part.linear2.weight"},
+    ),
+    "decoder layer of gelu": (
+        lambda: _block(nn.TransformerDecoderLayer, norm_first=True, activation="gelu"),
+        (4, 5),
+        BLOCK
+        | {name.replace("self_attn", "multihead_attn") for name in BLOCK}
+        | {"part.norm3.weight", "part.norm3.bias", "part.linear1.weight"},
+    ),
+    "layer norm": (
+        lambda: _normed(nn.LayerNorm(5), nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 3)),
+        (5,),
+        {"0.weight", "0.bias", "1.bias", "3.weight"},
+    ),
+    "batch norm": (
+        lambda: _normed(nn.Linear(5, 7), nn.BatchNorm1d(7), nn.ReLU(), nn.Linear(7, 3)),
+        (5,),
+        {"1.weight", "1.bias", "3.weight"},
+    ),
+    "batch norm of channels": (
+        lambda: _normed(
+            *(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 3, 3), nn.BatchNorm2d(3)),
+            *(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12, 3)),
+        ),
+        (2, 8, 8),
+        {"1.weight", "1.bias", "3.weight", "4.weight", "4.bias", "7.weight"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WITHIN)
+@pytest.mark.parametrize("towards", ["first", "last"])
+def test_attentions_blocks_and_norms_grow_as_asked_on_all_data(name: str, towards: Any) -> None:
+    make, shape, expected = WITHIN[name]
+    model, (inputs, targets), (elsewhere, _) = make(), batch(shape), batch(shape, seed=9)
+    twin, origin = copy.deepcopy(model), copy.deepcopy(model.state_dict())
+    before = square_norm(copy.deepcopy(model), inputs, targets)
+    report = OrbitTeleporter(model, CE, growth=3.0, towards=towards).teleport(inputs, targets)
+    assert report.outcome is Outcome.MOVED, report.messages
+    after = square_norm(copy.deepcopy(model), inputs, targets)
+    assert after == pytest.approx(3.0 * before, rel=1e-9)
+    assert report.grad_norm_after == pytest.approx(math.sqrt(after), rel=1e-9)
+    for one in (model, twin):  # a batch norm as in training and as in evaluation
+        one.eval() if towards == "first" else one.train()
+    with torch.no_grad():
+        assert torch.allclose(model(elsewhere), twin(elsewhere), rtol=1e-10, atol=1e-10)
+    changed = {key for key, _ in model.named_parameters() if not torch.equal(model.state_dict()[key], origin[key])}
+    # A weight between two others that are rescaled, row and column, is where it was but for rounding.
+    moved = {key for key in changed if not torch.allclose(model.state_dict()[key], origin[key], rtol=1e-9)}
+    assert moved == expected
+
+
+def _in_and_out(model: Any) -> list[tuple[Tensor, Tensor]]:
+    """The twin of the balance: squared norms of what comes into each unit of an attention, and of what goes out."""
+    queries, keys, values = model.part.in_proj_weight.square().sum(1).chunk(3)
+    biases = model.part.in_proj_bias.square().chunk(3)
+    out = model.part.out_proj.weight.square().sum(0)
+    return [(queries + biases[0], keys + biases[1]), (values + biases[2], out)]
+
+
+def test_balance_in_an_attention_is_unit_by_unit() -> None:
+    model, (inputs, targets) = _attention(), batch((4, 5))
+    outputs, whole = model(inputs).detach(), sum(p.detach().square().sum().item() for p in model.parameters())
+    assert not any(torch.allclose(incoming, outgoing, rtol=0.1) for incoming, outgoing in _in_and_out(model))
+    report = OrbitTeleporter(model, CE, to="balance").teleport(inputs, targets)
+    assert report.outcome is Outcome.MOVED
+    assert torch.allclose(model(inputs), outputs, rtol=1e-10, atol=1e-10)
+    assert report.grad_norm_after == pytest.approx(math.sqrt(square_norm(model, inputs, targets)), rel=1e-9)
+    assert all(torch.allclose(incoming, outgoing, rtol=1e-6) for incoming, outgoing in _in_and_out(model))
+    assert sum(p.detach().square().sum().item() for p in model.parameters()) < whole
+
+
+@pytest.mark.parametrize("name", WITHIN)
+def test_balance_is_the_least_on_the_orbit(name: str) -> None:
+    make, shape, _ = WITHIN[name]
+    model, (inputs, targets) = make(), batch(shape)
+    assert OrbitTeleporter(model, CE, to="balance").teleport(inputs, targets).outcome is Outcome.MOVED
+    least = sum(p.detach().square().sum().item() for p in model.parameters())
+    for towards in ("first", "last"):  # a way along the orbit, and the way back
+        other = copy.deepcopy(model)
+        report = OrbitTeleporter(other, CE, growth=20.0, towards=towards).teleport(inputs, targets)
+        assert report.outcome is Outcome.MOVED
+        assert sum(p.detach().square().sum().item() for p in other.parameters()) > least
+
+
 class Skip(nn.Module):
     """Uses a layer's output twice, which a chain does not show."""
 
@@ -180,10 +330,16 @@ def test_a_layer_that_is_used_in_another_way_too_is_found_out_and_put_back() -> 
     [
         (lambda: mlp(5, 7, 3, activation=nn.Tanh), "Tanh is not homogeneous"),
         (lambda: mlp(5, 7, 3, activation=nn.GELU), "GELU is not homogeneous"),
-        (lambda: nn.Sequential(nn.Linear(5, 7), nn.BatchNorm1d(7), nn.ReLU(), nn.Linear(7, 3)).double(), "BatchNorm1d"),
+        (
+            lambda: nn.Sequential(
+                nn.Linear(5, 7), nn.BatchNorm1d(7, affine=False), nn.ReLU(), nn.Linear(7, 3)
+            ).double(),
+            "BatchNorm1d is not homogeneous",
+        ),
+        (lambda: Attends(nn.MultiheadAttention(8, 2, batch_first=True, add_bias_kv=True)), "bias_k"),
         (lambda: nn.Sequential(nn.Linear(5, 3)).double(), "no two neighbouring layers"),
     ],
-    ids=["tanh", "gelu", "batch norm", "one layer"],
+    ids=["tanh", "gelu", "batch norm", "keys of its own", "one layer"],
 )
 def test_what_has_no_rescaling_is_said(model: Any, told: str) -> None:
     report = teleported(model())

@@ -1,6 +1,7 @@
 """Turns a stored sweep into pages and tables."""
 
 from orchestrator.report.best import best_spec
+from orchestrator.report.headline import headline
 from orchestrator.report.html import render_html
 from orchestrator.report.importance import with_importance
 from orchestrator.report.joint import join
@@ -43,6 +44,7 @@ __all__ = [
     "best_spec",
     "dark_of",
     "full_report",
+    "headline",
     "join",
     "joint_report",
     "mismatches",

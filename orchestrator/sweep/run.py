@@ -34,7 +34,7 @@ from orchestrator.home import (
     stored_spec,
 )
 from orchestrator.launch import Launcher
-from orchestrator.report import Report, render_markdown, summarise, write_report
+from orchestrator.report import Report, headline, render_markdown, summarise, write_report
 from orchestrator.search import best_points, given_points, refuse_unknown_source
 from orchestrator.spec import HooksOptions, SweepSpec
 from orchestrator.sweep.driver import Driver, Observe, OutOfBudget
@@ -161,8 +161,12 @@ def _told(
             log.exception("the sweep stopped on an error")
         raise
     finally:
-        description = "" if told.report is None else render_markdown(told.report)
-        told.num_untracked = tracker.close(told.status, description=description, artifacts=_artifacts(paths, log))
+        told.num_untracked = tracker.close(
+            told.status,
+            description="" if told.report is None else render_markdown(told.report),
+            artifacts=_artifacts(paths, log),
+            metrics={} if told.report is None else headline(told.report),
+        )
         page = None if told.report is None else paths.report_page
         hooks.sweep_finished(told.words, message=told.message, report=page)
 
@@ -179,8 +183,14 @@ def sync(paths: SweepPaths, tracker: Tracker) -> int:
         artifacts = _artifacts(paths, logging.getLogger(f"teleport.{paths.name}"))
         if outcome is None:
             return tracker.sync(paths, artifacts=artifacts)
-        description = render_markdown(summarise(record))
-        return tracker.sync(paths, outcome.status, description=description, artifacts=artifacts)
+        report = summarise(record)
+        return tracker.sync(
+            paths,
+            outcome.status,
+            description=render_markdown(report),
+            artifacts=artifacts,
+            metrics=headline(report),
+        )
 
 
 def _artifacts(paths: SweepPaths, log: logging.Logger) -> list[Path]:

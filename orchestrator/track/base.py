@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, final
 
 from orchestrator.home import SweepPaths
 
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
+NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
 class Tracker(ABC):
@@ -28,7 +30,14 @@ class Tracker(ABC):
         """
 
     @abstractmethod
-    def close(self, status: RunStatus, *, description: str = "", artifacts: Sequence[Path] = ()) -> int:
+    def close(
+        self,
+        status: RunStatus,
+        *,
+        description: str = "",
+        artifacts: Sequence[Path] = (),
+        metrics: Mapping[str, float] = NOTHING,
+    ) -> int:
         """Spend a bounded time on sending what is left, and end the sweep's run.
 
         Trials without a result become KILLED, since nothing runs them any more.
@@ -37,6 +46,8 @@ class Tracker(ABC):
             status: how the sweep ended; KILLED if it was interrupted.
             description: Markdown for the sweep's run; an empty one leaves the store's text as it is.
             artifacts: files and directories to store with the sweep's run; those that do not exist are left out.
+            metrics: numbers for the sweep's run by name, so that people can sort sweeps by them; those that are not
+                finite are left out.
 
         Returns:
             How many runs, counting the sweep's own, are missing or incomplete in the store.
@@ -50,6 +61,7 @@ class Tracker(ABC):
         *,
         description: str = "",
         artifacts: Sequence[Path] = (),
+        metrics: Mapping[str, float] = NOTHING,
     ) -> int:
         """Send all that the store lacks of a sweep that does not run, and count as :meth:`close` does.
 
@@ -64,7 +76,14 @@ class NoTracker(Tracker):
     def follow(self, paths: SweepPaths) -> None:
         """Do nothing."""
 
-    def close(self, status: RunStatus, *, description: str = "", artifacts: Sequence[Path] = ()) -> int:
+    def close(
+        self,
+        status: RunStatus,
+        *,
+        description: str = "",
+        artifacts: Sequence[Path] = (),
+        metrics: Mapping[str, float] = NOTHING,
+    ) -> int:
         """Do nothing; nothing is missing."""
         return 0
 
@@ -75,6 +94,7 @@ class NoTracker(Tracker):
         *,
         description: str = "",
         artifacts: Sequence[Path] = (),
+        metrics: Mapping[str, float] = NOTHING,
     ) -> int:
         """Do nothing; nothing is missing."""
         return 0

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 from orchestrator.home import HistoryRow, SweepRecord, Trial, TrialConfig
 from orchestrator.track.base import RunStatus
-from orchestrator.track.points import history_points
+from orchestrator.track.points import found_points, history_points
 from orchestrator.track.projection import COMPLETE, NOTE, fingerprint, run_end, sweep_facts, sweep_id, trial_facts
 from orchestrator.track.store import Refused, RunStore, StoredRun
 from orchestrator.track.text import note
@@ -24,7 +24,7 @@ from orchestrator.track.text import note
 @final
 @dataclass(frozen=True)
 class SweepRunEnd:
-    """How the sweep's own run ends; the first three fields are explained at :class:`Tracker`.
+    """How the sweep's own run ends; the first four fields are explained at :class:`Tracker`.
 
     ``ended_at`` is a Unix time in milliseconds; None stands for the end of the last trial.
     """
@@ -32,6 +32,7 @@ class SweepRunEnd:
     status: RunStatus | None
     description: str
     artifacts: tuple[Path, ...]
+    metrics: Mapping[str, float]
     ended_at: int | None
 
 
@@ -113,8 +114,10 @@ class Ledger:
         if end.status is not None or self._parent.is_running:
             ended_at = max(last_ended_at, self._record.provenance.started_at) * 1000
             self._store.set_status(run_id, end.status or "KILLED", end.ended_at or round(ended_at))
-        if end.description:
-            self._store.log(run_id, (), {NOTE: note(end.description)})
+        tags = {NOTE: note(end.description)} if end.description else {}
+        points = found_points(end.metrics, last_ended_at)
+        if tags or points:
+            self._store.log(run_id, points, tags)
         for path in end.artifacts:
             if path.exists():
                 self._store.attach(run_id, path)
@@ -142,7 +145,10 @@ class Ledger:
         self._children[trial_id] = kept.run_id
         if not kept.is_running and kept.complete:
             self._complete[trial_id] = kept.complete
+        assert self._parent is not None
         try:
+            if kept.parent != self._parent.run_id:  # somebody has deleted the sweep's run, and it was made again
+                self._store.move(kept.run_id, self._parent.run_id)
             for extra in extras:
                 self._store.delete(extra.run_id)
             if kept.is_running and kept.run_id != mine:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import final
 
 from orchestrator.errors import UserError
 from orchestrator.home import SweepPaths, SweepRecord, stored_spec
 from orchestrator.track.address import Address
-from orchestrator.track.base import RunStatus, Tracker
+from orchestrator.track.base import NOTHING, RunStatus, Tracker
 from orchestrator.track.ledger import SweepRunEnd
 from orchestrator.track.mlflow_store import MlflowStore
 from orchestrator.track.projection import sweep_id
@@ -56,10 +56,17 @@ class MlflowTracker(Tracker):
         assert self._writer is None, "a tracker follows one sweep"
         self._writer = Writer(self._store, self._address.shown, paths)
 
-    def close(self, status: RunStatus, *, description: str = "", artifacts: Sequence[Path] = ()) -> int:
+    def close(
+        self,
+        status: RunStatus,
+        *,
+        description: str = "",
+        artifacts: Sequence[Path] = (),
+        metrics: Mapping[str, float] = NOTHING,
+    ) -> int:
         """End the sweep's run; see :meth:`Tracker.close`."""
         assert self._writer is not None, "follow comes first"
-        end = SweepRunEnd(status, description, tuple(artifacts), round(time.time() * 1000))
+        end = SweepRunEnd(status, description, tuple(artifacts), metrics, round(time.time() * 1000))
         return self._writer.finish(end, self._close_seconds)
 
     def sync(
@@ -69,9 +76,10 @@ class MlflowTracker(Tracker):
         *,
         description: str = "",
         artifacts: Sequence[Path] = (),
+        metrics: Mapping[str, float] = NOTHING,
     ) -> int:
         """Send everything that the store lacks; see :meth:`Tracker.sync`."""
-        end = SweepRunEnd(status, description, tuple(artifacts), None)
+        end = SweepRunEnd(status, description, tuple(artifacts), metrics, None)
         return Writer(self._store, self._address.shown, paths, end).wait()
 
 

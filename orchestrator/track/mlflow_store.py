@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,14 +13,14 @@ from typing import TYPE_CHECKING, final
 from orchestrator.errors import UserError
 from orchestrator.track.address import Address
 from orchestrator.track.points import Point
-from orchestrator.track.projection import COMPLETE, SWEEP_ID, TRIAL_ID, Facts
+from orchestrator.track.projection import COMPLETE, SWEEP_ID, TRIAL_ID, DataFacts, Facts
 from orchestrator.track.sqlite import prepare
 from orchestrator.track.store import Refused, RunStore, StoredRun, Unreachable
 from orchestrator.track.text import redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import DatasetInput, Run
 
 EXPERIMENT = "teleport"
 PARENT = "mlflow.parentRunId"
@@ -146,7 +147,14 @@ class MlflowStore(RunStore):
             run_id: str = run.info.run_id
             for start in range(0, len(params), MAX_PARAMS):
                 client.log_batch(run_id, params=params[start : start + MAX_PARAMS])
+            if facts.data is not None:
+                client.log_inputs(run_id, [_input(facts.data)])
         return run_id
+
+    def move(self, run_id: str, parent: str) -> None:
+        """Put a run under another; see :meth:`RunStore.move`."""
+        with translated():
+            self._client().set_tag(run_id, PARENT, parent)
 
     def log(self, run_id: str, points: Sequence[Point], tags: Mapping[str, str] | None = None) -> None:
         """Add points, then tags; see :meth:`RunStore.log`."""
@@ -212,6 +220,15 @@ class MlflowStore(RunStore):
         if experiment.lifecycle_stage == "deleted":
             client.restore_experiment(experiment.experiment_id)
         return str(experiment.experiment_id)
+
+
+def _input(data: DataFacts) -> DatasetInput:
+    """Make what MLflow shows of a data set; its source is of the kind that names code, since samples may be drawn."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source = json.dumps({"tags": json.loads(data.options)})
+    dataset = Dataset(name=data.name, digest=data.digest, source_type="code", source=source)
+    return DatasetInput(dataset=dataset, tags=[InputTag("mlflow.data.context", "training")])
 
 
 @contextmanager

@@ -59,9 +59,18 @@ def summary_points(record: SweepRecord, result: TrialResult, *, is_diverged: boo
     yield from _points(record, known, seed.seconds if seed else 0.0, seed.num_steps if seed else 0)
 
 
+def found_points(metrics: Mapping[str, float], ended_at: float) -> list[Point]:
+    """Turn what a sweep has found into points at the Unix time when its last trial ended."""
+    return list(_finite(metrics, round(ended_at * 1000), 0))
+
+
 def _points(record: SweepRecord, values: Mapping[str, float], seconds: float, step: int) -> Iterator[Point]:
-    """Leave out what is not finite: stores keep infinity as 1.8e308, and NaN breaks their pages."""
     timestamp = round(record.provenance.started_at * 1000) + round(seconds * 1000)
+    yield from _finite(values, timestamp, step)
+
+
+def _finite(values: Mapping[str, float], timestamp: int, step: int) -> Iterator[Point]:
+    """Leave out what is not finite: stores keep infinity as 1.8e308, and NaN breaks their pages."""
     for name, value in values.items():
         if math.isfinite(value):
             yield Point(clean_key(name), float(value), timestamp, step)

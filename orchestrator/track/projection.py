@@ -10,6 +10,7 @@ from typing import final
 
 from orchestrator.home import Code, SweepRecord, TrialConfig, TrialResult, TrialState
 from orchestrator.spec import Json, digest
+from orchestrator.spec.options import DataOptions
 from orchestrator.track.points import Point, summary_points
 from orchestrator.track.text import MAX_PARAM, clean, clean_key
 
@@ -25,12 +26,29 @@ STATUS_OF = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "FINISHED", Tri
 
 @final
 @dataclass(frozen=True)
+class DataFacts:
+    """A data set that a run trains on, as the spec describes it; its files are not looked at.
+
+    Args:
+        name: of the data set.
+        digest: of all options that decide which samples it has, so neither of its batches nor of where it lies.
+        options: these options as JSON.
+    """
+
+    name: str
+    digest: str
+    options: str
+
+
+@final
+@dataclass(frozen=True)
 class Facts:
-    """What is known of a run when it begins."""
+    """What is known of a run when it begins; a sweep's own run trains on no data itself."""
 
     name: str
     params: Mapping[str, str]
     tags: Mapping[str, str]
+    data: DataFacts | None = None
 
 
 @final
@@ -107,7 +125,7 @@ def trial_facts(record: SweepRecord, config: TrialConfig) -> Facts:
             tags |= {"setting": str(config.number), "search": record.spec.search_of(config.workload, config.arm)}
     if config.origin is not None:
         tags["origin"] = config.origin
-    return Facts(_trial_name(record, config), _params(plain), _cleaned(tags))
+    return Facts(_trial_name(record, config), _params(plain), _cleaned(tags), _data_facts(config.training.data))
 
 
 def run_end(record: SweepRecord, result: TrialResult | None, num_rows: int = 0) -> RunEnd:
@@ -134,6 +152,7 @@ def run_end(record: SweepRecord, result: TrialResult | None, num_rows: int = 0) 
         tags |= {f"version.{name}": version for name, version in machine.versions.items()}
     if result.code is not None:
         tags |= _code_tags(result.code)
+    tags |= {f"sha256.{name}": digest for name, digest in result.files.items()}
     points = list(summary_points(record, result, is_diverged=is_diverged))
     return RunEnd(STATUS_OF[result.state], round(result.ended_at * 1000), points, _cleaned(tags))
 
@@ -178,6 +197,11 @@ def _failure_note(result: TrialResult) -> str:
     # Markdown shows indented text as code whatever it holds, whereas text could close a fence around it.
     lines = f"{result.failure.message}\n{result.failure.traceback}".splitlines()
     return f"The trial failed: {result.failure.kind}\n\n" + "\n".join(f"    {line}" for line in lines)
+
+
+def _data_facts(options: DataOptions) -> DataFacts:
+    plain = options.model_dump(mode="json", exclude={"batch_size", "root"})
+    return DataFacts(options.name, digest(plain), clean(json.dumps(plain, ensure_ascii=False), MAX_PARAM))
 
 
 def _params(plain: Mapping[str, Json]) -> dict[str, str]:

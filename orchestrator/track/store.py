@@ -1,4 +1,4 @@
-"""What a ledger asks of a store of runs: seven calls, each of which may block, fail, or fail after it was done."""
+"""What a ledger asks of a store of runs: eight calls, each of which may block, fail, or fail after it was done."""
 
 from __future__ import annotations
 
@@ -70,6 +70,10 @@ class RunStore(ABC):
     @abstractmethod
     def create(self, facts: Facts, *, parent: str | None, started_at: int) -> str:
         """Create a run that started at a Unix time in milliseconds, and return its id; see :class:`StoredRun`."""
+
+    @abstractmethod
+    def move(self, run_id: str, parent: str) -> None:
+        """Put a trial's run under another run of the sweep."""
 
     @abstractmethod
     def log(self, run_id: str, points: Sequence[Point], tags: Mapping[str, str] | None = None) -> None:

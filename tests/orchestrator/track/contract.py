@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,6 +53,10 @@ class TrackerContract(ABC):
     @abstractmethod
     def wait_for_running(self, paths: SweepPaths, num_trials: int) -> None:
         """Return once the store shows that many trials as running, with all rows that are on file."""
+
+    @abstractmethod
+    def delete_sweep_run(self, paths: SweepPaths) -> None:
+        """Delete the sweep's own run and no other, as a user of the store can."""
 
     def follow(self, paths: SweepPaths) -> Tracker:
         tracker = self.tracker()
@@ -260,6 +265,51 @@ class TrackerContract(ABC):
         run = trial_runs(self.seen(paths))[trial.trial_id]
         assert [value for _, value, _ in run.curves["value"]] == [0.25]
         assert _steps(run) == [0, 1]
+
+    def test_a_trial_names_the_data_that_it_trained_on_and_the_digests_of_its_files(self) -> None:
+        wide = config().training.model_dump(mode="json", exclude_none=True)
+        wide["data"] = {**wide["data"], "batch_size": 7}
+        fashion = {**wide, "data": {"name": "fashion_mnist", "batch_size": 7}}
+        configs = [search_config(0), config(training=wide, number=1), config(training=fashion, number=2)]
+        trials = [Trial(config=of, result=complete(of), history=tuple(rows_of(of))) for of in configs]
+        paths = on_file(self.home, *trials)
+        assert self.tracker().sync(paths, "FINISHED") == 0
+        runs = trial_runs(self.seen(paths))
+        data = [runs[of.trial_id].data for of in configs]
+        assert [[name for name, _ in each] for each in data] == [["digits"], ["digits"], ["fashion_mnist"]]
+        assert data[0] == data[1] != data[2], "the same samples whatever the batches"
+        for of in configs:
+            for path in (paths.config(of.trial_id), paths.history(of.trial_id)):
+                digest = hashlib.sha256(path.read_bytes()).hexdigest()
+                assert runs[of.trial_id].tags[f"sha256.{path.name}"] == digest
+
+    def test_the_sweep_shows_what_it_found_as_numbers_and_later_ones_take_their_place(self) -> None:
+        paths = on_file(self.home, ended(0))
+        found = {"digits/teleport/effect": 0.8, "digits/teleport/high": float("inf")}
+        tracker = self.follow(paths)
+        assert tracker.close("FINISHED", metrics=found) == 0
+        run = sweep_run(self.seen(paths))
+        assert {key: run.last(key) for key in run.curves} == {"digits/teleport/effect": 0.8}
+        of = search_config(1)
+        later = complete(of).model_copy(update={"ended_at": complete(of).ended_at + 1.0})
+        put(paths, Trial(config=of, result=later))
+        for _ in range(2):
+            assert self.tracker().sync(paths, "FINISHED", metrics={"digits/teleport/effect": 0.7}) == 0
+        curve = sweep_run(self.seen(paths)).curves["digits/teleport/effect"]
+        assert [value for _, value, _ in curve] == [0.8, 0.7]
+
+    def test_a_sweeps_run_that_was_deleted_is_made_again_and_its_trials_lie_under_it(self) -> None:
+        trials = [ended(0), ended(1, fails=True)]
+        paths = on_file(self.home, *trials)
+        assert self.tracker().sync(paths, "FINISHED", description="found") == 0
+        self.delete_sweep_run(paths)
+        assert {run.parent for run in self.seen(paths)} == {""}, "nothing to lie under"
+        for _ in range(2):
+            assert self.tracker().sync(paths, "FINISHED", description="found") == 0
+            seen = self.seen(paths)
+            assert (sweep_run(seen).status, sweep_run(seen).tags[NOTE]) == ("FINISHED", "found")
+            assert trial_runs(seen).keys() == {trial.trial_id for trial in trials}
+            assert {run.parent for run in trial_runs(seen).values()} == {sweep_run(seen).name}
 
     def test_sweeps_of_one_name_in_two_homes_do_not_mix(self) -> None:
         sweeps = [on_file(self.home, ended(0)), on_file(self.home, ended(0), ended(1))]

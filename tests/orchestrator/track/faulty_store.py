@@ -67,6 +67,11 @@ class FaultyStore(RunStore):
         self._end()
         return run_id
 
+    def move(self, run_id: str, parent: str) -> None:
+        self._begin(run_id)
+        self.runs[run_id].parent = parent
+        self._end()
+
     def log(self, run_id: str, points: Sequence[Point], tags: Mapping[str, str] | None = None) -> None:
         self._begin(run_id)
         run = self.runs[run_id]

@@ -109,6 +109,8 @@ class Seen:
         tags: all but the store's own bookkeeping.
         curves: by metric, its (step, value, milliseconds since the sweep began), in order.
         artifacts: names of what lies at the top.
+        data: (name, digest) of each data set.
+        parent: name of the run that it lies under; empty: under none.
     """
 
     name: str
@@ -118,6 +120,8 @@ class Seen:
     tags: dict[str, str]
     curves: dict[str, list[tuple[int, float, int]]]
     artifacts: list[str] = field(default_factory=list)
+    data: list[tuple[str, str]] = field(default_factory=list)
+    parent: str = ""
 
     @property
     def is_whole(self) -> bool:

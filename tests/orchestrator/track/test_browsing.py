@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.home.records import SweepRecord, Trial, TrialState
+from orchestrator.report import headline, summarise
 from orchestrator.track import MlflowTracker
 from orchestrator.track.address import Address
 from orchestrator.track.mlflow_store import open_client
@@ -51,6 +52,7 @@ SWEEP: Callable[[Trial], bool] = lambda trial: False  # noqa: E731 - the sweep's
 FINDS: dict[str, Callable[[Trial], bool]] = {
     "tags.phase = 'sweep'": SWEEP,
     "tags.git_dirty = 'false' AND tags.phase = 'sweep'": SWEEP,
+    "tags.phase = 'sweep' AND metrics.\"mlp_digits/teleport/effect\" < 0.9": SWEEP,
     "tags.sweep = 'quickstart' AND tags.phase = 'confirm'": lambda t: t.config.phase == "confirm",
     "tags.phase = 'search' AND tags.arm = 'teleport'": lambda t: (
         (t.config.phase, t.config.arm) == ("search", "teleport")
@@ -100,7 +102,8 @@ def record() -> SweepRecord:
 def uri(record: SweepRecord, tmp_path_factory: pytest.TempPathFactory) -> str:
     home = tmp_path_factory.mktemp("store")
     found = f"sqlite:///{home}/mlflow.db"
-    assert MlflowTracker(found).sync(write_sweep(home, record), "FINISHED") == 0
+    paths, metrics = write_sweep(home, record), headline(summarise(record))
+    assert MlflowTracker(found).sync(paths, "FINISHED", metrics=metrics) == 0
     return found
 
 

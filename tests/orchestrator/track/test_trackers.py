@@ -15,7 +15,7 @@ from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
 from orchestrator.track import MlflowTracker, Tracker
 from orchestrator.track.address import Address
-from orchestrator.track.mlflow_store import EXPERIMENT, open_client
+from orchestrator.track.mlflow_store import EXPERIMENT, PARENT, open_client
 from orchestrator.track.projection import SWEEP_ID, TRIAL_ID, sweep_id
 from tests.orchestrator.chaos.store import database
 from tests.orchestrator.track.contract import TrackerContract
@@ -51,7 +51,9 @@ class MlflowContract(TrackerContract):
         experiment = client.get_experiment_by_name(EXPERIMENT)
         assert experiment is not None
         found = []
-        for run in client.search_runs([experiment.experiment_id], f"tags.`{SWEEP_ID}` = '{sweep_id(record)}'"):
+        runs = client.search_runs([experiment.experiment_id], f"tags.`{SWEEP_ID}` = '{sweep_id(record)}'")
+        names = {run.info.run_id: run.info.run_name for run in runs}
+        for run in runs:
             curves = {
                 key: [
                     (point.step, point.value, point.timestamp - zero)
@@ -62,8 +64,21 @@ class MlflowContract(TrackerContract):
             trial_id = run.data.tags.get(TRIAL_ID)
             files = [file.path for file in client.list_artifacts(run.info.run_id)] if trial_id is None else []
             tags = {key: value for key, value in run.data.tags.items() if key != "mlflow.runName"}
-            found.append(Seen(run.info.run_name, trial_id, run.info.status, dict(run.data.params), tags, curves, files))
+            inputs = run.inputs.dataset_inputs if run.inputs else []
+            data = [(each.dataset.name, each.dataset.digest) for each in inputs]
+            parent = names.get(run.data.tags.get(PARENT, ""), "")
+            params = dict(run.data.params)
+            found.append(Seen(run.info.run_name, trial_id, run.info.status, params, tags, curves, files, data, parent))
         return found
+
+    def delete_sweep_run(self, paths: SweepPaths) -> None:
+        record = read_record(paths, with_history=False)
+        client = open_client(Address.parse(self.uri))
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        assert experiment is not None
+        where = f"tags.`{SWEEP_ID}` = '{sweep_id(record)}' AND tags.phase = 'sweep'"
+        (run,) = client.search_runs([experiment.experiment_id], where)
+        client.delete_run(run.info.run_id)
 
     def _has_experiment(self) -> bool:
         return open_client(Address.parse(self.uri)).get_experiment_by_name(EXPERIMENT) is not None

@@ -19,7 +19,7 @@ from benchmarks.tracking import server
 from orchestrator.home.archive import pack
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
-from orchestrator.track import MlflowTracker
+from orchestrator.track import Destination, MlflowTracker
 from orchestrator.track.address import Address
 from orchestrator.track.fetch import fetch
 from orchestrator.track.mlflow_store import open_client
@@ -42,7 +42,7 @@ def rows() -> list[dict[str, Any]]:
             asked = _with_trials(paths, Path(folder) / "asked", NUM_ASKED)
             assert MlflowTracker(url).sync(asked, "FINISHED", artifacts=[archive]) == 0
             started = time.perf_counter()
-            fetched = fetch("bench", url, here)
+            fetched = fetch("bench", Destination(url), here)
             fetching = time.perf_counter() - started
             assert fetched.num_trials == len(whole.trials)
             asking = _ask(url) * len(whole.trials) / NUM_ASKED

@@ -6,12 +6,15 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import TYPE_CHECKING, final
 
 from orchestrator.errors import PluginError
 from orchestrator.home import versions
 from orchestrator.spec import plugins
 from orchestrator.spec.options import DATASETS
+
+if TYPE_CHECKING:
+    from orchestrator.track import Destination
 
 
 @final
@@ -37,13 +40,13 @@ class Finding:
         return "ok" if self.is_well else "MISSING" if self.is_needed else "-"
 
 
-def examine(home: Path, address: str | None, tracking_uri: str, named: Sequence[str] = ()) -> list[Finding]:
+def examine(home: Path, address: str | None, at: Destination, named: Sequence[str] = ()) -> list[Finding]:
     """Try everything that a sweep needs; a part that fails becomes a finding and raises nothing.
 
     Args:
         home: the directory that holds the sweeps.
         address: the address of a Ray cluster; None starts a private one.
-        tracking_uri: the address of the MLflow store.
+        at: the MLflow store and the experiment.
         named: plug-ins beside those that installed packages declare.
     """
     found = [Finding(package, version != "not installed", version) for package, version in versions().items()]
@@ -52,7 +55,7 @@ def examine(home: Path, address: str | None, tracking_uri: str, named: Sequence[
     found.append(_try("devices", _devices))
     found.append(_try("optuna study", _optuna))
     found.append(_try("ray cluster", lambda: _ray(address)))
-    found.append(_try("mlflow store", lambda: _mlflow(tracking_uri)))
+    found.append(_try("mlflow store", lambda: _mlflow(at)))
     found += _data()
     return found
 
@@ -110,10 +113,10 @@ def _ray(address: str | None) -> str:
     return f"{address or 'private'}: {len(nodes)} node{'s' * (len(nodes) != 1)}, {cpus:g} CPU, {gpus:g} GPU"
 
 
-def _mlflow(tracking_uri: str) -> str:
+def _mlflow(at: Destination) -> str:
     from orchestrator.track import reach
 
-    return reach(tracking_uri)
+    return reach(at)
 
 
 def _data() -> Iterator[Finding]:

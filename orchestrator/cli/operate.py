@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.options import DEFAULT_HOME, Home, SweepName, TrackingUri, store_of
+from orchestrator.cli.options import DEFAULT_HOME, Experiment, Home, SweepName, TrackingUri
 
 SECONDS_BETWEEN_LOOKS = 0.2
 
@@ -43,6 +43,7 @@ def delete(
     mlflow: Annotated[bool, typer.Option("--mlflow", help="Remove its runs from MLflow too.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     tracking_uri: TrackingUri = None,
+    experiment: Experiment = None,
 ) -> int:
     """Remove a sweep that does not run, after a question; its runs in MLflow stay unless --mlflow is given.
 
@@ -51,9 +52,10 @@ def delete(
     from orchestrator.errors import UserError
     from orchestrator.home import find_sweep
     from orchestrator.sweep import remains_of, remove
-    from orchestrator.track import forget
+    from orchestrator.track import destination, forget
 
-    paths, uri = find_sweep(home, name, of_any_format=True), tracking_uri or store_of(home)
+    paths = find_sweep(home, name, of_any_format=True)
+    at = destination(home, tracking_uri, experiment, paths.read_tracking()) if mlflow else None
     there = remains_of(paths)
     runs = " and its runs in MLflow" if mlflow else ""
     question = f"remove {paths.root} ({there.num_trials} trials, {there.num_bytes / 1e6:.1f} MB){runs}?"
@@ -63,7 +65,7 @@ def delete(
         if not typer.confirm(question, err=True):
             print("nothing was removed")
             return 1
-    num_runs = remove(paths, (lambda of: forget(of, uri)) if mlflow else None)
+    num_runs = remove(paths, None if at is None else lambda of: forget(of, at))
     print(f"removed sweep {name}{f', and {num_runs} runs from MLflow' if mlflow else ''}")
     return 0
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from orchestrator.track import Tracker
+    from orchestrator.track import Destination, Tracker
 
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="The sweep's YAML file.")]
 
@@ -59,7 +59,17 @@ TrustHooks = Annotated[
 LauncherName = Annotated[str, typer.Option("--launcher", metavar="ray|inline", help="Where trials run.")]
 TrackingUri = Annotated[
     str | None,
-    typer.Option(envvar="MLFLOW_TRACKING_URI", metavar="URI", help="MLflow store; without it HOME/mlflow.db (SQLite)."),
+    typer.Option(
+        metavar="URI",
+        help="MLflow store; without it the sweep's own, $MLFLOW_TRACKING_URI, or HOME/mlflow.db (SQLite).",
+    ),
+]
+Experiment = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="MLflow experiment; without it the sweep's own, $MLFLOW_EXPERIMENT_NAME, or `teleport`.",
+    ),
 ]
 Plugins = Annotated[
     list[str] | None,
@@ -67,6 +77,7 @@ Plugins = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON for a machine to read.")]
 
+# As orchestrator.home has it, whose import would slow every command down.
 DEFAULT_HOME = Path("runs")
 
 
@@ -79,14 +90,9 @@ def use_plugins(names: list[str] | None) -> None:
     plugins.load(names or ())
 
 
-def store_of(home: Path) -> str:
-    """Return the address of a home's own MLflow store, which is a SQLite file."""
-    return f"sqlite:///{home.absolute() / 'mlflow.db'}"
-
-
-def make_tracker(home: Path, tracking_uri: str | None) -> Tracker:
-    """Make the tracker of an MLflow store, by default the home's own; other databases' artifacts lie in the home."""
+def make_tracker(home: Path, at: Destination) -> Tracker:
+    """Make the tracker of an MLflow store; artifacts of a database that is no SQLite file lie in the home."""
     from orchestrator.track import MlflowTracker
 
-    uri = tracking_uri or store_of(home)
-    return MlflowTracker(uri, artifact_root=None if uri.startswith("sqlite:") else home.absolute() / "mlartifacts")
+    root = None if at.uri.startswith("sqlite:") else home.absolute() / "mlartifacts"
+    return MlflowTracker(at.uri, experiment=at.experiment, artifact_root=root)

@@ -19,6 +19,7 @@ from orchestrator.cli.options import (
     Address,
     AsJson,
     DataRoot,
+    Experiment,
     Home,
     LauncherName,
     Overrides,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from orchestrator.home import SweepPaths, Trial
     from orchestrator.spec import SweepSpec
     from orchestrator.sweep import Outcome, Place
+    from orchestrator.track import Destination
 
 
 def register(app: typer.Typer) -> None:
@@ -123,6 +125,7 @@ def run(
     wait_for_nodes: WaitForNodes = 0.0,
     launcher: LauncherName = "ray",
     tracking_uri: TrackingUri = None,
+    experiment: Experiment = None,
     accept_code_change: AcceptCodeChange = False,
     trust_hooks: TrustHooks = False,
 ) -> int:
@@ -136,7 +139,7 @@ def run(
     use_data_root(data_root)
     use_plugins(plugins)
     loaded = load_spec(spec, set_ or (), name=name)
-    how = _How(address, wait_for_nodes, launcher, tracking_uri, accept_code_change, trust_hooks)
+    how = _How(address, wait_for_nodes, launcher, tracking_uri, experiment, accept_code_change, trust_hooks)
     return _execute(loaded, SweepPaths(home, loaded.name), how)
 
 
@@ -149,6 +152,7 @@ def resume(
     wait_for_nodes: WaitForNodes = 0.0,
     launcher: LauncherName = "ray",
     tracking_uri: TrackingUri = None,
+    experiment: Experiment = None,
     accept_code_change: AcceptCodeChange = False,
     trust_hooks: TrustHooks = False,
 ) -> int:
@@ -161,7 +165,7 @@ def resume(
     use_data_root(data_root)
     use_plugins(plugins)
     paths = find_sweep(home, name)
-    how = _How(address, wait_for_nodes, launcher, tracking_uri, accept_code_change, trust_hooks)
+    how = _How(address, wait_for_nodes, launcher, tracking_uri, experiment, accept_code_change, trust_hooks)
     return _execute(runnable_spec(paths), paths, how)
 
 
@@ -186,6 +190,7 @@ def extend(
     wait_for_nodes: WaitForNodes = 0.0,
     launcher: LauncherName = "ray",
     tracking_uri: TrackingUri = None,
+    experiment: Experiment = None,
     accept_code_change: AcceptCodeChange = False,
     trust_hooks: TrustHooks = False,
 ) -> int:
@@ -202,7 +207,7 @@ def extend(
     use_plugins(plugins)
     paths = find_sweep(home, name)
     spec = extend_sweep(paths, trials=trials or 0, confirm_seeds=confirm_seeds or 0, replicates=replicates or 0)
-    how = _How(address, wait_for_nodes, launcher, tracking_uri, accept_code_change, trust_hooks)
+    how = _How(address, wait_for_nodes, launcher, tracking_uri, experiment, accept_code_change, trust_hooks)
     return _execute(spec, paths, how)
 
 
@@ -244,6 +249,7 @@ class _How:
     wait_for_nodes: float
     launcher: str
     tracking_uri: str | None
+    experiment: str | None
     accept_code_change: bool
     trust_hooks: bool
 
@@ -254,7 +260,7 @@ def _execute(spec: SweepSpec, paths: SweepPaths, how: _How) -> int:
     from orchestrator.launch import LAUNCHERS
     from orchestrator.sweep import Interrupts
     from orchestrator.sweep import run as run_sweep
-    from orchestrator.track import redact
+    from orchestrator.track import destination, redact
 
     if how.launcher not in LAUNCHERS:
         raise UserError(f"--launcher: {how.launcher!r} is not known; {nearest(how.launcher, LAUNCHERS)}")
@@ -265,7 +271,8 @@ def _execute(spec: SweepSpec, paths: SweepPaths, how: _How) -> int:
     shares = [spec.resources.share("search"), spec.resources.share("confirm")]
     interrupts = Interrupts()
     interrupts.install()
-    tracker = make_tracker(paths.home, how.tracking_uri)
+    at = destination(paths.home, how.tracking_uri, how.experiment, paths.read_tracking())
+    tracker = make_tracker(paths.home, at)
     try:
         with watch_sweep() as show:
             outcome = run_sweep(
@@ -283,12 +290,12 @@ def _execute(spec: SweepSpec, paths: SweepPaths, how: _How) -> int:
         # After a full disk or a lost mount a sweep can go on, as after Ctrl-C, because its files are complete.
         if paths.exists():
             what = "interrupted" if isinstance(stopped, Interrupted) else f"stopped ({stopped})"
-            print(f"{what}; go on with: teleport resume {spec.name}{_options(paths, how)}", file=sys.stderr)
+            print(f"{what}; go on with: teleport resume {paths.arguments}{_options(how)}", file=sys.stderr)
         raise
-    return _conclude(outcome)
+    return _conclude(outcome, at)
 
 
-def _conclude(outcome: Outcome) -> int:
+def _conclude(outcome: Outcome, at: Destination) -> int:
     from orchestrator.cli.show import print_verdicts
 
     print_verdicts(outcome.report)
@@ -301,25 +308,37 @@ def _conclude(outcome: Outcome) -> int:
         print(f"failed: {failure}; see {outcome.paths.log}", file=sys.stderr)
     if outcome.num_untracked:
         print(
-            f"MLflow has not got {outcome.num_untracked} runs; `teleport track sync {outcome.paths.name}` sends them",
+            f"MLflow has not got {outcome.num_untracked} runs; `teleport track sync {outcome.paths.arguments}` sends "
+            "them",
             file=sys.stderr,
         )
+    else:
+        print(f"MLflow: {_where_shown(outcome.paths, at)}", file=sys.stderr)
     print(f"report: {outcome.paths.report_page}")
     return 1 if outcome.failures else 0
 
 
-def _options(paths: SweepPaths, how: _How) -> str:
+def _where_shown(paths: SweepPaths, at: Destination) -> str:
+    """Give the address of the sweep's run on a server, or the command that opens it."""
+    from orchestrator.home import read_record
+    from orchestrator.track import page_of, sweep_link
+
+    command = f"teleport ui {paths.arguments}"
+    page = page_of(at.uri, "")
+    return (sweep_link(at, page, read_record(paths, with_history=False)).url if page else "") or command
+
+
+def _options(how: _How) -> str:
     """Write the options that differ from their defaults, without credentials, because terminals are logged."""
     from orchestrator.track import redact
 
     given = []
-    if paths.home != Path(os.path.abspath(DEFAULT_HOME)) and "TELEPORT_HOME" not in os.environ:
-        given += ["--home", str(paths.home)]
     if how.address is not None:
         given += ["--address", how.address]
     if how.launcher != "ray":
         given += ["--launcher", how.launcher]
-    if how.tracking_uri is not None and "MLFLOW_TRACKING_URI" not in os.environ:
+    # A sweep remembers its store, but no credentials.
+    if how.tracking_uri is not None and redact(how.tracking_uri) != how.tracking_uri:
         given += ["--tracking-uri", how.tracking_uri]
     return redact("".join(f" {shlex.quote(word)}" for word in given))
 

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import final
 
 from orchestrator.errors import UserError
-from orchestrator.track import EXPERIMENT, QUIET, Address, prepare
+from orchestrator.home import SweepPaths, read_record
+from orchestrator.track import QUIET, Address, Destination, prepare, runs_page, sweep_link
 
 MLFLOW_PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"
 DASHBOARD_PASSWORD = "TELEPORT_DASHBOARD_PASSWORD"
@@ -132,10 +133,10 @@ def _mlflow_arguments(address: Address, host: str, port: int, has_auth: bool) ->
     return (*server, "--uvicorn-opts", "--log-level warning", *auth, *artifacts)
 
 
-def serve_mlflow(tracking_uri: str, *, host: str, port: int) -> int:
-    """Show an MLflow store until Ctrl-C, and return the exit code."""
-    server = mlflow_server(tracking_uri, host=host, port=port)
-    address = Address.parse(tracking_uri)
+def serve_mlflow(at: Destination, paths: SweepPaths | None = None, *, host: str, port: int) -> int:
+    """Show an MLflow store until Ctrl-C, and return the exit code; the link that is printed opens a sweep's own run."""
+    server = mlflow_server(at.uri, host=host, port=port)
+    address = Address.parse(at.uri)
     if address.file is not None and not address.file.exists():
         print(
             f"{address.file} does not exist yet; run a sweep first: teleport run sweeps/quickstart.yaml",
@@ -143,7 +144,17 @@ def serve_mlflow(tracking_uri: str, *, host: str, port: int) -> int:
         )
     # Otherwise the server would create the tables in the database itself.
     prepare(address)
-    return server.run(f"MLflow at {server.url} (experiment {EXPERIMENT})")
+    return server.run(f"MLflow at {_page_in(server.url, at, paths)} (experiment {at.experiment})")
+
+
+def _page_in(url: str, at: Destination, paths: SweepPaths | None) -> str:
+    """Give the address of a sweep's run, or else of the experiment's runs, since MLflow begins with another page."""
+    if paths is None:
+        return runs_page(at, url)
+    link = sweep_link(at, url, read_record(paths, with_history=False))
+    if link.note:
+        print(link.note, file=sys.stderr)
+    return link.url or url
 
 
 def dashboard_server(

@@ -15,12 +15,12 @@ from orchestrator.cli.options import (
     DEFAULT_HOME,
     AsJson,
     DataRoot,
+    Experiment,
     Home,
     Plugins,
     SweepName,
     TrackingUri,
     make_tracker,
-    store_of,
     use_plugins,
 )
 
@@ -183,6 +183,7 @@ def doctor(
     plugins: Plugins = None,
     address: Annotated[str | None, typer.Option(metavar="ADDR")] = None,
     tracking_uri: TrackingUri = None,
+    experiment: Experiment = None,
     as_json: AsJson = False,
 ) -> int:
     """Check versions, plug-ins, devices, Ray, MLflow, Optuna and data on this machine.
@@ -192,9 +193,10 @@ def doctor(
     from orchestrator.cli.doctor import examine
     from orchestrator.cli.run import use_data_root
     from orchestrator.cli.show import draw
+    from orchestrator.track import destination
 
     use_data_root(data_root)
-    findings = examine(home, address, tracking_uri or store_of(home), plugins or ())
+    findings = examine(home, address, destination(home, tracking_uri, experiment), plugins or ())
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
@@ -236,23 +238,49 @@ def data_fetch(
     print(fetch(name, None if data_root is None else str(data_root.absolute()), show_progress=True))
 
 
-def track_sync(name: SweepName, home: Home = DEFAULT_HOME, tracking_uri: TrackingUri = None) -> int:
+def track_sync(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME...]", help="Sweeps of this home; without one, all of them.")
+    ] = None,
+    home: Home = DEFAULT_HOME,
+    tracking_uri: TrackingUri = None,
+    experiment: Experiment = None,
+) -> int:
     """Send to MLflow the runs that it lacks.
 
     Example: teleport track sync quickstart
     """
-    from orchestrator.home import find_sweep
+    from orchestrator.errors import SweepLocked, UserError
+    from orchestrator.home import find_sweep, sweep_names
     from orchestrator.sweep import sync
+    from orchestrator.track import destination
 
-    num_left = sync(find_sweep(home, name), make_tracker(home, tracking_uri))
-    print("MLflow has every run" if not num_left else f"MLflow still lacks {num_left} runs")
-    return int(num_left > 0)
+    code = 0
+    for name in names or sweep_names(home):
+        try:
+            paths = find_sweep(home, name)
+            at = destination(home, tracking_uri, experiment, paths.read_tracking())
+            num_left = sync(paths, make_tracker(home, at))
+        except SweepLocked as error:
+            if names:
+                raise
+            print(f"{name}: {error}; its own process sends what MLflow lacks", file=sys.stderr)
+        except UserError as error:
+            if names:
+                raise
+            print(f"warning: {name}: {error}", file=sys.stderr)
+            code = 1
+        else:
+            print(f"{name}: MLflow {f'still lacks {num_left} runs' if num_left else 'has every run'}")
+            code = max(code, int(num_left > 0))
+    return code
 
 
 def track_fetch(
     name: SweepName,
     home: Home = DEFAULT_HOME,
     tracking_uri: TrackingUri = None,
+    experiment: Experiment = None,
     run_id: Annotated[
         str | None, typer.Option(help="The id of the sweep's own run, where several sweeps have this name.")
     ] = None,
@@ -262,10 +290,10 @@ def track_fetch(
 
     Example: teleport track fetch night --tracking-uri https://mlflow.example.org
     """
-    from orchestrator.track import fetch
+    from orchestrator.track import destination, fetch
 
     use_plugins(plugins)
-    fetched = fetch(name, tracking_uri or store_of(home), home, run_id)
+    fetched = fetch(name, destination(home, tracking_uri, experiment), home, run_id)
     print(f"{fetched.paths.root}: {fetched.num_trials} trials{'' if fetched.is_new else ', all of them here before'}")
     if fetched.num_shown > fetched.num_trials:
         print(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shlex
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import final
@@ -19,6 +20,7 @@ from orchestrator.home.records import (
     Provenance,
     Stage,
     SweepOutcome,
+    Tracking,
     Trial,
     TrialConfig,
     TrialResult,
@@ -26,6 +28,9 @@ from orchestrator.home.records import (
 )
 from orchestrator.spec import Json, SweepSpec, stand_ins
 
+# Where sweeps lie unless the user says otherwise, by an option or by this variable.
+DEFAULT_HOME = Path("runs")
+HOME_VARIABLE = "TELEPORT_HOME"
 # The format of all files of a sweep together. A version of teleport reads the format that it writes and no other.
 FORMAT = "2"
 # No line of the index is longer.
@@ -63,12 +68,20 @@ class SweepPaths:
         self.report_page = self.report / "report.html"
         self.best = self.root / "best"
         self.earlier = self.root / "earlier.json"
+        self.tracking = self.root / "tracking.json"
         self.fetched = self.root / "fetched.json"
         self.outcome = self.root / "outcome.json"
         self.archive = self.root / "record.tar.gz"
         self.index = self.root / "index.jsonl"
         self.code = self.root / "code"
         self.wishes = self.root / "stop"
+
+    @property
+    def arguments(self) -> str:
+        """The words by which a command finds this sweep, as this process's directory and environment are."""
+        usual = Path(os.environ.get(HOME_VARIABLE, DEFAULT_HOME))
+        there = "" if self.home == Path(os.path.abspath(usual)) else f" --home {shlex.quote(str(self.home))}"
+        return f"{self.name}{there}"
 
     def config(self, trial_id: str) -> Path:
         """Name the file of a trial's configuration."""
@@ -268,6 +281,14 @@ class SweepPaths:
     def read_outcome(self) -> SweepOutcome | None:
         """Read how the sweep ended, or return None if it has not."""
         return read_record_if_there(SweepOutcome, self.outcome)
+
+    def write_tracking(self, tracking: Tracking) -> None:
+        """Store where the sweep's runs are shown."""
+        atomic_write(self.tracking, tracking.model_dump_json(indent=1))
+
+    def read_tracking(self) -> Tracking | None:
+        """Read where the sweep's runs are shown, or return None if they were never shown anywhere."""
+        return read_record_if_there(Tracking, self.tracking)
 
     def append_output(self, trial_id: str, text: str) -> None:
         """Add what a trial printed to its file, up to :data:`MAX_OUTPUT`; a last line says where it was cut."""

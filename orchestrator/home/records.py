@@ -426,6 +426,18 @@ class Provenance(Record):
         return "; then ".join(code.in_words for code in self.codes) or "not known"
 
 
+class Tracking(Record):
+    """Where a sweep's runs are shown: ``tracking.json``, so that whoever goes on with it goes on there.
+
+    Args:
+        uri: of the store without credentials; empty: the store of the home in which the sweep lies.
+        experiment: name of the experiment.
+    """
+
+    uri: str
+    experiment: str
+
+
 class SweepOutcome(Record):
     """How a sweep ended: ``outcome.json``, which is removed while the sweep runs again.
 

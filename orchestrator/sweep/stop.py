@@ -43,7 +43,7 @@ def stop(paths: SweepPaths, trial: str = "", *, patience: float = PATIENCE) -> s
         told = f"trial {trial_id} is ended; it counts as PRUNED, by the user"
     else:
         ended = _waited(lambda: not is_locked(paths), patience)
-        told = f"sweep {paths.name!r} has stopped; go on with: teleport resume {paths.name}"
+        told = f"sweep {paths.name!r} has stopped; go on with: teleport resume {paths.arguments}"
     if not ended:
         raise UserError(f"sweep {paths.name!r} was asked to stop, and has not within {patience:g} s")
     return told
@@ -55,7 +55,7 @@ def _running_trial(paths: SweepPaths, beginning: str) -> str:
     if running[trial_id].phase == "confirm":
         raise UserError(
             f"--trial: {trial_id} is a confirm trial, on which claims rest, so it is not ended by itself; stop the "
-            f"sweep (teleport stop {paths.name})"
+            f"sweep (teleport stop {paths.arguments})"
         )
     return trial_id
 
@@ -104,7 +104,7 @@ def remove(paths: SweepPaths, forget: Callable[[SweepPaths], int] | None = None)
         SweepLocked: the sweep runs.
     """
     if is_locked(paths):
-        raise SweepLocked(f"sweep {paths.name!r} runs; stop it first (teleport stop {paths.name})")
+        raise SweepLocked(f"sweep {paths.name!r} runs; stop it first (teleport stop {paths.arguments})")
     with locked(paths):
         num_runs = 0 if forget is None else forget(paths)
         # Directories of this form are removed with the next fetch, should this process end within the next line.

@@ -2,10 +2,11 @@
 
 from orchestrator.track.address import Address
 from orchestrator.track.base import NoTracker, RunStatus, Tracker
+from orchestrator.track.destination import EXPERIMENT, Destination, destination, store_of
 from orchestrator.track.fetch import fetch
-from orchestrator.track.links import RunLink, page_of, run_link
+from orchestrator.track.links import RunLink, page_of, run_link, runs_page, sweep_link
 from orchestrator.track.mlflow import MlflowTracker, forget
-from orchestrator.track.mlflow_store import EXPERIMENT, QUIET, reach
+from orchestrator.track.mlflow_store import QUIET, reach
 from orchestrator.track.sqlite import prepare
 from orchestrator.track.text import clean, redact
 
@@ -13,12 +14,14 @@ __all__ = [
     "EXPERIMENT",
     "QUIET",
     "Address",
+    "Destination",
     "MlflowTracker",
     "NoTracker",
     "RunLink",
     "RunStatus",
     "Tracker",
     "clean",
+    "destination",
     "fetch",
     "forget",
     "page_of",
@@ -26,4 +29,7 @@ __all__ = [
     "reach",
     "redact",
     "run_link",
+    "runs_page",
+    "store_of",
+    "sweep_link",
 ]

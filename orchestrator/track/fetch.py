@@ -10,6 +10,7 @@ from typing import final
 
 from orchestrator.errors import Fault, FileUnreadable, SweepConflict
 from orchestrator.home import SweepPaths, SweepRecord, atomic_write, left_parts, part_of, read_record, unpack
+from orchestrator.track.destination import Destination, to_remember
 from orchestrator.track.remote import Remote, RemoteSweep
 from orchestrator.track.text import redact
 
@@ -32,7 +33,7 @@ class Fetched:
     is_new: bool
 
 
-def fetch(name: str, tracking_uri: str, home: Path, run_id: str | None = None) -> Fetched:
+def fetch(name: str, at: Destination, home: Path, run_id: str | None = None) -> Fetched:
     """Make a sweep's home from its archive in an MLflow store.
 
     The archive is unpacked and read from end to end beside its place, and put there in one step. No code of the store's
@@ -40,7 +41,7 @@ def fetch(name: str, tracking_uri: str, home: Path, run_id: str | None = None) -
 
     Args:
         name: of the sweep.
-        tracking_uri: of the store.
+        at: the store and the experiment; a later resume goes on there.
         home: the directory that holds sweeps.
         run_id: of the sweep's own run, needed if several sweeps of the store have the name.
 
@@ -51,7 +52,7 @@ def fetch(name: str, tracking_uri: str, home: Path, run_id: str | None = None) -
         FileUnreadable: the archive is damaged, or another version wrote it.
     """
     paths = SweepPaths(home, name)
-    remote = Remote(tracking_uri)
+    remote = Remote(at)
     sweep = remote.find(name, run_id)
     # In the same file system, so that it can be renamed; one level deeper than a sweep, so that no listing shows it.
     aside = part_of(paths.root)
@@ -64,7 +65,8 @@ def fetch(name: str, tracking_uri: str, home: Path, run_id: str | None = None) -
         unpack(archive, aside / name)
         unpacked = SweepPaths(aside, name)
         if unpacked.exists():
-            atomic_write(unpacked.fetched, json.dumps({"store": redact(tracking_uri), "run_id": sweep.run_id}))
+            atomic_write(unpacked.fetched, json.dumps({"store": redact(at.uri), "run_id": sweep.run_id}))
+            unpacked.write_tracking(to_remember(at, paths.home))
         trial_ids = _checked(unpacked, sweep, archive.name)
         is_new = not _is_here(paths, sweep, trial_ids)
         if is_new:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +13,7 @@ from orchestrator.errors import UserError
 from orchestrator.home import SweepPaths, SweepRecord, stored_spec
 from orchestrator.track.address import Address
 from orchestrator.track.base import NOTHING, RunStatus, Tracker
+from orchestrator.track.destination import EXPERIMENT, Destination, to_remember
 from orchestrator.track.ledger import SweepRunEnd
 from orchestrator.track.mlflow_store import MlflowStore
 from orchestrator.track.projection import sweep_id
@@ -24,11 +27,12 @@ CLOSE_SECONDS = 30.0
 class MlflowTracker(Tracker):
     """Writes to MLflow from one background thread.
 
-    All sweeps of a store share the experiment ``teleport``, since MLflow compares runs within an experiment and people
-    compare arms and architectures across sweeps. Tags tell the sweeps apart.
+    Sweeps of a store share an experiment unless the user says otherwise, since MLflow compares runs within an
+    experiment, and people compare arms and architectures across sweeps. Tags tell the sweeps apart.
 
     Args:
         tracking_uri: of a SQLite file, a PostgreSQL database or an MLflow server.
+        experiment: the name of the experiment, which is made if it is missing.
         artifact_root: where a database's artifacts go. By default they go beside a SQLite file, and for PostgreSQL
             they are not stored.
         close_seconds: how long :meth:`close` waits at most.
@@ -42,18 +46,24 @@ class MlflowTracker(Tracker):
         self,
         tracking_uri: str,
         *,
+        experiment: str = EXPERIMENT,
         artifact_root: Path | None = None,
         close_seconds: float = CLOSE_SECONDS,
         store: RunStore | None = None,
     ) -> None:
         self._address = Address.parse(tracking_uri)
-        self._store = MlflowStore(self._address, artifact_root) if store is None else store
+        self._at = Destination(tracking_uri, experiment)
+        self._log = logging.getLogger("teleport")
+        made = MlflowStore(self._address, artifact_root, experiment=experiment, tell=self._tell)
+        self._store = made if store is None else store
         self._close_seconds = close_seconds
         self._writer: Writer | None = None
 
     def follow(self, paths: SweepPaths) -> None:
         """Begin to show a sweep that runs; see :meth:`Tracker.follow`."""
         assert self._writer is None, "a tracker follows one sweep"
+        paths.write_tracking(to_remember(self._at, paths.home))
+        self._log = logging.getLogger(f"teleport.{paths.name}")
         self._writer = Writer(self._store, self._address.shown, paths)
 
     def close(
@@ -82,15 +92,21 @@ class MlflowTracker(Tracker):
         end = SweepRunEnd(status, description, tuple(artifacts), metrics, None)
         return Writer(self._store, self._address.shown, paths, end).wait()
 
+    def _tell(self, sentence: str) -> None:
+        """Print a sentence on stderr, and put it into the log of a sweep that runs."""
+        print(sentence, file=sys.stderr)
+        if self._log.handlers:
+            self._log.warning(sentence)
 
-def forget(paths: SweepPaths, tracking_uri: str) -> int:
+
+def forget(paths: SweepPaths, at: Destination) -> int:
     """Delete a sweep's runs from a store, as MLflow deletes runs (its own clean-up removes them for good).
 
     The sweep's own run goes last, so that a removal that was cut off finds the rest again.
 
     Args:
         paths: of the sweep.
-        tracking_uri: of the store.
+        at: the store and the experiment.
 
     Returns:
         The number of runs.
@@ -98,7 +114,7 @@ def forget(paths: SweepPaths, tracking_uri: str) -> int:
     Raises:
         UserError: the URI is wrong, or the store does not answer.
     """
-    store = MlflowStore(Address.parse(tracking_uri))
+    store = MlflowStore(Address.parse(at.uri), experiment=at.experiment)
     try:
         found = store.find(sweep_id(SweepRecord(stored_spec(paths), paths.read_provenance(), ())))
         for run in sorted(found, key=lambda run: run.trial_id is None):

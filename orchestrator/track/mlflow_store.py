@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from orchestrator.errors import UserError
 from orchestrator.track.address import Address
+from orchestrator.track.destination import EXPERIMENT, Destination
 from orchestrator.track.points import Point
 from orchestrator.track.projection import COMPLETE, SWEEP_ID, TRIAL_ID, DataFacts, Facts
 from orchestrator.track.sqlite import prepare
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput, Run
 
-EXPERIMENT = "teleport"
 PARENT = "mlflow.parentRunId"
+_log = logging.getLogger("teleport")
 MAX_METRICS = 1_000
 MAX_PARAMS = 100
 PAGE = 1_000
@@ -81,24 +82,35 @@ def _quiet() -> None:
         logging.getLogger(name).setLevel(level)
 
 
-def reach(tracking_uri: str) -> str:
+def reach(at: Destination) -> str:
     """Try to read a store, and say in a line what was found."""
-    address = Address.parse(tracking_uri)
-    num_runs = MlflowStore(address).num_runs()
-    return f"{address.shown}: {num_runs}{'+' if num_runs == PAGE else ''} runs in experiment {EXPERIMENT!r}"
+    address = Address.parse(at.uri)
+    num_runs = MlflowStore(address, experiment=at.experiment).num_runs()
+    return f"{address.shown}: {num_runs}{'+' if num_runs == PAGE else ''} runs in experiment {at.experiment!r}"
 
 
 @final
 class MlflowStore(RunStore):
-    """The runs of an MLflow store; those of all sweeps are in one experiment, and tags tell them apart.
+    """The runs of an MLflow store; those of many sweeps are in one experiment, and tags tell them apart.
 
     Args:
         address: of the store.
         artifact_root: where a database without a server keeps artifacts; None stands for beside a SQLite file.
+        experiment: its name.
+        tell: takes a sentence that people should read.
     """
 
-    def __init__(self, address: Address, artifact_root: Path | None = None) -> None:
+    def __init__(
+        self,
+        address: Address,
+        artifact_root: Path | None = None,
+        *,
+        experiment: str = EXPERIMENT,
+        tell: Callable[[str], None] = _log.warning,
+    ) -> None:
         self._address = address
+        self._name = experiment
+        self._tell = tell
         self._artifact_root = address.artifact_root if artifact_root is None else artifact_root
         self._opened: MlflowClient | None = None
         self._experiment_id = ""
@@ -108,14 +120,29 @@ class MlflowStore(RunStore):
         found = self._search("", PAGE)
         return 0 if found is None else len(found[1])
 
-    def place_of(self, sweep_id: str, trial_id: str) -> tuple[str, str | None] | None:
-        """Find the ids of the experiment and of a trial's run; this creates nothing but a database's tables.
+    @property
+    def experiment_id(self) -> str | None:
+        """The experiment's id; None if it is missing. This creates nothing but a database's tables."""
+        found = self._search("", 1)
+        return None if found is None else found[0]
+
+    def place_of(self, sweep_id: str, trial_id: str | None = None) -> tuple[str, str | None] | None:
+        """Find the ids of the experiment and of a trial's run, or of the sweep's own.
+
+        The run is looked for in all experiments, and this creates nothing but a database's tables.
 
         Returns:
-            None if the experiment is missing; a run id of None if only the run is missing.
+            None if there is neither such a run nor the experiment; a run id of None if there is an experiment only.
         """
-        found = self._search(f"tags.`{SWEEP_ID}` = '{sweep_id}' AND tags.`{TRIAL_ID}` = '{trial_id}'", 1)
-        return None if found is None else (found[0], found[1][0].info.run_id if found[1] else None)
+        which = "tags.phase = 'sweep'" if trial_id is None else f"tags.`{TRIAL_ID}` = '{trial_id}'"
+        with translated():
+            client = self._opened or open_client(self._address)
+            known = {each.name: str(each.experiment_id) for each in client.search_experiments()}
+            where = f"tags.`{SWEEP_ID}` = '{sweep_id}' AND {which}"
+            found = client.search_runs(list(known.values()), where, max_results=1) if known else []
+        if found:
+            return str(found[0].info.experiment_id), str(found[0].info.run_id)
+        return (known[self._name], None) if self._name in known else None
 
     def find(self, sweep_id: str) -> list[StoredRun]:
         """Find all runs of a sweep; see :meth:`RunStore.find`."""
@@ -198,7 +225,7 @@ class MlflowStore(RunStore):
         """Search the experiment, and return its id and the runs; None if the store has no such experiment."""
         with translated():
             client = self._opened or open_client(self._address)
-            experiment = client.get_experiment_by_name(EXPERIMENT)
+            experiment = client.get_experiment_by_name(self._name)
             if experiment is None:
                 return None
             experiment_id = str(experiment.experiment_id)
@@ -212,13 +239,14 @@ class MlflowStore(RunStore):
         return self._opened
 
     def _experiment(self, client: MlflowClient) -> str:
-        experiment = client.get_experiment_by_name(EXPERIMENT)
+        experiment = client.get_experiment_by_name(self._name)
         if experiment is None:
             root = self._artifact_root if self._address.is_database else None
             location = None if root is None else root.absolute().as_uri()
-            return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+            return str(client.create_experiment(self._name, artifact_location=location))
         if experiment.lifecycle_stage == "deleted":
             client.restore_experiment(experiment.experiment_id)
+            self._tell(f"tracking: experiment {self._name!r} had been deleted in {self._address.shown}; it is restored")
         return str(experiment.experiment_id)
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, final
 
 from orchestrator.errors import UserError, nearest
 from orchestrator.track.address import Address
-from orchestrator.track.mlflow_store import EXPERIMENT, PARENT, all_runs, open_client, translated
+from orchestrator.track.destination import Destination
+from orchestrator.track.mlflow_store import PARENT, all_runs, open_client, translated
 from orchestrator.track.projection import SWEEP_ID, TRIAL_ID
 from orchestrator.track.store import StoreError
 
@@ -38,19 +39,20 @@ class RemoteSweep:
 
 @final
 class Remote:
-    """Reads the sweeps of one MLflow store.
+    """Reads the sweeps of one experiment of an MLflow store.
 
     Raises:
         UserError: the tracking URI is wrong, or the store does not answer.
     """
 
-    def __init__(self, tracking_uri: str) -> None:
-        self._address = Address.parse(tracking_uri)
+    def __init__(self, at: Destination) -> None:
+        self._address = Address.parse(at.uri)
+        self._name = at.experiment
         if self._address.file is not None and not self._address.file.is_file():
             raise UserError(f"--tracking-uri: {self._address.shown} is not there")
         with self._answering():
             self._client = open_client(self._address)
-            experiment = self._client.get_experiment_by_name(EXPERIMENT)
+            experiment = self._client.get_experiment_by_name(at.experiment)
         self._experiment_id = None if experiment is None else str(experiment.experiment_id)
 
     def find(self, name: str, run_id: str | None = None) -> RemoteSweep:
@@ -66,7 +68,8 @@ class Remote:
         namesakes = [sweep for sweep in sweeps if sweep.name == name]
         if not namesakes:
             known = sorted({sweep.name for sweep in sweeps})
-            raise UserError(f"no sweep {name!r} in {self._address.shown}; {nearest(name, known)}")
+            where = f"experiment {self._name!r} of {self._address.shown}"
+            raise UserError(f"no sweep {name!r} in {where}; {nearest(name, known)}")
         listed = "".join(f"\n  {sweep}" for sweep in namesakes)
         if run_id is not None:
             raise UserError(

@@ -6,6 +6,8 @@ import re
 
 MAX_TAG = 7_900
 MAX_PARAM = 5_900
+# Stands where a text had credentials.
+HIDDEN = "***"
 
 # It reaches to the last @ of a word, since a password may hold an @ or a quote.
 _USERINFO = re.compile(r"(?<=://)\S*@")
@@ -19,7 +21,7 @@ def redact(text: str) -> str:
     >>> redact("no answer from https://me:pa@ss@host:5000/x?token=abc&y=1")
     'no answer from https://***@host:5000/x?token=***&y=1'
     """
-    return _SECRET.sub(r"\1***", _USERINFO.sub("***@", text))
+    return _SECRET.sub(rf"\1{HIDDEN}", _USERINFO.sub(f"{HIDDEN}@", text))
 
 
 def clean(text: str, limit: int = MAX_TAG) -> str:

@@ -92,7 +92,7 @@ class Writer:
                 "tracking: %s has not got %d runs of this sweep; `teleport track sync %s` sends them",
                 self._shown,
                 num_missing,
-                self._paths.name,
+                self._paths.arguments,
             )
         return num_missing
 
@@ -111,7 +111,7 @@ class Writer:
                         "back, or by `teleport track sync %s`",
                         self._shown,
                         error,
-                        self._paths.name,
+                        self._paths.arguments,
                     )
             except Exception:  # noqa: BLE001 - the sweep must not notice a fault in this thread
                 self._num_failures += 1

@@ -72,7 +72,8 @@ def test_a_sweep_is_stopped_from_another_terminal_and_goes_on(
 ) -> None:
     process, paths = begun(spec, tmp_path / "runs", "--launcher", launcher)
     assert exit_code(["stop", "tiny", "--home", str(paths.home)]) == 0
-    assert capsys.readouterr().out == "sweep 'tiny' has stopped; go on with: teleport resume tiny\n"
+    told = f"sweep 'tiny' has stopped; go on with: teleport resume tiny --home {paths.home}\n"
+    assert capsys.readouterr().out == told
     _, err = process.communicate(timeout=END)
     assert process.returncode == 130
     assert "interrupted; go on with: teleport resume tiny" in err

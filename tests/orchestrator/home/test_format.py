@@ -12,7 +12,7 @@ from orchestrator.cli import exit_code
 from orchestrator.errors import FileUnreadable
 from orchestrator.home.archive import pack, unpack
 from orchestrator.home.paths import FORMAT, SweepPaths
-from orchestrator.track import MlflowTracker
+from orchestrator.track import Destination, MlflowTracker
 from orchestrator.track.fetch import fetch
 from tests.orchestrator.specs import TINY
 from tests.orchestrator.track.stories import ended, on_file
@@ -122,7 +122,7 @@ def test_an_archive_of_it_is_not_made_a_home(other: tuple[SweepPaths, str], tmp_
     paths.format.write_text(f"{FORMAT}\n", encoding="utf-8")  # so that this version sends it in place of that one
     assert MlflowTracker(uri).sync(paths, "FINISHED", artifacts=[archive]) == 0
     with pytest.raises(FileUnreadable, match=r"^record\.tar\.gz: sweep 'tiny' was written by another version") as told:
-        fetch("tiny", uri, tmp_path / "here")
+        fetch("tiny", Destination(uri), tmp_path / "here")
     assert TOLD.format(found) in str(told.value)
     assert not list((tmp_path / "here").iterdir())
 

@@ -14,7 +14,8 @@ import pytest
 
 from orchestrator.cli.servers import mlflow_server
 from orchestrator.track.address import Address
-from orchestrator.track.mlflow_store import EXPERIMENT, open_client
+from orchestrator.track.destination import EXPERIMENT
+from orchestrator.track.mlflow_store import open_client
 from tests.orchestrator.specs import TINY
 from tests.servers import answering
 from tests.waiting import PATIENCE

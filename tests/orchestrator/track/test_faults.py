@@ -97,7 +97,7 @@ def test_an_outage_is_waited_out_and_told_once(tmp_path: Path, caplog: pytest.Lo
     messages = [entry.getMessage() for entry in caplog.records]
     assert [message for message in messages if "does not answer" in message] == [
         "tracking: http://***@127.0.0.1:9 does not answer (no answer from http://***@nowhere); trials go on, and what "
-        "it misses is sent when it is back, or by `teleport track sync tiny`"
+        f"it misses is sent when it is back, or by `teleport track sync {paths.arguments}`"
     ]
     assert messages.count("tracking: http://***@127.0.0.1:9 answers") == 1
 
@@ -111,7 +111,8 @@ def test_a_store_that_stays_away_is_named_with_what_it_lacks(tmp_path: Path, cap
         put(paths, ended(number))
     assert first.close("FINISHED") == 4, "three trials and the sweep"
     assert caplog.records[-1].getMessage() == (
-        "tracking: http://***@127.0.0.1:9 has not got 4 runs of this sweep; `teleport track sync tiny` sends them"
+        "tracking: http://***@127.0.0.1:9 has not got 4 runs of this sweep; "
+        f"`teleport track sync {paths.arguments}` sends them"
     )
     assert "hunter2" not in caplog.text
 

@@ -22,7 +22,7 @@ from orchestrator.launch import InlineLauncher
 from orchestrator.spec import HookOptions, HooksOptions
 from orchestrator.sweep.run import run
 from orchestrator.sweep.standing import standing
-from orchestrator.track import MlflowTracker
+from orchestrator.track import Destination, MlflowTracker
 from orchestrator.track.fetch import fetch
 from tests.orchestrator.specs import tiny_spec
 from tests.waiting import PATIENCE
@@ -55,7 +55,7 @@ def sweep(home: Path, uri: str = "") -> None:
 
 def test_the_home_is_the_same_in_all_that_is_the_sweep(home: Path, tmp_path: Path) -> None:
     there, here = SweepPaths(home, "tiny"), SweepPaths(tmp_path / "new" / "home", "tiny")
-    fetched = fetch("tiny", uri_of(home), here.home)
+    fetched = fetch("tiny", Destination(uri_of(home)), here.home)
     assert (fetched.num_trials, fetched.num_shown, fetched.is_new) == (4, 4, True)
     assert read_record(here) == read_record(there)
     assert here.journal.read_bytes() == there.journal.read_bytes()
@@ -79,7 +79,7 @@ def test_everything_that_reads_a_home_works_on_it(
 
 
 def test_fetching_again_changes_nothing(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fetch("tiny", uri_of(home), tmp_path)
+    fetch("tiny", Destination(uri_of(home)), tmp_path)
     marked = SweepPaths(tmp_path, "tiny").root / "mine.txt"
     marked.write_text("mine")
     arguments = ["track", "fetch", "tiny", "--home", str(tmp_path), "--tracking-uri", uri_of(home)]
@@ -89,19 +89,19 @@ def test_fetching_again_changes_nothing(home: Path, tmp_path: Path, capsys: pyte
 
 
 def test_what_is_here_is_never_overwritten(home: Path, tmp_path: Path) -> None:
-    fetch("tiny", uri_of(home), tmp_path)
+    fetch("tiny", Destination(uri_of(home)), tmp_path)
     result = next(SweepPaths(tmp_path, "tiny").trials.glob("*/result.json"))
     result.unlink()
     with pytest.raises(SweepConflict, match="lacks 1 trials of the archive; give another --home, or move it away"):
-        fetch("tiny", uri_of(home), tmp_path)
+        fetch("tiny", Destination(uri_of(home)), tmp_path)
     assert not result.exists()
     other = tmp_path / "other"
     sweep(other)
     with pytest.raises(SweepConflict, match=f"another sweep 'tiny' is in {other}"):
-        fetch("tiny", uri_of(home), other)
+        fetch("tiny", Destination(uri_of(home)), other)
     (tmp_path / "third" / "tiny").mkdir(parents=True)
     with pytest.raises(SweepConflict, match="is there and is no sweep"):
-        fetch("tiny", uri_of(home), tmp_path / "third")
+        fetch("tiny", Destination(uri_of(home)), tmp_path / "third")
 
 
 def test_of_several_sweeps_of_a_name_one_must_be_chosen(home: Path, tmp_path: Path) -> None:
@@ -111,22 +111,21 @@ def test_of_several_sweeps_of_a_name_one_must_be_chosen(home: Path, tmp_path: Pa
     with pytest.raises(
         UserError, match=r"2 sweeps 'tiny' are in .*; say which with --run-id:\n  run [0-9a-f]{32}"
     ) as told:
-        fetch("tiny", uri, tmp_path / "here")
+        fetch("tiny", Destination(uri), tmp_path / "here")
     run_ids = [line.split()[1].strip(",") for line in str(told.value).splitlines()[1:]]
-    found = {
-        read_record(fetch("tiny", uri, tmp_path / run_id, run_id).paths).provenance.started_at for run_id in run_ids
-    }
+    fetched = [fetch("tiny", Destination(uri), tmp_path / run_id, run_id).paths for run_id in run_ids]
+    found = {paths.read_provenance().started_at for paths in fetched}
     assert len(found) == 2
     with pytest.raises(UserError, match="--run-id: abc is no run of a sweep 'tiny'"):
-        fetch("tiny", uri, tmp_path / "here", "abc")
+        fetch("tiny", Destination(uri), tmp_path / "here", "abc")
     with pytest.raises(UserError, match=r"no sweep 'tyni' in .*; did you mean 'tiny'"):
-        fetch("tyni", uri, tmp_path / "here")
+        fetch("tyni", Destination(uri), tmp_path / "here")
     assert not list((tmp_path / "here").glob("*"))
 
 
 def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"mlflow\.db is not there"):
-        fetch("tiny", uri_of(tmp_path), tmp_path)
+        fetch("tiny", Destination(uri_of(tmp_path)), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -135,7 +134,7 @@ def test_without_an_archive_it_says_where_one_comes_from(tmp_path: Path) -> None
     for archive in (tmp_path / "own" / "mlartifacts").rglob("record.tar.gz"):
         archive.unlink()
     with pytest.raises(UserError, match=r"has no archive of sweep 'tiny' .*it is stored when the sweep ends"):
-        fetch("tiny", uri_of(tmp_path / "own"), tmp_path / "here")
+        fetch("tiny", Destination(uri_of(tmp_path / "own")), tmp_path / "here")
     assert not list((tmp_path / "here").glob("*"))
 
 
@@ -145,7 +144,7 @@ def test_a_damaged_archive_leaves_nothing(tmp_path: Path) -> None:
     whole = archive.read_bytes()
     archive.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(FileUnreadable, match="is no archive of a sweep, or is damaged"):
-        fetch("tiny", uri_of(tmp_path / "own"), tmp_path / "here")
+        fetch("tiny", Destination(uri_of(tmp_path / "own")), tmp_path / "here")
     assert not list((tmp_path / "here").glob("*"))
     assert not left_parts(tmp_path / "here")
 
@@ -192,7 +191,7 @@ def test_hooks_that_came_from_a_store_run_only_where_they_are_trusted(tmp_path: 
     run(spec, there, InlineLauncher(), tracker, command="teleport run", observe=lambda _: None)
     assert marker.exists(), "its own home runs them"
     marker.unlink()
-    fetch("tiny", uri_of(there.home), tmp_path / "here")
+    fetch("tiny", Destination(uri_of(there.home)), tmp_path / "here")
     where = ("resume", "tiny", "--home", str(tmp_path / "here"), "--launcher", "inline")
     assert exit_code(where) == 0
     assert not marker.exists()
@@ -212,7 +211,7 @@ def test_a_store_does_not_decide_what_is_imported_here(tmp_path: Path, monkeypat
     (tmp_path / "of_a_stranger.py").write_text(f"open({str(marker)!r}, 'w').close()\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(PluginError, match="give --plugin of_a_stranger if you trust them"):
-        fetch("tiny", uri_of(own), tmp_path / "here")
+        fetch("tiny", Destination(uri_of(own)), tmp_path / "here")
     assert not marker.exists()
     assert not list((tmp_path / "here").glob("*"))
 
@@ -220,7 +219,7 @@ def test_a_store_does_not_decide_what_is_imported_here(tmp_path: Path, monkeypat
 def test_what_a_killed_fetch_left_goes_with_the_next(home: Path, tmp_path: Path) -> None:
     left = tmp_path / ".tiny.999999999.0123abcd"
     (left / "tiny").mkdir(parents=True)
-    fetch("tiny", uri_of(home), tmp_path)
+    fetch("tiny", Destination(uri_of(home)), tmp_path)
     assert os.listdir(tmp_path) == ["tiny"]
 
 

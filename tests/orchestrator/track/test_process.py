@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.track import MlflowTracker, reach
+from orchestrator.track import Destination, MlflowTracker, reach
 from orchestrator.track.address import Address
-from orchestrator.track.mlflow_store import EXPERIMENT, open_client
+from orchestrator.track.destination import EXPERIMENT
+from orchestrator.track.mlflow_store import open_client
 from orchestrator.track.store import Unreachable
 from tests.orchestrator.track.stories import ended, on_file, put
 from tests.waiting import PATIENCE, wait_until
@@ -101,12 +102,12 @@ def test_a_dead_server_costs_the_sweep_nothing_and_is_made_good_later(
     assert [entry.levelno for entry in caplog.records] == [logging.WARNING] * 2, "that it is down, what it lacks"
     assert "hunter2" not in caplog.text
     assert MlflowTracker(f"sqlite:///{tmp_path}/mlflow.db").sync(paths, "FINISHED") == 0
-    assert reach(f"sqlite:///{tmp_path}/mlflow.db").endswith("3 runs in experiment 'teleport'")
+    assert reach(Destination(f"sqlite:///{tmp_path}/mlflow.db")).endswith("3 runs in experiment 'teleport'")
 
 
 def test_reaching_for_a_dead_server_says_so_without_the_password(dead_uri: str) -> None:
     with pytest.raises(Unreachable, match=r"^Connection refused$") as caught:
-        reach(dead_uri)
+        reach(Destination(dead_uri))
     assert "hunter2" not in str(caught.value)
 
 

@@ -15,7 +15,8 @@ import pytest
 
 from orchestrator.track import sqlite as tables
 from orchestrator.track.address import Address
-from orchestrator.track.mlflow_store import EXPERIMENT, MlflowStore, open_client
+from orchestrator.track.destination import EXPERIMENT
+from orchestrator.track.mlflow_store import MlflowStore, open_client
 from orchestrator.track.sqlite import SETTLED_SECONDS, is_used, prepare
 from orchestrator.track.store import Unreachable
 from tests.waiting import PATIENCE

@@ -15,7 +15,8 @@ from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
 from orchestrator.track import MlflowTracker, Tracker
 from orchestrator.track.address import Address
-from orchestrator.track.mlflow_store import EXPERIMENT, PARENT, open_client
+from orchestrator.track.destination import EXPERIMENT
+from orchestrator.track.mlflow_store import PARENT, open_client
 from orchestrator.track.projection import SWEEP_ID, TRIAL_ID, sweep_id
 from tests.orchestrator.chaos.store import database
 from tests.orchestrator.track.contract import TrackerContract

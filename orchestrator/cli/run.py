@@ -260,7 +260,7 @@ def _execute(spec: SweepSpec, paths: SweepPaths, how: _How) -> int:
     from orchestrator.launch import LAUNCHERS
     from orchestrator.sweep import Interrupts
     from orchestrator.sweep import run as run_sweep
-    from orchestrator.track import destination, redact
+    from orchestrator.track import destination, redact, refuse_login
 
     if how.launcher not in LAUNCHERS:
         raise UserError(f"--launcher: {how.launcher!r} is not known; {nearest(how.launcher, LAUNCHERS)}")
@@ -272,6 +272,7 @@ def _execute(spec: SweepSpec, paths: SweepPaths, how: _How) -> int:
     interrupts = Interrupts()
     interrupts.install()
     at = destination(paths.home, how.tracking_uri, how.experiment, paths.read_tracking())
+    refuse_login(at)
     tracker = make_tracker(paths.home, at)
     try:
         with watch_sweep() as show:
@@ -330,6 +331,7 @@ def _where_shown(paths: SweepPaths, at: Destination) -> str:
 
 def _options(how: _How) -> str:
     """Write the options that differ from their defaults, without credentials, because terminals are logged."""
+    from orchestrator.spec.options import DATA_ROOT_VARIABLE
     from orchestrator.track import redact
 
     given = []
@@ -337,6 +339,8 @@ def _options(how: _How) -> str:
         given += ["--address", how.address]
     if how.launcher != "ray":
         given += ["--launcher", how.launcher]
+    if DATA_ROOT_VARIABLE in os.environ:
+        given += ["--data-root", os.environ[DATA_ROOT_VARIABLE]]
     # A sweep remembers its store, but no credentials.
     if how.tracking_uri is not None and redact(how.tracking_uri) != how.tracking_uri:
         given += ["--tracking-uri", how.tracking_uri]

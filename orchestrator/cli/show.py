@@ -72,8 +72,11 @@ def print_plan(plan: Plan) -> None:
     confirm = plan.num_concurrent_confirm
     in_confirm = "" if confirm == plan.num_concurrent else f", {confirm} in confirm"
     in_search = f"the search can keep {plan.num_busy} busy" if plan.num_busy else "nothing is searched"
-    print(f"on {plan.place}: {plan.num_concurrent} workers{in_confirm}; {in_search}")
-    if plan.seconds is None:
+    if plan.num_concurrent:
+        print(f"on {plan.place}: {plan.num_concurrent} workers{in_confirm}; {in_search}")
+    if not plan.num_concurrent:
+        print(f"on {plan.place}: nobody answers, so neither its workers nor the time are known; {in_search}")
+    elif plan.seconds is None:
         print("time: unknown, nothing like it has run in this home; --pilot times an epoch of each study")
     else:
         hours = f", {plan.gpu_hours:.3g} GPU-hours" if plan.gpu_hours else ""

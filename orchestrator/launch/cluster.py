@@ -22,7 +22,9 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from orchestrator.errors import ClusterUnreachable, UserError
+from orchestrator.launch.private import keep_token_private, short_directory
 from orchestrator.spec import Share, plugins
+from orchestrator.spec.options import DATA_ROOT_VARIABLE
 
 GB = 1e9
 # Ray counts resources in ten-thousandths, and a GPU must hold ten trials of a tenth in spite of rounding.
@@ -134,18 +136,21 @@ def connected(address: str | None) -> Iterator[None]:
 
     on_terminate = signal.getsignal(signal.SIGTERM)
     if found is None:
-        # Without an address Ray would attach to whatever cluster runs on this machine.
-        ray.init(address="local", include_dashboard=False, **QUIETLY)
-    else:
-        _join(found, str(address))
-    # Tune would say at the end that trials did not complete, which the sweep says itself.
-    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
-    try:
-        # Ray has put a handler of its own in place, which ends the process before the sweep can say how it ended.
-        signal.signal(signal.SIGTERM, on_terminate)
-        yield
-    finally:
-        ray.shutdown()
+        keep_token_private()
+    with short_directory(is_needed=found is None) as directory:
+        if found is None:
+            # Without an address Ray would attach to whatever cluster runs on this machine.
+            ray.init(address="local", include_dashboard=False, **directory, **QUIETLY)
+        else:
+            _join(found, str(address))
+        # Tune would say at the end that trials did not complete, which the sweep says itself.
+        logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
+        try:
+            # Ray has put a handler of its own in place, which ends the process before the sweep can say how it ended.
+            signal.signal(signal.SIGTERM, on_terminate)
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _join(found: str, address: str) -> None:
@@ -160,7 +165,7 @@ def _join(found: str, address: str) -> None:
     options, num_tries = ({}, 2) if found.startswith(CLIENT) else (QUIETLY, 1)
     for num_left in reversed(range(num_tries)):
         try:
-            ray.init(address=found, runtime_env=_code(), **options)
+            ray.init(address=found, runtime_env=_travelling(), **options)
         except (ConnectionError, RuntimeError, ValueError) as error:
             ray.shutdown()
             if not num_left:
@@ -251,12 +256,16 @@ def _first_line(error: Exception) -> str:
     return (told or [type(error).__name__])[0]
 
 
-def _code() -> dict[str, Any]:
-    """Have Ray carry these packages and the plug-ins to workers on machines where they may not be installed."""
+def _travelling() -> dict[str, Any]:
+    """Say what Ray carries to the workers of a cluster that was started before, whose environment is not this one's.
+
+    These are this project's packages and the plug-ins, which may not be installed there, and where data are looked for.
+    """
     # The packages are found without importing them, which would load torch into the driver.
     specs = [importlib.util.find_spec(name) for name in ("orchestrator", "teleport_engine")]
     own = [os.path.dirname(str(spec.origin)) for spec in specs if spec is not None]
     return {
         "py_modules": list(dict.fromkeys([*own, *map(plugins.code_of, plugins.loaded())])),
         "excludes": EXCLUDED,
+        "env_vars": {name: os.environ[name] for name in (DATA_ROOT_VARIABLE,) if name in os.environ},
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics as stdlib_statistics
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, final
 
 from orchestrator.errors import UserError, nearest
@@ -92,7 +92,7 @@ class Plan:
         description: the question of the sweep.
         studies: workload by workload.
         place: where it is to run: this machine, or the address of a cluster.
-        num_concurrent: search trials that fit there at once.
+        num_concurrent: search trials that fit there at once; 0 where no cluster answers there.
         num_concurrent_confirm: confirm trials that fit there at once.
         num_busy: search trials that the studies can have running at once, were there room for all of them.
         seconds: estimate of the wall-clock time there.
@@ -165,10 +165,13 @@ def make_plan(
     """
     given_points(spec)
     place = place or Place(this_machine().name, [this_machine()])
+    is_known = bool(place.nodes)
     fitting = {phase: _num_concurrent(spec, phase, place) for phase in PHASES}
     busy = num_busy(spec)
     at_once: dict[Phase, int] = {**fitting, "search": max(1, min(fitting["search"], busy))}
     studies = tuple(_study(spec, workload, arm, pace_of, at_once) for workload, arm in spec.studies)
+    if not is_known:
+        studies = tuple(replace(study, wall_clock=None) for study in studies)
     seconds = _sum(study.wall_clock for study in studies)
     gpu_hours = _sum(study.gpu_hours for study in studies)
     longest = max((study.trial_seconds for study in studies if study.trial_seconds is not None), default=None)
@@ -177,8 +180,8 @@ def make_plan(
         description=spec.description,
         studies=studies,
         place=place.name,
-        num_concurrent=fitting["search"],
-        num_concurrent_confirm=fitting["confirm"],
+        num_concurrent=fitting["search"] if is_known else 0,
+        num_concurrent_confirm=fitting["confirm"] if is_known else 0,
         num_busy=busy,
         seconds=seconds,
         gpu_hours=gpu_hours,

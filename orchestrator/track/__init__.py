@@ -6,7 +6,7 @@ from orchestrator.track.destination import EXPERIMENT, Destination, destination,
 from orchestrator.track.fetch import fetch
 from orchestrator.track.links import RunLink, page_of, run_link, runs_page, sweep_link
 from orchestrator.track.mlflow import MlflowTracker, forget
-from orchestrator.track.mlflow_store import QUIET, reach
+from orchestrator.track.mlflow_store import QUIET, reach, refuse_login
 from orchestrator.track.sqlite import prepare
 from orchestrator.track.text import clean, redact
 
@@ -28,6 +28,7 @@ __all__ = [
     "prepare",
     "reach",
     "redact",
+    "refuse_login",
     "run_link",
     "runs_page",
     "store_of",

@@ -39,6 +39,12 @@ QUIET = {
 # SQLite says one of these if MLflow repeats a step of making its tables, or takes one whose predecessor is missing.
 _HALF_MADE = ("already exists", "duplicate column", "no such column", "no such table")
 _TRY_LATER = frozenset({401, 403, 408, 429})
+_REFUSALS = {
+    401: "does not know this user (401): set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+    "MLFLOW_TRACKING_TOKEN",
+    403: "refuses this user or this name of the server (403): ask for permission to write, or start the server with "
+    "--allowed-hosts",
+}
 
 
 def open_client(address: Address) -> MlflowClient:
@@ -87,6 +93,27 @@ def reach(at: Destination) -> str:
     address = Address.parse(at.uri)
     num_runs = MlflowStore(address, experiment=at.experiment).num_runs()
     return f"{address.shown}: {num_runs}{'+' if num_runs == PAGE else ''} runs in experiment {at.experiment!r}"
+
+
+def refuse_login(at: Destination) -> None:
+    """Ask a server whether it lets this user in, before anything of a sweep is begun; other trouble waits.
+
+    Raises:
+        UserError: it does not, so that not one run would be shown there.
+    """
+    address = Address.parse(at.uri)
+    if address.is_database:
+        return
+    from mlflow.exceptions import MlflowException
+
+    try:
+        open_client(address).get_experiment_by_name(at.experiment)
+    except MlflowException as error:
+        status = error.get_http_status_code()  # type: ignore[no-untyped-call]
+        if status in _REFUSALS:
+            raise UserError(f"--tracking-uri: {address.shown} {_REFUSALS[status]}") from None
+    except Exception as error:  # noqa: BLE001 - a server that does not answer now may do so later
+        _log.info("tracking: %s does not answer: %s", address.shown, _line(error))
 
 
 @final

@@ -17,15 +17,16 @@ from typing import Any
 import pytest
 
 from orchestrator.cli import exit_code
-from orchestrator.errors import Infeasible
+from orchestrator.errors import Infeasible, UserError
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
 from orchestrator.home.records import HistoryRow, TrialConfig, TrialResult, TrialState
-from orchestrator.launch import RayLauncher
+from orchestrator.launch import RayLauncher, private
 from orchestrator.launch import cluster as ray_cluster
 from orchestrator.launch import ray as launch_ray
 from orchestrator.launch.cluster import Node, alive_nodes, nodes_of
 from orchestrator.spec import Share
+from orchestrator.spec.options import DATA_ROOT_VARIABLE
 from tests.orchestrator.launch.clusters import SMALL, cluster, free_port, is_listening, joining
 from tests.orchestrator.launch.test_launchers import ListSource, endless_config, ray_warnings
 from tests.orchestrator.specs import TINY
@@ -106,6 +107,68 @@ def test_plan_tells_of_a_cluster_that_does_not_answer(spec: Path, capsys: pytest
     planned = json.loads(capsys.readouterr().out)
     assert planned["place"] == address
     assert any("no Ray cluster answers there" in warning for warning in planned["warnings"])
+    assert (planned["num_concurrent"], planned["num_concurrent_confirm"], planned["seconds"]) == (0, 0, None)
+    assert exit_code(["plan", str(spec), "--address", address]) == 0
+    told = capsys.readouterr().out
+    assert f"on {address}: nobody answers, so neither its workers nor the time are known;" in told
+    assert " workers" not in told.replace("its workers", "")
+    assert "\ntime: " not in told
+
+
+@pytest.mark.slow
+def test_where_the_driver_looks_for_data_workers_of_a_running_cluster_look_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(DATA_ROOT_VARIABLE, raising=False)
+    with cluster(num_cpus=1) as started:
+        monkeypatch.setenv(DATA_ROOT_VARIABLE, str(tmp_path))
+        with ray_cluster.connected(started.address):
+            import ray
+
+            seen = ray.get(ray.remote(lambda: os.environ.get(DATA_ROOT_VARIABLE)).remote())
+    assert seen == str(tmp_path)
+
+
+PRIVATE = """
+from orchestrator.launch import nodes_of
+print(len(nodes_of(None)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_private_ray_starts_below_a_long_directory_and_its_token_is_its_owners_alone(
+    tmp_path: Path, is_there: bool
+) -> None:
+    usual = tmp_path / ("long" * 20)
+    token = tmp_path / ".ray" / "auth_token"
+    usual.mkdir()
+    if is_there:
+        token.parent.mkdir()
+        token.write_text("0123456789abcdef" * 4)
+        token.chmod(0o644)
+    environment = {**os.environ, "HOME": str(tmp_path), "TMPDIR": str(usual)}
+    for name in ("RAY_TMPDIR", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        environment.pop(name, None)
+    done = subprocess.run(
+        [sys.executable, "-c", PRIVATE], env=environment, capture_output=True, text=True, timeout=5 * PATIENCE
+    )
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+    assert token.stat().st_mode & 0o777 == 0o600
+    assert len(token.read_text()) == 64
+    assert [path.name for path in token.parent.iterdir()] == ["auth_token"]
+
+
+def test_a_directory_too_long_for_sockets_is_told_where_there_is_no_shorter_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(private, "SHORT_DIRECTORIES", (str(tmp_path / "no"),))
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("long" * 20)))
+    told = r"^TMPDIR: .* is too long for the sockets of Ray, .*; set RAY_TMPDIR to a shorter directory$"
+    with pytest.raises(UserError, match=told), private.short_directory(is_needed=True):
+        pass
+    with private.short_directory(is_needed=False) as option:
+        assert option == {}
 
 
 @pytest.fixture(scope="module")

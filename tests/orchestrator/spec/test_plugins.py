@@ -22,7 +22,7 @@ from orchestrator.errors import PluginError, SpecError
 from orchestrator.home.paths import SweepPaths
 from orchestrator.home.reading import read_record
 from orchestrator.home.records import TrialState
-from orchestrator.launch.cluster import _code
+from orchestrator.launch.cluster import _travelling
 from orchestrator.spec import load_spec, plugins, spec_from_text, stand_ins
 from orchestrator.spec.options import DATASETS, MODELS, WORKLOADS, DataOptions
 from orchestrator.trial.data.dataset import _CACHE, load_cached
@@ -270,7 +270,7 @@ def test_a_cluster_gets_the_module_or_its_package(here: Path) -> None:
     (here / "my_package" / "__init__.py").write_text("")
     (here / "my_package" / "plugin.py").write_text('WORKLOADS = {"own": {}}')
     plugins.load(["my_plugin", "my_package.plugin"])
-    assert _code()["py_modules"][2:] == [str(here / "my_plugin.py"), str(here / "my_package")]
+    assert _travelling()["py_modules"][2:] == [str(here / "my_plugin.py"), str(here / "my_package")]
     assert plugins.folder_of("my_plugin") == plugins.folder_of("my_package.plugin") == str(here)
 
 

@@ -101,14 +101,24 @@ def test_a_sweep_is_tracked_and_its_password_lies_nowhere(
     assert (wrong.returncode, "does not answer" in wrong.stderr) == (2, True), wrong.stderr
 
 
-def test_a_wrong_password_is_a_line_and_the_sweep_goes_on(url: str, tmp_path: Path) -> None:
+def test_a_wrong_password_is_told_before_anything_is_begun(url: str, tmp_path: Path) -> None:
     home = tmp_path / "home"
     wrong = url.replace("://", f"://nobody:{PASSWORD}@")
     done = _run(home, wrong, {})
-    assert (done.returncode, "MLflow has not got 5 runs" in done.stderr) == (0, True), done.stderr
-    assert "does not answer" in (home / "tiny" / "log.txt").read_text(encoding="utf-8")
-    assert len(list((home / "tiny" / "trials").glob("*/result.json"))) == 4
-    _assert_kept(home, done.stdout, done.stderr)
-    late = _teleport("track", "sync", "tiny", "--home", str(home), "--tracking-uri", url, login=LOGIN)
-    assert late.returncode == 0, (late.stdout, late.stderr)
-    _assert_kept(home, late.stdout, late.stderr)
+    assert (done.returncode, done.stdout, home.exists()) == (2, "", False), done.stderr
+    assert f"error: --tracking-uri: {url.replace('://', '://***@')} does not know this user (401)" in done.stderr
+    assert PASSWORD not in done.stderr
+
+
+def test_a_sweep_goes_on_where_it_began_with_its_login_in_the_environment(url: str, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    done = _run(home, url.replace("://", f"://admin:{PASSWORD}@"), {})
+    assert done.returncode == 0, done.stderr
+    assert f"MLflow: {url}/#/experiments/1/runs/" in done.stderr
+    sync = ("track", "sync", "tiny", "--home", str(home))
+    alone = _teleport(*sync, login={})
+    assert (alone.returncode, "credentials are not kept with a sweep" in alone.stderr) == (2, True), alone.stderr
+    late = _teleport(*sync, login=LOGIN)
+    assert (late.returncode, late.stdout) == (0, "tiny: MLflow has every run\n"), late.stderr
+    assert not (home / "mlflow.db").exists()
+    _assert_kept(home, done.stdout, done.stderr, late.stdout, late.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -50,10 +51,16 @@ def delete(
     Example: teleport delete quickstart --mlflow
     """
     from orchestrator.errors import UserError
-    from orchestrator.home import find_sweep
-    from orchestrator.sweep import remains_of, remove
+    from orchestrator.home import find_sweep, sweep_names
+    from orchestrator.sweep import left_in, remains_of, remove
     from orchestrator.track import destination, forget
 
+    left = left_in(home)
+    for each in left:
+        shutil.rmtree(each)
+        print(f"removed {each}, which a command that was killed had left")
+    if name not in sweep_names(home) and any(each.name.startswith(f".{name}.") for each in left):
+        return 0
     paths = find_sweep(home, name, of_any_format=True)
     at = destination(home, tracking_uri, experiment, paths.read_tracking()) if mlflow else None
     there = remains_of(paths)

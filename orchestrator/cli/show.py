@@ -114,6 +114,8 @@ def print_standing(standing: Standing) -> None:
     console.print(progress_table(standing.progress, console.width))
     for usage in standing.usages:
         print(f"budget: {usage.sentence}")
+    if standing.ended_by_user:
+        print(f"ended by the user: {', '.join(standing.ended_by_user)}; they count as PRUNED")
 
 
 def print_training(config: TrialConfig, run: Callable[[Show], tuple[TrialResult, Path]]) -> int:

@@ -68,8 +68,10 @@ def list_(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     Example: teleport list
     """
     from orchestrator.cli.show import draw
-    from orchestrator.sweep import Standing, Unread, standings
+    from orchestrator.sweep import Standing, Unread, left_in, standings
 
+    for left in left_in(home):
+        print(f"warning: {left} is left of a command that was killed; `teleport delete` removes it", file=sys.stderr)
     found = standings(home)
     for each in found:
         if isinstance(each, Unread):

@@ -25,9 +25,10 @@ def part_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
 
 
-def left_parts(directory: Path) -> list[Path]:
-    """List the unfinished files below a directory whose writer is dead, or is this process."""
-    named = ((path, _PART.fullmatch(path.name)) for path in directory.rglob(".*"))
+def left_parts(directory: Path, *, deep: bool = True) -> list[Path]:
+    """List the unfinished files below a directory whose writer is dead, or is this process; or right in it alone."""
+    found = directory.rglob(".*") if deep else directory.glob(".*")
+    named = ((path, _PART.fullmatch(path.name)) for path in found)
     return [path for path, match in named if match is not None and not _is_other_process(int(match["pid"]))]
 
 

@@ -6,7 +6,7 @@ from orchestrator.sweep.plan import Pace, Place, Plan, make_plan, measured_pace,
 from orchestrator.sweep.run import Outcome, run, sync
 from orchestrator.sweep.single import Show, single_config, train_one
 from orchestrator.sweep.standing import Progress, Standing, StudyProgress, Unread, standing, standings
-from orchestrator.sweep.stop import remains_of, remove, stop
+from orchestrator.sweep.stop import left_in, remains_of, remove, stop
 
 __all__ = [
     "Interrupts",
@@ -20,6 +20,7 @@ __all__ = [
     "StudyProgress",
     "Unread",
     "extend",
+    "left_in",
     "make_plan",
     "measured_pace",
     "pilot_pace",

@@ -148,13 +148,12 @@ class Driver(TrialSource):
         self._interrupts = interrupts
         self._hooks = hooks
         self._budgets = Budgets(record.spec, record.trials)
-        self._counts = TrialCounts(record.spec)
+        self._counts = TrialCounts(record.spec, time.time())
         results = [(trial.config, trial.result) for trial in record.trials if trial.result is not None]
         for config, result in results:
             paths.remove_checkpoint(result.trial_id)  # a crash may have come between the result and this
             self._counts.end(config, result)
         self._cut_off = {trial.trial_id for trial in record.trials if trial.result is None}
-        self._num_before = len(results)
         known = {result.trial_id: result for _, result in results}
         studies = plan_studies(record.spec, open_journal(paths.journal), known, paths.read_warm_start())
         self._studies = {study.name: study for study in studies}
@@ -166,7 +165,6 @@ class Driver(TrialSource):
         self._wishes: frozenset[str] = frozenset()
         paths.forget_wishes()
         self._confirmation: Confirmation | None = None
-        self._started_at = time.monotonic()
 
     @property
     def is_exhausted(self) -> bool:
@@ -411,7 +409,7 @@ class Driver(TrialSource):
         return record_of(self._paths, self._spec, tuple(self._paths.read_trials(with_history=False)))
 
     def _show(self) -> None:
-        self._observe(self._counts.progress(time.monotonic() - self._started_at, self._num_before))
+        self._observe(self._counts.progress(time.time()))
 
     def _write_log(self, config: TrialConfig, result: TrialResult) -> None:
         if result.state is not TrialState.FAIL:

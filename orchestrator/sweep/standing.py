@@ -133,10 +133,19 @@ class Progress:
 
 @final
 class TrialCounts:
-    """Counts the trials of a sweep as they begin and end; no call takes longer where there are more trials."""
+    """Counts the trials of a sweep as they begin and end; no call takes longer where there are more trials.
 
-    def __init__(self, spec: SweepSpec) -> None:
+    Args:
+        spec: of the sweep.
+        since: Unix time from which trials that end tell the pace; None where no process drives the sweep.
+    """
+
+    def __init__(self, spec: SweepSpec, since: float | None = None) -> None:
         self._spec = spec
+        self._since = since
+        self._num_timed = 0
+        # Workers take a while to start before the first trial begins, and that tells nothing of those to come.
+        self._first_began_at: float | None = None
         self._better = min if spec.search.objective.mode == "min" else max
         self._studies = {
             (f"{workload}/{arm}", phase): _StudyCounts(num_planned(spec, workload, arm, phase))
@@ -164,6 +173,11 @@ class TrialCounts:
         counts.num_done += 1
         counts.num_failed += result.state is TrialState.FAIL
         counts.num_pruned += result.state is TrialState.PRUNED
+        if self._since is not None and result.ended_at >= self._since:
+            self._num_timed += 1
+            # A trial that goes on from a checkpoint counts as begun before this run.
+            began_at = max(self._since, result.started_at)
+            self._first_began_at = min(began_at, self._first_began_at or began_at)
         value = self._end_of_search(config, result) if config.phase == "search" else None
         if value is not None:
             counts.best = value if counts.best is None else self._better(counts.best, value)
@@ -199,19 +213,20 @@ class TrialCounts:
         for counts in self._studies.values():
             counts.num_planned = counts.num_done
 
-    def progress(self, seconds: float | None = None, num_before: int = 0) -> Progress:
-        """Tell where the sweep stands.
+    def progress(self, now: float = 0.0) -> Progress:
+        """Tell where the sweep stands at a Unix time.
 
-        Args:
-            seconds: how long this run of the sweep has lasted; None gives no time left.
-            num_before: number of trials that had ended before this run.
+        The time left is that of the trials to come at the pace since the first trial began. A trial that runs counts as
+        half done: where many run at once, the first one to end would otherwise tell a pace that is far too slow.
         """
         # A spec may leave a phase out.
         known = {key: counts for key, counts in self._studies.items() if counts.num_planned or counts.num_done}
         studies = tuple(counts.progress(study, phase) for (study, phase), counts in known.items())
-        done = sum(counts.num_done for counts in self._studies.values()) - num_before
-        left = sum(counts.num_planned - counts.num_done for counts in self._studies.values())
-        seconds_left = seconds / done * max(left, 0) if seconds is not None and done > 0 else None
+        half = sum(len(counts.running) for counts in self._studies.values()) / 2
+        left = sum(counts.num_planned - counts.num_done for counts in self._studies.values()) - half
+        seconds_left = None
+        if self._first_began_at is not None:
+            seconds_left = (now - self._first_began_at) / (self._num_timed + half) * max(left, 0.0)
         return Progress(studies, self._spec.search.objective.metric, seconds_left)
 
     def _of(self, config: TrialConfig) -> _StudyCounts:
@@ -278,13 +293,11 @@ def count(
         now: Unix time.
         is_over: whether everything that was wanted has ended.
     """
-    counts = TrialCounts(spec)
-    num_before = 0
+    counts = TrialCounts(spec, since)
     trials = tuple(trials)
     for trial in trials:
         if trial.result is not None:
             counts.end(trial.config, trial.result)
-            num_before += since is not None and trial.result.ended_at < since
         elif since is not None:
             counts.begin(trial.config)
     candidates = Candidates(spec, trials)
@@ -294,7 +307,7 @@ def count(
         counts.plan_confirm(Confirmation(candidates).num_planned)
     if is_over:
         counts.close()
-    return counts.progress(None if since is None else now - since, num_before)
+    return counts.progress(now)
 
 
 @final
@@ -324,6 +337,7 @@ class Standing:
         progress: its counts.
         ended_early: a sentence on the budget that ended it before its last trial; empty where none did.
         usages: what is used of each of its budgets, without what running trials did before they were cut off.
+        ended_by_user: ids of the trials that ``teleport stop --trial`` has ended.
     """
 
     name: str
@@ -331,6 +345,7 @@ class Standing:
     progress: Progress
     ended_early: str = ""
     usages: tuple[Usage, ...] = ()
+    ended_by_user: tuple[str, ...] = ()
 
 
 def standing(paths: SweepPaths, record: SweepRecord | None = None) -> Standing:
@@ -349,7 +364,8 @@ def standing(paths: SweepPaths, record: SweepRecord | None = None) -> Standing:
     began_at = {trial_id: paths.began_at(trial_id) for trial_id in begun}
     used = usages(record.spec.budget, spent(record.trials, began_at, now))
     state = "running" if since is not None else "interrupted" if end is None else in_words(end)
-    return Standing(paths.name, state, progress, record.ended_early, used)
+    by_user = tuple(one.trial_id for one in record.trials if one.result is not None and one.result.by_user)
+    return Standing(paths.name, state, progress, record.ended_early, used, by_user)
 
 
 def standings(home: Path) -> list[Standing | Unread]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import final
 
 from orchestrator.errors import SweepLocked, UserError
-from orchestrator.home import SweepPaths, find_trial, is_locked, locked, part_of
+from orchestrator.home import SweepPaths, find_trial, is_locked, left_parts, locked, part_of
 
 # A driver looks for wishes several times a second where it can, and then lets its trials and its store come to an end.
 PATIENCE = 60.0
@@ -89,6 +89,11 @@ def remains_of(paths: SweepPaths) -> Remains:
     return Remains(len(paths.trial_ids()), sum(path.stat().st_size for path in files))
 
 
+def left_in(home: Path) -> list[Path]:
+    """List the hidden directories that a deletion or a fetch has left in a home because it was killed."""
+    return sorted(path for path in left_parts(home, deep=False) if path.is_dir())
+
+
 def remove(paths: SweepPaths, forget: Callable[[SweepPaths], int] | None = None) -> int:
     """Remove a sweep that does not run; its directory vanishes in one step.
 
@@ -107,7 +112,7 @@ def remove(paths: SweepPaths, forget: Callable[[SweepPaths], int] | None = None)
         raise SweepLocked(f"sweep {paths.name!r} runs; stop it first (teleport stop {paths.arguments})")
     with locked(paths):
         num_runs = 0 if forget is None else forget(paths)
-        # Directories of this form are removed with the next fetch, should this process end within the next line.
+        # Directories of this form are removed with the next deletion, should this process end within the next line.
         aside: Path = part_of(paths.root)
         os.replace(paths.root, aside)
     shutil.rmtree(aside)

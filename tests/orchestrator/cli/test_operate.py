@@ -112,6 +112,8 @@ def test_one_trial_is_ended_by_the_user_and_is_said_to_be(
     assert "no trial 'zz' runs" in capsys.readouterr().err
     assert exit_code(["stop", "tiny", "--trial", running[:8], *where]) == 0
     assert f"trial {running} is ended; it counts as PRUNED, by the user" in capsys.readouterr().out
+    assert exit_code(["status", "tiny", *where]) == 0
+    assert f"ended by the user: {running}; they count as PRUNED" in capsys.readouterr().out
     result = paths.read_trial(running, with_history=False).result
     assert result is not None
     assert (result.state, result.by_user) == (TrialState.PRUNED, True)
@@ -211,11 +213,26 @@ def test_delete_asks_and_removes_home_and_runs(tmp_path: Path, capsys: pytest.Ca
     assert "other" in capsys.readouterr().out
 
 
+def test_what_a_deletion_that_was_killed_left_is_named_and_removed_by_the_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "runs"
+    dead, alive = home / ".tiny.999999999.0123abcd", home / f".other.{os.getppid()}.0123abcd"
+    for left in (dead, alive):
+        (left / "trials").mkdir(parents=True)
+    assert exit_code(["list", "--home", str(home)]) == 0
+    assert f"warning: {dead} is left of a command that was killed; `teleport delete" in capsys.readouterr().err
+    assert exit_code(["delete", "tiny", "--home", str(home)]) == 0
+    assert capsys.readouterr().out == f"removed {dead}, which a command that was killed had left\n"
+    assert list(home.iterdir()) == [alive], "its process may be at work"
+    assert exit_code(["delete", "tiny", "--home", str(home)]) == 2
+
+
 @pytest.mark.slow
 def test_a_sweep_that_runs_is_not_deleted(spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     process, paths = begun(spec, tmp_path / "runs", "--launcher", "inline")
     assert exit_code(["delete", "tiny", "--yes", "--home", str(paths.home)]) == 2
-    assert "stop it first (teleport stop tiny)" in capsys.readouterr().err
+    assert f"stop it first (teleport stop tiny --home {paths.home})" in capsys.readouterr().err
     assert exit_code(["stop", "tiny", "--home", str(paths.home)]) == 0
     process.communicate(timeout=END)
     assert read_record(paths).trials, "nothing of it is removed"

@@ -15,14 +15,15 @@ from tests.orchestrator.specs import tiny_spec
 from tests.orchestrator.trials import complete, config, failed
 
 
-def progress(seconds: float = 10.0, done_before: int = 0) -> Progress:
+def progress(now: float = 11.0, since: float = 1.0) -> Progress:
+    """Two trials began at 1 and ended at 2, and one runs; the sweep has been driven since a time."""
     one, two, three = config(lr=0.1), config(lr=0.2, number=1), config(arm="teleport", lr=0.1)
-    counts = TrialCounts(tiny_spec())
+    counts = TrialCounts(tiny_spec(), since)
     for begun in (one, two, three):
         counts.begin(begun)
     counts.end(one, complete(one, 0.5))
     counts.end(two, failed(two))
-    return counts.progress(seconds, done_before)
+    return counts.progress(now)
 
 
 def test_counts_are_by_study_and_phase() -> None:
@@ -45,7 +46,7 @@ def test_a_sweep_on_file_counts_the_same() -> None:
         Trial(config=two, result=failed(two)),
         Trial(config=three),
     ]
-    counted = progress(seconds=10.0, done_before=0)
+    counted = progress()
     assert count(tiny_spec(), trials, since=1.0, now=11.0) == counted
     assert count(tiny_spec(), trials).num_running == 0
     assert count(tiny_spec(), trials).seconds_left is None
@@ -63,17 +64,30 @@ def test_a_trial_that_was_lost_is_counted_when_it_runs_again() -> None:
     counts, lost = TrialCounts(tiny_spec()), config(lr=0.1)
     counts.begin(lost)
     counts.take_back(lost)
-    assert counts.progress(1.0, 0).num_running == 0
+    assert counts.progress().num_running == 0
     counts.begin(lost)
     counts.end(lost, complete(lost, 0.5))
-    counted = counts.progress(1.0, 0)
+    counted = counts.progress()
     assert (counted.num_done, counted.num_running) == (1, 0)
 
 
 def test_time_left_is_the_pace_of_this_run() -> None:
-    assert progress(seconds=10.0).seconds_left == pytest.approx(10.0 / 2 * 8)
-    assert progress(seconds=10.0, done_before=1).seconds_left == pytest.approx(10.0 / 1 * 8)
-    assert progress(seconds=10.0, done_before=2).seconds_left is None
+    assert progress().seconds_left == pytest.approx(10.0 / 2.5 * 7.5), "the one that runs is half done"
+    assert progress(since=3.0).seconds_left is None, "what ended before tells nothing of this run"
+    assert progress(since=1.5).seconds_left == pytest.approx(9.5 / 2.5 * 7.5), "it went on from a checkpoint"
+
+
+def test_time_left_leaves_out_what_passed_before_the_first_trial_began() -> None:
+    """Workers take a minute to start, and then eight trials of a second run at once."""
+    spec = tiny_spec("search.trials=50", "confirm={seeds: 1, grid: none}")
+    counts = TrialCounts(spec, since=-60.0)
+    configs = [config(lr=0.001 * (1 + number), number=number) for number in range(8)]
+    for each in configs:
+        counts.begin(each)
+    counts.end(configs[0], complete(configs[0]))
+    left = counts.progress(now=2.0).seconds_left
+    assert left is not None
+    assert 101 / 8 <= left <= 2 * 101 / 8
 
 
 def test_a_small_space_plans_fewer_trials() -> None:
@@ -107,12 +121,12 @@ def test_plain_lines_say_everything_and_only_news(capsys: pytest.CaptureFixture[
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == (
-        "2/10 trials | 1 running | 1 failed | best train_loss: digits/baseline 0.5 | about 40 s left\n"
+        "2/10 trials | 1 running | 1 failed | best train_loss: digits/baseline 0.5 | about 30 s left\n"
     )
 
 
 def test_time_left_is_not_guessed_before_anything_ended() -> None:
-    assert line(progress(done_before=2)).endswith("time left unknown")
+    assert line(progress(since=3.0)).endswith("time left unknown")
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
@@ -120,4 +134,4 @@ def test_the_table_fits_the_terminal(width: int) -> None:
     file = io.StringIO()
     Console(file=file, width=width, force_terminal=False).print(table(progress(), width))
     assert all(len(text) <= width for text in file.getvalue().splitlines())
-    assert "2/10 trials, about 40 s left" in file.getvalue()
+    assert "2/10 trials, about 30 s left" in file.getvalue()

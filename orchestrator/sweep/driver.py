@@ -322,8 +322,9 @@ class Driver(TrialSource):
         """Put a result on file, then tell everyone."""
         if result.code is None:  # its worker could not tell
             result = result.model_copy(update={"code": code_here(self._spec.plugins)})
+        result = without_credentials(result)
         if result.failure is not None and result.failure.traceback:
-            self._paths.append_output(config.trial_id, redact(result.failure.traceback))
+            self._paths.append_output(config.trial_id, result.failure.traceback)
         self._paths.write_result(result)
         (self._paths.wishes / config.trial_id).unlink(missing_ok=True)
         self._close(config)
@@ -419,6 +420,15 @@ class Driver(TrialSource):
         self._log.warning("failed %s: %s: %s", describe(config), result.failure.kind, result.failure.message)
         if result.failure.traceback:
             self._log.warning("%s", result.failure.traceback)
+
+
+def without_credentials(result: TrialResult) -> TrialResult:
+    """Take credentials out of what a trial's error says, since an error quotes the address that it failed on."""
+    failure = result.failure
+    if failure is None:
+        return result
+    told = {"message": redact(failure.message), "traceback": redact(failure.traceback)}
+    return result.model_copy(update={"failure": failure.model_copy(update=told)})
 
 
 def describe(config: TrialConfig) -> str:

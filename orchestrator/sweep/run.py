@@ -41,7 +41,7 @@ from orchestrator.sweep.driver import Driver, Observe, OutOfBudget
 from orchestrator.sweep.hooks import Hooks, SweepEnding
 from orchestrator.sweep.interrupts import Interrupts
 from orchestrator.sweep.standing import end_of, in_words
-from orchestrator.track import RunStatus, Tracker
+from orchestrator.track import RunStatus, Tracker, redact
 
 
 @final
@@ -308,7 +308,7 @@ def _logging(paths: SweepPaths) -> Iterator[logging.Logger]:
     log.propagate = False
     file = _LogFile(paths.log, encoding="utf-8", errors="backslashreplace")
     # Drivers and readers may stand in different zones.
-    formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    formatter = _Formatter("%(asctime)s %(levelname)s %(message)s")
     formatter.converter = time.gmtime
     formatter.default_time_format, formatter.default_msec_format = "%Y-%m-%dT%H:%M:%S", "%s.%03dZ"
     file.setFormatter(formatter)
@@ -319,6 +319,15 @@ def _logging(paths: SweepPaths) -> Iterator[logging.Logger]:
         log.removeHandler(file)
         with suppress(OSError):  # closing writes what a full disk has refused before
             file.close()
+
+
+@final
+class _Formatter(logging.Formatter):
+    """Writes a log's lines without credentials, whoever has logged them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a line, with its traceback."""
+        return redact(super().format(record))
 
 
 @final

@@ -8,6 +8,7 @@ from pathlib import Path
 from orchestrator.errors import Fault, UserError, nearest
 from orchestrator.home import HistoryRow, SweepPaths, TrialConfig, TrialResult
 from orchestrator.spec import SweepSpec, Template, Workload
+from orchestrator.sweep.driver import without_credentials
 
 Show = Callable[[Sequence[HistoryRow]], None]
 
@@ -77,6 +78,6 @@ def train_one(config: TrialConfig, home: Path, name: str, show: Show) -> tuple[T
         paths.append_history(config.trial_id, rows)
         show(rows)
 
-    result = run_trial(config, report)
+    result = without_credentials(run_trial(config, report))
     paths.write_result(result)
     return result, paths.result(config.trial_id).parent

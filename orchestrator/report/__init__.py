@@ -1,7 +1,7 @@
 """Turns a stored sweep into pages and tables."""
 
 from orchestrator.report.best import best_spec
-from orchestrator.report.headline import headline
+from orchestrator.report.effect_metrics import effect_metrics
 from orchestrator.report.html import render_html
 from orchestrator.report.importance import with_importance
 from orchestrator.report.joint import join
@@ -43,8 +43,8 @@ __all__ = [
     "arm_colours",
     "best_spec",
     "dark_of",
+    "effect_metrics",
     "full_report",
-    "headline",
     "join",
     "joint_report",
     "mismatches",

@@ -34,7 +34,7 @@ from orchestrator.home import (
     stored_spec,
 )
 from orchestrator.launch import Launcher
-from orchestrator.report import Report, headline, render_markdown, summarise, write_report
+from orchestrator.report import Report, effect_metrics, render_markdown, summarise, write_report
 from orchestrator.search import best_points, given_points, refuse_unknown_source
 from orchestrator.spec import HooksOptions, SweepSpec
 from orchestrator.sweep.driver import Driver, Observe, OutOfBudget
@@ -165,7 +165,7 @@ def _told(
             told.status,
             description="" if told.report is None else render_markdown(told.report),
             artifacts=_artifacts(paths, log),
-            metrics={} if told.report is None else headline(told.report),
+            metrics={} if told.report is None else effect_metrics(told.report),
         )
         page = None if told.report is None else paths.report_page
         hooks.sweep_finished(told.words, message=told.message, report=page)
@@ -189,7 +189,7 @@ def sync(paths: SweepPaths, tracker: Tracker) -> int:
             outcome.status,
             description=render_markdown(report),
             artifacts=artifacts,
-            metrics=headline(report),
+            metrics=effect_metrics(report),
         )
 
 

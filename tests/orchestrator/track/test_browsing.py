@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.home.records import SweepRecord, Trial, TrialState
-from orchestrator.report import headline, summarise
+from orchestrator.report import effect_metrics, summarise
 from orchestrator.track import MlflowTracker
 from orchestrator.track.address import Address
 from orchestrator.track.mlflow_store import open_client
@@ -102,7 +102,7 @@ def record() -> SweepRecord:
 def uri(record: SweepRecord, tmp_path_factory: pytest.TempPathFactory) -> str:
     home = tmp_path_factory.mktemp("store")
     found = f"sqlite:///{home}/mlflow.db"
-    paths, metrics = write_sweep(home, record), headline(summarise(record))
+    paths, metrics = write_sweep(home, record), effect_metrics(summarise(record))
     assert MlflowTracker(found).sync(paths, "FINISHED", metrics=metrics) == 0
     return found
 

@@ -7,7 +7,7 @@ from orchestrator.report.schema import Report
 from orchestrator.spec import BASELINE
 
 
-def headline(report: Report) -> dict[str, float]:
+def effect_metrics(report: Report) -> dict[str, float]:
     """Name what was found of each arm on each workload: its effect on steps to target against the baseline.
 
     Returns:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from orchestrator.report import headline, summarise
+from orchestrator.report import effect_metrics, summarise
 from tests.orchestrator.report.build import Effects, sweep
 
 
 def test_an_arm_on_a_workload_has_its_effect_bounds_and_p() -> None:
     report = summarise(sweep(effects=Effects(steps=380.0, noise=0.1, factor={"teleport": 0.5})))
-    found = headline(report)
+    found = effect_metrics(report)
     (claim,) = [c for c in report.comparisons if c.is_primary]
     assert claim.effect is not None
     assert claim.interval is not None
@@ -23,4 +23,4 @@ def test_an_arm_on_a_workload_has_its_effect_bounds_and_p() -> None:
 def test_before_confirm_there_is_nothing_to_sort_by() -> None:
     record = sweep()
     search = [trial for trial in record.trials if trial.config.phase == "search"]
-    assert headline(summarise(type(record)(record.spec, record.provenance, tuple(search)))) == {}
+    assert effect_metrics(summarise(type(record)(record.spec, record.provenance, tuple(search)))) == {}

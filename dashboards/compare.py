@@ -11,7 +11,7 @@ from dashboards.look import Look, draw_pairs
 from dashboards.reader import Unreadable
 from dashboards.text import plain, table
 from orchestrator.report import Report, Section, join, number, page_sections, sections, with_importance
-from orchestrator.report.figures import across_figures, colours_of, figures, tuning_figures
+from orchestrator.report.figures import across_figures, answer_figures, colours_of, figures, tuning_figures
 
 # Home of a sweep -> its report without importances, and with them.
 _IMPORTANCES: dict[Path, tuple[Report, Report]] = {}
@@ -27,7 +27,7 @@ def show(look: Look) -> None:
     st.subheader("Median steps to target", anchor="matrix")
     for each in reports:
         st.html(table(*_matrix(each), right=range(1, 1 + len(each.arms))))
-    draw_pairs(across_figures(report))
+    draw_pairs([*answer_figures(report)[:1], *across_figures(report)])
     workload = st.selectbox("Workload", report.workloads, key="workload", bind="query-params")
     drawn = figures(report, workload)
     if not drawn:

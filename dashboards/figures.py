@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from orchestrator.home import HistoryRow
 from orchestrator.report import LAYERS, Report, arm_colours
-from orchestrator.report.figures import Figure, Trace, history_figure, layout_of, trace
+from orchestrator.report.figures import Figure, Trace, history_figure, layout_of, numeric_axis, trace
 
 MAX_POINTS = 400
-WIDE = 1_000.0
 
 
 def search_figure(report: Report, workload: str) -> Figure | None:
@@ -50,14 +49,7 @@ def learning_figure(curves: Mapping[str, Sequence[HistoryRow]], metric: str, key
     if not values:
         return None
     layout = layout_of("optimizer steps", metric.replace("_", " "))
-    layout["xaxis"] |= {"rangemode": "tozero"}
-    layout["yaxis"] |= {} if "accuracy" in metric else _log_axis(values)
+    layout["xaxis"] |= numeric_axis((x for each in data for x in each["x"]), is_integer=True, from_zero=True)
+    # A value that is not above zero has no logarithm.
+    layout["yaxis"] |= numeric_axis(values, is_log="accuracy" not in metric and min(values) > 0.0)
     return Figure(key=key, workload="", title="", caption="", data=data, layout=layout)
-
-
-def _log_axis(values: Sequence[float]) -> dict[str, object]:
-    """Make the axis logarithmic, with its decades split where there are few, unless a value has no logarithm."""
-    if min(values) <= 0.0:
-        return {}
-    is_wide = max(values) / min(values) > WIDE
-    return {"type": "log", "tickformat": "~g", "dtick": 1 if is_wide else "D2"}

@@ -7,7 +7,7 @@ import streamlit as st
 from dashboards.figures import search_figure
 from dashboards.look import Look, draw
 from dashboards.text import block, plain, table
-from orchestrator.report import number, verdict_section
+from orchestrator.report import headline, number, verdict_section
 from orchestrator.spec import duration_text
 from orchestrator.sweep import Progress
 
@@ -20,12 +20,14 @@ def show(look: Look) -> None:
     report = look.report
     if report.sweep.description.strip():
         st.html(block(report.sweep.description.strip(), limit=600))
+    st.html(block(headline(report), "t-answer"))
     _standing(look)
-    for answer in report.answers:
-        st.html(block(f"{answer.workload}: {answer.sentence}", "t-answer"))
     verdicts = verdict_section(report)
     if verdicts.rows:
         st.html(table(verdicts.header, verdicts.rows, right=verdicts.right))
+    with st.expander("How this was judged"):
+        for answer in report.answers:
+            st.html(block(f"{answer.workload}: {answer.sentence}"))
     st.subheader("Studies", anchor="studies")
     st.html(_studies(look.snapshot.standing.progress))
     for workload in report.workloads:

@@ -297,7 +297,7 @@ def _execute(spec: SweepSpec, paths: SweepPaths, how: _How) -> int:
 
 
 def _conclude(outcome: Outcome, at: Destination) -> int:
-    from orchestrator.cli.show import print_verdicts
+    from orchestrator.cli.show import print_headline, print_verdicts
 
     print_verdicts(outcome.report)
     if outcome.report.sweep.ended_early:
@@ -316,6 +316,7 @@ def _conclude(outcome: Outcome, at: Destination) -> int:
     else:
         print(f"MLflow: {_where_shown(outcome.paths, at)}", file=sys.stderr)
     print(f"report: {outcome.paths.report_page}")
+    print_headline(outcome.report)
     return 1 if outcome.failures else 0
 
 

@@ -96,13 +96,17 @@ def print_verdicts(report: Report | JointReport) -> None:
     verdicts = verdict_section(report)
     if verdicts.rows:
         draw(verdicts.header, verdicts.rows)
-    else:
-        for answer in (answer for each in reports for answer in each.answers):
-            print(f"{answer.workload}: {answer.sentence}")
     for each in reports:
         place = f"{each.sweep.name}: " if len(reports) > 1 else ""
         for lint in each.lints:
             print(f"lint: {place}{lint}")
+
+
+def print_headline(report: Report | JointReport) -> None:
+    """Print what a report comes to, as the last line of a command that made it."""
+    from orchestrator.report import headline
+
+    print(headline(report))
 
 
 def print_standing(standing: Standing) -> None:

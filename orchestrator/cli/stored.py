@@ -115,12 +115,12 @@ def report(
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Write the report of stored sweeps, without any server, and print the verdicts.
+    """Write the report of stored sweeps, without any server, and print the verdicts and what they come to.
 
     Example: teleport report quickstart --out /tmp/report --format html,csv,tex
     """
     from orchestrator.cli.reports import asked_for
-    from orchestrator.cli.show import print_verdicts
+    from orchestrator.cli.show import print_headline, print_verdicts
     from orchestrator.home import read_record
     from orchestrator.report import Report, full_report, joint_report, render_json, write_best, write_formats
 
@@ -136,6 +136,7 @@ def report(
         print_verdicts(made)
         for file in files:
             print(file)
+        print_headline(made)
     return _told_of_damage(records)
 
 

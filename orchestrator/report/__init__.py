@@ -2,6 +2,7 @@
 
 from orchestrator.report.best import best_spec
 from orchestrator.report.effect_metrics import effect_metrics
+from orchestrator.report.headline import headline
 from orchestrator.report.html import render_html
 from orchestrator.report.importance import with_importance
 from orchestrator.report.joint import join
@@ -45,6 +46,7 @@ __all__ = [
     "dark_of",
     "effect_metrics",
     "full_report",
+    "headline",
     "join",
     "joint_report",
     "mismatches",

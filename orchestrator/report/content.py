@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, final
 
 from orchestrator.report.figures import Figure, figures, search_figures
+from orchestrator.report.figures.effects import mark_of
+from orchestrator.report.headline import headline
 from orchestrator.report.schema import Report, SharedSearch, StudyReport, Verdict
-from orchestrator.report.sections import Section, sections, trial_section
+from orchestrator.report.sections import Section, best_sections, sections, trial_section
+from orchestrator.report.sections.effects import verdicts
 from orchestrator.report.wording import number
 from orchestrator.spec import dump_yaml
 
@@ -57,8 +60,7 @@ def tone_of(verdict: Verdict) -> str:
 
 def content_of(report: Report, colours: dict[str, str], prefix: str) -> dict[str, Any]:
     """Gather what the page says of a sweep, by the names that the template uses; ``prefix`` begins its ids and keys."""
-    confirm = {workload: groups_of(figures(report, workload, colours), prefix) for workload in report.workloads}
-    search = {workload: groups_of(search_figures(report, workload, colours), prefix) for workload in report.workloads}
+    workloads = [_workload(report, workload, colours, prefix) for workload in report.workloads]
     chapters: dict[str, list[Section]] = {"exploratory": [], "cost": [], "search": []}
     for section in sections(report):
         chapters[section.chapter].append(section)
@@ -68,13 +70,12 @@ def content_of(report: Report, colours: dict[str, str], prefix: str) -> dict[str
         "has_confirm": bool(report.sweep.confirm_seeds),
         "has_search": _has_search(report),
         "question": report.sweep.description.strip(),
-        "answers": _answers(report),
+        "headline": headline(report),
+        "tone": tone_of_all(comparison.verdict for comparison in report.comparisons if comparison.is_primary),
+        "answers": report.answers,
         "chapters": chapters,
-        "confirm_figures": confirm,
-        "search_figures": search,
-        "groups": [*confirm.values(), *search.values()],
-        "bests": list(_bests(report)),
-        "searches": [_search(report, study) for study in report.studies],
+        "workloads": workloads,
+        "groups": [each[phase] for each in workloads for phase in ("confirm", "search")],
         "failures": list(_failures(report)),
         "num_more_failures": max(0, len(report.failures) - MAX_FAILURES),
         "lints": report.lints,
@@ -89,25 +90,37 @@ def _has_search(report: Report) -> bool:
     return any(study.num_planned for study in report.studies)
 
 
-def _answers(report: Report) -> list[dict[str, str]]:
-    found = []
-    for answer in report.answers:
-        tones = {tone_of(c.verdict) for c in report.comparisons if c.is_primary and c.workload == answer.workload}
-        tone = tones.pop() if len(tones) == 1 else ""
-        found.append({"workload": answer.workload, "sentence": answer.sentence, "tone": tone})
-    return found
+def _workload(report: Report, workload: str, colours: dict[str, str], prefix: str) -> dict[str, Any]:
+    """Gather what the page says of one workload."""
+    studies = [study for study in report.studies if study.workload == workload]
+    claims = [each for each in verdicts(report) if each.workload == workload and each.is_primary]
+    return {
+        "name": workload,
+        "claims": [(tone_of(each.verdict), mark_of(each)[2], f"{each.arm} {each.verdict}") for each in claims],
+        "best": next((each for each in best_sections(report) if each.key == f"best-{workload}"), None),
+        "bests": list(_bests(report, studies)),
+        "confirm": groups_of(figures(report, workload, colours), prefix),
+        "search": groups_of(search_figures(report, workload, colours), prefix),
+        "searches": [_search(report, study) for study in studies],
+    }
 
 
-def _bests(report: Report) -> Iterator[dict[str, str]]:
+def tone_of_all(found: Iterable[Verdict]) -> str:
+    """Tell whether verdicts together are good or bad news; empty where some are neither, or they differ."""
+    tones = {tone_of(verdict) for verdict in found}
+    return tones.pop() if len(tones) == 1 else ""
+
+
+def _bests(report: Report, studies: Sequence[StudyReport]) -> Iterator[dict[str, str]]:
     metric = report.sweep.objective.metric
-    for study in report.studies:
+    for study in studies:
         if study.best is not None:
             summary = f"search trial #{study.best.number}, {metric} {number(study.best.value)} in search"
             if study.best.number is None:
                 summary = "as the spec has it; nothing was searched"
             if study.best.aggregate is not None:
                 summary += f", {number(study.best.aggregate)} times the baselines' cost over all workloads"
-            yield {"workload": study.workload, "arm": study.arm, "yaml": study.best.yaml, "summary": summary}
+            yield {"arm": study.arm, "yaml": study.best.yaml, "summary": summary}
 
 
 def _search(report: Report, study: StudyReport) -> dict[str, Any]:

@@ -24,6 +24,15 @@ def lapse_of(result: SeedResult, target: Target) -> Lapse | None:
     return "lost" if is_lost else None
 
 
+def short_health(runs: Sequence[ConfirmSeed]) -> str:
+    """Say in a few words how many runs had lost their target, stood at chance or diverged; empty where none had."""
+    answers = [run for run in runs if run.is_answer]
+    lapses = Counter(run.lapse for run in answers)
+    words: dict[Lapse, str] = {"lost": "lost the target again", "at chance": "end at chance", "not finite": "diverge"}
+    told = [f"{lapses[lapse]} of {len(answers)} {text}" for lapse, text in words.items() if lapses[lapse]]
+    return ", ".join(told)
+
+
 def health_of(arm: str, runs: Sequence[ConfirmSeed]) -> str:
     """Say how an arm's runs stood at their end, where some of them had lost their target; else empty.
 

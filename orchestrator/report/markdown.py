@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from orchestrator.report.headline import headline
 from orchestrator.report.schema import JointReport, Report, reports_of
-from orchestrator.report.sections import Section, page_sections, sections
+from orchestrator.report.sections import Section, best_sections, page_sections, sections
 
 MAX_TEXT = 300
 MAX_FAILURES = 100
@@ -53,8 +54,9 @@ def _lines(report: Report | JointReport) -> Iterator[str]:
 
 
 def _answers(report: Report) -> Iterator[str]:
+    yield from (f"**{plain(headline(report), 2_000)}**", "")
     for answer in report.answers:
-        yield f"**{plain(answer.workload)}**: {plain(answer.sentence, 2_000)}"
+        yield f"{plain(answer.workload)}: {plain(answer.sentence, 2_000)}"
         yield ""
     why = f": {plain(report.sweep.ended_early)}" if report.sweep.ended_early else ""
     yield f"Sweep `{report.sweep.name}`: {report.sweep.standing}{why}."
@@ -63,6 +65,8 @@ def _answers(report: Report) -> Iterator[str]:
 
 def _sweep(report: Report) -> Iterator[str]:
     for section in sections(report):
+        yield from _section(section)
+    for section in best_sections(report):
         yield from _section(section)
     for study in report.studies:
         if study.best is not None:

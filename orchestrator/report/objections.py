@@ -7,10 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from orchestrator.home import Machine, SweepRecord, difference
-from orchestrator.report.comparisons import PRIMARY_KIND
+from orchestrator.report.caveats import coarse_evaluation_of, edge_of, has_control
 from orchestrator.report.schema import Comparison, StudyReport, Verdict
-from orchestrator.search import coarse_evaluation
-from orchestrator.spec import BASELINE
 
 # The engine's name for the outcome of a teleport that was measured and taken back.
 PUT_BACK = "put back"
@@ -30,15 +28,13 @@ def study_objections(study: StudyReport) -> Iterator[str]:
         **_confirm_objections(study),
     }
     yield from (f"{name}: {sentence}" for sentence, count in told.items() if count)
-    ends = [point for point in (*study.grid[:1], *study.grid[-1:]) if point.is_best and point.rate is not None]
-    if ends and len(study.grid) > 1 and any(point.mean_steps for point in study.grid):
+    if (edge := edge_of(study)) is not None:
         yield (
-            f"{name}: the best {study.grid[0].parameter} of confirm is {ends[0].rate:.3g}, at the end of its grid, so "
-            "a better one may lie beyond; search a wider range"
+            f"{name}: the best {edge.parameter} of confirm is {edge.rate:.3g}, at the end of its grid, so a better one "
+            "may lie beyond; search a wider range"
         )
-    if study.evaluate_every is not None and study.best is not None:
-        coarse = coarse_evaluation(study.evaluate_every, study.best.median_steps_to_target)
-        yield from (f"{name}: {sentence}" for sentence in [coarse] if sentence)
+    if coarse := coarse_evaluation_of(study):
+        yield f"{name}: {coarse}"
     price = study.price
     # An arm that takes its teleports back does so on purpose, and acts in another way.
     if price is None or not price.layers or PUT_BACK in price.outcomes:
@@ -67,8 +63,8 @@ def control_objections(studies: Sequence[StudyReport], comparisons: Sequence[Com
     """Object to a gain that nothing in the sweep tells from a larger step or larger weights."""
     for found in comparisons:
         if found.is_primary and found.verdict is Verdict.FASTER:
-            others = {s.kind for s in studies if s.workload == found.workload and s.source in {None, found.arm}}
-            if not others - {BASELINE, PRIMARY_KIND}:
+            others = [study for study in studies if study.workload == found.workload]
+            if not has_control(others, found.arm):
                 yield (
                     f"{found.workload}/{found.arm}: faster than the baseline, and no control is in this sweep: larger "
                     "steps or larger weights may explain it (docs/arms.md)"

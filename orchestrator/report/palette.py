@@ -20,6 +20,11 @@ INK = ("#1b1f24", "#e7eaee")
 MUTED = ("#667080", "#98a2b0")
 GRID = ("#e4e7eb", "#2b313a")
 PAPER = ("#ffffff", "#15181d")
+# What a verdict says for the arm, as good and bad news: no arm has these colours.
+GOOD = ("#12703f", "#4cd08a")
+BAD = ("#b3261e", "#ff8a80")
+# Parts of one whole, the first the strongest: no arm has these colours either.
+PARTS = (("#31405a", "#dbe3ef"), ("#6c7c99", "#a3b1c8"), ("#9dabc4", "#73829d"), ("#cdd6e5", "#4b5972"))
 # From best to worst: the best stands out most on either ground.
 SHADES = (
     ("#0b3d91", "#d6e6ff"),
@@ -46,4 +51,5 @@ def band_colour(colour: str) -> str:
 def dark_of() -> dict[str, str]:
     """Map each light colour, also each transparent one, to its twin on a dark ground."""
     arms = dict([_BASELINE, *_ARMS])
-    return arms | {band_colour(a): band_colour(b) for a, b in arms.items()} | dict([*SHADES, INK, MUTED, GRID, PAPER])
+    others = dict([*SHADES, *PARTS, GOOD, BAD, INK, MUTED, GRID, PAPER])
+    return arms | {band_colour(a): band_colour(b) for a, b in arms.items()} | others

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 
 from orchestrator.report.curves import AXES
 from orchestrator.report.figures.arrivals import arrival_figures
+from orchestrator.report.figures.axes import numeric_axis
 from orchestrator.report.figures.curves import curve_figure
-from orchestrator.report.figures.effects import effect_figure, matrix_figures, points_figure
-from orchestrator.report.figures.frame import TIME_METRICS, Figure, Trace, layout_of, trace
+from orchestrator.report.figures.effects import effect_figures, points_figure
+from orchestrator.report.figures.frame import Figure, Trace, layout_of, trace
 from orchestrator.report.figures.profiles import profile_figures
 from orchestrator.report.figures.rates import rate_figure
 from orchestrator.report.figures.search import history_figure, importance_figure, pareto_figures
@@ -40,7 +41,7 @@ def figures(report: Report, workload: str, colours: Colours | None = None) -> li
     """Draw what a workload's confirm runs say; the list is empty before confirm.
 
     There are steps against the learning rate, curves against steps, seconds and gradient evaluations, each seed's time
-    to target, the share of seeds that arrived by when, effects with their intervals, and what the teleports did.
+    to target, the share of seeds that arrived by when, and what the teleports did.
     """
     studies = [study for study in report.studies if study.workload == workload]
     shades = colours_of(report) if colours is None else colours
@@ -69,9 +70,6 @@ def _times(report: Report, studies: Sequence[StudyReport], colours: Colours) -> 
         if any(run.outcome != "running" for study in studies if study.best for run in study.best.confirm):
             yield points_figure(studies, comparisons, colours, metric)
     yield from arrival_figures(studies, colours)
-    shown = [c for c in comparisons if c.metric in TIME_METRICS and c.interval is not None]
-    if shown:
-        yield effect_figure(shown, colours)
 
 
 def _teleports(studies: Sequence[StudyReport], colours: Colours) -> Iterator[Figure]:
@@ -98,17 +96,20 @@ def search_figures(report: Report, workload: str, colours: Colours | None = None
     ]
 
 
-def across_figures(report: Report | JointReport, colours: Colours | None = None) -> list[Figure]:
-    """Draw what shows over several workloads alone.
+def answer_figures(report: Report | JointReport) -> list[Figure]:
+    """Draw the answer: each arm's effect on each workload with its interval and its verdict."""
+    return effect_figures(reports_of(report))
 
-    There are each arm's effect on each workload, performance profiles, and the time of a teleport against depth in
-    sweeps that vary it.
+
+def across_figures(report: Report | JointReport, colours: Colours | None = None) -> list[Figure]:
+    """Draw what shows over several workloads alone: performance profiles, and the time of a teleport against depth.
+
+    The latter is drawn for sweeps that vary depth.
     """
     shades = colours_of(report) if colours is None else colours
     reports = reports_of(report)
     depths = (depth_figure(each, shades) for each in reports)
     return [
-        *matrix_figures(reports, shades),
         *profile_figures(reports, shades),
         *(depth for depth in depths if depth is not None),
     ]
@@ -118,11 +119,13 @@ __all__ = [
     "Figure",
     "Trace",
     "across_figures",
+    "answer_figures",
     "colours_of",
     "curve_figure",
     "figures",
     "history_figure",
     "layout_of",
+    "numeric_axis",
     "search_figures",
     "trace",
     "transfer_figures",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from orchestrator.report.figures.axes import numeric_axis, share_axis
 from orchestrator.report.figures.frame import TIME_METRICS, Figure, Trace, band_edges, layout_of, trace
 from orchestrator.report.metrics import METRICS
 from orchestrator.report.schema import TIME_METRICS as METRIC_NAMES
@@ -31,8 +32,8 @@ def _figure(studies: Sequence[StudyReport], colours: dict[str, str], metric: Tim
         data += _traces(study.arm, curve, cuts[study.arm], end, colours[study.arm])
     option, title = TIME_METRICS[metric]
     layout = layout_of(title, "share of seeds that arrived")
-    layout["xaxis"] |= {"rangemode": "tozero"}
-    layout["yaxis"] |= {"range": [-0.03, 1.05], "tickformat": ".0%"}
+    layout["xaxis"] |= numeric_axis([last], is_integer=metric != "seconds_to_target", from_zero=True)
+    layout["yaxis"] |= share_axis()
     workload = studies[0].workload
     caption = (
         "The arm whose line rises further left arrives sooner. The height at which its line ends is the share of its "

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.report.curves import curve_axis
+from orchestrator.report.figures.axes import numeric_axis
 from orchestrator.report.figures.frame import Figure, Trace, band_edges, layout_of, trace
 from orchestrator.report.palette import MUTED
 from orchestrator.report.schema import Axis, SeedCurve, StudyReport
@@ -47,13 +48,22 @@ def curve_figure(
     title = METRIC_WORDS[metric]
     is_log = metric not in HIGHER_IS_BETTER
     layout = layout_of(AXES[axis][0], f"{title} ({'log scale' if is_log else 'share'})")
-    layout["xaxis"] |= {"rangemode": "tozero"}
+    layout["xaxis"] |= numeric_axis(
+        (x for each in data for x in each["x"]), is_integer=axis != "seconds", from_zero=True
+    )
     caption = "Each thin line is a confirm seed. The thick line is their median, the band their quartiles."
     caption += _left_out(studies, shown, stride)
+    values = [y for each in data for y in each["y"]] + [target]
     if is_log:
-        scale, told = _log_axis(studies, data, metric)
-        layout["yaxis"] |= scale
-        caption += told
+        ceiling = _ceiling(studies, metric)
+        layout["yaxis"] |= numeric_axis((min(y, ceiling) for y in values if y is not None), is_log=True)
+        if any(y > ceiling for y in values if y is not None):
+            caption += (
+                f" Runs beyond {ceiling:.3g}, which is {HEADROOM:g} times the largest value at the start, leave the "
+                "figure."
+            )
+    else:
+        layout["yaxis"] |= numeric_axis(values)
     ends = [x for study in studies for curve in study.curves for x in _ends(curve, axis)]
     if target is not None and ends and (target > 0.0 or not is_log):
         line = {"color": MUTED[0], "width": 1.5, "dash": "dash"}
@@ -134,28 +144,11 @@ def _band(study: StudyReport, colour: str, metric: str, axis: Axis) -> list[Trac
     ]
 
 
-def _log_axis(studies: Sequence[StudyReport], data: Sequence[Trace], metric: str) -> tuple[dict[str, Any], str]:
-    """Lay out a logarithmic axis, and say in a sentence whether a run leaves it."""
-    ceiling = _ceiling(studies, metric)
-    values = [y for each in data for y in each["y"] if y is not None and y > 0.0]
-    axis = {"type": "log", "tickformat": "~g", "dtick": _log_ticks([min(y, ceiling) for y in values])}
-    if not values or max(values) <= ceiling:
-        return axis, ""
-    span = [math.log10(0.8 * min(values)), math.log10(ceiling)]
-    told = f" Runs beyond {ceiling:.3g}, which is {HEADROOM:g} times the largest value at the start, leave the figure."
-    return axis | {"range": span}, told
-
-
 def _ceiling(studies: Sequence[StudyReport], metric: str) -> float:
     """Choose where the axis ends, since one run that diverges would press all others flat."""
     firsts = (curve.metrics[metric][0] for study in studies for curve in study.curves if curve.metrics.get(metric))
     starts = [first for first in firsts if first is not None]
     return HEADROOM * max(starts) if starts and max(starts) > 0.0 else math.inf
-
-
-def _log_ticks(values: Sequence[float]) -> int | str:
-    """Label 1, 2 and 5 of each decade, or each decade alone where there are many."""
-    return 1 if values and max(values) / min(values) > 1_000.0 else "D2"
 
 
 def _target_label(target: float, is_log: bool) -> dict[str, Any]:

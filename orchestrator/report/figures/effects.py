@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
+from orchestrator.report.figures.axes import numeric_axis, ratio_axis
 from orchestrator.report.figures.frame import TIME_METRICS, Figure, Trace, layout_of, rows_axis, trace
-from orchestrator.report.palette import MUTED
-from orchestrator.report.schema import Comparison, Report, StudyReport
+from orchestrator.report.palette import BAD, GOOD, MUTED
+from orchestrator.report.schema import Comparison, Report, StudyReport, Verdict
 from orchestrator.report.wording import interval, number, ratio_change
 from orchestrator.spec import BASELINE
 
-MAX_RATIO = 8.0
+# Verdict -> the colour and the shape of its mark, and the same shape in the name of its row.
+MARKS: dict[Verdict, tuple[str, str, str]] = {
+    Verdict.FASTER: (GOOD[0], "triangle-down", "▼"),
+    Verdict.SLOWER: (BAD[0], "triangle-up", "▲"),
+    Verdict.NO_DIFFERENCE: (MUTED[0], "circle", "●"),
+    Verdict.LEARNING_RATE: (MUTED[0], "diamond", "◆"),
+}
+UNDECIDED = (MUTED[0], "x-thin", "×")
+SHORT = {Verdict.NO_DIFFERENCE: "no difference seen", Verdict.LEARNING_RATE: "only the learning rate's"}
+# With more rows than these the figure has the claims alone.
+MAX_ROWS = 12
 EFFECTS = (
-    "The diamond is the Hodges-Lehmann estimate, the line its exact 95 % interval (a simultaneous one for a claim "
-    "among several), each small point a seed. An arrow marks an interval or a point beyond the edge. Left is better. "
-    "Only the steps of a teleport arm carry a verdict."
+    "The mark is the estimate, the line its 95 % interval, each small point a seed; left is better. ▼ faster, "
+    "▲ slower, ● no difference seen, ◆ none beyond the learning rate, × undecided. A hollow mark is no claim. An arrow "
+    "goes beyond the edge."
 )
 
 
@@ -41,6 +51,7 @@ def points_figure(
     for study in studies:
         data += _points(study, colours[study.arm], metric, edge, rows[study.arm], lane)
     layout = layout_of(TIME_METRICS[metric][1], "") | {"showlegend": False}
+    layout["xaxis"] |= numeric_axis([edge], is_integer=metric != "seconds_to_target", from_zero=True)
     layout["yaxis"] |= rows_axis(list(rows))
     caption = "Each point is a confirm seed; the bar is the median."
     if len(studies) == 2:
@@ -58,38 +69,64 @@ def points_figure(
     )
 
 
-def effect_figure(
-    comparisons: Sequence[Comparison], colours: dict[str, str], labels: Sequence[str] | None = None
-) -> Figure:
-    """Draw each effect with its exact interval and, beside it, the seeds it comes from.
+def effect_figures(reports: Sequence[Report]) -> list[Figure]:
+    """Draw each arm's effect on each workload, one below the other, with its verdict: in steps, seconds, gradients."""
+    made = (_effect_figure(reports, metric) for metric in TIME_METRICS)
+    return [figure for figure in made if figure is not None]
 
-    Args:
-        comparisons: at least one, all on a ratio scale and with intervals.
-        colours: arm -> colour.
-        labels: a name for each row; None: its arm and metric.
-    """
-    labels = labels or [f"{each.arm} · {TIME_METRICS[each.metric][0]}" for each in comparisons]
-    finite = [r for c in comparisons for r in _ratios(c) if 1 / MAX_RATIO <= r <= MAX_RATIO]
-    reach = max([1.25, *(max(r, 1 / r) for r in finite)]) * 1.05
-    no_change = {"color": MUTED[0], "width": 1.5, "dash": "dash"}
-    data = [trace("lines", "no change", [1.0, 1.0], [-0.5, len(labels) - 0.5], line=no_change)]
-    for place, comparison in enumerate(comparisons):
-        data += _effect_traces(comparison, colours[comparison.arm], place, reach)
-    layout = layout_of("change from the baseline (log scale)", "") | {"showlegend": False}
-    ticks = _ratio_ticks(reach)
-    end = 1.06 * math.log10(reach)
-    layout["xaxis"] |= {"type": "log", "range": [-end, end], "tickangle": 0, "tickvals": ticks}
-    layout["xaxis"] |= {"ticktext": ["none" if r == 1.0 else ratio_change(r) for r in ticks]}
-    layout["yaxis"] |= rows_axis(labels)
+
+def _effect_figure(reports: Sequence[Report], metric: str) -> Figure | None:
+    found = [(report, each) for report in reports for each in report.comparisons if _is_shown(each, metric)]
+    claimed = {(report.sweep.name, c.workload, c.arm) for report in reports for c in report.comparisons if c.is_primary}
+    is_cut = len(found) > MAX_ROWS and bool(claimed)
+    if is_cut:
+        found = [(report, c) for report, c in found if (report.sweep.name, c.workload, c.arm) in claimed]
+    if not found:
+        return None
+    shown = [each for _, each in found]
+    axis = ratio_axis(ratio for each in shown for ratio in _ratios(each))
+    ends = (axis["tickvals"][0], axis["tickvals"][-1])
+    none = {"color": MUTED[0], "width": 1.5, "dash": "dash"}
+    data = [trace("lines", "no change", [1.0, 1.0], [-0.5, len(shown) - 0.5], line=none)]
+    for place, comparison in enumerate(shown):
+        data += _effect_traces(comparison, place, ends)
+    option, _ = TIME_METRICS[metric]
+    layout = layout_of(f"change in {option} to target (log scale)", "") | {"showlegend": False}
+    layout["xaxis"] |= axis | {"tickangle": 0}
+    layout["yaxis"] |= rows_axis(_row_names(found))
     return Figure(
-        key=f"{comparisons[0].workload}-effects",
-        workload=comparisons[0].workload,
+        key=f"effects-{metric}",
+        workload="",
         title="How much less, or more, than the baseline",
-        caption=EFFECTS,
+        caption=EFFECTS + " Arms without a claim are in the table alone." * is_cut,
         data=data,
         layout=layout,
-        height=110 + 46 * len(labels),
+        height=90 + 44 * len(shown),
+        group="effects",
+        option=option,
     )
+
+
+def _is_shown(comparison: Comparison, metric: str) -> bool:
+    return comparison.metric == metric and comparison.against == BASELINE and comparison.interval is not None
+
+
+def _row_names(found: Sequence[tuple[Report, Comparison]]) -> list[str]:
+    """Name each row by what tells it apart, with its verdict below."""
+    places = [(report.sweep.name, each.workload, each.arm) for report, each in found]
+    # A column in which all rows are alike tells nothing; the arm is always named.
+    is_told = [len({place[column] for place in places}) > 1 for column in range(2)]
+    names = [" · ".join(part for part, told in zip(place, [*is_told, True], strict=True) if told) for place in places]
+    return [
+        f"{name}<br>{mark_of(each)[2]} {SHORT.get(each.verdict, each.verdict)}"
+        for name, (_, each) in zip(names, found, strict=True)
+    ]
+
+
+def mark_of(comparison: Comparison) -> tuple[str, str, str]:
+    """Give colour, shape and sign of a verdict; what is no claim has a hollow shape."""
+    colour, symbol, sign = MARKS.get(comparison.verdict, UNDECIDED)
+    return colour, symbol if comparison.is_primary or symbol == UNDECIDED[1] else f"{symbol}-open", sign
 
 
 def _ratios(comparison: Comparison) -> Iterator[float]:
@@ -138,72 +175,32 @@ def _pair_lines(
     return trace("lines", "pairs", xs, ys, line={"color": MUTED[0], "width": 1}, opacity=0.5)
 
 
-def _effect_traces(comparison: Comparison, colour: str, row: int, reach: float) -> list[Trace]:
+def _effect_traces(comparison: Comparison, row: int, ends: tuple[float, float]) -> list[Trace]:
     found, effect = comparison.interval, comparison.effect
     assert found is not None
     assert effect is not None
-    told = f"{comparison.arm}: {ratio_change(effect.estimate)} {interval(comparison)}"
-    least, most = 1 / reach, reach
-    ends = [min(max(end, least), most) for end in (found.low, found.high)]
+    colour, symbol, _ = mark_of(comparison)
+    told = f"{comparison.arm}: {ratio_change(effect.estimate)} {interval(comparison)}, {comparison.verdict}"
+    least, most = ends
+    line = [min(max(end, least), most) for end in (found.low, found.high)]
     # Where misses prevail the estimate is 0 or infinite, and the arrow of the interval alone says which way.
     estimate = [effect.estimate] if least <= effect.estimate <= most else []
     beyond = [(least, "triangle-left")] * (found.low < least) + [(most, "triangle-right")] * (found.high > most)
-    diamond = {"color": colour, "size": 13, "symbol": "diamond"}
+    mark = {"color": colour, "size": 15, "symbol": symbol, "opacity": 1.0, "line": {"color": colour, "width": 2}}
     arrow = {"color": colour, "size": 12, "symbol": [symbol for _, symbol in beyond]}
     edges = [end for end, _ in beyond]
+    width = 4 if comparison.is_primary else 2
     return [
-        _seed_points(comparison, colour, row, reach),
-        trace("lines", "interval", ends, [row, row], text=[told, told], line={"color": colour, "width": 4}),
-        trace("markers", "estimate", estimate, [row] * len(estimate), text=[told] * len(estimate), marker=diamond),
+        _seed_points(comparison, row, ends),
+        trace("lines", "interval", line, [row, row], text=[told, told], line={"color": colour, "width": width}),
+        trace("markers", "estimate", estimate, [row] * len(estimate), text=[told] * len(estimate), marker=mark),
         trace("markers", "beyond", edges, [row] * len(edges), text=[told] * len(edges), marker=arrow),
     ]
 
 
-def _seed_points(comparison: Comparison, colour: str, row: int, reach: float) -> Trace:
+def _seed_points(comparison: Comparison, row: int, ends: tuple[float, float]) -> Trace:
     lane = _lanes([pair.seed for pair in comparison.pairs])
-    xs = [min(max(pair.effect, 1 / reach), reach) for pair in comparison.pairs]
+    xs = [min(max(pair.effect, ends[0]), ends[1]) for pair in comparison.pairs]
     ys = [row + 0.3 + 0.4 * lane[pair.seed] for pair in comparison.pairs]
     text = [f"seed {pair.seed}: {ratio_change(pair.effect)}" for pair in comparison.pairs]
-    return trace("markers", "seeds", xs, ys, text=text, marker={"color": colour, "size": 6, "opacity": 0.55})
-
-
-def _ratio_ticks(reach: float) -> list[float]:
-    """Choose round changes within reach, none so close to the one before that their labels meet on a phone."""
-    ticks = [1.0]
-    for candidates in ((1.1, 1.25, 1.5, 2.0, 4.0, 8.0), (0.9, 0.8, 0.67, 0.5, 0.25, 0.125)):
-        last = 1.0
-        for ratio in candidates:
-            if 1 / reach <= ratio <= reach and abs(math.log(ratio / last)) >= math.log(reach) / 3.5:
-                ticks.append(ratio)
-                last = ratio
-    return sorted(ticks)
-
-
-def matrix_figures(reports: Sequence[Report], colours: dict[str, str]) -> list[Figure]:
-    """Draw each arm's effect on each workload, one below the other; there is no figure for one workload alone."""
-    if sum(len(report.workloads) for report in reports) < 2:
-        return []
-    made = (_matrix(reports, colours, metric) for metric in TIME_METRICS)
-    return [figure for figure in made if figure is not None]
-
-
-def _matrix(reports: Sequence[Report], colours: dict[str, str], metric: str) -> Figure | None:
-    found = [(report, each) for report in reports for each in report.comparisons if _is_shown(each, metric)]
-    if not found:
-        return None
-    places = [f"{report.sweep.name}/{each.workload}" if len(reports) > 1 else each.workload for report, each in found]
-    several = len({each.arm for _, each in found}) > 1
-    labels = [f"{place} · {each.arm}" if several else place for place, (_, each) in zip(places, found, strict=True)]
-    return replace(
-        effect_figure([each for _, each in found], colours, labels),
-        key=f"matrix-{metric}",
-        workload="",
-        title="Effects over all workloads",
-        caption=f"Each row compares an arm with the baseline of the same workload. {EFFECTS}",
-        group="matrix",
-        option=TIME_METRICS[metric][0],
-    )
-
-
-def _is_shown(comparison: Comparison, metric: str) -> bool:
-    return comparison.metric == metric and comparison.against == BASELINE and comparison.interval is not None
+    return trace("markers", "seeds", xs, ys, text=text, marker={"color": MUTED[0], "size": 5, "opacity": 0.55})

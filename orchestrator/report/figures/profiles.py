@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from orchestrator.report.figures.axes import numeric_axis, share_axis
 from orchestrator.report.figures.frame import TIME_METRICS, Figure, Trace, band_edges, layout_of, trace
 from orchestrator.report.schema import Profile, Report
 from orchestrator.report.wording import number, percent
@@ -27,8 +28,8 @@ def profile_figures(reports: Sequence[Report], colours: Mapping[str, str]) -> li
 def _figure(profiles: Sequence[Profile], colours: Mapping[str, str], metric: str, sweep: str) -> Figure:
     group = f"{sweep}-profiles" if sweep else "profiles"
     layout = layout_of("factor of the best arm's median", "share of workloads")
-    layout["xaxis"] |= {"range": [0.97, profiles[0].factors[-1]], "tickvals": [1, 1.5, 2, 2.5, 3, 3.5, 4]}
-    layout["yaxis"] |= {"range": [-0.03, 1.05], "tickformat": ".0%"}
+    layout["xaxis"] |= numeric_axis(profiles[0].factors)
+    layout["yaxis"] |= share_axis()
     # Lines of arms that are equally close to the best cover each other: those drawn first are wider, and so stay seen.
     widths = [WIDEST - (WIDEST - THINNEST) * place / (len(profiles) - 1) for place in range(len(profiles))]
     caption = (

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from orchestrator.report.figures.axes import numeric_axis
 from orchestrator.report.figures.frame import Figure, Trace, layout_of, trace
 from orchestrator.report.schema import ConfirmSeed, GridResult, StudyReport
 from orchestrator.report.wording import number
@@ -28,11 +28,8 @@ def rate_figure(studies: Sequence[StudyReport], colours: Mapping[str, str]) -> F
     axis = "learning rate" if parameter == LEARNING_RATE else str(parameter)
     data = [each for study in shown for each in _traces(study, colours[study.arm])]
     layout = layout_of(f"{axis} (log scale)", "optimizer steps to target (log scale)")
-    rates = [point.rate for point in shown[0].grid if point.rate is not None]
-    layout["xaxis"] |= {"type": "log", "tickvals": rates, "ticktext": [number(rate, 3) for rate in rates]}
-    steps = [value for each in data for value in each["y"]]
-    ticks = log_ticks(min(steps), max(steps))
-    layout["yaxis"] |= {"type": "log", "tickvals": ticks, "ticktext": [number(tick) for tick in ticks]}
+    layout["xaxis"] |= numeric_axis((value for each in data for value in each["x"]), is_log=True)
+    layout["yaxis"] |= numeric_axis((value for each in data for value in each["y"]), is_log=True)
     workload = studies[0].workload
     return Figure(
         key=f"{workload}-rates",
@@ -43,19 +40,6 @@ def rate_figure(studies: Sequence[StudyReport], colours: Mapping[str, str]) -> F
         layout=layout,
         height=380,
     )
-
-
-def log_ticks(low: float, high: float) -> list[float]:
-    """Choose ticks of a logarithmic axis: 1, 2 and 5 times powers of ten, one of them beyond each end.
-
-    >>> log_ticks(84.0, 780.0)
-    [50, 100, 200, 500, 1000]
-    """
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    known = [digit * 10.0**power for power in range(first, last + 1) for digit in (1, 2, 5)]
-    start = max((place for place, tick in enumerate(known) if tick <= low), default=0)
-    end = min((place for place, tick in enumerate(known) if tick >= high), default=len(known) - 1)
-    return [int(tick) if tick >= 1.0 else tick for tick in known[start : end + 1]]
 
 
 def _traces(study: StudyReport, colour: str) -> Iterator[Trace]:

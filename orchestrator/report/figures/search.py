@@ -5,9 +5,10 @@ from __future__ import annotations
 import html
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from orchestrator.report.figures.axes import numeric_axis, say_log, share_axis
 from orchestrator.report.figures.frame import Figure, Trace, bars, layout_of, trace
 from orchestrator.report.schema import SearchTrial, StudyReport
 from orchestrator.report.wording import UNITS, number, percent
@@ -37,7 +38,9 @@ def history_figure(
     if not data:
         return None
     layout = layout_of("number of the trial in its search", UNITS.get(objective.metric, objective.metric))
-    layout["yaxis"] |= objective_axis(studies, objective)
+    layout["xaxis"] |= numeric_axis((x for each in data for x in each["x"]), is_integer=True, from_zero=True)
+    layout["yaxis"] |= objective_axis((y for each in data for y in each["y"]), objective)
+    say_log(layout["yaxis"])
     return Figure(
         key=f"{studies[0].workload}-history",
         workload=studies[0].workload,
@@ -91,7 +94,7 @@ def importance_figure(studies: Sequence[StudyReport], colours: Mapping[str, str]
         labels, shares = [in_lines(each.parameter) for each in shown], [each.share for each in shown]
         data.append(bars(study.arm, labels, shares, text, colours[study.arm]))
     layout = layout_of("importance, share", "")
-    layout["xaxis"] |= {"tickformat": ".0%", "rangemode": "tozero"}
+    layout["xaxis"] |= share_axis()
     order = [in_lines(name) for name in names][::-1]
     layout["yaxis"] |= {"categoryorder": "array", "categoryarray": order, "showgrid": False, "type": "category"}
     layout["legend"] |= {"traceorder": "reversed"}
@@ -147,6 +150,9 @@ def _pareto(
             )
             data.append(points)
     workload = studies[0].workload
+    layout = layout_of(*(UNITS.get(each.metric, each.metric) for each in (objectives[0], objectives[other])))
+    for axis in ("x", "y"):
+        layout[f"{axis}axis"] |= numeric_axis(value for each in data for value in each[axis])
     return Figure(
         key=f"{workload}-pareto-{objectives[other].metric}",
         workload=workload,
@@ -154,7 +160,7 @@ def _pareto(
         caption="A large point is a trial that no other trial of its arm beats in every objective; the others are "
         "small.",
         data=data,
-        layout=layout_of(*(UNITS.get(each.metric, each.metric) for each in (objectives[0], objectives[other]))),
+        layout=layout,
         group=f"{workload}-pareto",
         option=objectives[other].metric,
     )
@@ -204,9 +210,8 @@ def in_lines(name: str) -> str:
     return "<br>".join(lines)
 
 
-def objective_axis(studies: Sequence[StudyReport], objective: Objective) -> dict[str, Any]:
-    """Make an axis of objectives logarithmic where the largest is at least four times the smallest."""
-    values = [trial.value for study in studies for trial in study.search if trial.value is not None]
-    if objective.mode == "min" and values and min(values) > 0.0 and max(values) >= 4.0 * min(values):
-        return {"type": "log", "tickformat": "~g", "nticks": 6}
-    return {}
+def objective_axis(values: Iterable[float], objective: Objective) -> dict[str, Any]:
+    """Make an axis of objectives, logarithmic where the largest is at least four times the smallest."""
+    known = list(values)
+    is_wide = objective.mode == "min" and bool(known) and min(known) > 0.0 and max(known) >= 4.0 * min(known)
+    return numeric_axis(known, is_log=is_wide)

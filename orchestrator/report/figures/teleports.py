@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from orchestrator.report.figures.axes import numeric_axis, share_axis
 from orchestrator.report.figures.frame import Figure, Trace, bars, layout_of, trace
-from orchestrator.report.palette import LAYERS
+from orchestrator.report.palette import LAYERS, PARTS
 from orchestrator.report.schema import Price, Report, StudyReport
 from orchestrator.report.wording import number, percent
 
@@ -29,9 +30,9 @@ def drift_figure(studies: Sequence[StudyReport], colours: Mapping[str, str]) -> 
     if not found:
         return None
     data = [each for study, price in found for each in _drift_traces(study, price, colours[study.arm])]
-    layout = layout_of("mean |change of the loss| (log scale)", "‖g‖² now / before")
-    layout["xaxis"] |= {"type": "log", "exponentformat": "power", "dtick": 1}
-    layout["yaxis"] |= {"type": "log", "tickformat": "~g", "nticks": 6}
+    layout = layout_of("mean |change of the loss| (log scale)", "‖g‖² now / before (log scale)")
+    for axis in ("x", "y"):
+        layout[f"{axis}axis"] |= numeric_axis((value for each in data for value in each[axis]), is_log=True)
     caption = (
         "Each point is a step of a teleport, from the first to the last; further up and to the left is better. Values "
         f"are means over all teleports of the confirm runs. A change below {SMALLEST_DRIFT:g} is rounding and is drawn "
@@ -100,7 +101,7 @@ def null_space_figure(studies: Sequence[StudyReport], colours: Mapping[str, str]
     data = [_null_bars(study.arm, price, shown, colours[study.arm]) for study, price in reversed(found)]
     layout = layout_of("null space, share of the layer's inputs", "")
     # The axis begins below 0 so that an empty bar still shows, and is not taken for a layer that was left out.
-    layout["xaxis"] |= {"range": [-0.005, 1.03], "tickformat": ".0%"}
+    layout["xaxis"] |= share_axis()
     layout["yaxis"] |= {"categoryorder": "array", "categoryarray": shown[::-1], "showgrid": False, "type": "category"}
     layout["legend"] |= {"traceorder": "reversed"}
     layout |= {"barmode": "group", "bargap": 0.3}
@@ -152,8 +153,8 @@ def _spectrum_figure(study: StudyReport, price: Price) -> Figure:
         if spectrum.directions
     ]
     layout = layout_of("directions, share of the layer's inputs", "share of the energy")
-    layout["xaxis"] |= {"tickformat": ".0%", "range": [0.0, 1.03]}
-    layout["yaxis"] |= {"tickformat": ".0%", "range": [0.0, 1.03]}
+    layout["xaxis"] |= share_axis()
+    layout["yaxis"] |= share_axis()
     # A layer's name takes a line, and Plotly lets a legend scroll in half of the figure unless told otherwise.
     layout["legend"] |= {"maxheight": 1.0}
     return Figure(
@@ -183,8 +184,9 @@ def phase_figure(studies: Sequence[StudyReport]) -> Figure | None:
         spent = [(arm, of.get(phase, 0.0), sum(of.values())) for arm, of in found]
         text = [f"{arm}, {phase} ({meaning}): {number(s)} s, {percent(s / total)}" for arm, s, total in spent]
         arms, seconds = [arm for arm, *_ in spent], [s for _, s, _ in spent]
-        data.append(bars(phase, arms, seconds, text, LAYERS[place][0]))
+        data.append(bars(phase, arms, seconds, text, PARTS[place][0]))
     layout = layout_of("seconds in teleports (all confirm runs together)", "")
+    layout["xaxis"] |= numeric_axis((sum(seconds.values()) for _, seconds in found), from_zero=True)
     layout["yaxis"] |= {"autorange": "reversed", "showgrid": False, "type": "category"}
     layout |= {"barmode": "stack", "bargap": 0.4, "showlegend": True}
     return Figure(
@@ -210,8 +212,8 @@ def depth_figure(report: Report, colours: Mapping[str, str]) -> Figure | None:
     if not data:
         return None
     layout = layout_of("linear layers of the model", "seconds a teleport (optimizer clock)")
-    layout["xaxis"] |= {"rangemode": "tozero"}
-    layout["yaxis"] |= {"rangemode": "tozero"}
+    layout["xaxis"] |= numeric_axis((x for each in data for x in each["x"]), is_integer=True, from_zero=True)
+    layout["yaxis"] |= numeric_axis((y for each in data for y in each["y"]), from_zero=True)
     layout |= {"showlegend": True}
     return Figure(
         key=f"{report.sweep.name}-depth",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.report.figures.frame import Figure, Trace, layout_of, trace
-from orchestrator.report.palette import LAYERS, MUTED, SHADES
-from orchestrator.report.schema import Sensitivity, SensitivityBand, Transfer
+from orchestrator.report.figures.axes import numeric_axis, say_log
+from orchestrator.report.figures.frame import Figure, Trace, layout_of, rows_axis, trace
+from orchestrator.report.palette import INK, LAYERS, MUTED, SHADES
+from orchestrator.report.schema import Sensitivity, SensitivityBand, Transfer, TransferCell
 from orchestrator.report.sections.transfer import band_name, cell_text, short_text
 from orchestrator.report.wording import UNITS, percent
 from orchestrator.spec import ALL
@@ -32,24 +33,12 @@ def _matrix(transfer: Transfer, place: int) -> Figure | None:
         return None
     layout = layout_of("run on", "")
     layout["xaxis"] |= {"type": "category", "showgrid": False}
-    layout["yaxis"] |= {"type": "category", "autorange": "reversed", "showgrid": False}
-    heat: Trace = {
-        "type": "heatmap",
-        "x": list(transfer.workloads),
-        "y": [each.label for each in settings],
-        "z": [[None if cell is None else cell.regret for cell in row] for row in cells],
-        "text": [[short_text(cell) for cell in row] for row in cells],
-        "customdata": [[cell_text(cell) for cell in row] for row in cells],
-        "textfont": {"size": 14},
-        "texttemplate": "%{text}",
-        "hovertemplate": "%{y}, on %{x}: ×%{z:.3g} of what was tuned there<br>%{customdata}<extra></extra>",
-        "zmin": 1.0,
-        "zmax": FAINTEST_REGRET,
-        "xgap": 2,
-        "ygap": 2,
-        "colorscale": _scale(),
-        "showscale": False,
-    }
+    layout["yaxis"] |= rows_axis([each.label for each in settings])
+    layout |= {"barmode": "overlay", "showlegend": False}
+    data = [
+        _matrix_row(each.label, row, place, transfer.workloads)
+        for place, (each, row) in enumerate(zip(settings, cells, strict=True))
+    ]
     return Figure(
         key=f"transfer-{place}",
         workload="",
@@ -58,16 +47,41 @@ def _matrix(transfer: Transfer, place: int) -> Figure | None:
         f"{UNITS[transfer.metric]} than the setting tuned there. The text is the Hodges-Lehmann estimate; (search) "
         "marks one on the search's own seeds. The fainter the colour, the larger the geometric mean over the seeds, in "
         "which a miss counts as twice its budget. Intervals are in the table.",
-        data=[heat],
+        data=data,
         layout=layout,
         height=140 + 56 * len(settings),
     )
 
 
-def _scale() -> list[list[float | str]]:
-    """Take the fainter shades, so that text is legible on each."""
+def _matrix_row(label: str, cells: Sequence[TransferCell | None], place: int, workloads: Sequence[str]) -> Trace:
+    """Draw a row of the matrix as bars of height 1, one for each workload."""
+    known = [(workload, cell) for workload, cell in zip(workloads, cells, strict=True) if cell is not None]
+    return {
+        "type": "bar",
+        "name": label,
+        "x": [workload for workload, _ in known],
+        "y": [0.96] * len(known),
+        "base": [place - 0.48] * len(known),
+        "width": 0.97,
+        "text": [short_text(cell) for _, cell in known],
+        "textposition": "inside",
+        "insidetextanchor": "middle",
+        "textangle": 0,
+        "textfont": {"size": 14, "color": INK[0]},
+        "hovertext": [
+            f"{label}, on {workload}: ×{cell.regret:.3g} of what was tuned there<br>{cell_text(cell)}"
+            for workload, cell in known
+        ],
+        "hovertemplate": "%{hovertext}<extra></extra>",
+        "marker": {"color": [_shade(cell.regret) for _, cell in known]},
+    }
+
+
+def _shade(regret: float) -> str:
+    """Choose the colour of a cell, the fainter the larger its regret; text is legible on each."""
     shades = [light for light, _ in SHADES[2:]]
-    return [[index / (len(shades) - 1), shade] for index, shade in enumerate(shades)]
+    share = (min(max(regret, 1.0), FAINTEST_REGRET) - 1.0) / (FAINTEST_REGRET - 1.0)
+    return shades[round(share * (len(shades) - 1))]
 
 
 def _bands(transfer: Transfer, place: int) -> list[Figure]:
@@ -77,8 +91,6 @@ def _bands(transfer: Transfer, place: int) -> list[Figure]:
 
 def _band_figure(transfer: Transfer, found: Sensitivity, place: int) -> Figure:
     layout = layout_of(found.parameter, "of the best stretch")
-    layout["xaxis"] |= {"type": "log"} if found.is_log else {}
-    layout["yaxis"] |= {"tickprefix": "×"}
     data: list[Trace] = []
     for place_of_band, band in enumerate(found.bands):
         index = 0 if band.workload == ALL else transfer.workloads.index(band.workload)
@@ -89,6 +101,10 @@ def _band_figure(transfer: Transfer, found: Sensitivity, place: int) -> Figure:
     ends = [min(b.bins[0].low for b in found.bands), max(b.bins[-1].high for b in found.bands)]
     dotted = {"color": MUTED[0], "width": 1, "dash": "dot"}
     data.append(trace("lines", f"+{percent(found.tolerance)}", ends, bound, line=dotted))
+    layout["xaxis"] |= numeric_axis(ends, is_log=found.is_log)
+    say_log(layout["xaxis"])
+    layout["yaxis"] |= numeric_axis(y for each in data for y in each["y"])
+    layout["yaxis"]["ticktext"] = [f"×{label}" for label in layout["yaxis"]["ticktext"]]
     return Figure(
         key=f"transfer-{place}-band-{found.parameter}",
         workload="",

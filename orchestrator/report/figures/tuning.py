@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from orchestrator.report.figures.axes import axis_at, linear_ticks, numeric_axis, say_log, tick_text
 from orchestrator.report.figures.frame import Figure, Trace, band_edges, layout_of, trace
 from orchestrator.report.figures.search import objective_axis
 from orchestrator.report.schema import Best, StudyReport
 from orchestrator.report.wording import UNITS
 from orchestrator.spec import Objective
 
-# The seconds of each unit, and the multiples of it at which an axis may have its ticks.
-CLOCK = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))
-MULTIPLES = (1, 2, 5, 10, 20, 30)
-MAX_TICKS = 6
+# The seconds of each unit.
+CLOCK = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"))
 
 
 def tuning_figures(studies: Sequence[StudyReport], colours: Mapping[str, str], objective: Objective) -> list[Figure]:
@@ -33,10 +32,10 @@ def _figure(
     data = [each for arm, course in courses.items() for each in _traces(arm, course, colours[arm])]
     x_title = "time of training in the search" if is_time else "search trials, drawn at random from those made"
     layout = layout_of(x_title, f"best {UNITS.get(objective.metric, objective.metric)}")
-    layout["xaxis"] |= {"rangemode": "tozero"}
-    if is_time:
-        layout["xaxis"] |= clock_axis(max(best.x for course in courses.values() for best in course))
-    layout["yaxis"] |= objective_axis(studies, objective)
+    last = max(best.x for course in courses.values() for best in course)
+    layout["xaxis"] |= clock_axis(last) if is_time else numeric_axis([last], is_integer=True, from_zero=True)
+    layout["yaxis"] |= objective_axis((y for each in data for y in each["y"]), objective)
+    say_log(layout["yaxis"])
     side = "lower" if objective.mode == "min" else "higher"
     workload = studies[0].workload
     return Figure(
@@ -76,17 +75,11 @@ def _traces(arm: str, course: Sequence[Best], colour: str) -> Iterator[Trace]:
 
 
 def clock_axis(longest: float) -> dict[str, object]:
-    """Label an axis of seconds, which ends at ``longest``, in days, hours, minutes or seconds.
-
-    Below two seconds it has Plotly's own ticks.
+    """Label an axis of seconds from 0 to ``longest`` or beyond in days, hours, minutes, seconds or milliseconds.
 
     >>> clock_axis(7_000.0)["ticktext"]
-    ['0 min', '20 min', '40 min', '60 min', '80 min', '100 min']
+    ['0 min', '50 min', '100 min', '150 min']
     """
-    size, unit = next(((size, unit) for size, unit in CLOCK if longest >= 2.0 * size), (0.0, ""))
-    if not size:
-        return {"ticksuffix": " s"}
-    steps = [multiple * 10**power for power in (0, 1, 2, 3) for multiple in MULTIPLES]
-    step = next((step for step in sorted(steps) if longest / (size * step) < MAX_TICKS), max(steps))
-    counts = range(0, math.floor(longest / size) + 1, step)
-    return {"tickvals": [size * count for count in counts], "ticktext": [f"{count:,} {unit}" for count in counts]}
+    size, unit = next(((size, unit) for size, unit in CLOCK if longest >= 2.0 * size), CLOCK[-1])
+    counts = linear_ticks(0.0, longest / size)
+    return axis_at([size * count for count in counts], [f"{tick_text(count)} {unit}" for count in counts])

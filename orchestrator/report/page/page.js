@@ -1,11 +1,23 @@
 "use strict";
-(() => {
-  const source = document.getElementById("figures");
+(async () => {
   const plots = [...document.querySelectorAll(".plot")];
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const coarse = matchMedia("(pointer: coarse)").matches;
 
-  const { figures, dark_of } = source ? JSON.parse(source.textContent) : { figures: {}, dark_of: {} };
+  // Both plotly.js and the figures are packed by gzip, and written in base64.
+  async function unpacked(id) {
+    const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (letter) => letter.charCodeAt(0));
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  }
+  let figures = {};
+  let dark_of = {};
+  if (plots.length) {
+    ({ figures, dark_of } = JSON.parse(await unpacked("figures")));
+    const plotly = document.createElement("script");
+    plotly.textContent = await unpacked("plotly");
+    document.head.append(plotly);
+  }
+  document.getElementById("undrawn").remove();
 
   // Figures are stored in light colours; a figure is put into the dark by replacing each colour by its twin.
   function draw(plot, isDark) {
@@ -16,36 +28,63 @@
       const title = figure.layout.xaxis.title;
       title.text = title.text.replace(" (", "<br>(");
       thinTicks(figure.layout.xaxis);
+      figure.layout.margin.r = 30;
     }
+    figure.layout.height = plot.clientHeight;
     figure.layout.hoverlabel = isDark ? { bgcolor: "#2b313a", font: { color: "#e7eaee" } } : {};
     const config = { displayModeBar: false, staticPlot: coarse };
     window.Plotly.react(plot, figure.data, figure.layout, config);
     plot.dataset.drawn = "";
   }
-  // On a phone the labels of changes would run into each other: every other one of a side that has several, from no change.
+  // On a phone the labels would run into each other: both ends stay, and no change or what is nearest the middle.
   function thinTicks(axis) {
-    if (axis.type !== "log" || !axis.tickvals || axis.tickvals.length < 4) return;
-    const none = axis.tickvals.indexOf(1);
-    const numBeside = (place) => (place < none ? none : axis.tickvals.length - 1 - none);
-    const kept = axis.tickvals.map((_, place) => (place - none) % 2 === 0 || numBeside(place) === 1);
-    const isKept = (_, place) => kept[place];
+    if (!axis.tickvals || axis.tickvals.length < 5) return;
+    const last = axis.tickvals.length - 1;
+    const none = axis.ticktext.indexOf("none");
+    const kept = new Set([0, none > 0 ? none : Math.round(last / 2), last]);
+    const isKept = (_, place) => kept.has(place);
     axis.tickvals = axis.tickvals.filter(isKept);
     axis.ticktext = axis.ticktext.filter(isKept);
   }
-  const drawAll = (isDark) => plots.forEach((plot) => draw(plot, isDark));
+  // A figure in a closed fold is drawn when the fold opens.
+  const isShown = (plot) => !plot.closest("details:not([open])");
+  function drawShown(isDark) {
+    for (const plot of plots) {
+      delete plot.dataset.drawn;
+      if (isShown(plot)) draw(plot, isDark);
+    }
+  }
+  addEventListener(
+    "toggle",
+    ({ target }) => {
+      for (const plot of target.querySelectorAll(".plot")) {
+        if (isShown(plot) && !("drawn" in plot.dataset)) draw(plot, dark.matches);
+      }
+      markWide();
+    },
+    true,
+  );
 
-  // Those in sight first; the others one at a time, so that a page of a hundred figures can be scrolled at once.
+  // Says of a table that is wider than the page that it goes on.
+  function markWide() {
+    for (const frame of document.querySelectorAll(".scroll")) {
+      frame.querySelector(".wider").hidden = frame.scrollWidth <= frame.clientWidth;
+    }
+  }
+
+  // Those in sight first; the others one at a time, so that a long page can be scrolled at once.
   const waitingPlots = [...plots];
-  const isNear = (plot) => plot.getBoundingClientRect().top < innerHeight;
+  const isNear = (plot) => isShown(plot) && plot.getBoundingClientRect().top < innerHeight;
   function drawNext() {
     const next = waitingPlots.shift();
     if (!next) {
       document.documentElement.dataset.drawn = "";
       return;
     }
-    if (!("drawn" in next.dataset)) draw(next, dark.matches);
+    if (isShown(next) && !("drawn" in next.dataset)) draw(next, dark.matches);
     (window.requestIdleCallback || setTimeout)(drawNext);
   }
+  markWide();
   plots.filter(isNear).forEach((plot) => draw(plot, dark.matches));
   drawNext();
 
@@ -66,7 +105,7 @@
     choice.addEventListener("change", (event) => choose(event.target.value));
   }
 
-  dark.addEventListener("change", (event) => drawAll(event.matches));
+  dark.addEventListener("change", (event) => drawShown(event.matches));
 
   let width = innerWidth;
   let waiting;
@@ -75,21 +114,24 @@
     if (innerWidth === width) return;
     width = innerWidth;
     clearTimeout(waiting);
-    waiting = setTimeout(() => drawAll(dark.matches), 150);
+    waiting = setTimeout(() => {
+      drawShown(dark.matches);
+      markWide();
+    }, 150);
   });
 
-  // On paper everything is light and open, and each figure is as wide as its column.
+  // On paper everything is light, and open but for lists of trials and files; each figure is as wide as its column.
   let closed = [];
   addEventListener("beforeprint", () => {
-    closed = [...document.querySelectorAll("details:not([open])")];
+    closed = [...document.querySelectorAll("details:not([open], .shut)")];
     for (const each of closed) each.open = true;
     document.documentElement.classList.add("paper");
-    drawAll(false);
+    drawShown(false);
   });
   addEventListener("afterprint", () => {
     for (const each of closed) each.open = false;
     document.documentElement.classList.remove("paper");
-    drawAll(dark.matches);
+    drawShown(dark.matches);
   });
 
   async function copy(text) {
@@ -104,7 +146,8 @@
   }
   for (const button of document.querySelectorAll(".copy")) {
     button.addEventListener("click", async () => {
-      await copy(button.parentElement.querySelector("pre").textContent);
+      const { of } = button.dataset;
+      await copy((of ? document.getElementById(of) : button.parentElement.querySelector("pre")).textContent);
       button.textContent = "Copied";
       setTimeout(() => (button.textContent = "Copy"), 1500);
     });

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from orchestrator.report.schema import JointReport, Report, reports_of
+from orchestrator.report.sections.best import best_sections
 from orchestrator.report.sections.cost import layer_section, phase_section, price_section
 from orchestrator.report.sections.effects import (
     control_section,
@@ -66,6 +67,7 @@ def page_sections(report: Report | JointReport) -> list[Section]:
 __all__ = [
     "OF_SWEEP",
     "Section",
+    "best_sections",
     "page_sections",
     "sections",
     "transfer_sections",

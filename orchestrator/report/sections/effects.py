@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from orchestrator.report.caveats import caveats_of
 from orchestrator.report.schema import Comparison, Effect, Interval, JointReport, Report, Verdict, reports_of
 from orchestrator.report.sections.section import Rows, Section
 from orchestrator.report.wording import (
@@ -23,6 +24,10 @@ from orchestrator.spec import BASELINE
 
 # These suffice to see whether a teleport does more than its control; report.json has every metric.
 CONTROL_METRICS = ("steps_to_target", "seconds_to_target", "test_accuracy")
+VERDICT_COLUMNS = (
+    *("workload", "arm", "verdict", "steps to target", "95 % interval"),
+    *("keep in mind", "median steps", "reached", "p (Holm)"),
+)
 NO_CLAIM = "Exploratory: many comparisons are looked at, and their p-values are not adjusted for that."
 
 
@@ -31,12 +36,13 @@ def verdict_section(report: Report | JointReport) -> Section:
     reports = reports_of(report)
     has_rates = any(comparison.rate is not None for each in reports for comparison in verdicts(each))
     header = (
-        *("workload", "arm", "verdict", "steps to target", "95 % interval"),
-        *("p (Holm)", "median steps", "reached", "pairs"),
+        *VERDICT_COLUMNS,
         *(("learning rate",) if has_rates else ()),
     )
     rows: Rows = [
-        (each.sweep.name, *_verdict_row(comparison), *((_rates(comparison),) if has_rates else ()))[len(reports) == 1 :]
+        (each.sweep.name, *_verdict_row(each, comparison), *((_rates(comparison),) if has_rates else ()))[
+            len(reports) == 1 :
+        ]
         for each in reports
         for comparison in verdicts(each)
     ]
@@ -83,7 +89,7 @@ def earlier_section(report: Report) -> Section:
         (
             f"{stage.num_trials} trials, {len(stage.confirm_seeds)} seeds"
             + (f", {stage.num_replicates} searches" if stage.num_replicates > 1 else ""),
-            *_verdict_row(comparison),
+            *_verdict_row(report, comparison),
         )
         for stage in report.earlier
         for comparison in stage.comparisons
@@ -92,11 +98,8 @@ def earlier_section(report: Report) -> Section:
         "The sweep was extended after these claims could be read. What was added makes claims of its own, on fresh "
         "seeds; Holm's rule counts all of them together, so that looking twice costs what it must."
     )
-    header = (
-        *("before", "workload", "arm", "verdict", "steps to target", "95 % interval"),
-        *("p (Holm)", "median steps", "reached", "pairs"),
-    )
-    return Section("earlier", "answer", "Claims before the sweep was extended", note, header, rows)
+    title = "Claims before the sweep was extended"
+    return Section("earlier", "answer", title, note, ("before", *VERDICT_COLUMNS), rows)
 
 
 def _grid_note(reports: Sequence[Report]) -> Sequence[str]:
@@ -124,16 +127,14 @@ def verdicts(report: Report) -> list[Comparison]:
 
 
 def verdict_words(comparison: Comparison) -> str:
-    """Write a verdict, its reason where it is none, what runs had lost by their end, and whether it is exploratory."""
+    """Write a verdict, and its reason where it is none."""
     words = str(comparison.verdict)
     if comparison.verdict in {Verdict.REFUSED, Verdict.PENDING, Verdict.NOT_ENOUGH_SEEDS} and comparison.reason:
         words += f": {comparison.reason}"
-    if comparison.health:
-        words += f" ({comparison.health})"
-    return words if comparison.is_primary else f"{words} (exploratory)"
+    return words
 
 
-def _verdict_row(comparison: Comparison) -> tuple[str, ...]:
+def _verdict_row(report: Report, comparison: Comparison) -> tuple[str, ...]:
     effect, total = comparison.effect, comparison.num_pairs
     runs = total * comparison.num_replicates
     hits = (f"{runs - misses}/{runs}" for misses in (comparison.num_baseline_misses, comparison.num_arm_misses))
@@ -143,10 +144,10 @@ def _verdict_row(comparison: Comparison) -> tuple[str, ...]:
         verdict_words(comparison),
         change(effect) if effect else MISSING,
         interval(comparison),
-        _p(comparison),
+        "; ".join(caveats_of(report, comparison)),
         _medians(effect) if effect else MISSING,
         " → ".join(hits) if total else MISSING,
-        f"{total}/{comparison.num_planned_pairs}",
+        _p(comparison),
     )
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 Rows = list[tuple[str, ...]]
-Chapter = Literal["answer", "transfer", "exploratory", "cost", "search"]
+Chapter = Literal["answer", "best", "transfer", "exploratory", "cost", "search"]
 
-_NUMBER = re.compile(r"([−+×]|< )?\d[\d,.]*(e[+−-]?\d+)?( %| points)?|[+−]?∞( %)?|–|missed|")
+_NUMBER = re.compile(r"([−+×]|< |≠ )?\d[\d,.]*(e[+−-]?\d+)?( %| points)?|[+−]?∞( %)?|–|missed|")
 
 
 @final

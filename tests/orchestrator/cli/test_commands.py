@@ -120,6 +120,11 @@ def test_run_prints_the_verdict_and_the_report(spec: Path, home: Path, capsys: p
     out = capsys.readouterr().out
     assert "not enough seeds" in out
     assert f"report: {home / 'tiny' / 'report' / 'report.html'}" in out
+    assert exit_code(["report", "tiny", "--home", str(home), "--out", str(home.parent / "again")]) == 0
+    last = {text.rstrip("\n").rpartition("\n")[2] for text in (out, capsys.readouterr().out)}
+    begin = (home / "tiny" / "report" / "report.md").read_text(encoding="utf-8").split("\n")[2].replace("\\", "")
+    assert {f"**{line}**" for line in last} == {begin}
+    assert "has too few seeds to tell on digits" in begin
 
 
 def test_status_and_list(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

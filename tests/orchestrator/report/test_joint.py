@@ -17,7 +17,7 @@ from orchestrator.report import (
     summarise,
     verdict_section,
 )
-from orchestrator.report.figures import across_figures
+from orchestrator.report.figures import answer_figures
 from orchestrator.report.sections.effects import matrix_section
 from orchestrator.statistics import holm
 from tests.orchestrator.report.build import Effects, failing, running, sweep, sweep_spec
@@ -109,7 +109,7 @@ def test_the_page_has_one_verdict_table_a_matrix_and_each_sweep_with_its_own_pla
     section = verdict_section(joint)
     assert section.header[:3] == ("sweep", "workload", "arm")
     assert [row[0] for row in section.rows] == ["one", "two"]
-    assert {figure.option for figure in across_figures(joint)} == {"steps", "seconds", "gradients"}
+    assert {figure.option for figure in answer_figures(joint)} == {"steps", "seconds", "gradients"}
 
 
 def test_the_matrix_has_a_column_for_each_workload_and_says_what_is_a_claim() -> None:

@@ -199,7 +199,7 @@ def test_phases_of_a_teleport_are_added_up_over_the_runs(report: Report) -> None
 
 
 def test_importances_are_on_the_page(report: Report) -> None:
-    assert "Which parameters mattered in search</h3>" in render_html(report)
+    assert "Which parameters mattered in search</summary>" in render_html(report)
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-300, 1e300])

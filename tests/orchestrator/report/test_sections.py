@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
@@ -57,9 +58,12 @@ def shown_in_latex(report: Report) -> Callable[[Section], bool]:
 
 def shown_on_the_page(report: Report) -> Callable[[Section], bool]:
     text = render_html(report)
-    return lambda section: (
-        f'<h3 id="{section.key}">{html.escape(section.title)}</h3>' in text.replace("&#39;", "&#x27;")
-    )
+
+    def is_shown(section: Section) -> bool:
+        title = re.escape(html.escape(section.title).replace("&#x27;", "&#39;"))
+        return re.search(f'id="{section.key}"[^>]*>(<summary>)?{title}</(h3|summary)>', text) is not None
+
+    return is_shown
 
 
 def shown_on_the_live_page(report: Report) -> Callable[[Section], bool]:

@@ -189,7 +189,9 @@ class TestHealth:
         assert comparison.health == (sentence if told else "")
         assert (f"T{sentence[1:]}." in report.answers[0].sentence) == bool(told)
         (row,) = verdict_section(report).rows
-        assert row[2] == (f"faster ({sentence})" if told else "faster")
+        assert row[2] == "faster"
+        short = {"2 had lost it at the end": "lost the target again", "2 ended at chance level": "end at chance"}
+        assert row[5].startswith(f"teleport: 2 of 8 {short[told]}; " if told else "settings of one search")
 
     def test_the_baselines_are_named_too(self) -> None:
         report = self.report(ending(train_loss=1.2), "baseline", 1001)
@@ -568,7 +570,7 @@ def test_a_teleport_arm_is_compared_with_its_controls_and_the_verdict_is_no_clai
     assert {c.against for c in report.comparisons if c.arm == "init"} == {"baseline"}
     rows = verdict_section(report).rows
     assert [row[1] for row in rows] == ["teleport", "init", "random"]
-    assert [row[5].endswith(" raw") for row in rows] == [False, True, True], "only a claim's p is adjusted"
+    assert [row[8].endswith(" raw") for row in rows] == [False, True, True], "only a claim's p is adjusted"
 
 
 def test_the_baselines_curve_is_read_at_the_second_at_which_an_arm_arrived() -> None:

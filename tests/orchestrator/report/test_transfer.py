@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 import random
@@ -19,8 +20,9 @@ from orchestrator.report import join, render_csv, render_html, render_json, rend
 from orchestrator.report.costs import costs_of, table_of
 from orchestrator.report.figures import transfer_figures
 from orchestrator.report.identity import method_id
+from orchestrator.report.palette import SHADES
 from orchestrator.report.schema import TIME_METRICS, SensitivityBand, Transfer
-from orchestrator.report.sections.transfer import band_text, cell_text, transfer_sections
+from orchestrator.report.sections.transfer import band_text, cell_text, short_text, transfer_sections
 from orchestrator.report.sources import Source, mismatches, sources_of
 from orchestrator.report.transfer import transfer_of, transfers_of
 from orchestrator.search.candidates import Candidate, Candidates, run_order, training_of
@@ -634,11 +636,11 @@ class TestShared:
         assert made == evaluated(joined)
         page, text = render_html(report), render_markdown(report).replace("\\", "")
         for block in transfer_sections(made):
-            assert f">{block.title}</h3>" in page
+            assert f">{block.title}</summary>" in page
             assert f"## {block.title}" in text
         assert "all together" in text
         matrix, *bands = transfer_figures([made])
-        assert len(matrix.data[0]["y"]) == len(made.rows) > len({each.setting for each in made.own})
+        assert len(matrix.data) == len(made.rows) > len({each.setting for each in made.own})
         assert {trace["name"] for figure in bands for trace in figure.data[:1]} == {"all together"}
         assert Transfer.model_validate_json(made.model_dump_json()) == made
 
@@ -670,7 +672,7 @@ class TestReport:
         page, text = render_html(joint), render_markdown(joint)
         for block in transfer_sections(joint.transfers[0]):
             assert block.rows
-            assert f">{block.title}</h3>" in page
+            assert f">{block.title}</summary>" in page
             assert f"## {block.title}" in text.replace("\\", "")
             assert f"caption{{{block.title}}}" in render_latex(joint)["tables.tex"].replace("\\", "")
         assert 'id="transfer"' in page
@@ -690,10 +692,18 @@ class TestReport:
     def test_figures_show_the_numbers_of_the_report(self, both: tuple[SweepRecord, SweepRecord]) -> None:
         made = evaluated(*both)
         matrix, *bands = transfer_figures([made])
-        assert [trace["type"] for trace in matrix.data] == ["heatmap"]
-        keys = [each.key for each in made.settings]
-        expected = [[made.cell(key, workload) for workload in WORKLOADS] for key in keys]
-        assert matrix.data[0]["z"] == [[cell.regret for cell in row if cell] for row in expected]
+        assert [trace["type"] for trace in matrix.data] == ["bar"] * len(made.settings)
+        for setting, row in zip(made.settings, matrix.data, strict=True):
+            cells = {workload: made.cell(setting.key, workload) for workload in WORKLOADS}
+            known = {workload: cell for workload, cell in cells.items() if cell is not None}
+            assert row["x"] == list(known)
+            assert row["text"] == [short_text(cell) for cell in known.values()]
+            shades = zip(known.values(), row["marker"]["color"], strict=True)
+            for (one, its), (other, others) in itertools.combinations(shades, 2):
+                ranks = [
+                    next(place for place, pair in enumerate(SHADES) if pair[0] == shade) for shade in (its, others)
+                ]
+                assert (one.regret - other.regret) * (ranks[0] - ranks[1]) >= 0.0, "the fainter, the larger"
         [band] = bands
         drawn = [y for trace in band.data if trace.get("showlegend") is True for y in trace["y"] if y is not None]
         costs = [each.cost for b in made.sensitivity[0].bands for each in b.bins if each.cost is not None]

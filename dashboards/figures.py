@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from orchestrator.home import HistoryRow
 from orchestrator.report import LAYERS, Report, arm_colours
 from orchestrator.report.figures import Figure, Trace, history_figure, layout_of, numeric_axis, trace
+from orchestrator.spec import is_higher_better
 
 MAX_POINTS = 400
 
@@ -51,5 +52,5 @@ def learning_figure(curves: Mapping[str, Sequence[HistoryRow]], metric: str, key
     layout = layout_of("optimizer steps", metric.replace("_", " "))
     layout["xaxis"] |= numeric_axis((x for each in data for x in each["x"]), is_integer=True, from_zero=True)
     # A value that is not above zero has no logarithm.
-    layout["yaxis"] |= numeric_axis(values, is_log="accuracy" not in metric and min(values) > 0.0)
+    layout["yaxis"] |= numeric_axis(values, is_log=not is_higher_better(metric) and min(values) > 0.0)
     return Figure(key=key, workload="", title="", caption="", data=data, layout=layout)

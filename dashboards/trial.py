@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import streamlit as st
@@ -19,7 +20,6 @@ from orchestrator.search import stored_id
 from orchestrator.spec import dump_yaml
 
 MAX_ROWS = 200
-METRICS = ("train_loss", "validation_loss", "validation_accuracy", "grad_norm")
 
 
 def show(look: Look) -> None:
@@ -38,12 +38,18 @@ def show(look: Look) -> None:
     _failure(trial)
     rows = look.reader.history(stored_id(trial))
     _results(trial)
-    drawn = (learning_figure({label_of(trial): rows}, metric, f"trial-{metric}") for metric in METRICS)
+    drawn = (learning_figure({label_of(trial): rows}, metric, f"trial-{metric}") for metric in _curves(rows))
     draw_pairs([figure for figure in drawn if figure is not None])
     _teleports(trial, rows)
     with st.expander("Configuration"):
         settings = trial.config.model_dump(mode="json", include={"training", "method", "values"}, exclude_none=True)
         st.code(dump_yaml(settings), language="yaml", wrap_lines=True)
+
+
+def _curves(rows: Sequence[HistoryRow]) -> list[str]:
+    """Name the curves that say how training went."""
+    found = dict.fromkeys(name for row in rows for name in row.metrics)
+    return [name for name in found if name.startswith(("train_", "validation_")) or name == "grad_norm"]
 
 
 def _heading(look: Look, trial: Trial) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -127,10 +128,12 @@ def print_training(config: TrialConfig, run: Callable[[Show], tuple[TrialResult,
     from orchestrator.home import TrialState
 
     print(f"{config.study}, seed {config.seeds[0]}")
-    heads = ("step", "epoch", "seconds", "train loss", "val. loss", "val. acc.", "moves")
-    widths = (8, 7, 9, 11, 11, 9, 6)
+    measured = [name for name in config.training.task.curves if not name.endswith("_loss")]
+    finals = [f"val. {name.removeprefix('validation_')}" for name in measured]
+    heads = ("step", "epoch", "seconds", "train loss", "val. loss", *finals, "moves")
+    widths = (8, 7, 9, 11, 11, *map(len, finals), 6)
     print(" ".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True)))
-    result, directory = run(_print_rows)
+    result, directory = run(functools.partial(_print_rows, measured))
     if result.state is TrialState.FAIL:
         assert result.failure is not None
         print(f"failed: {result.failure.kind}: {result.failure.message}", file=sys.stderr)
@@ -145,11 +148,12 @@ def print_training(config: TrialConfig, run: Callable[[Show], tuple[TrialResult,
     return int(result.state is TrialState.FAIL)
 
 
-def _print_rows(rows: Sequence[HistoryRow]) -> None:
+def _print_rows(measured: Sequence[str], rows: Sequence[HistoryRow]) -> None:
     for row in rows:
         metrics = row.metrics
+        finals = " ".join(f"{metrics[name]:>{len(name) - len('validation_') + len('val. ')}.4f}" for name in measured)
         print(
             f"{row.step:>8} {row.epoch:>7.2f} {row.seconds:>9.3f} {metrics['train_loss']:>11.5f} "
-            f"{metrics['validation_loss']:>11.5f} {metrics['validation_accuracy']:>9.4f} {row.num_teleports:>6}",
+            f"{metrics['validation_loss']:>11.5f} {finals} {row.num_teleports:>6}",
             flush=True,
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TypedDict, final
 
 from orchestrator.home.records import HistoryRow
-from orchestrator.spec import HIGHER_IS_BETTER, Target
+from orchestrator.spec import Target, is_higher_better
 
 
 @final
@@ -57,7 +57,7 @@ def value_between(metric: str, first: float, last: float, share: float) -> float
 
 def _is_log(metric: str, values: Iterable[float]) -> bool:
     """Tell whether a metric moves along a straight line in its logarithm between these values: a positive loss does."""
-    return metric not in HIGHER_IS_BETTER and min(values) > 0.0
+    return not is_higher_better(metric) and min(values) > 0.0
 
 
 def _between(first: float, last: float, share: float) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from orchestrator.report.comparisons import PRIMARY_KIND
 from orchestrator.report.schema import Answer, Comparison, ConfirmCandidate, Effect, Interval, StudyReport, Verdict
-from orchestrator.report.wording import METRIC_WORDS, change, interval_kind, number, p_text, percent, smallest
+from orchestrator.report.wording import change, interval_kind, metric_words, number, p_text, percent, smallest
 from orchestrator.report.wording import interval as interval_text
 from orchestrator.spec import BASELINE, Target
 
@@ -46,7 +46,7 @@ def _confirmed(best: ConfirmCandidate, target: Target) -> str:
     answers = [run for run in best.confirm if run.is_answer]
     num_reached = sum(run.outcome == "reached" for run in answers)
     return (
-        f"Its best configuration reached a {METRIC_WORDS[target.metric]} of {target.value:g} on {num_reached} of "
+        f"Its best configuration reached a {metric_words(target.metric)} of {target.value:g} on {num_reached} of "
         f"{len(answers)} confirm seeds, after a median of {number(best.median_steps_to_target)} steps."
     )
 
@@ -55,7 +55,7 @@ def _sentence(comparison: Comparison, target: Target) -> str:
     arm = comparison.arm
     if comparison.verdict is Verdict.REFUSED:
         return f"{arm} is not compared with the baseline: {comparison.reason}."
-    aim = f"{METRIC_WORDS[target.metric]} of {target.value:g}"
+    aim = f"{metric_words(target.metric)} of {target.value:g}"
     if comparison.verdict is Verdict.NO_DIFFERENCE and comparison.effect is None:
         return (
             f"Neither {arm} nor the baseline reaches a {aim} on any of {comparison.num_pairs} paired seeds: there is "

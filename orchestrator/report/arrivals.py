@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import get_args
 
-from orchestrator.report.metrics import METRICS
+from orchestrator.report.metrics import TIMES
 from orchestrator.report.schema import Arrival, ConfirmSeed, TimeMetric
 from orchestrator.statistics import arrivals
 
@@ -17,7 +17,7 @@ def arrivals_of(runs: Sequence[ConfirmSeed]) -> tuple[Arrival, ...]:
 
 
 def _curves(runs: Sequence[ConfirmSeed]) -> Iterator[Arrival]:
-    by_name = {metric.name: metric for metric in METRICS}
+    by_name = {metric.name: metric for metric in TIMES}
     for name in get_args(TimeMetric):
         sides = [side for run in runs if (side := by_name[name].measure(run)) is not None]
         found = arrivals(sides)

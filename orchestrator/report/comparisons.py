@@ -9,11 +9,12 @@ from typing import final
 
 from orchestrator.report.family import Found, measured, seed_pair, settled
 from orchestrator.report.health import health_of
-from orchestrator.report.metrics import METRICS, PRIMARY_METRIC, Metric
+from orchestrator.report.metrics import PRIMARY_METRIC, Metric, metrics_of
 from orchestrator.report.pairs import by_cell, pairs_of
 from orchestrator.report.rates import point_effects, rate_rule
 from orchestrator.report.schema import Comparison, ConfirmSeed, StudyReport, Verdict
 from orchestrator.spec import BASELINE
+from orchestrator.spec.options import TaskOptions
 from orchestrator.statistics import Cell, CrossedEffect
 
 PRIMARY_KIND = "teleport"
@@ -26,6 +27,7 @@ def comparisons_of(
     confirm_seeds: Sequence[int],
     num_search: int,
     *,
+    tasks: Mapping[str, TaskOptions],
     ended_early: bool = False,
     no_claim: str = "",
 ) -> tuple[Comparison, ...]:
@@ -40,6 +42,7 @@ def comparisons_of(
         studies: workload by workload.
         confirm_seeds: the seeds that are planned.
         num_search: how many search trials each arm was offered.
+        tasks: by workload; what it measures, the arms are compared on.
         ended_early: whether a budget ended the sweep, so that runs which have not begun are not waited for.
         no_claim: why no primary claim may be made at all; empty where one may.
 
@@ -54,13 +57,15 @@ def comparisons_of(
     claimed = [study for study in studies if study.kind == PRIMARY_KIND]
     family = max(1, sum(not (no_claim or contests[study.workload].refusal(study)) for study in claimed))
     found: list[Found] = []
-    for contest in (dataclasses.replace(each, family=family) for each in contests.values()):
+    for workload, contest in contests.items():
+        contest = dataclasses.replace(contest, family=family)
+        metrics = metrics_of(tasks[workload])
         arms = [study for study in contest.sources.values() if study.arm != BASELINE]
-        for metric in METRICS:
+        for metric in metrics:
             found += [contest.compare(arm, metric) for arm in arms]
         for arm, other in _matches(arms):
             beside = dataclasses.replace(contest, baseline=other)
-            found += [beside.compare(arm, metric) for metric in METRICS]
+            found += [beside.compare(arm, metric) for metric in metrics]
     told = settled(found, family)
     # The sort is stable: within a workload the primary ones come first, and the rest stays in order.
     return tuple(sorted(told, key=lambda c: (list(baselines).index(c.workload), not c.is_primary)))

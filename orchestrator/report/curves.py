@@ -6,15 +6,16 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from orchestrator.home import Trial, TrialState
+from orchestrator.home import HistoryRow, Trial, TrialState
 from orchestrator.report.schema import Axis, Band, SeedCurve
+from orchestrator.spec import is_higher_better
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-CURVES = ("train_loss", "validation_loss", "validation_accuracy", "grad_norm")
-BANDS = ("train_loss", "validation_loss", "validation_accuracy")
+# The curves that have bands begin so.
+BANDS = ("train_", "validation_")
 AXES: tuple[Axis, ...] = ("step", "seconds", "gradient_evaluations")
 MAX_POINTS = 200
 DIGITS = 6
@@ -35,25 +36,30 @@ def curve_of(trial: Trial) -> SeedCurve | None:
         gradient_evaluations=tuple(_rounded(row.gradient_evaluations) for row in kept),
         metrics={
             name: tuple(_rounded(row.metrics[name]) if name in row.metrics else None for row in kept)
-            for name in CURVES
-            if any(name in row.metrics for row in kept)
+            for name in _curves_in(kept)
         },
     )
+
+
+def _curves_in(rows: Sequence[HistoryRow]) -> list[str]:
+    """Name the losses and the task's metrics that these rows hold, and last of all the norm of the gradient."""
+    found = dict.fromkeys(name for row in rows for name in row.metrics)
+    return [name for name in found if name.startswith(BANDS)] + ["grad_norm"] * ("grad_norm" in found)
 
 
 def bands_of(curves: Sequence[SeedCurve]) -> tuple[Band, ...]:
     """Take the median and the quartiles over seeds, against steps, seconds and gradient evaluations.
 
-    A run that diverged stays in: from there on its loss is infinite (its accuracy 0), so that the band does not get
-    better by losing its worst run. Against anything but steps each curve is interpolated, as far as the shortest run
-    that did not diverge goes. With fewer than two curves there is no band.
+    A run that diverged stays in: from there on its loss is infinite (a metric of which more is better is 0), so that
+    the band does not get better by losing its worst run. Against anything but steps each curve is interpolated, as far
+    as the shortest run that did not diverge goes. With fewer than two curves there is no band.
     """
     if len(curves) < 2:
         return ()
     return tuple(
         _band(curves, metric, axis)
-        for metric in BANDS
-        if all(metric in curve.metrics for curve in curves)
+        for metric in curves[0].metrics
+        if metric.startswith(BANDS) and all(metric in curve.metrics for curve in curves)
         for axis in AXES
     )
 
@@ -62,7 +68,7 @@ def _band(curves: Sequence[SeedCurve], metric: str, axis: Axis) -> Band:
     import numpy as np
 
     positions = _positions(curves, axis)
-    worst = 0.0 if metric.endswith("accuracy") else math.inf
+    worst = 0.0 if is_higher_better(metric) else math.inf
     values = np.empty((len(curves), len(positions)))
     for row, curve in zip(values, curves, strict=True):
         xs, ys = zip(*_points(curve, metric, axis), strict=True)

@@ -7,7 +7,7 @@ import math
 
 from orchestrator.home import value_between
 from orchestrator.report.schema import EqualTime, SeedCurve, StudyReport
-from orchestrator.spec import HIGHER_IS_BETTER, Target
+from orchestrator.spec import Target, is_higher_better
 from orchestrator.statistics import censored_median
 
 
@@ -29,7 +29,7 @@ def equal_time_of(arm: StudyReport, baseline: StudyReport, target: Target) -> Eq
     ]
     if not found:
         return None
-    sign = -1.0 if target.metric in HIGHER_IS_BETTER else 1.0
+    sign = -1.0 if is_higher_better(target.metric) else 1.0
     median = sign * censored_median([sign * value for value in found])
     return EqualTime(metric=target.metric, target=target.value, baseline=median, num_seeds=len(found))
 
@@ -40,7 +40,7 @@ def _at(curve: SeedCurve, seconds: float, target: Target) -> float | None:
     if values is None:
         return None
     if curve.is_diverged and seconds > curve.seconds[-1]:
-        return -math.inf if target.metric in HIGHER_IS_BETTER else math.inf
+        return -math.inf if is_higher_better(target.metric) else math.inf
     place = max(bisect.bisect_right(curve.seconds, seconds) - 1, 0)
     first, last = values[place], values[min(place + 1, len(values) - 1)]
     if first is None or last is None or place + 1 == len(values):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import final
 
 from orchestrator.report.schema import ConfirmSeed
+from orchestrator.spec import is_higher_better
+from orchestrator.spec.options import TaskOptions
 from orchestrator.statistics import Measured, Scale
 
 PRIMARY_METRIC = "steps_to_target"
@@ -49,11 +51,21 @@ class Metric:
         return run.is_broken_off or (self.is_time and run.outcome == "missed")
 
 
-METRICS = (
+TIMES = (
     Metric(PRIMARY_METRIC, "budget_steps"),
     Metric("seconds_to_target", "seconds"),
     Metric("gradient_evaluations_to_target", "gradient_evaluations"),
-    Metric("train_loss", None),
-    Metric("validation_accuracy", None, "difference", higher_is_better=True),
-    Metric("test_accuracy", None, "difference", higher_is_better=True),
 )
+
+
+def metrics_of(task: TaskOptions) -> tuple[Metric, ...]:
+    """List what arms are compared on: times, the training loss, and what the task measures beside the loss.
+
+    A metric of which more is better may be 0 or less, so two arms differ in it by a difference and not by a ratio.
+    """
+    finals = [f"{split}_{name}" for name in task.metrics for split in ("validation", "test")]
+    made = (
+        Metric(name, None, "difference", higher_is_better=True) if is_higher_better(name) else Metric(name, None)
+        for name in finals
+    )
+    return (*TIMES, Metric("train_loss", None), *made)

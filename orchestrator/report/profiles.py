@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import get_args
 
-from orchestrator.report.metrics import METRICS, Metric
+from orchestrator.report.metrics import TIMES, Metric
 from orchestrator.report.schema import Profile, StudyReport, TimeMetric
 from orchestrator.statistics import performance_profiles
 
@@ -19,7 +19,7 @@ def profiles_of(studies: Sequence[StudyReport]) -> tuple[Profile, ...]:
     """
     workloads = list(dict.fromkeys(study.workload for study in studies))
     arms = list(dict.fromkeys(study.arm for study in studies))
-    by_name = {metric.name: metric for metric in METRICS}
+    by_name = {metric.name: metric for metric in TIMES}
     return tuple(
         profile for name in get_args(TimeMetric) for profile in _profiles(studies, workloads, arms, by_name[name], name)
     )

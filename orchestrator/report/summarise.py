@@ -18,7 +18,8 @@ from orchestrator.report.studies import study_of, with_shared_search
 from orchestrator.report.transfer import transfers_of
 from orchestrator.report.tuning import tunings_of
 from orchestrator.search import Candidates, confirm_grids, confirmed, lints, roles, stored_id
-from orchestrator.spec import BASELINE, SweepSpec, Target
+from orchestrator.spec import BASELINE, SweepSpec, Target, Workload
+from orchestrator.spec.options import TaskOptions
 
 
 def summarise(record: SweepRecord, candidates: Candidates | None = None) -> Report:
@@ -53,7 +54,9 @@ def _summarised(record: SweepRecord, candidates: Candidates) -> Report:
     seeds = spec.confirm_seeds
     no_claim = no_claim_of(record)
     comparisons = (
-        comparisons_of(studies, seeds, spec.search.trials, ended_early=is_early, no_claim=no_claim) if seeds else ()
+        comparisons_of(studies, seeds, spec.search.trials, tasks=_tasks(spec), ended_early=is_early, no_claim=no_claim)
+        if seeds
+        else ()
     )
     stage = SweepStage.ENDED_EARLY if record.ended_early else _stage(spec, studies)
     machines = _machines(known)
@@ -126,6 +129,12 @@ def _target(spec: SweepSpec, workload: str) -> Target:
     """Look up a workload's target; where the spec searches over it, take that of one corner of the space."""
     template = spec.workloads[workload]
     return Target.model_validate(template.concretise(template.corners()[0])["target"])
+
+
+def _tasks(spec: SweepSpec) -> dict[str, TaskOptions]:
+    """Look up each workload's task; where the spec searches over it, take that of one corner of the space."""
+    corners = {label: template.concretise(template.corners()[0]) for label, template in spec.workloads.items()}
+    return {label: Workload.model_validate(corner).task for label, corner in corners.items()}
 
 
 def _stage(spec: SweepSpec, studies: Sequence[StudyReport]) -> SweepStage:

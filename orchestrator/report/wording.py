@@ -7,23 +7,34 @@ import math
 from orchestrator.report.schema import Comparison, Effect, Interval
 from orchestrator.statistics import ALPHA, Scale
 
-METRIC_WORDS = {
-    "train_loss": "training loss",
-    "validation_loss": "validation loss",
-    "validation_accuracy": "validation accuracy",
-}
-UNITS = {
-    "steps_to_target": "steps to target",
-    "seconds_to_target": "seconds to target",
-    "gradient_evaluations_to_target": "gradient evaluations to target",
-    "train_loss": "final training loss",
-    "validation_loss": "final validation loss",
-    "validation_accuracy": "final validation accuracy",
-    "test_accuracy": "test accuracy",
-}
+SPLIT_WORDS = {"train": "training", "validation": "validation", "test": "test"}
+# Names of metrics that are not written as their words.
+SYMBOLS = {"r2": "R²", "f1": "F1", "mse": "MSE", "mae": "MAE"}
 MISSING = "–"
 # A ratio of this or more is written as a factor.
 FACTOR = 3.0
+
+
+def metric_words(metric: str) -> str:
+    """Write the name of a curve.
+
+    >>> metric_words("train_loss"), metric_words("validation_r2"), metric_words("grad_norm")
+    ('training loss', 'validation R²', 'grad norm')
+    """
+    split, _, name = metric.partition("_")
+    if split not in SPLIT_WORDS:
+        return metric.replace("_", " ")
+    return f"{SPLIT_WORDS[split]} {SYMBOLS.get(name, name.replace('_', ' '))}"
+
+
+def unit_of(metric: str) -> str:
+    """Write what the number of a comparison or an objective is.
+
+    >>> unit_of("steps_to_target"), unit_of("validation_accuracy"), unit_of("test_accuracy")
+    ('steps to target', 'final validation accuracy', 'test accuracy')
+    """
+    is_last = metric.startswith(("train_", "validation_"))
+    return f"{'final ' if is_last else ''}{metric_words(metric)}"
 
 
 def number(value: float | None, digits: int = 3) -> str:

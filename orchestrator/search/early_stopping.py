@@ -13,12 +13,13 @@ propose other candidates.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, final, get_args
+from typing import TYPE_CHECKING, final
 
 from orchestrator.home import HistoryRow, SeedResult, TrialConfig, TrialResult, TrialState, times_to_target
 from orchestrator.search.journal import DIRECTIONS, STOPPED_AT, CandidateOutcome
-from orchestrator.spec import HIGHER_IS_BETTER, SweepSpec, target_metrics
+from orchestrator.spec import SweepSpec, is_higher_better, target_metrics
 from orchestrator.spec.options import (
+    COSTS,
     SCHEDULERS,
     WHOLE_BUDGET,
     AshaOptions,
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
     from optuna.pruners import BasePruner
 
 
-CURVE_METRICS: tuple[CurveMetric, ...] = get_args(CurveMetric)
-
-
 def judged_metric(spec: SweepSpec, workload: str) -> CurveMetric:
     """Choose the metric by which the trials of a workload are judged.
 
@@ -48,8 +46,7 @@ def judged_metric(spec: SweepSpec, workload: str) -> CurveMetric:
     scheduler, objective = spec.search.scheduler, spec.search.objective.metric
     if isinstance(scheduler, StoppingOptions) and scheduler.metric is not None:
         return scheduler.metric
-    found = next((metric for metric in CURVE_METRICS if metric == objective), None)
-    return target_metrics(spec.workloads[workload])[0] if found is None else found
+    return target_metrics(spec.workloads[workload])[0] if objective in COSTS else objective
 
 
 @final
@@ -236,7 +233,7 @@ class Stopping:
         self._rungs = scheduler.rungs
         self._metric = judged_metric(spec, workload)
         # Samplers rank pruned trials by their last value, in the direction of the objective.
-        self._sign = 1.0 if (self._metric in HIGHER_IS_BETTER) == (objective.mode == "max") else -1.0
+        self._sign = 1.0 if is_higher_better(self._metric) == (objective.mode == "max") else -1.0
         self._storage = storage
         self._study_id = storage.get_study_id_from_name(name)
         self._judged = optuna.create_study(

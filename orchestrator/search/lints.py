@@ -17,7 +17,6 @@ from orchestrator.search.points import num_points
 from orchestrator.spec import (
     ALL,
     BASELINE,
-    HIGHER_IS_BETTER,
     PHASES,
     Choice,
     Json,
@@ -25,6 +24,7 @@ from orchestrator.spec import (
     SweepSpec,
     Template,
     Workload,
+    is_higher_better,
 )
 from orchestrator.spec.options import (
     WHOLE_BUDGET,
@@ -121,7 +121,7 @@ def rung_lints(spec: SweepSpec, workload: str, arm: str, trials: Sequence[Trial]
             "which is too few to judge the stopping by; give the search more trials or a longer grace"
         )
     metric = judged_metric(spec, workload)
-    sign = 1.0 if (metric in HIGHER_IS_BETTER) == (spec.search.objective.mode == "max") else -1.0
+    sign = 1.0 if is_higher_better(metric) == (spec.search.objective.mode == "max") else -1.0
     known = [trial for trial in trials if trial.result is not None and trial.result.value is not None]
     points = [
         (rung_values(each.history, each.config.training.epochs, each.config.seeds, metric, scheduler.rungs), each)

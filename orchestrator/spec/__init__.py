@@ -5,7 +5,7 @@ from orchestrator.spec.arithmetic import ExpressionError
 from orchestrator.spec.confirm_grid import LEARNING_RATE, grid_range
 from orchestrator.spec.hooks import EVENT_KEYS, HookOptions, HooksOptions
 from orchestrator.spec.identity import Json, canonical_json, digest
-from orchestrator.spec.options import CurveMetric
+from orchestrator.spec.options import CurveMetric, Mode, is_higher_better
 from orchestrator.spec.phases import ALL, LR_FACTOR, Aggregate, Confirm, ConfirmGridOptions, Role, Search, SharedScope
 from orchestrator.spec.resources import BudgetOptions, Resources
 from orchestrator.spec.scalars import Duration, check_name, duration_text
@@ -22,11 +22,9 @@ from orchestrator.spec.sweep import (
 from orchestrator.spec.training import (
     BASELINE,
     CHECKPOINT_EVERY,
-    HIGHER_IS_BETTER,
     PHASES,
     Arm,
     Evaluate,
-    Mode,
     Objective,
     Phase,
     Share,
@@ -42,7 +40,6 @@ __all__ = [
     "CHECKPOINT_EVERY",
     "EVENT_KEYS",
     "FIRST_CONFIRM_SEED",
-    "HIGHER_IS_BETTER",
     "LEARNING_RATE",
     "LR_FACTOR",
     "PHASES",
@@ -83,6 +80,7 @@ __all__ = [
     "dump_yaml",
     "duration_text",
     "grid_range",
+    "is_higher_better",
     "kind_of",
     "load_spec",
     "parse_spec",

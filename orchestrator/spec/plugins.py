@@ -1,4 +1,4 @@
-"""Plug-ins: modules of the user's whose models, data sets, optimizers and workloads a spec may name.
+"""Plug-ins: modules of the user's whose models, data sets, tasks, optimizers and workloads a spec may name.
 
 A plug-in is a module with one or more of the catalogue's registries, dicts of the same form as our own. It is named
 on the command line or by an installed package (entry points of the group ``teleport.plugins``); a spec names only
@@ -28,12 +28,15 @@ from orchestrator.spec.options import (
     LR_SCHEDULES,
     MODELS,
     OPTIMIZERS,
+    TASKS,
     WORKLOADS,
     DataOptions,
     Entry,
     LrScheduleOptions,
     ModelOptions,
     NamedOptions,
+    TaskOptions,
+    metric_directions,
 )
 
 GROUP = "teleport.plugins"
@@ -60,6 +63,7 @@ class Family:
 FAMILIES: dict[str, Family] = {
     "MODELS": Family("model", MODELS, ModelOptions),
     "DATASETS": Family("data set", DATASETS, DataOptions),
+    "TASKS": Family("task", TASKS, TaskOptions),
     "OPTIMIZERS": Family("optimizer", OPTIMIZERS, NamedOptions),
     "LR_SCHEDULES": Family("learning-rate schedule", LR_SCHEDULES, LrScheduleOptions),
 }
@@ -229,7 +233,28 @@ def _shape(name: str, entry: object, attribute: str, module: ModuleType) -> str:
         return f'must have options with name: Literal["{name}"]'
     if issubclass(options, ModelOptions) and not hasattr(options, "input_kinds"):
         return 'must have options that say input_kinds, for example frozenset({"image"})'
+    if issubclass(options, TaskOptions):
+        wrong = _task_mistake(options)
+        if wrong:
+            return wrong
     return next(filter(None, (_unfound(target, module) for target in (entry.builder, entry.locate))), "")
+
+
+def _task_mistake(options: type[TaskOptions]) -> str:
+    if not (hasattr(options, "directions") and hasattr(options, "target_kinds")):
+        return (
+            'must have options that say directions, for example {"error": "min"}, and target_kinds, for example '
+            'frozenset({"class"})'
+        )
+    known = metric_directions()
+    for metric, mode in options.directions.items():
+        if not _NAME.match(metric) or metric == "loss":
+            return f"has the metric {metric!r}; metrics are named with small letters, digits and '_', and not 'loss'"
+        if mode not in ("min", "max"):
+            return f"has the direction {mode!r} of {metric}; it must be 'min' or 'max'"
+        if known.get(metric, mode) != mode:
+            return f"has the metric {metric} with the direction {mode}, which another task has with {known[metric]}"
+    return ""
 
 
 def _unfound(target: str, module: ModuleType) -> str:

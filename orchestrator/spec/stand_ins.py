@@ -19,9 +19,11 @@ from orchestrator.spec.options import (
     Entry,
     InputKind,
     LrScheduleOptions,
+    Mode,
     ModelOptions,
     NamedOptions,
     Options,
+    TaskOptions,
 )
 from orchestrator.spec.plugins import FAMILIES
 from orchestrator.spec.training import Workload
@@ -46,11 +48,20 @@ class _AnyData(DataOptions):
     model_config = _ANY
     train_sizes: ClassVar[dict[str, int]] = {}
     sample_shape: ClassVar[tuple[int, ...]] = ()
+    target_kind: ClassVar[str] = ""
 
     @property
     def train_size(self) -> int:
         """The training samples that the plug-in has named for these options, else for the largest that it knew."""
         return self.train_sizes.get(_key(self), max(self.train_sizes.values()))
+
+
+class _AnyTask(TaskOptions):
+    """Stands for a plug-in's task, whose metrics are known."""
+
+    model_config = _ANY
+    directions: ClassVar[Mapping[str, Mode]] = {}
+    target_kinds: ClassVar[frozenset[str]] = frozenset()
 
 
 class _AnyOptimizer(NamedOptions):
@@ -68,6 +79,7 @@ class _AnyLrSchedule(LrScheduleOptions):
 _BASES: dict[str, type[NamedOptions]] = {
     "MODELS": _AnyModel,
     "DATASETS": _AnyData,
+    "TASKS": _AnyTask,
     "OPTIMIZERS": _AnyOptimizer,
     "LR_SCHEDULES": _AnyLrSchedule,
 }
@@ -80,14 +92,22 @@ class Described(Options):
         plugin: the module that brought it.
         defaults: by field.
         train_sizes: of a data set: options as JSON -> samples in the training split.
+        directions: of a task: metric -> whether ``min`` or ``max`` is better.
     """
 
     plugin: str
     defaults: dict[str, Json]
     train_sizes: dict[str, int] = Field(default_factory=dict)
+    directions: dict[str, Mode] = Field(default_factory=dict)
 
 
-_FIELD = {"MODELS": "model", "DATASETS": "data", "OPTIMIZERS": "optimizer", "LR_SCHEDULES": "lr_schedule"}
+_FIELD = {
+    "MODELS": "model",
+    "DATASETS": "data",
+    "TASKS": "task",
+    "OPTIMIZERS": "optimizer",
+    "LR_SCHEDULES": "lr_schedule",
+}
 
 
 def _key(options: NamedOptions) -> str:
@@ -118,6 +138,7 @@ def _describe(key: str, used: Sequence[NamedOptions]) -> Described:
         plugin=FAMILIES[family].registry[name].plugin,
         defaults={field: to_jsonable_python(value) for field, value in given.items() if value is not PydanticUndefined},
         train_sizes={_key(options): options.train_size for options in used if isinstance(options, DataOptions)},
+        directions=dict(used[0].directions) if isinstance(used[0], TaskOptions) else {},
     )
 
 
@@ -139,6 +160,8 @@ def _stand_in(key: str, described: str) -> type[NamedOptions]:
     fields = {field: (Any, value) for field, value in plain.defaults.items()} | {"name": (Literal[name], ...)}
     base = _BASES[family]
     made = cast("type[NamedOptions]", create_model(f"{base.__name__}_{name}", __base__=base, **fields))  # type: ignore[call-overload]
+    if issubclass(made, _AnyTask):
+        made.directions = plain.directions
     if issubclass(made, _AnyData):
         made.train_sizes = plain.train_sizes
     return made

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -15,7 +15,7 @@ from orchestrator.spec.confirm_grid import grid_faults
 from orchestrator.spec.faults import faults_of
 from orchestrator.spec.hooks import HooksOptions
 from orchestrator.spec.identity import digest
-from orchestrator.spec.options import WORKLOADS, CurveMetric, Options, StoppingOptions
+from orchestrator.spec.options import COSTS, WORKLOADS, Options, StoppingOptions
 from orchestrator.spec.parse import Parsed, fixed, merged, parse
 from orchestrator.spec.phases import ALL, Confirm, Search, SharedScope
 from orchestrator.spec.points_file import read_points
@@ -23,7 +23,7 @@ from orchestrator.spec.resources import BudgetOptions, CheckpointOptions, Resour
 from orchestrator.spec.scalars import Name
 from orchestrator.spec.sharing import scope_faults, shared_template
 from orchestrator.spec.space import Template, path_of
-from orchestrator.spec.training import BASELINE, Arm, Workload, target_metrics
+from orchestrator.spec.training import BASELINE, Arm, Workload, target_metrics, unmeasured
 from orchestrator.spec.yaml_text import (
     Document,
     KeyPath,
@@ -89,6 +89,16 @@ def _arm(data: Any) -> Arm | None:
         return Arm.model_validate(data)
     except ValidationError:
         return None
+
+
+def _unmeasured(metric: str, template: Template) -> set[str]:
+    """Say for which of the tasks that a workload may have a curve is not measured."""
+    try:
+        tasks = [Workload.model_validate(template.concretise(corner)).task for corner in template.corners()]
+    except ValidationError:
+        # What is wrong with the workload is reported elsewhere, with its place.
+        return set()
+    return {fault for task in tasks if (fault := unmeasured(metric, task)) is not None}
 
 
 FIRST_CONFIRM_SEED = 1_000
@@ -186,7 +196,7 @@ class SweepSpec(Options):
     @model_validator(mode="after")
     def _scheduler_judges_by_one_metric(self) -> Self:
         scheduler = self.search.scheduler
-        is_timed = self.search.objective.metric not in get_args(CurveMetric)
+        is_timed = self.search.objective.metric in COSTS
         if not isinstance(scheduler, StoppingOptions) or scheduler.metric is not None or not is_timed:
             return self
         for label, workload in self.workloads.items():
@@ -196,6 +206,26 @@ class SweepSpec(Options):
                     f"search.scheduler: {scheduler.name} needs one metric to judge by, and the target of {label} may "
                     f"be on {' or '.join(found)}; write one, for example metric: train_loss"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_measure_what_is_asked(self) -> Self:
+        wanted = {
+            "search.objective.metric": self.search.objective.metric,
+            **{f"search.also[{i}].metric": objective.metric for i, objective in enumerate(self.search.also)},
+        }
+        scheduler = self.search.scheduler
+        if isinstance(scheduler, StoppingOptions) and scheduler.metric is not None:
+            wanted["search.scheduler.metric"] = scheduler.metric
+        faults = [
+            f"{place}: {fault} (workload {label})"
+            for place, metric in wanted.items()
+            if metric not in COSTS
+            for label, template in self.workloads.items()
+            for fault in _unmeasured(metric, template)
+        ]
+        if faults:
+            raise ValueError("; ".join(faults))
         return self
 
     @cached_property

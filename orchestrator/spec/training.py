@@ -7,12 +7,15 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
+from orchestrator.errors import nearest
 from orchestrator.spec.options import (
     DATASETS,
     LR_SCHEDULES,
     MODELS,
     OPTIMIZERS,
+    TASKS,
     ArmOptions,
+    ClassificationOptions,
     ConstantOptions,
     CurveMetric,
     DataOptions,
@@ -23,8 +26,10 @@ from orchestrator.spec.options import (
     LevelSetOptions,
     LrScaledOptions,
     LrScheduleOptions,
+    Mode,
     ModelOptions,
     NamedOptions,
+    ObjectiveMetric,
     OneOf,
     Options,
     OrbitOptions,
@@ -32,8 +37,11 @@ from orchestrator.spec.options import (
     ScheduleOptions,
     StateResetOptions,
     SymmetryOptions,
+    TaskOptions,
     TeleportOptions,
+    is_higher_better,
     models_for,
+    tasks_for,
 )
 from orchestrator.spec.space import Template
 
@@ -44,22 +52,9 @@ def target_metrics(workload: Template) -> tuple[CurveMetric, ...]:
     return tuple(dict.fromkeys(Target.model_validate(corner["target"]).metric for corner in corners))
 
 
-ObjectiveMetric = Literal[
-    "train_loss",
-    "validation_loss",
-    "validation_accuracy",
-    "steps_to_target",
-    "seconds_to_target",
-    "gradient_evaluations_to_target",
-    "seconds",
-    "gradient_evaluations",
-]
-Mode = Literal["min", "max"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Phase = Literal["search", "confirm"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
-
-HIGHER_IS_BETTER = frozenset({"validation_accuracy"})
 
 EVALUATIONS_PER_RUN = 50
 CHECKPOINT_EVERY = 60.0
@@ -96,7 +91,7 @@ class Target(Options):
 
     def is_reached(self, value: float) -> bool:
         """Tell whether ``value`` is at least as good as the target."""
-        return value >= self.value if self.metric in HIGHER_IS_BETTER else value <= self.value
+        return value >= self.value if is_higher_better(self.metric) else value <= self.value
 
 
 class Workload(Options):
@@ -105,6 +100,7 @@ class Workload(Options):
     Args:
         model: the model and its options.
         data: the data set and its options, with the batch size.
+        task: what a target is, which loss is trained, and which metrics are measured.
         optimizer: the optimizer and its options.
         lr_schedule: what the learning rate is multiplied with over the run.
         epochs: passes over the training split.
@@ -117,6 +113,7 @@ class Workload(Options):
 
     model: Annotated[ModelOptions, OneOf("model", MODELS)]
     data: Annotated[DataOptions, OneOf("data set", DATASETS)]
+    task: Annotated[TaskOptions, OneOf("task", TASKS)] = ClassificationOptions(name="classification")
     optimizer: Annotated[NamedOptions, OneOf("optimizer", OPTIMIZERS)]
     lr_schedule: Annotated[LrScheduleOptions, OneOf("learning-rate schedule", LR_SCHEDULES)] = ConstantOptions(
         name="constant"
@@ -140,10 +137,11 @@ class Workload(Options):
 
     @property
     def plugins(self) -> tuple[str, ...]:
-        """The plug-ins that brought the model, data set, optimizer or schedule."""
+        """The plug-ins that brought the model, data set, task, optimizer or schedule."""
         parts: tuple[tuple[dict[str, Entry], NamedOptions], ...] = (
             (MODELS, self.model),
             (DATASETS, self.data),
+            (TASKS, self.task),
             (OPTIMIZERS, self.optimizer),
             (LR_SCHEDULES, self.lr_schedule),
         )
@@ -151,18 +149,43 @@ class Workload(Options):
         return tuple(dict.fromkeys(filter(None, owners)))
 
     @model_validator(mode="after")
-    def _model_takes_the_data(self) -> Self:
-        fault = _misfit(self.model, self.data)
-        if fault is not None:
-            # A bare ValueError would have the whole workload as its place.
-            detail = {
-                "type": "value_error",
-                "loc": ("model",),
-                "input": self.model,
-                "ctx": {"error": ValueError(fault)},
-            }
-            raise ValidationError.from_exception_data(type(self).__name__, [detail])  # type: ignore[list-item]
+    def _parts_fit(self) -> Self:
+        faults = {
+            ("model",): _misfit(self.model, self.data),
+            ("task",): _task_misfit(self.task, self.data),
+            ("target", "metric"): unmeasured(self.target.metric, self.task),
+        }
+        # A bare ValueError would have the whole workload as its place.
+        details = [
+            {"type": "value_error", "loc": place, "input": self, "ctx": {"error": ValueError(fault)}}
+            for place, fault in faults.items()
+            if fault is not None
+        ]
+        if details:
+            raise ValidationError.from_exception_data(type(self).__name__, details)  # type: ignore[arg-type]
         return self
+
+
+def unmeasured(metric: str, task: TaskOptions) -> str | None:
+    """Say that a task does not measure a curve, and what to do; None: it measures it."""
+    if metric in task.curves:
+        return None
+    wanted = metric.removeprefix("validation_")
+    if wanted in task.directions:
+        return f"task {task.name} measures {metric} only where it is asked to: add {wanted} to task.metrics"
+    return f"task {task.name} does not measure {metric}; {nearest(metric, task.curves)}"
+
+
+def _task_misfit(task: TaskOptions, data: DataOptions) -> str | None:
+    # A stand-in for what a plug-in brought does not know its kinds.
+    if not (data.target_kind and task.target_kinds) or data.target_kind in task.target_kinds:
+        return None
+    others = ", ".join(tasks_for(data.target_kind)) or "none"
+    takes = " or ".join(sorted(task.target_kinds))
+    return (
+        f"task {task.name} takes targets of the kind {takes}, data set {data.name} gives {data.target_kind}; "
+        f"tasks for it: {others}"
+    )
 
 
 def _misfit(model: ModelOptions, data: DataOptions) -> str | None:
@@ -252,13 +275,13 @@ class Objective(Options):
     @model_validator(mode="before")
     @classmethod
     def _mode_of_metric(cls, data: Any) -> Any:
-        if isinstance(data, dict) and "mode" not in data and data.get("metric") in tuple(HIGHER_IS_BETTER):
+        if isinstance(data, dict) and "mode" not in data and is_higher_better(str(data.get("metric"))):
             return {**data, "mode": "max"}
         return data
 
     @model_validator(mode="after")
     def _mode_suits_metric(self) -> Self:
-        best = "max" if self.metric in HIGHER_IS_BETTER else "min"
+        best = "max" if is_higher_better(self.metric) else "min"
         if self.mode != best:
             raise ValueError(
                 f"{self.metric} is better when {'higher' if best == 'max' else 'lower'}: mode must be {best}"

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from orchestrator.spec import Workload
 from orchestrator.trial.data.dataset import Split
-from orchestrator.trial.evaluate import LossFn, cross_entropy
 from orchestrator.trial.isolation import random_state, set_random_state
+from orchestrator.trial.tasks import LossFn, outputs_of
+from teleport_engine.model import with_tensors
 
 COMPILE_BACKEND = "inductor"
 
 
-def training_loss(workload: Workload, model: nn.Module, split: Split) -> LossFn:
+def training_loss(workload: Workload, model: nn.Module, loss: LossFn, split: Split) -> LossFn:
     """Make the function ``loss(inputs, targets)`` that a training step computes.
 
     Weights and gradients are float32 whatever the precision. Teleports and evaluation call the model itself, in float32
@@ -23,7 +25,7 @@ def training_loss(workload: Workload, model: nn.Module, split: Split) -> LossFn:
     ``split``, before the clock starts.
     """
     forward = torch.compile(model, backend=COMPILE_BACKEND) if workload.compile else model
-    loss_of = _loss_through(forward, workload.precision, split.targets.device)
+    loss_of = _loss_through(forward, loss, workload.precision, split.targets.device)
     if workload.compile:
         _warm_up(loss_of, model, split, workload.data.batch_size)
     return loss_of
@@ -34,15 +36,15 @@ def scaler_of(workload: Workload, device: torch.device) -> torch.amp.GradScaler 
     return torch.amp.GradScaler(device.type) if workload.precision == "float16" else None
 
 
-def _loss_through(forward: Callable[[Tensor], Tensor], precision: str, device: torch.device) -> LossFn:
+def _loss_through(forward: Callable[..., Any], loss: LossFn, precision: str, device: torch.device) -> LossFn:
     if precision == "float32":
-        return lambda inputs, targets: cross_entropy(forward(inputs), targets)
+        return lambda inputs, targets: loss(outputs_of(forward, inputs), targets)
     dtype: torch.dtype = getattr(torch, precision)
 
-    def loss_of(inputs: Tensor, targets: Tensor) -> Tensor:
+    def loss_of(inputs: Any, targets: Tensor) -> Tensor:
         with torch.autocast(device.type, dtype):
-            outputs = forward(inputs)
-        return cross_entropy(outputs.float(), targets)
+            outputs = outputs_of(forward, inputs)
+        return loss(with_tensors(outputs, Tensor.float), targets)
 
     return loss_of
 
@@ -52,7 +54,8 @@ def _warm_up(loss_of: LossFn, model: nn.Module, split: Split, batch_size: int) -
     device = split.targets.device
     kept = random_state(device), {name: buffer.clone() for name, buffer in model.named_buffers()}
     size = min(batch_size, len(split))
-    loss_of(split.inputs[:size].clone(), split.targets[:size].clone()).backward()  # type: ignore[no-untyped-call]
+    batch = split.select(torch.arange(size, device=device))
+    loss_of(batch.inputs, batch.targets).backward()  # type: ignore[no-untyped-call]
     model.zero_grad()
     set_random_state(kept[0], device)
     for name, buffer in model.named_buffers():

@@ -93,7 +93,7 @@ def make_arm(arm: Arm, context: TrainingContext) -> RunningArm | None:
 class _Teleports(Protocol):
     """A teleport of any kind, made before an optimizer step."""
 
-    def __call__(self, step_index: int, inputs: Tensor, targets: Tensor) -> TeleportReport: ...
+    def __call__(self, step_index: int, inputs: Any, targets: Tensor) -> TeleportReport: ...
 
     def reuse_gradient(self, inputs: Tensor, targets: Tensor) -> float | None: ...
 
@@ -130,7 +130,7 @@ class TeleportingArm:
         """Ask the timetable; ``apply`` alone would cost each step two readings of the clock."""
         return self._timetable.is_due(step_index)
 
-    def apply(self, step_index: int, inputs: Tensor, targets: Tensor) -> ArmEffect:
+    def apply(self, step_index: int, inputs: Any, targets: Tensor) -> ArmEffect:
         """Teleport."""
         report = self._teleport(step_index, inputs, targets)
         self._timetable.note(report)
@@ -179,7 +179,7 @@ class StateResetArm:
         """Ask the schedule."""
         return self._schedule.is_due(step_index)
 
-    def apply(self, step_index: int, inputs: Tensor, targets: Tensor) -> ArmEffect:
+    def apply(self, step_index: int, inputs: Any, targets: Tensor) -> ArmEffect:
         """Reset the state, which costs no gradient."""
         reset_state(self._optimizer)
         self._count += 1
@@ -280,7 +280,7 @@ class _RivalTeleport:
         self._batch_size = batch_size
         self._extra = context.extra_batches
 
-    def __call__(self, step_index: int, inputs: Tensor, targets: Tensor) -> TeleportReport:
+    def __call__(self, step_index: int, inputs: Any, targets: Tensor) -> TeleportReport:
         if self._batch_size is not None:
             inputs, targets = self._extra.samples(self._extra.indices(self._batch_size))
         return self._rival.teleport(inputs, targets)
@@ -302,14 +302,14 @@ class _NullSpaceTeleport:
         self._options = options
         self._extra = context.extra_batches
         self._model = context.model
-        self._first: tuple[dict[str, Tensor], Tensor] | None = None
+        self._first: tuple[dict[str, Tensor], Any] | None = None
         self._probe_size = options.probe_size
         if self._probe_size is None and (options.max_probe_drift is not None or options.adaptive is not None):
             self._probe_size = self._extra.batch_size
         chosen = replace(engine_options(options, move), keep_gradient=True)
         self._teleporter = Teleporter(context.model, context.loss_fn, chosen)
 
-    def __call__(self, step_index: int, inputs: Tensor, targets: Tensor) -> TeleportReport:
+    def __call__(self, step_index: int, inputs: Any, targets: Tensor) -> TeleportReport:
         options, extra = self._options, self._extra
         seen: list[Tensor] = []
         subspace = probe = None

@@ -23,16 +23,16 @@ class Batches:
     """
 
     def __init__(self, split: Split, batch_size: int, seed: int) -> None:
-        self._inputs, self._targets = split.inputs, split.targets
+        self._split = split
         self._order = _Order(len(split), batch_size, seed, split.targets.device)
 
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> tuple[Tensor, Tensor]:
-        """Return inputs ``[batch_size, *input_shape]`` and targets ``[batch_size]``, copies."""
-        indices = self._order.next()
-        return self._inputs.index_select(0, indices), self._targets.index_select(0, indices)
+    def __next__(self) -> tuple[Any, Tensor]:
+        """Return inputs ``[batch_size, *input_shape]`` and targets ``[batch_size, ...]``, copies."""
+        batch = self._split.select(self._order.next())
+        return batch.inputs, batch.targets
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the data."""
@@ -116,7 +116,7 @@ class ExtraBatches:
             raise ValueError(f"the batches hold all {len(self._split)} training samples, so none is left for a probe")
         return order[:size]
 
-    def samples(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def samples(self, indices: Tensor) -> tuple[Any, Tensor]:
         """Return copies of the inputs and targets of these samples, on the split's device."""
         found = self._split.select(indices.to(self._split.targets.device))
         return found.inputs, found.targets

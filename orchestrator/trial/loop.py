@@ -19,10 +19,11 @@ from orchestrator.trial.arithmetic import scaler_of, training_loss
 from orchestrator.trial.batches import Batches, ExtraBatches
 from orchestrator.trial.clock import Budget, OptimizerClock
 from orchestrator.trial.data.dataset import DataSet, load_cached
-from orchestrator.trial.evaluate import Evaluator, LossFn, cross_entropy
+from orchestrator.trial.evaluate import Evaluator
 from orchestrator.trial.isolation import random_state, seed_everything, set_random_state, stream_seed
 from orchestrator.trial.optimizers import scheduler_of
 from orchestrator.trial.running_arm import ArmEffect, MakeArm, RunningArm, TrainingContext
+from orchestrator.trial.tasks import LossFn, Task, checked, task_of
 
 # Only tensors and plain values, because torch can read a pickle of these without running code.
 State = dict[str, Any]
@@ -71,9 +72,12 @@ def train_seed(
     """
     data_set = load_cached(task.workload.data, task.device)
     budget = Budget.of(task.workload, len(data_set.train))
-    parts, loss_of = _prepared(task, data_set, budget, make_arm, now)
+    goal = task_of(task.workload.task)
+    parts, loss_of = _prepared(task, data_set, goal, budget, make_arm, now)
     loop = _Loop(parts, loss_of, task.workload, task.device)
-    curve = _Curve(task, budget, loop, Evaluator(parts.model, data_set, task.workload.evaluate.num_validation), emit)
+    curve = _Curve(
+        task, budget, loop, Evaluator(parts.model, data_set, goal, task.workload.evaluate.num_validation), emit
+    )
     state = _SeedState(parts, loop, curve, task.device)
     if start is None:
         is_finite = curve.record()
@@ -88,7 +92,7 @@ def train_seed(
         is_finite = loop.advance(first, last) and curve.record()
         if is_finite and last < budget.num_steps:
             keep(state.take)
-    return curve.result("completed" if is_finite else "diverged", chance_loss=math.log(data_set.num_classes))
+    return curve.result("completed" if is_finite else "diverged", chance_loss=goal.chance_loss(data_set.num_classes))
 
 
 def initial_model(task: SeedTask, data_set: DataSet) -> nn.Module:
@@ -100,16 +104,17 @@ def initial_model(task: SeedTask, data_set: DataSet) -> nn.Module:
 
 
 def _prepared(
-    task: SeedTask, data_set: DataSet, budget: Budget, make_arm: MakeArm, now: Callable[[], float]
+    task: SeedTask, data_set: DataSet, goal: Task, budget: Budget, make_arm: MakeArm, now: Callable[[], float]
 ) -> tuple[_Parts, LossFn]:
     workload = task.workload
     model = initial_model(task, data_set)
+    checked(workload, goal, model, data_set.train)
     options = workload.optimizer
     optimizer: torch.optim.Optimizer = OPTIMIZERS[options.name].load()(
         model.parameters(), **options.model_dump(exclude={"name"})
     )
     scheduler = scheduler_of(workload.lr_schedule, optimizer, budget.num_steps)
-    loss_of = training_loss(workload, model, data_set.train)
+    loss_of = training_loss(workload, model, goal.loss, data_set.train)
     # Models draw different numbers of initial weights, so the generators are seeded anew.
     seed_everything(stream_seed(task.seed, "training"))
     extra = ExtraBatches(data_set.train, workload.data.batch_size, task.seed)
@@ -120,7 +125,7 @@ def _prepared(
         scaler=scaler_of(workload, task.device),
         batches=Batches(data_set.train, workload.data.batch_size, task.seed),
         extra_batches=extra,
-        arm=make_arm(TrainingContext(model, cross_entropy, optimizer, budget, task.seed, extra)),
+        arm=make_arm(TrainingContext(model, goal.loss, optimizer, budget, task.seed, extra)),
         clock=OptimizerClock(task.device, now),
     )
     return parts, loss_of
@@ -242,7 +247,7 @@ class _Loop:
         scaler.step(self._parts.optimizer)
         scaler.update()
 
-    def _apply(self, arm: RunningArm, step: int, inputs: Tensor, targets: Tensor) -> ArmEffect:
+    def _apply(self, arm: RunningArm, step: int, inputs: Any, targets: Tensor) -> ArmEffect:
         with self.clock.teleporting():
             effect = arm.apply(step, inputs, targets)
         self.gradient_evaluations += effect.gradient_evaluations
@@ -307,7 +312,7 @@ class _Curve:
         self._last = None if state_dict["last"] is None else HistoryRow(**state_dict["last"])
         self._to_target = state_dict["to_target"]
 
-    def result(self, outcome: str, *, chance_loss: float) -> SeedResult:
+    def result(self, outcome: str, *, chance_loss: float | None) -> SeedResult:
         """Sum up the seed."""
         loop = self._loop
         return SeedResult.model_validate(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from orchestrator.home import TeleportSummary
 from orchestrator.trial.batches import ExtraBatches
 from orchestrator.trial.clock import Budget
-from orchestrator.trial.evaluate import LossFn
+from orchestrator.trial.tasks import LossFn
 
 
 @final
@@ -54,7 +54,7 @@ class RunningArm(Protocol):
         """Tell whether the arm acts before optimizer step ``step_index``, counted from 0."""
         ...
 
-    def apply(self, step_index: int, inputs: Tensor, targets: Tensor) -> ArmEffect:
+    def apply(self, step_index: int, inputs: Any, targets: Tensor) -> ArmEffect:
         """Act, given the batch that the optimizer step is about to use."""
         ...
 

@@ -26,7 +26,7 @@ from teleport_engine.model.price import (
     gradient_work,
     projection_work,
 )
-from teleport_engine.model.types import Inputs, LossFn, Params, Product, tensors_in
+from teleport_engine.model.types import Inputs, LossFn, Params, Product, tensors_in, with_tensors
 from teleport_engine.model.wrapped import Wrapped, eagerly
 
 __all__ = [
@@ -67,4 +67,5 @@ __all__ = [
     "tensors_in",
     "unrolled_grad",
     "untouched",
+    "with_tensors",
 ]

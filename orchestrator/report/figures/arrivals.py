@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from orchestrator.report.figures.axes import numeric_axis, share_axis
 from orchestrator.report.figures.frame import TIME_METRICS, Figure, Trace, band_edges, layout_of, trace
-from orchestrator.report.metrics import METRICS
+from orchestrator.report.metrics import TIMES
 from orchestrator.report.schema import TIME_METRICS as METRIC_NAMES
 from orchestrator.report.schema import Arrival, StudyReport, TimeMetric
 
@@ -55,7 +55,7 @@ def _figure(studies: Sequence[StudyReport], colours: dict[str, str], metric: Tim
 
 def _cut_off(study: StudyReport, metric: TimeMetric) -> list[float]:
     """List where runs that missed were cut off. A run that broke off is left out, because it never arrives."""
-    measure = next(each for each in METRICS if each.name == metric).measure
+    measure = next(each for each in TIMES if each.name == metric).measure
     runs = study.best.confirm if study.best else ()
     sides = [side for run in runs if run.outcome == "missed" and (side := measure(run)) is not None]
     return sorted(side.limit for side in sides if math.isfinite(side.limit))

@@ -11,8 +11,8 @@ from orchestrator.report.figures.axes import numeric_axis
 from orchestrator.report.figures.frame import Figure, Trace, band_edges, layout_of, trace
 from orchestrator.report.palette import MUTED
 from orchestrator.report.schema import Axis, SeedCurve, StudyReport
-from orchestrator.report.wording import METRIC_WORDS
-from orchestrator.spec import HIGHER_IS_BETTER
+from orchestrator.report.wording import metric_words
+from orchestrator.spec import is_higher_better
 
 AXES: dict[Axis, tuple[str, str]] = {
     "step": ("optimizer steps", "steps"),
@@ -45,8 +45,8 @@ def curve_figure(
         data += _seed_lines(study.arm, shown[study.arm], colours[study.arm], metric, axis, stride)
     for study in studies:
         data += _band(study, colours[study.arm], metric, axis)
-    title = METRIC_WORDS[metric]
-    is_log = metric not in HIGHER_IS_BETTER
+    title = metric_words(metric)
+    is_log = not is_higher_better(metric)
     layout = layout_of(AXES[axis][0], f"{title} ({'log scale' if is_log else 'share'})")
     layout["xaxis"] |= numeric_axis(
         (x for each in data for x in each["x"]), is_integer=axis != "seconds", from_zero=True

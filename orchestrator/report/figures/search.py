@@ -11,7 +11,7 @@ from typing import Any
 from orchestrator.report.figures.axes import numeric_axis, say_log, share_axis
 from orchestrator.report.figures.frame import Figure, Trace, bars, layout_of, trace
 from orchestrator.report.schema import SearchTrial, StudyReport
-from orchestrator.report.wording import UNITS, number, percent
+from orchestrator.report.wording import number, percent, unit_of
 from orchestrator.spec import Objective
 
 MAX_PARAMETERS = 12
@@ -37,7 +37,7 @@ def history_figure(
     data = [each for study in studies for each in _course(study, colours[study.arm], objective, max_points)]
     if not data:
         return None
-    layout = layout_of("number of the trial in its search", UNITS.get(objective.metric, objective.metric))
+    layout = layout_of("number of the trial in its search", unit_of(objective.metric))
     layout["xaxis"] |= numeric_axis((x for each in data for x in each["x"]), is_integer=True, from_zero=True)
     layout["yaxis"] |= objective_axis((y for each in data for y in each["y"]), objective)
     say_log(layout["yaxis"])

@@ -9,7 +9,7 @@ from orchestrator.report.figures.frame import Figure, Trace, layout_of, rows_axi
 from orchestrator.report.palette import INK, LAYERS, MUTED, SHADES
 from orchestrator.report.schema import Sensitivity, SensitivityBand, Transfer, TransferCell
 from orchestrator.report.sections.transfer import band_name, cell_text, short_text
-from orchestrator.report.wording import UNITS, percent
+from orchestrator.report.wording import percent, unit_of
 from orchestrator.spec import ALL
 
 # A regret of this or more has the faintest colour.
@@ -44,7 +44,7 @@ def _matrix(transfer: Transfer, place: int) -> Figure | None:
         workload="",
         title=f"Transfer matrix of {transfer.arm}",
         caption=f"A cell is the regret of a row's setting on a column's workload: how much more it costs in "
-        f"{UNITS[transfer.metric]} than the setting tuned there. The text is the Hodges-Lehmann estimate; (search) "
+        f"{unit_of(transfer.metric)} than the setting tuned there. The text is the Hodges-Lehmann estimate; (search) "
         "marks one on the search's own seeds. The fainter the colour, the larger the geometric mean over the seeds, in "
         "which a miss counts as twice its budget. Intervals are in the table.",
         data=data,

@@ -9,7 +9,7 @@ from orchestrator.report.figures.axes import axis_at, linear_ticks, numeric_axis
 from orchestrator.report.figures.frame import Figure, Trace, band_edges, layout_of, trace
 from orchestrator.report.figures.search import objective_axis
 from orchestrator.report.schema import Best, StudyReport
-from orchestrator.report.wording import UNITS
+from orchestrator.report.wording import unit_of
 from orchestrator.spec import Objective
 
 # The seconds of each unit.
@@ -31,7 +31,7 @@ def _figure(
         return None
     data = [each for arm, course in courses.items() for each in _traces(arm, course, colours[arm])]
     x_title = "time of training in the search" if is_time else "search trials, drawn at random from those made"
-    layout = layout_of(x_title, f"best {UNITS.get(objective.metric, objective.metric)}")
+    layout = layout_of(x_title, f"best {unit_of(objective.metric)}")
     last = max(best.x for course in courses.values() for best in course)
     layout["xaxis"] |= clock_axis(last) if is_time else numeric_axis([last], is_integer=True, from_zero=True)
     layout["yaxis"] |= objective_axis((y for each in data for y in each["y"]), objective)

@@ -9,7 +9,6 @@ from orchestrator.report.schema import Comparison, Effect, Interval, JointReport
 from orchestrator.report.sections.section import Rows, Section
 from orchestrator.report.wording import (
     MISSING,
-    UNITS,
     change,
     effect_change,
     interval,
@@ -19,11 +18,12 @@ from orchestrator.report.wording import (
     p_value,
     percent,
     ratio_change,
+    unit_of,
 )
 from orchestrator.spec import BASELINE
 
 # These suffice to see whether a teleport does more than its control; report.json has every metric.
-CONTROL_METRICS = ("steps_to_target", "seconds_to_target", "test_accuracy")
+CONTROL_METRICS = ("steps_to_target", "seconds_to_target")
 VERDICT_COLUMNS = (
     *("workload", "arm", "verdict", "steps to target", "95 % interval"),
     *("keep in mind", "median steps", "reached", "p (Holm)"),
@@ -246,7 +246,7 @@ def exploratory_section(report: Report) -> Section:
     """Arms against the baseline on every metric but steps to target."""
     rows: Rows = [
         (
-            *(c.workload, c.arm, UNITS[c.metric], change(c.effect)),
+            *(c.workload, c.arm, unit_of(c.metric), change(c.effect)),
             *(interval(c), p_value(c.p), _medians(c.effect)),
         )
         for c in report.comparisons
@@ -269,7 +269,7 @@ def further_section(report: Report) -> Section:
     rows: Rows = [
         (
             *(c.workload, c.arm, *((c.against,) if has_rivals else ())),
-            *(UNITS[c.metric], f"{percent(effect.probability_of_improvement)} of {c.num_pairs} seeds"),
+            *(unit_of(c.metric), f"{percent(effect.probability_of_improvement)} of {c.num_pairs} seeds"),
             *(_shares(effect.probability_interval), p_value(c.p_log_rank)),
             *((_mean(effect),) if has_mean else ()),
         )
@@ -286,7 +286,11 @@ def further_section(report: Report) -> Section:
 
 
 def _is_shown(comparison: Comparison) -> bool:
-    return comparison.against == BASELINE or comparison.metric in CONTROL_METRICS
+    return comparison.against == BASELINE or _is_of_controls(comparison.metric)
+
+
+def _is_of_controls(metric: str) -> bool:
+    return metric in CONTROL_METRICS or metric.startswith("test_")
 
 
 def _shares(found: Interval | None) -> str:
@@ -306,7 +310,7 @@ def profile_section(report: Report) -> Section:
     workloads = report.profiles[0].workloads if report.profiles else ()
     rows: Rows = [
         (
-            *(UNITS[profile.metric], profile.arm, percent(profile.score)),
+            *(unit_of(profile.metric), profile.arm, percent(profile.score)),
             *("missed" if ratio == float("inf") else f"×{number(ratio)}" for ratio in profile.ratios),
         )
         for profile in report.profiles
@@ -324,11 +328,11 @@ def control_section(report: Report) -> Section:
     """Teleport arms against their controls and rivals."""
     rows: Rows = [
         (
-            *(c.workload, c.arm, c.against, UNITS[c.metric], change(c.effect, c.against)),
+            *(c.workload, c.arm, c.against, unit_of(c.metric), change(c.effect, c.against)),
             *(interval(c), p_value(c.p), _medians(c.effect), f"{c.num_pairs}/{c.num_planned_pairs}"),
         )
         for c in report.comparisons
-        if c.effect is not None and c.against != BASELINE and c.metric in CONTROL_METRICS
+        if c.effect is not None and c.against != BASELINE and _is_of_controls(c.metric)
     ]
     note = (
         "Exploratory. A gain over the baseline may come from a larger step or larger weights alone. Changes are from "

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from orchestrator.report.schema import LeftOutWorkload, OwnBest, Sensitivity, SensitivityBand, Transfer, TransferCell
 from orchestrator.report.sections.section import Rows, Section
-from orchestrator.report.wording import MISSING, UNITS, interval_text, number, p_text, percent, ratio_change
+from orchestrator.report.wording import MISSING, interval_text, number, p_text, percent, ratio_change, unit_of
 from orchestrator.spec import ALL
 
 # A search may have run hundreds of settings everywhere; report.json has all of them.
@@ -43,7 +43,7 @@ def _matrix_section(transfer: Transfer) -> Section | None:
     if transfer.aggregate is not None:
         training += ", unless they are part of the setting"
     note = (
-        f"Regret in {UNITS[transfer.metric]}: how much more the setting of a row costs on the workload of a column "
+        f"Regret in {unit_of(transfer.metric)}: how much more the setting of a row costs on the workload of a column "
         f"than the setting tuned there, {training}, on the same seeds. Hodges-Lehmann estimate and exact 95 % "
         "interval, not adjusted for several comparisons. A cell without an interval is exploratory: it rests on the "
         "search's own seeds, which flatter the setting tuned there. Below zero, the search there missed the best."
@@ -100,7 +100,7 @@ def _change(ratio: float | None) -> str:
 
 
 def _note(transfer: Transfer) -> str:
-    unit = UNITS[transfer.metric]
+    unit = unit_of(transfer.metric)
     own = (
         "The factor of the learning rate that a shared search found is part of the setting."
         if transfer.aggregate is not None
@@ -136,9 +136,9 @@ def _shared_section(transfer: Transfer) -> Section | None:
         for each in transfer.shared[:MAX_SHARED]
     ]
     note = (
-        f"Change in {UNITS[transfer.metric]} from the tuned baselines, and regret against each workload's own setting. "
-        "Both are geometric means in which a miss counts as twice its budget. Whoever picks the best row chooses on "
-        "these very seeds, so that what it says of itself flatters."
+        f"Change in {unit_of(transfer.metric)} from the tuned baselines, and regret against each workload's own "
+        "setting. Both are geometric means in which a miss counts as twice its budget. Whoever picks the best row "
+        "chooses on these very seeds, so that what it says of itself flatters."
     )
     if len(transfer.shared) > MAX_SHARED:
         note += f" The table has the best {MAX_SHARED} of {len(transfer.shared)}."
@@ -173,7 +173,7 @@ def _band_section(transfer: Transfer) -> Section | None:
     rows = [row for each in transfer.sensitivity for row in _band_rows(each)]
     if not rows:
         return None
-    what = UNITS[transfer.metric]
+    what = unit_of(transfer.metric)
     if transfer.aggregate is not None:
         what += ", as the aggregate over all workloads against their baselines,"
     note = (

@@ -37,6 +37,15 @@ class DataOptions(NamedOptions, ABC):
         return "image"
 
     @property
+    def target_kind(self) -> str:
+        """What one target is, by the name that tasks know it by.
+
+        ``class``: a whole number; ``token``: one for each token; ``number``: one or more floats; ``labels``: zeros and
+        ones, as floats. A plug-in may name a kind of its own.
+        """
+        return "class"
+
+    @property
     @abstractmethod
     def sample_shape(self) -> tuple[int, ...]:
         """Shape of one sample, known without loading it."""
@@ -49,6 +58,16 @@ class DigitsOptions(DataOptions):
     # What 360 test and 180 validation images leave.
     train_size: ClassVar[int] = 1_257
     sample_shape: ClassVar[tuple[int, ...]] = (1, 8, 8)
+
+
+class DiabetesOptions(DataOptions):
+    """scikit-learn's 442 patients with ten measurements each, and how a disease went on; embedded, no download."""
+
+    name: Literal["diabetes"]
+    # What a fifth for the test and a tenth for validation leave.
+    train_size: ClassVar[int] = 310
+    sample_shape: ClassVar[tuple[int, ...]] = (1, 1, 10)
+    target_kind: ClassVar[str] = "number"
 
 
 class IdxOptions(DataOptions):
@@ -217,6 +236,7 @@ class TextOptions(DataOptions):
     stride: PositiveInt | None = None
     num_train: PositiveInt | None = None
     input_kind: ClassVar[InputKind] = "tokens"
+    target_kind: ClassVar[str] = "token"
 
     @model_validator(mode="after")
     def _embedded_text_is_long_enough(self) -> Self:
@@ -247,6 +267,7 @@ class TextOptions(DataOptions):
 
 DATASETS: dict[str, Entry] = {
     "digits": Entry(DigitsOptions, "orchestrator.trial.data.digits:load"),
+    "diabetes": Entry(DiabetesOptions, "orchestrator.trial.data.diabetes:load"),
     "mnist": Entry(MnistOptions, "orchestrator.trial.data.mnist:load"),
     "fashion_mnist": Entry(FashionMnistOptions, "orchestrator.trial.data.mnist:load"),
     "cifar10": Entry(Cifar10Options, "orchestrator.trial.data.cifar:load"),

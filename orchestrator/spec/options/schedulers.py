@@ -9,8 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt
 
 from orchestrator.spec.options.entry import Entry, NamedOptions
-
-CurveMetric = Literal["train_loss", "validation_loss", "validation_accuracy"]
+from orchestrator.spec.options.tasks import CurveMetric
 
 # Positions are counted in thousandths of a candidate's budget, which is that of all its seeds together.
 WHOLE_BUDGET = 1_000

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self, final
+from typing import Any, Self, final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from orchestrator.spec.options import DATA_ROOT_VARIABLE, DATASETS, DataOptions
+from teleport_engine.model import with_tensors
 
 # A worker meets a handful of data sets; a full FashionMNIST takes 220 MB.
 NUM_CACHED = 4
@@ -28,10 +30,12 @@ class Split:
 
     Args:
         inputs: ``[n, *input_shape]``: float32, normalised; or tokens, int64, in ``0 .. num_classes - 1``.
-        targets: int64, in ``0 .. num_classes - 1``: ``[n]``, one for each sample; or ``[n, T]``, one for each token.
+            A plug-in's may be a tuple or a dict of tensors, the model's arguments, each with one row for each sample.
+        targets: what the task takes: int64 in ``0 .. num_classes - 1``, ``[n]``, one for each sample, or ``[n, T]``,
+            one for each token; or float32 ``[n, num_classes]``.
     """
 
-    inputs: Tensor
+    inputs: Any
     targets: Tensor
 
     def __len__(self) -> int:
@@ -39,11 +43,18 @@ class Split:
 
     def to(self, device: torch.device) -> Self:
         """Copy to a device unless the split is there already."""
-        return type(self)(self.inputs.to(device), self.targets.to(device))
+        return self._map(lambda tensor: tensor.to(device))
 
     def select(self, indices: Tensor) -> Self:
         """Pick samples; ``indices`` is ``[m]``, int64, on the same device."""
-        return type(self)(self.inputs.index_select(0, indices), self.targets.index_select(0, indices))
+        return self._map(lambda tensor: tensor.index_select(0, indices))
+
+    def part(self, first: int, last: int) -> Self:
+        """Give the samples ``first .. last - 1``, not copied."""
+        return self._map(lambda tensor: tensor[first:last])
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        return type(self)(with_tensors(self.inputs, function), function(self.targets))
 
 
 @final
@@ -56,7 +67,8 @@ class DataSet:
         validation: what the search may see besides.
         test: what only confirm trials measure.
         input_shape: shape of one sample: ``(C, H, W)``, ``(T, d)``, or ``(T,)`` for tokens.
-        num_classes: number of different targets; also of different tokens, where the inputs are tokens.
+        num_classes: number of different targets; also of different tokens, where the inputs are tokens. Where a target
+            is numbers or labels, how many of them: it is the size of a model's output.
         found: where the files lay, in words.
     """
 
@@ -74,7 +86,7 @@ class DataSet:
         Args:
             inputs: ``[n, *input_shape]``. Floats are scaled so that each value has mean 0 and standard deviation 1 over
                 the training split; tokens are left as they are.
-            targets: ``[n]`` or ``[n, T]``, int64, in ``0 .. num_classes - 1``.
+            targets: ``[n]`` or ``[n, T]``, int64, in ``0 .. num_classes - 1``; or ``[n, d]``, floats, left as they are.
             found: where the samples come from, in words.
         """
         order = torch.from_numpy(np.random.RandomState(0).permutation(len(targets)))
@@ -87,7 +99,7 @@ class DataSet:
             name: Split(inputs[rows], targets[rows])
             for name, rows in (("train", train), ("validation", validation), ("test", test))
         }
-        num_classes = int(targets.max()) + 1
+        num_classes = targets.shape[1] if targets.is_floating_point() else int(targets.max()) + 1
         return cls(**parts, input_shape=tuple(inputs.shape[1:]), num_classes=num_classes, found=found)
 
     def to(self, device: torch.device) -> Self:

@@ -190,15 +190,15 @@ def _nowhere(name: str, root: str | None) -> str:
     )
 
 
-def _locate_digits(root: str | None) -> Location:
+def _locate_in_sklearn(name: str, file: str, root: str | None) -> Location:
     # scikit-learn is not imported, since that takes two seconds (it loads scipy.stats and pandas).
     package = importlib.util.find_spec("sklearn")
     if package is None or package.origin is None:
-        return Location("digits", None, "it is part of scikit-learn, which is not installed")
+        return Location(name, None, "it is part of scikit-learn, which is not installed")
     folder = Path(package.origin).parent / "datasets" / "data"
-    if not (folder / "digits.csv.gz").is_file():
-        return Location("digits", None, f"scikit-learn has no {folder / 'digits.csv.gz'}; install it again")
-    return Location("digits", folder)
+    if not (folder / file).is_file():
+        return Location(name, None, f"scikit-learn has no {folder / file}; install it again")
+    return Location(name, folder)
 
 
 def _locate_sequence(images: str, root: str | None) -> Location:
@@ -241,7 +241,8 @@ def _locate_of_plugin(name: str, root: str | None) -> Location:
 
 
 LOCATORS: dict[str, Callable[[str | None], Location]] = {
-    "digits": _locate_digits,
+    "digits": partial(_locate_in_sklearn, "digits", "digits.csv.gz"),
+    "diabetes": partial(_locate_in_sklearn, "diabetes", "diabetes_data_raw.csv.gz"),
     "mnist": partial(_locate_files, "mnist"),
     "fashion_mnist": partial(_locate_files, "fashion_mnist"),
     "cifar10": partial(_locate_files, "cifar10"),

@@ -9,8 +9,12 @@ import pytest
 
 from orchestrator.report.comparisons import comparisons_of
 from orchestrator.report.schema import Comparison, ConfirmCandidate, ConfirmSeed, StudyReport, Verdict
+from orchestrator.spec.options import ClassificationOptions
 
 SEEDS = tuple(range(8))
+TASKS = {
+    label: ClassificationOptions(name="classification") for label in ("a", "b", "c", *(f"w{i}" for i in range(10)))
+}
 BUDGET = 400
 CLAIMS = {Verdict.FASTER, Verdict.SLOWER}
 
@@ -65,7 +69,7 @@ def claims(
             steps = centre * factor * np.exp(shared + 0.15 * rng.standard_t(3, len(SEEDS)))
             steps = np.ceil(steps / 5) * 5
             studies.append(study(f"w{workload}", arm, np.where(rng.random(len(SEEDS)) < diverging, math.inf, steps)))
-    return [c for c in comparisons_of(studies, SEEDS, 1) if c.is_primary]
+    return [c for c in comparisons_of(studies, SEEDS, 1, tasks=TASKS) if c.is_primary]
 
 
 def assert_agrees(comparison: Comparison) -> None:
@@ -105,7 +109,7 @@ def test_where_only_a_later_step_of_holms_rejects_the_interval_is_at_that_steps_
         for workload, factor in [("a", 0.8), ("b", nearly), ("c", 0.81)]
         for arm, factors in [("baseline", np.ones(8)), ("t", np.array(factor))]
     ]
-    found = [c for c in comparisons_of(studies, SEEDS, 1) if c.is_primary]
+    found = [c for c in comparisons_of(studies, SEEDS, 1, tasks=TASKS) if c.is_primary]
     assert [c.verdict for c in found] == [Verdict.FASTER] * 3
     assert [c.p_adjusted for c in found] == [3 * 2 / 256, 10 / 256, 3 * 2 / 256]
     levels = [(c.interval.method, c.interval.confidence) for c in found if c.interval]
@@ -121,7 +125,7 @@ def test_a_later_step_of_holms_is_open_to_a_workload_with_fewer_pairs() -> None:
     assert studies[3].best is not None
     lost = tuple(run.model_copy(update={"outcome": "lost"}) if run.seed > 5 else run for run in studies[3].best.confirm)
     studies[3] = studies[3].model_copy(update={"best": studies[3].best.model_copy(update={"confirm": lost})})
-    first, second = [c for c in comparisons_of(studies, SEEDS, 1) if c.is_primary]
+    first, second = [c for c in comparisons_of(studies, SEEDS, 1, tasks=TASKS) if c.is_primary]
     assert (first.verdict, second.verdict) == (Verdict.FASTER, Verdict.FASTER)
     assert (second.num_pairs, second.p_adjusted) == (6, 2 / 64)
     assert_agrees(second)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from orchestrator.home.records import SweepRecord, TrialConfig
-from orchestrator.report.metrics import METRICS
+from orchestrator.report.metrics import TIMES
 from orchestrator.report.rates import RateRule, rate_rule
 from orchestrator.report.schema import Comparison, Report, SweepStage, Verdict
 from orchestrator.report.sections import sections, verdict_section
@@ -18,7 +18,7 @@ from orchestrator.report.summarise import summarise
 from orchestrator.statistics import Measured, Pair, rejects_beyond
 from tests.orchestrator.report.build import EVERY, Effects, running, sweep, sweep_spec
 
-STEPS = METRICS[0]
+STEPS = TIMES[0]
 
 
 @dataclass(frozen=True)

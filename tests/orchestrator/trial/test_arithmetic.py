@@ -17,6 +17,7 @@ from orchestrator.trial import loop as training
 from orchestrator.trial.arithmetic import scaler_of, training_loss
 from orchestrator.trial.data.dataset import Split
 from orchestrator.trial.run import run_trial
+from orchestrator.trial.tasks import cross_entropy
 from teleport_engine import Teleporter, TeleportReport
 from tests.orchestrator.home.test_checkpoint import goes_on_anywhere, often
 from tests.orchestrator.specs import tiny_spec
@@ -135,7 +136,7 @@ def test_compiling_leaves_everything_as_it_was() -> None:
     before = copy.deepcopy(model.state_dict())
     split = Split(torch.randn(20, 4), torch.arange(20) % 3)
     state = torch.get_rng_state()
-    training_loss(workload(compile=True), model, split)
+    training_loss(workload(compile=True), model, cross_entropy, split)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())

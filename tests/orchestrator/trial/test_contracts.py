@@ -22,6 +22,7 @@ from orchestrator.spec.options import (
     OPTIMIZERS,
     SAMPLERS,
     SCHEDULERS,
+    TASKS,
     ArmOptions,
     DataOptions,
     Entry,
@@ -33,8 +34,8 @@ from orchestrator.spec.options import (
 from orchestrator.trial.arms import make_arm
 from orchestrator.trial.data.dataset import DataSet
 from orchestrator.trial.data.locations import LOCATORS
-from orchestrator.trial.evaluate import cross_entropy
 from orchestrator.trial.isolation import seed_everything
+from orchestrator.trial.tasks import cross_entropy
 from teleport_engine import GrowthStep, Outcome, Teleporter
 from tests.orchestrator.trial.data import cifar_files
 from tests.orchestrator.trial.data.idx_files import write
@@ -51,6 +52,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "lstm": {"d_hidden": 8},
     "torchvision": {"architecture": "mobilenet_v3_small"},
     "digits": {"batch_size": 4},
+    "diabetes": {"batch_size": 4},
     "mnist": {"batch_size": 4},
     "fashion_mnist": {"batch_size": 4},
     "cifar10": {"batch_size": 4},
@@ -67,6 +69,10 @@ NEEDED: dict[str, dict[str, Any]] = {
     "adam": {"lr": 0.1},
     "adamw": {"lr": 0.1},
     "rmsprop": {"lr": 0.1},
+    "classification": {"metrics": ["accuracy", "f1"]},
+    "regression": {},
+    "multilabel": {},
+    "language_modelling": {"metrics": ["perplexity", "accuracy"]},
     "constant": {},
     "cosine": {},
     "step": {"every": 3},
@@ -116,6 +122,7 @@ REGISTRIES: dict[str, tuple[str, dict[str, Entry]]] = {
     "optimizers": ("optimizer", OPTIMIZERS),
     "samplers": ("sampler", SAMPLERS),
     "schedulers": ("scheduler", SCHEDULERS),
+    "tasks": ("task", TASKS),
 }
 
 
@@ -317,11 +324,15 @@ def test_a_data_set_is_what_it_says(name: str, tmp_path: Path) -> None:
     assert len(data.input_shape) == num_axes
     for split in (data.train, data.validation, data.test):
         assert split.inputs.shape == (len(split), *data.input_shape)
-        assert split.targets.shape == (split.inputs.shape if is_tokens else (len(split),))
+        is_number = options.target_kind == "number"
+        assert split.targets.shape == (
+            split.inputs.shape if is_tokens else (len(split), data.num_classes) if is_number else (len(split),)
+        )
         assert split.inputs.dtype == (torch.int64 if is_tokens else torch.float32)
-        assert split.targets.dtype == torch.int64
+        assert split.targets.dtype == (torch.float32 if is_number else torch.int64)
         assert split.inputs.isfinite().all()
-        assert 0 <= split.targets.min() <= split.targets.max() < data.num_classes
+        assert split.targets.isfinite().all()
+        assert is_number or 0 <= split.targets.min() <= split.targets.max() < data.num_classes
         assert len(split) > 0
     if is_tokens:
         assert 0 <= data.train.inputs.min() <= data.train.inputs.max() < data.num_classes

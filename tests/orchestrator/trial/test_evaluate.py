@@ -5,9 +5,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from orchestrator.spec.options import ClassificationOptions
 from orchestrator.trial import evaluate
 from orchestrator.trial.data.dataset import DataSet, Split
-from orchestrator.trial.evaluate import Evaluator, cross_entropy, num_correct
+from orchestrator.trial.evaluate import Evaluator
+from orchestrator.trial.tasks import classification, cross_entropy, num_correct
+
+CLASSES = classification(ClassificationOptions(name="classification"))
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
@@ -44,7 +48,7 @@ def test_an_evaluator_measures_tokens_in_chunks_of_few_sequences(monkeypatch: py
     model = nn.Embedding(5, 5)
     seen: list[int] = []
     model.register_forward_hook(lambda _, inputs, output: seen.append(len(inputs[0])))
-    evaluator = Evaluator(model, DataSet(split, split, split, (8,), 5, "here"))
+    evaluator = Evaluator(model, DataSet(split, split, split, (8,), 5, "here"), CLASSES)
     whole = evaluator.curves()
     scores = model(split.inputs)
     assert whole["validation_loss"] == pytest.approx(cross_entropy(scores, split.targets).item(), rel=1e-6)

@@ -10,15 +10,18 @@ import torch
 from torch import Tensor
 
 from orchestrator.home.records import HistoryRow, SeedResult, TeleportSummary
+from orchestrator.spec.options import ClassificationOptions
 from orchestrator.trial import evaluate
 from orchestrator.trial.batches import Batches
 from orchestrator.trial.data.dataset import Split, load_cached
 from orchestrator.trial.evaluate import Evaluator
 from orchestrator.trial.loop import SeedTask, initial_model, train_seed
 from orchestrator.trial.running_arm import ArmEffect, MakeArm, RunningArm, TrainingContext
+from orchestrator.trial.tasks import classification
 from tests.orchestrator.trial.tasks import task
 
 CPU = torch.device("cpu")
+CLASSES = classification(ClassificationOptions(name="classification"))
 
 
 @final
@@ -110,8 +113,8 @@ def test_train_loss_is_on_a_fixed_subset_in_evaluation_mode() -> None:
     of = task()
     data = load_cached(of.workload.data, CPU)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.9), torch.nn.Linear(64, 10))
-    first = Evaluator(model, data).curves()
-    assert Evaluator(model, data).curves() == first
+    first = Evaluator(model, data, CLASSES).curves()
+    assert Evaluator(model, data, CLASSES).curves() == first
     assert model.training
     outputs = model.eval()(data.train.inputs)
     losses = torch.nn.functional.cross_entropy(outputs, data.train.targets, reduction="none")
@@ -123,21 +126,21 @@ def test_a_validation_subset_is_the_same_each_time_and_all_of_it_where_it_is_as_
     of = task()
     data = load_cached(of.workload.data, CPU)
     model = initial_model(of, data)
-    whole, part = Evaluator(model, data).curves(), Evaluator(model, data, 100).curves()
+    whole, part = Evaluator(model, data, CLASSES).curves(), Evaluator(model, data, CLASSES, 100).curves()
     order = torch.from_numpy(np.random.RandomState(0).permutation(len(data.validation))[:100])
     outputs = model.eval()(data.validation.inputs[order])
     loss = torch.nn.functional.cross_entropy(outputs, data.validation.targets[order]).item()
     assert part["validation_loss"] == pytest.approx(loss, rel=1e-6)
     assert part["validation_loss"] != whole["validation_loss"]
     assert part["train_loss"] == whole["train_loss"]
-    assert Evaluator(model, data, 10**6).curves() == pytest.approx(whole, rel=1e-6)
+    assert Evaluator(model, data, CLASSES, 10**6).curves() == pytest.approx(whole, rel=1e-6)
 
 
 def test_evaluating_in_chunks_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     of = task()
     data = load_cached(of.workload.data, CPU)
     model = initial_model(of, data)
-    whole = Evaluator(model, data)
+    whole = Evaluator(model, data, CLASSES)
     expected = whole.curves() | whole.test()
     monkeypatch.setattr(evaluate, "CHUNK", 100)
     assert whole.curves() | whole.test() == pytest.approx(expected, rel=1e-6)

@@ -15,9 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from orchestrator.errors import UserError
 from orchestrator.spec.options import MODELS
 from orchestrator.spec.options.models import TORCHVISION_ARCHITECTURES
-from orchestrator.trial.evaluate import cross_entropy
 from orchestrator.trial.isolation import seed_everything
 from orchestrator.trial.models.activations import ACTIVATIONS
+from orchestrator.trial.tasks import cross_entropy
 from teleport_engine import FixedStep, Teleporter
 
 # Of each family of torchvision its smallest, or one that is built in a way of its own.

@@ -30,6 +30,7 @@ from orchestrator.home import Provenance, SweepRecord, Trial, TrialConfig
 from orchestrator.report.comparisons import comparisons_of
 from orchestrator.report.schema import Comparison, Verdict
 from orchestrator.report.studies import study_of
+from orchestrator.report.summarise import tasks_of
 from orchestrator.search import Candidates, Confirmation, confirm_grids, confirmed
 from orchestrator.search.study import Study
 from orchestrator.spec import BASELINE, Range, SweepSpec, Workload, spec_from_text
@@ -297,7 +298,7 @@ def judged(spec: SweepSpec, search: Sequence[Trial], world: World) -> tuple[Comp
     best = confirmed(candidates, grids)
     record = SweepRecord(spec, PROVENANCE, candidates.merged)
     studies = [study_of(record, *study, best[study], grids.get(study[0])) for study in spec.studies]
-    comparisons = comparisons_of(studies, spec.confirm_seeds, spec.search.trials)
+    comparisons = comparisons_of(studies, spec.confirm_seeds, spec.search.trials, tasks=tasks_of(spec))
     (claim,) = (one for one in comparisons if one.is_primary)
     return claim, len(studies[0].grid)
 

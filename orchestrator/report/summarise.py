@@ -52,9 +52,9 @@ def _summarised(record: SweepRecord, candidates: Candidates) -> Report:
     known = _ended(record) if record.ended_early else record
     is_early = bool(record.ended_early)
     seeds = spec.confirm_seeds
-    no_claim = no_claim_of(record)
+    no_claim, tasks = no_claim_of(record), tasks_of(spec)
     comparisons = (
-        comparisons_of(studies, seeds, spec.search.trials, tasks=_tasks(spec), ended_early=is_early, no_claim=no_claim)
+        comparisons_of(studies, seeds, spec.search.trials, tasks=tasks, ended_early=is_early, no_claim=no_claim)
         if seeds
         else ()
     )
@@ -131,7 +131,7 @@ def _target(spec: SweepSpec, workload: str) -> Target:
     return Target.model_validate(template.concretise(template.corners()[0])["target"])
 
 
-def _tasks(spec: SweepSpec) -> dict[str, TaskOptions]:
+def tasks_of(spec: SweepSpec) -> dict[str, TaskOptions]:
     """Look up each workload's task; where the spec searches over it, take that of one corner of the space."""
     corners = {label: template.concretise(template.corners()[0]) for label, template in spec.workloads.items()}
     return {label: Workload.model_validate(corner).task for label, corner in corners.items()}

@@ -150,7 +150,7 @@ def _pareto(
             )
             data.append(points)
     workload = studies[0].workload
-    layout = layout_of(*(UNITS.get(each.metric, each.metric) for each in (objectives[0], objectives[other])))
+    layout = layout_of(*(unit_of(each.metric) for each in (objectives[0], objectives[other])))
     for axis in ("x", "y"):
         layout[f"{axis}axis"] |= numeric_axis(value for each in data for value in each[axis])
     return Figure(

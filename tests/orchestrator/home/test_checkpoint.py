@@ -104,7 +104,7 @@ def test_every_optimizer_goes_on_as_if_never_stopped(name: str) -> None:
         {"tau": 0.9, "factorisation": "randomised"},
         {"batch_size": 24, "subspace_size": 40, "probe_size": 200, "max_probe_drift": 10.0},
         {"schedule": {"epochs": 2, "batches": 9, "steps": 1, "stop_below_gain": 0.001, "patience": 7}},
-        {"tau": 1.0, "step": None, "schedule": {"epochs": 2, "batches": 9}, "adaptive": {"payback": 100.0}},
+        {"tau": 1.0, "step": None, "schedule": {"epochs": 2, "batches": 9}, "adaptive": {"payback": 1000.0}},
     ],
     ids=["plain", "randomised", "own batches", "while it pays", "adaptive"],
 )

@@ -165,8 +165,8 @@ def test_an_equal_arm_beside_true_effects_is_called_different_in_at_most_five_of
 def test_where_no_claim_may_be_made_each_primary_comparison_says_why_and_the_others_are_measured() -> None:
     rng = np.random.default_rng(0)
     steps = 100.0 * np.exp(0.1 * rng.normal(size=len(SEEDS)))
-    studies = [study("w", "baseline", steps), study("w", "teleport", 0.5 * steps)]
-    found = comparisons_of(studies, SEEDS, 1, no_claim="the sweep has run with two codes")
+    studies = [study("w0", "baseline", steps), study("w0", "teleport", 0.5 * steps)]
+    found = comparisons_of(studies, SEEDS, 1, tasks=TASKS, no_claim="the sweep has run with two codes")
     [primary] = [each for each in found if each.is_primary]
     assert (primary.verdict, primary.reason) == (Verdict.REFUSED, "the sweep has run with two codes")
     others = [each for each in found if not each.is_primary]

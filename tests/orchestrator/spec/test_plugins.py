@@ -143,7 +143,7 @@ def test_the_example_runs_from_plan_to_report(here: Path, capsys: pytest.Capture
     assert "name: wine\n" in (here / "runs" / "wine" / "spec.yaml").read_text()
     capsys.readouterr()
     assert [(each.mark, each.detail) for each in _plugins(["my_plugin", "no_such"])] == [
-        ("ok", "model bottleneck; data set wine; workload wine"),
+        ("ok", "model bottleneck; data set wine; task robust; workload wine"),
         ("MISSING", "cannot be imported: ModuleNotFoundError: No module named 'no_such'"),
     ]
     assert exit_code(["data", "list", "--plugin", "my_plugin"]) == 0

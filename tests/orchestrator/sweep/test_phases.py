@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.show import print_plan, print_verdicts
+from orchestrator.cli.show import print_headline, print_plan
 from orchestrator.errors import Interrupted, SpecError
 from orchestrator.home.reading import read_record
 from orchestrator.report import Verdict, best_spec, render_html, render_markdown
@@ -157,7 +157,7 @@ class TestWithoutConfirm:
         assert answer.sentence.startswith("This sweep is a plain search without a confirm phase, so it makes no claim")
         assert str(report.sweep.standing) == "finished"
         assert all(section.rows for section in [*page_sections(report), *sections(report)])
-        assert "digits: This sweep is a plain search" in printed(print_verdicts, report)
+        assert printed(print_headline, report).startswith("No claim: this sweep only searches, and what it found was")
         page = render_html(report)
         assert not [part for part in ("curves", "cost", "verdicts") if f'id="{part}"' in page]
         assert 'id="search"' in page
@@ -178,4 +178,4 @@ def test_a_baseline_alone_is_a_plain_hyperparameter_search(tmp_path: Path) -> No
         "2.2 on 2 of 2 confirm seeds, after a median of 4 steps."
     )
     assert all(section.rows for section in [*page_sections(outcome.report), *sections(outcome.report)])
-    assert printed(print_verdicts, outcome.report).startswith("digits: Only the baseline")
+    assert printed(print_headline, outcome.report).startswith("Only the baseline is in this sweep, so nothing is")

@@ -136,8 +136,8 @@ def test_the_wheel_carries_what_init_hands_out_and_no_tests(wheel: Path) -> None
 
 @pytest.mark.slow
 def test_two_commands_in_an_empty_environment_end_in_a_verdict(wheel: Path, tmp_path: Path) -> None:
-    [installed] = {Path(str(path)) for path in sys.path if path.endswith("site-packages")}
-    python = environment(tmp_path / "venv", wheel, [installed])
+    installed = [Path(path) for path in sys.path if path.endswith("site-packages")]
+    python = environment(tmp_path / "venv", wheel, installed)
     assert run(python, "-m", "orchestrator", "init", "quickstart", at=tmp_path).returncode == 0
     few = ["--set", "search.trials=2", "--set", "confirm={seeds: 2, grid: none}", "--launcher", "inline"]
     done = run(python, "-m", "orchestrator", "run", "quickstart.yaml", *few, at=tmp_path)

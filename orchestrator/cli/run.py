@@ -322,12 +322,11 @@ def _conclude(outcome: Outcome, at: Destination) -> int:
 
 def _where_shown(paths: SweepPaths, at: Destination) -> str:
     """Give the address of the sweep's run on a server, or the command that opens it."""
-    from orchestrator.home import read_record
     from orchestrator.track import page_of, sweep_link
 
     command = f"teleport ui {paths.arguments}"
     page = page_of(at.uri, "")
-    return (sweep_link(at, page, read_record(paths, with_history=False)).url if page else "") or command
+    return (sweep_link(at, page, paths).url if page else "") or command
 
 
 def _options(how: _How) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import final
 
 from orchestrator.errors import UserError
-from orchestrator.home import SweepPaths, read_record
+from orchestrator.home import SweepPaths
 from orchestrator.track import QUIET, Address, Destination, prepare, runs_page, sweep_link
 
 MLFLOW_PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"
@@ -151,7 +151,7 @@ def _page_in(url: str, at: Destination, paths: SweepPaths | None) -> str:
     """Give the address of a sweep's run, or else of the experiment's runs, since MLflow begins with another page."""
     if paths is None:
         return runs_page(at, url)
-    link = sweep_link(at, url, read_record(paths, with_history=False))
+    link = sweep_link(at, url, paths)
     if link.note:
         print(link.note, file=sys.stderr)
     return link.url or url

@@ -8,7 +8,7 @@ from orchestrator.home.index import Damage, damages
 from orchestrator.home.lock import held_since, is_locked, locked
 from orchestrator.home.paths import SWEEP, SweepPaths, find_sweep, find_trial, sweep_names
 from orchestrator.home.provenance import collect, versions
-from orchestrator.home.reading import read_record, record_of, runnable_spec, stored_spec
+from orchestrator.home.reading import read_record, record_of, runnable_spec, stored_spec, without_trials
 from orchestrator.home.records import (
     ANSWERS,
     Code,
@@ -96,4 +96,5 @@ __all__ = [
     "unpack",
     "value_between",
     "versions",
+    "without_trials",
 ]

@@ -74,6 +74,11 @@ def read_record(paths: SweepPaths, *, with_history: bool = True) -> SweepRecord:
     return record_of(paths, spec, trials, ended_early, tuple(map(str, found)))
 
 
+def without_trials(paths: SweepPaths) -> SweepRecord:
+    """Read what describes a stored sweep, and none of its trials."""
+    return SweepRecord(stored_spec(paths), paths.read_provenance(), ())
+
+
 def record_of(
     paths: SweepPaths, spec: SweepSpec, trials: tuple[Trial, ...], ended_early: str = "", damage: tuple[str, ...] = ()
 ) -> SweepRecord:

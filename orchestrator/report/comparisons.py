@@ -42,7 +42,7 @@ def comparisons_of(
         studies: workload by workload.
         confirm_seeds: the seeds that are planned.
         num_search: how many search trials each arm was offered.
-        tasks: by workload; what it measures, the arms are compared on.
+        tasks: the task of each workload, by whose metrics its arms are compared.
         ended_early: whether a budget ended the sweep, so that runs which have not begun are not waited for.
         no_claim: why no primary claim may be made at all; empty where one may.
 

@@ -63,7 +63,8 @@ def has_lost_to(
     Args:
         spec: of the sweep; a candidate can lose under the scheduler ``wilcoxon`` alone.
         pairs: of workload and seed, in the order of the runs.
-        leader: logarithm of the other candidate's cost over the baseline's on every pair; None where there is none.
+        leader: logarithm of the other candidate's cost over the baseline's on every pair; None where no other
+            candidate has ended well.
         log_ratios: the same of this candidate, on the first pairs.
     """
     scheduler = spec.search.scheduler

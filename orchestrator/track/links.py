@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import final
 from urllib.parse import quote
 
-from orchestrator.home import SweepRecord
+from orchestrator.home import SweepPaths, SweepRecord, without_trials
 from orchestrator.track.address import Address
 from orchestrator.track.destination import Destination
 from orchestrator.track.mlflow_store import MlflowStore
@@ -37,9 +37,9 @@ def page_of(tracking_uri: str, ui: str) -> str:
     return f"{scheme}://{rest.rpartition('@')[2]}".rstrip("/")
 
 
-def sweep_link(at: Destination, page: str, record: SweepRecord) -> RunLink:
+def sweep_link(at: Destination, page: str, paths: SweepPaths) -> RunLink:
     """Ask a store where the sweep's own run is, as :func:`run_link` does for a trial's."""
-    return _link(at, page, record, None)
+    return _link(at, page, without_trials(paths), None)
 
 
 def runs_page(at: Destination, page: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import final
 
 from orchestrator.errors import UserError
-from orchestrator.home import SweepPaths, SweepRecord, stored_spec
+from orchestrator.home import SweepPaths, without_trials
 from orchestrator.track.address import Address
 from orchestrator.track.base import NOTHING, RunStatus, Tracker
 from orchestrator.track.destination import EXPERIMENT, Destination, to_remember
@@ -116,7 +116,7 @@ def forget(paths: SweepPaths, at: Destination) -> int:
     """
     store = MlflowStore(Address.parse(at.uri), experiment=at.experiment)
     try:
-        found = store.find(sweep_id(SweepRecord(stored_spec(paths), paths.read_provenance(), ())))
+        found = store.find(sweep_id(without_trials(paths)))
         for run in sorted(found, key=lambda run: run.trial_id is None):
             store.delete(run.run_id)
     except (Unreachable, Refused) as error:

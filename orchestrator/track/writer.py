@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import final
 
 from orchestrator.errors import FileUnreadable
-from orchestrator.home import NewRows, ReadUpTo, Stamp, SweepPaths, SweepRecord, Tail, Trial, rows_after, stored_spec
+from orchestrator.home import NewRows, ReadUpTo, Stamp, SweepPaths, Tail, Trial, rows_after, without_trials
 from orchestrator.track.ledger import Ledger, SweepRunEnd
 from orchestrator.track.store import Refused, RunStore, Unreachable
 
@@ -152,7 +152,7 @@ class Writer:
 
     def _opened(self) -> Ledger:
         if self._ledger is None:
-            record = SweepRecord(stored_spec(self._paths), self._paths.read_provenance(), ())
+            record = without_trials(self._paths)
             self._ledger = Ledger(self._store, record, is_running=self._is_running)
         if not self._is_open:
             live = [trial_id for trial_id, pending in self._pending.items() if pending.read is not None]

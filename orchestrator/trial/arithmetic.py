@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from orchestrator.spec import Workload
 from orchestrator.trial.data.dataset import Split
 from orchestrator.trial.isolation import random_state, set_random_state
-from orchestrator.trial.tasks import LossFn, outputs_of
-from teleport_engine.model import with_tensors
+from orchestrator.trial.tasks import LossFn
+from teleport_engine.model import called, with_tensors
 
 COMPILE_BACKEND = "inductor"
 
@@ -38,12 +38,12 @@ def scaler_of(workload: Workload, device: torch.device) -> torch.amp.GradScaler 
 
 def _loss_through(forward: Callable[..., Any], loss: LossFn, precision: str, device: torch.device) -> LossFn:
     if precision == "float32":
-        return lambda inputs, targets: loss(outputs_of(forward, inputs), targets)
+        return lambda inputs, targets: loss(called(forward, inputs), targets)
     dtype: torch.dtype = getattr(torch, precision)
 
     def loss_of(inputs: Any, targets: Tensor) -> Tensor:
         with torch.autocast(device.type, dtype):
-            outputs = outputs_of(forward, inputs)
+            outputs = called(forward, inputs)
         return loss(with_tensors(outputs, Tensor.float), targets)
 
     return loss_of

@@ -95,7 +95,7 @@ class _Teleports(Protocol):
 
     def __call__(self, step_index: int, inputs: Any, targets: Tensor) -> TeleportReport: ...
 
-    def reuse_gradient(self, inputs: Tensor, targets: Tensor) -> float | None: ...
+    def reuse_gradient(self, inputs: Any, targets: Tensor) -> float | None: ...
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -285,7 +285,7 @@ class _RivalTeleport:
             inputs, targets = self._extra.samples(self._extra.indices(self._batch_size))
         return self._rival.teleport(inputs, targets)
 
-    def reuse_gradient(self, inputs: Tensor, targets: Tensor) -> float | None:
+    def reuse_gradient(self, inputs: Any, targets: Tensor) -> float | None:
         return None
 
     def state_dict(self) -> dict[str, Any]:
@@ -328,7 +328,7 @@ class _NullSpaceTeleport:
             self._first = weights, inputs if subspace is None else subspace
         return self._teleporter.teleport(inputs, targets, subspace=subspace, probe=probe)
 
-    def reuse_gradient(self, inputs: Tensor, targets: Tensor) -> float | None:
+    def reuse_gradient(self, inputs: Any, targets: Tensor) -> float | None:
         return self._teleporter.reuse_gradient(inputs, targets)
 
     def state_dict(self) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from orchestrator.trial.data.dataset import DataSet, Split
-from orchestrator.trial.tasks import Sums, Task, outputs_of
-from teleport_engine.model import tensors_in
+from orchestrator.trial.tasks import Sums, Task
+from teleport_engine.model import called, tensors_in
 
 # Enough that one more sample hardly moves the loss, few enough that 50 evaluations a run cost little.
 NUM_TRAIN_SUBSET = 1024
@@ -67,7 +67,7 @@ class Evaluator:
         with torch.no_grad():
             for first in range(0, len(split), size):
                 part = split.part(first, first + size)
-                sums = self._task.sums(outputs_of(self._model, part.inputs), part.targets)
+                sums = self._task.sums(called(self._model, part.inputs), part.targets)
                 total = {name: value + total[name] if total else value for name, value in sums.items()}
         self._model.train()
         return self._task.metrics(total)

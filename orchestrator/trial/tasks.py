@@ -21,7 +21,7 @@ from orchestrator.spec.options import (
     TaskOptions,
 )
 from orchestrator.trial.data.dataset import Split
-from teleport_engine.model import tensors_in
+from teleport_engine.model import called, tensors_in
 
 LossFn = Callable[[Any, Any], Tensor]
 # What is added up over the samples, by name.
@@ -74,7 +74,7 @@ def checked(workload: Workload, task: Task, model: nn.Module, split: Split) -> N
     first = split.part(0, 2)
     model.eval()
     with torch.no_grad():
-        outputs = outputs_of(model, first.inputs)
+        outputs = called(model, first.inputs)
     model.train()
     misfit = task.misfit(outputs, first.targets)
     if misfit:
@@ -86,13 +86,6 @@ def checked(workload: Workload, task: Task, model: nn.Module, split: Split) -> N
 
 def _told(value: Any) -> str:
     return ", ".join(f"{str(each.dtype).removeprefix('torch.')} {list(each.shape)}" for each in tensors_in(value))
-
-
-def outputs_of(model: nn.Module | Callable[..., Any], inputs: Any) -> Any:
-    """Call a model on a tensor, on a tuple of its arguments, or on a dict of its keyword arguments."""
-    if isinstance(inputs, Tensor):
-        return model(inputs)
-    return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor, reduction: Literal["mean", "sum"] = "mean") -> Tensor:

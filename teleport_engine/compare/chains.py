@@ -65,7 +65,7 @@ class Part:
         return own.flatten(2).sum(-1) if own.ndim > 2 else own.reshape(len(own), -1)
 
     def bias_squares(self) -> Tensor:
-        """Gives the squares of the bias in float64, `[units]`; zeros where there is none."""
+        """Gives the squares of the bias in float64, `[units]`; zeros for a layer without a bias."""
         if self.bias is None:
             return torch.zeros(self.num_units, dtype=torch.float64, device=self.weight.device)
         return self.bias.detach()[self.bias_rows].to(torch.float64).square()
@@ -119,7 +119,7 @@ def _multiply(factors: dict[int, Tensor], parameter: nn.Parameter, rows: slice, 
 
 
 def chains(model: nn.Module) -> tuple[list[Chain], str]:
-    """Finds the chains of a model, and a sentence for the case that there is none."""
+    """Finds the chains of a model; the sentence says why there is no chain, where there is no chain."""
     owners = [id(parameter) for module in model.modules() for parameter in module._parameters.values()]
     calls = [id(child) for module in model.modules() for child in module._modules.values()]
     search = _Search(owners, calls, [], set())

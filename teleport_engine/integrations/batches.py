@@ -39,7 +39,7 @@ def checked_teleporter(name: str, teleporter: Teleporter, split_batch: SplitBatc
     """Gives a teleporter that a callback can work with.
 
     Raises:
-        ValueError: if it is none, or has no schedule, or `split_batch` cannot be called.
+        ValueError: if it is no `Teleporter`, it has no schedule, or `split_batch` cannot be called.
     """
     if not isinstance(teleporter, Teleporter):
         raise ValueError(f"{name} needs a Teleporter(model, loss_fn, schedule=...), got {teleporter!r}")

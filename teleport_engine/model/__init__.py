@@ -9,7 +9,7 @@ from teleport_engine.model.checks import (
     num_samples,
 )
 from teleport_engine.model.convolution import ConvUse, Window
-from teleport_engine.model.forward import Forward, Left, untouched
+from teleport_engine.model.forward import Forward, Left, called, untouched
 from teleport_engine.model.layer_calls import Watch
 from teleport_engine.model.layers import FrozenModule, WeightLayer, find_layers, settled
 from teleport_engine.model.linear_maps import Use
@@ -54,6 +54,7 @@ __all__ = [
     "Workers",
     "Wrapped",
     "basis_work",
+    "called",
     "checked_data",
     "checked_inputs",
     "checked_model",

@@ -142,10 +142,10 @@ class Forward:
             # The first call finds out whether any operation needs its substitute, and whether inputs are written to.
             given = with_tensors(inputs, Tensor.clone) if self._writes_inputs is not False else inputs
             if self._has_substitutes is False:
-                return then(_call(self._model, given))
+                return then(called(self._model, given))
             before = [tensor._version for tensor in tensors_in(given)]
             with Substitutes() as mode:
-                result = then(_call(self._model, given))
+                result = then(called(self._model, given))
             self._has_substitutes = mode.num_replaced > 0
             if self._writes_inputs is None:
                 self._writes_inputs = before != [tensor._version for tensor in tensors_in(given)]
@@ -316,7 +316,8 @@ def _collect(owner: dict[str, Tensor | None], slots: list[_Slot]) -> None:
             slots.append((owner, name, tensor))
 
 
-def _call(model: nn.Module, inputs: Inputs) -> Any:
+def called(model: Callable[..., Any], inputs: Inputs) -> Any:
+    """Calls a model on a tensor, on a tuple of its arguments, or on a mapping of its keyword arguments."""
     if isinstance(inputs, Tensor):
         return model(inputs)
     return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)

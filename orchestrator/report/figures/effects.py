@@ -124,7 +124,7 @@ def _row_names(found: Sequence[tuple[Report, Comparison]]) -> list[str]:
 
 
 def mark_of(comparison: Comparison) -> tuple[str, str, str]:
-    """Give colour, shape and sign of a verdict; what is no claim has a hollow shape."""
+    """Give colour, shape and sign of a verdict; the shape is hollow where no claim is made."""
     colour, symbol, sign = MARKS.get(comparison.verdict, UNDECIDED)
     return colour, symbol if comparison.is_primary or symbol == UNDECIDED[1] else f"{symbol}-open", sign
 

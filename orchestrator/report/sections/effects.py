@@ -127,7 +127,7 @@ def verdicts(report: Report) -> list[Comparison]:
 
 
 def verdict_words(comparison: Comparison) -> str:
-    """Write a verdict, and its reason where it is none."""
+    """Write a verdict; where nothing was decided, the reason follows it."""
     words = str(comparison.verdict)
     if comparison.verdict in {Verdict.REFUSED, Verdict.PENDING, Verdict.NOT_ENOUGH_SEEDS} and comparison.reason:
         words += f": {comparison.reason}"

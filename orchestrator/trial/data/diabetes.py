@@ -5,15 +5,13 @@ Source: B. Efron, T. Hastie, I. Johnstone and R. Tibshirani, Least Angle Regress
 
 from __future__ import annotations
 
-import gzip
-
 import numpy as np
 import torch
 
-from orchestrator.errors import DataCorrupt, DataNotFound
 from orchestrator.spec.options import DiabetesOptions
 from orchestrator.trial.data.dataset import DataSet, Split
 from orchestrator.trial.data.locations import locate
+from orchestrator.trial.data.sklearn_table import folder_of, read_table
 
 NUM_SAMPLES = 442
 INPUTS, TARGETS = "diabetes_data_raw.csv.gz", "diabetes_target.csv.gz"
@@ -30,21 +28,11 @@ def load(options: DiabetesOptions) -> DataSet:
         DataCorrupt: scikit-learn's files are damaged.
     """
     place = locate("diabetes", options.root)
-    if place.folder is None:
-        raise DataNotFound(f"diabetes: {place.reason}")
-    tables = []
-    for name, width in ((INPUTS, 10), (TARGETS, 1)):
-        path = place.folder / name
-        try:
-            with gzip.open(path, "rt") as lines:
-                table = np.loadtxt(lines, dtype=np.float64, ndmin=2)
-        except (OSError, EOFError, ValueError) as error:
-            raise DataCorrupt(f"{path}: cannot be read ({error}); install scikit-learn again") from error
-        if table.shape != (NUM_SAMPLES, width):
-            expected = f"expected {NUM_SAMPLES} rows of {width} numbers"
-            raise DataCorrupt(f"{path}: {expected}, found {table.shape}; install scikit-learn again")
-        tables.append(torch.from_numpy(table))
-    inputs, targets = tables
+    folder = folder_of(place)
+    inputs, targets = (
+        torch.from_numpy(read_table(folder / name, (NUM_SAMPLES, width), dtype=np.float64))
+        for name, width in ((INPUTS, 10), (TARGETS, 1))
+    )
     made = DataSet.of(inputs.reshape(-1, 1, 1, 10), targets, found=str(place))
     deviation, mean = torch.std_mean(made.train.targets, correction=0)
 

@@ -6,15 +6,13 @@ scikit-learn ships it.
 
 from __future__ import annotations
 
-import gzip
-
 import numpy as np
 import torch
 
-from orchestrator.errors import DataCorrupt, DataNotFound
 from orchestrator.spec.options import DigitsOptions
 from orchestrator.trial.data.dataset import DataSet, Split, normalised
 from orchestrator.trial.data.locations import locate
+from orchestrator.trial.data.sklearn_table import folder_of, read_table
 
 NUM_SAMPLES = 1797
 NUM_TEST = 360
@@ -33,17 +31,8 @@ def load(options: DigitsOptions) -> DataSet:
         DataCorrupt: scikit-learn's file is damaged.
     """
     place = locate("digits", options.root)
-    if place.folder is None:
-        raise DataNotFound(f"digits: {place.reason}")
-    path = place.folder / "digits.csv.gz"
-    try:
-        with gzip.open(path, "rt") as lines:
-            table = np.loadtxt(lines, delimiter=",", dtype=np.uint8)
-    except (OSError, EOFError, ValueError) as error:
-        raise DataCorrupt(f"{path}: cannot be read ({error}); install scikit-learn again") from error
-    if table.shape != (NUM_SAMPLES, 65):
-        expected = f"expected {NUM_SAMPLES} rows of 65 numbers"
-        raise DataCorrupt(f"{path}: {expected}, found {table.shape}; install scikit-learn again")
+    file = folder_of(place) / "digits.csv.gz"
+    table = read_table(file, (NUM_SAMPLES, 65), delimiter=",", dtype=np.uint8)
     order = np.random.RandomState(0).permutation(NUM_SAMPLES)
     images = table[order, :64].reshape(-1, 1, 8, 8)
     labels = torch.from_numpy(table[order, 64].astype(np.int64))
